@@ -1,0 +1,249 @@
+"""The vocabulary of jaxmeta: six words, and nothing else is needed to read any file.
+
+A *task* is a small learning problem: a support set to learn from and a query set to be
+judged on. A *model* turns parameters and inputs into outputs. An *objective* turns outputs
+and targets into a scalar loss. A *meta-learner* is a bundle of pure functions of **one**
+task: `vmap` over tasks belongs to the caller, collectives to `jaxmeta.training`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+PyTree = Any
+Key = jax.Array  # a typed PRNG key, as `jax.random.key` makes it
+
+
+class Batch(NamedTuple):
+    """Examples with their targets; the leading axis counts examples.
+
+    Attributes:
+      inputs: PyTree of arrays `[examples, ...]`.
+      targets: PyTree of arrays `[examples, ...]`; class indices are int32 `[examples]`.
+      mask: None, or bool `[examples]`, True where the example is real. Padding lets tasks
+        of different sizes share one compiled shape; objectives, metrics and encoders ignore
+        the padded rows. Batch statistics count every row: give padded tasks a model that
+        normalises each example by itself (`layer`, `group` or `none`).
+
+    >>> Batch(jnp.zeros((5, 28, 28, 1)), jnp.arange(5)).inputs.shape
+    (5, 28, 28, 1)
+    """
+
+    inputs: PyTree
+    targets: PyTree
+    mask: Array | None = None
+
+
+class Task(NamedTuple):
+    """One learning problem: what to learn from, and what to be judged on.
+
+    Attributes:
+      support: any PyTree, usually a `Batch`.
+      query: any PyTree, usually a `Batch`.
+
+    A batch of tasks is a `Task` with one axis more in front of every leaf.
+    """
+
+    support: PyTree
+    query: PyTree
+
+
+class Init(Protocol):
+    def __call__(self, key: Key, inputs: PyTree, /) -> PyTree: ...
+
+
+class Apply(Protocol):
+    def __call__(
+        self, params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None
+    ) -> PyTree: ...
+
+
+class Model(NamedTuple):
+    """A network as a pair of pure functions, free of any framework.
+
+    Attributes:
+      init: `init(key, inputs) -> params`, from one example batch.
+      apply: `apply(params, inputs, *, reference=None, key=None) -> outputs`. `reference` is
+        the inputs whose statistics normalise, where the model normalises by the support's
+        statistics; None stands for the inputs' own. `key` is for dropout and the like.
+    """
+
+    init: Init
+    apply: Apply
+
+
+class Objective(Protocol):
+    """`objective(outputs, targets, mask=None) -> (loss, metrics)`, a scalar and named scalars."""
+
+    def __call__(
+        self, outputs: PyTree, targets: PyTree, mask: Array | None = None, /
+    ) -> tuple[Array, dict[str, Array]]: ...
+
+
+class Info(NamedTuple):
+    """What may be logged about one task, never needed by the next step.
+
+    Attributes:
+      loss: scalar, the query loss after adaptation.
+      metrics: the objective's named scalars on the query set, such as `accuracy`.
+    """
+
+    loss: Array
+    metrics: Mapping[str, Array]
+
+
+class Carry(NamedTuple):
+    """What changes over training but is not learned.
+
+    Attributes:
+      step: int32 scalar, the number of meta-updates so far (an annealed loss needs it).
+      shared: PyTree shared by all tasks, `()` by default.
+      slot: PyTree of this place in the task batch, `()` by default: the state of a
+        truncated unroll, for one. Mapped and sharded with the tasks.
+    """
+
+    step: Array
+    shared: PyTree = ()
+    slot: PyTree = ()
+
+
+class MetaLearner(NamedTuple):
+    """A way of learning to learn, as pure functions of one task, key first.
+
+    Attributes:
+      init: `init(key, task) -> meta_params`; the task gives shapes, its values are not used.
+      adapt: `adapt(key, meta_params, support) -> adapted`, learning from the support set.
+      predict: `predict(adapted, inputs) -> outputs`.
+      loss: `loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
+      grad: `grad(key, meta_params, task, carry) -> (grads, info, slot)`, the meta-gradient of
+        one task: `value_and_grad(loss)`, unless the method has its own (Reptile's).
+      trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs` with an
+        axis in front: the predictions after 0, 1, 2, ... inner steps.
+    """
+
+    init: Callable[[Key, Task], PyTree]
+    adapt: Callable[[Key, PyTree, PyTree], PyTree]
+    predict: Callable[[PyTree, PyTree], PyTree]
+    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
+    grad: Callable[[Key, PyTree, Task, Carry], tuple[PyTree, Info, PyTree]]
+    trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None
+
+
+def meta_learner(
+    init: Callable[[Key, Task], PyTree],
+    adapt: Callable[[Key, PyTree, PyTree], PyTree],
+    predict: Callable[[PyTree, PyTree], PyTree],
+    objective: Objective,
+    *,
+    trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None,
+) -> MetaLearner:
+    """A `MetaLearner` whose loss is the objective of the adapted predictions on the query set.
+
+        L(φ; task) = objective(predict(adapt(φ, support), query.inputs), query.targets)
+
+    and whose `grad` is `jax.value_and_grad` of it. A method with an update of its own
+    replaces the field: `learner._replace(grad=...)`.
+
+    >>> import jaxmeta
+    >>> def mean_of_targets(key, meta_params, support):
+    ...     return meta_params * support.targets.mean()
+    >>> shrunken_mean = meta_learner(
+    ...     init=lambda key, task: jnp.ones(()),
+    ...     adapt=mean_of_targets,
+    ...     predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+    ...     objective=jaxmeta.squared_error)
+    >>> batch = Batch(jnp.zeros((3, 1)), jnp.full((3, 1), 2.0))
+    >>> loss, info = shrunken_mean.loss(jax.random.key(0), jnp.asarray(0.5), Task(batch, batch))
+    >>> float(loss)
+    1.0
+    """
+
+    def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+        adapted = adapt(key, meta_params, task.support)
+        outputs = predict(adapted, task.query.inputs)
+        value, metrics = objective(outputs, task.query.targets, task.query.mask)
+        return value, Info(value, metrics)
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, PyTree]:
+        grads, info = jax.grad(loss, argnums=1, has_aux=True)(key, meta_params, task)
+        return grads, info, carry.slot
+
+    return MetaLearner(init, adapt, predict, loss, grad, trajectory)
+
+
+def masked_mean(values: Array, mask: Array | None = None) -> Array:
+    """Mean over the examples, `[examples, ...]` to a scalar, of the rows that `mask` keeps.
+
+        mean = Σ_i m_i v̄_i / Σ_i m_i,  v̄_i the mean of row i
+
+    An empty mask gives 0, not NaN.
+
+    >>> float(masked_mean(jnp.array([1.0, 3.0, 100.0]), jnp.array([True, True, False])))
+    2.0
+    """
+    rows = values.reshape(values.shape[0], -1).mean(axis=1)
+    if mask is None:
+        return rows.mean()
+    count = jnp.maximum(mask.sum(), 1).astype(rows.dtype)
+    return jnp.where(mask, rows, 0).sum() / count
+
+
+def cross_entropy(
+    outputs: Array, targets: Array, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """Softmax cross-entropy of class indices, in nats, with the accuracy as a metric.
+
+        loss = mean_i −log softmax(outputs_i)[targets_i]
+
+    Args:
+      outputs: logits `[examples, ways]`.
+      targets: int `[examples]`, each in `[0, ways)`.
+      mask: None or bool `[examples]`.
+
+    Raises:
+      ValueError: the targets are not integers `[examples]`.
+
+    >>> loss, metrics = cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]))
+    >>> round(float(loss), 4), float(metrics["accuracy"])
+    (0.6931, 0.0)
+    """
+    if targets.shape != outputs.shape[:1] or not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise ValueError(
+            f"cross_entropy wants integer targets of shape {outputs.shape[:1]}, one class index "
+            f"per row of the logits {outputs.shape}; got {targets.dtype} of shape {targets.shape}."
+        )
+    log_probabilities = jax.nn.log_softmax(outputs)
+    losses = -jnp.take_along_axis(log_probabilities, targets[:, None], axis=1)[:, 0]
+    correct = (outputs.argmax(axis=1) == targets).astype(losses.dtype)
+    return masked_mean(losses, mask), {"accuracy": masked_mean(correct, mask)}
+
+
+def squared_error(
+    outputs: Array, targets: Array, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """Mean squared error, in the targets' unit squared; no further metrics.
+
+        loss = mean_i (outputs_i − targets_i)²
+
+    Args:
+      outputs, targets: `[examples, ...]` of the same shape.
+      mask: None or bool `[examples]`.
+
+    Raises:
+      ValueError: the shapes differ (they are never broadcast).
+
+    >>> loss, metrics = squared_error(jnp.array([[1.0], [3.0]]), jnp.array([[1.0], [1.0]]))
+    >>> float(loss), metrics
+    (2.0, {})
+    """
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"squared_error wants outputs and targets of one shape; got {outputs.shape} and "
+            f"{targets.shape}."
+        )
+    return masked_mean(jnp.square(outputs - targets), mask), {}
