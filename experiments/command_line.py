@@ -1,0 +1,228 @@
+"""From a command line to a run, and from an error to one plain line and a status."""
+
+import os
+import signal
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from experiments import presets
+from jaxmeta.training.config import AnyExperiment, FewShot
+
+_Seeds = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT,INT,...",
+        instance_from_str=lambda words: tuple(int(word) for word in words[0].split(",")),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda seeds: [",".join(map(str, seeds))],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the run goes, and how."""
+
+    preset: str | None = None
+    """Published settings for this learner, such as omniglot-5w1s; other options override it."""
+    out: Path | None = None
+    """Run folder; None: a new one under runs/, named after the run."""
+    resume: bool = False
+    """Go on from the newest checkpoint of the run folder."""
+    overwrite: bool = False
+    """Delete the run that the folder holds and start anew."""
+    seeds: _Seeds | None = None
+    """Repeat the run with each of these seeds, such as 0,1,2, and report mean and deviation."""
+
+
+def main(experiment: type[AnyExperiment], arguments: list[str] | None = None) -> int:
+    """Parse, run, print the closing line; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: _main(experiment, arguments))
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Run `work` and turn what a user can mend into one plain line and a status, no traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with_compilation_cache()
+        work()
+        return 0
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except _interrupted() as interruption:
+        print(str(interruption), file=sys.stderr)
+        return 128 + interruption.signal_number
+
+
+def _terminate(number: int, frame: Any) -> None:
+    sys.exit(128 + number)
+
+
+def _interrupted() -> type[Exception]:
+    from jaxmeta.training.loop import Interrupted
+
+    return Interrupted
+
+
+def with_compilation_cache() -> None:
+    """JAX's persistent compilation cache, in the user's cache folder unless set otherwise."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxmeta" / "xla"))
+
+
+def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
+    options, config = parse(experiment, arguments)
+    from experiments.progress import Progress
+    from experiments.run import run
+
+    progress = Progress()
+    folder = options.out or _new_folder(config, options.seeds is not None)
+    if options.seeds is None:
+        results = run(
+            config,
+            folder,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+        print(closing_line(results))
+    else:
+        all_results = []
+        for seed in options.seeds:
+            results = run(
+                replace(config, seed=seed),
+                folder / f"seed_{seed}",
+                resume=options.resume,
+                overwrite=options.overwrite,
+                progress=progress,
+            )
+            print(f"seed {seed}: {closing_line(results)}")
+            all_results.append(results)
+        print(_over_seeds(folder, all_results))
+    print(f"results, pictures and checkpoints: {folder}")
+
+
+def parse(
+    experiment: type[AnyExperiment], arguments: list[str]
+) -> tuple[RunOptions, AnyExperiment]:
+    """The options and the configuration: the defaults of learner and preset, overridden.
+
+    Read twice: the learner and the preset of the first reading decide the defaults that the
+    second one starts from, and that `--help` shows.
+    """
+    learners = presets.learners(experiment)
+    without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
+    options, config = _read(without_help, presets.find(experiment, learners[0], None), learners)
+    defaults = presets.find(experiment, type(config.learner), options.preset)
+    return _read(arguments, defaults, learners)
+
+
+def _read(
+    arguments: list[str], defaults: AnyExperiment, learners: tuple[type, ...]
+) -> tuple[RunOptions, AnyExperiment]:
+    experiment = type(defaults)
+    choices = tuple(
+        Annotated[
+            kind,
+            tyro.conf.subcommand(
+                kind.name,
+                default=defaults.learner if type(defaults.learner) is kind else kind(),
+                description=kind.__doc__,
+            ),
+        ]
+        for kind in learners
+    )
+    # The learner's subcommands carry their own defaults, so the field is declared here.
+    config_type = make_dataclass(
+        experiment.__name__,
+        [("learner", Union[choices], field(default=defaults.learner))],  # noqa: UP007
+        bases=(experiment,),
+        frozen=True,
+    )
+    values = {entry.name: getattr(defaults, entry.name) for entry in fields(experiment)}
+    command = make_dataclass("Command", [("options", RunOptions), ("config", config_type)])
+    parsed = tyro.cli(
+        command,
+        args=arguments,
+        default=command(RunOptions(), config_type(**values)),
+        prog=f"python -m experiments.{experiment.experiment}",
+        description=experiment.__doc__,
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.CascadeSubcommandArgs,
+        ),
+    )
+    values = {entry.name: getattr(parsed.config, entry.name) for entry in fields(experiment)}
+    return parsed.options, experiment(**values)
+
+
+def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
+    """`runs/maml-glyphs-5w1s`, numbered where that is taken."""
+    if isinstance(config, FewShot):
+        dataset = Path(config.dataset).name
+        name = f"{config.learner.name}-{dataset}-{config.ways}w{config.shots}s"
+    else:
+        name = f"{config.learner.name}-sinusoid-{config.shots}s"
+    if not many_seeds:
+        name += f"-seed{config.seed}"
+    folder, number = Path("runs") / name, 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    return folder
+
+
+def closing_line(results: dict[str, Any]) -> str:
+    """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`."""
+    name, value, interval = _headline(results)
+    task = f"{results['shots']}-shot"
+    if "ways" in results:
+        task = f"{results['ways']}-way {task}"
+    shown = f"{name}{value:.4f} ± {interval:.4f}"
+    if "accuracy" in results:
+        shown = f"{100 * value:.1f} ± {100 * interval:.1f} %"
+    tasks = f"on {results['num_tasks']} held-out tasks"
+    return f"{results['learner']} · {results['dataset']} · {task} · {shown} {tasks}"
+
+
+def _headline(results: dict[str, Any]) -> tuple[str, float, float]:
+    if "accuracy" in results:
+        return "", results["accuracy"], results["accuracy_ci95"]
+    return "mean squared error ", results["loss"], results["loss_ci95"]
+
+
+def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
+    """Write the mean over seeds and the deviation between them; the line that says so."""
+    from jaxmeta.training import files
+
+    key = "accuracy" if "accuracy" in all_results[0] else "loss"
+    values = [results[key] for results in all_results]
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    summary = {
+        **{name: all_results[0][name] for name in ("learner", "dataset", "protocol")},
+        key: statistics.fmean(values),
+        f"{key}_deviation_between_seeds": deviation,
+        "seeds": [results["seed"] for results in all_results],
+        "runs": all_results,
+    }
+    files.write_json(folder / "results.json", summary)
+    scale, unit = (100, " %") if key == "accuracy" else (1, "")
+    return (
+        f"{len(values)} seeds · {key} {scale * summary[key]:.2f}{unit}, "
+        f"deviation between seeds {scale * deviation:.2f}{unit}"
+    )

@@ -1,0 +1,225 @@
+"""One run from configuration to `results.json`: what every experiment shares."""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxmeta
+from experiments import pictures
+from experiments.progress import Progress
+from jaxmeta.data import Dataset, load
+from jaxmeta.training import build, checkpoints, config as configs, files
+from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
+from jaxmeta.training.loop import CHECKPOINTS, train
+
+_VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def run(
+    config: AnyExperiment, folder: Path, *, resume: bool, overwrite: bool, progress: Progress
+) -> dict[str, Any]:
+    """Train, evaluate the best checkpoint on test tasks, draw, write `results.json`; return it.
+
+    Raises:
+      ValueError, OSError: with one plain line for the command line to show.
+    """
+    configs.check(config)
+    dataset = load_dataset(config)
+    samplers = build.samplers_of(config, dataset)
+    test_learner = build.learner_of(config, train=False)
+    prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
+
+    train_key, validation_key, test_key = jax.random.split(jax.random.key(config.seed), 3)
+    at_once = evaluation_tasks_at_once(config)
+    validate = evaluation(test_learner, config.validation_tasks, tasks_at_once=at_once)
+    with progress.training(config) as report:
+        outcome = train(
+            folder,
+            build.update_of(config),
+            samplers.train,
+            train_key,
+            steps=config.steps,
+            task_batch=config.task_batch,
+            validate=lambda params: validate(params, samplers.validation, validation_key),
+            checkpoint_every=config.checkpoint_every,
+            chunk=config.chunk,
+            resume=resume,
+            report=report,
+            say=progress.say,
+        )
+
+    progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
+    evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once)
+    estimates = evaluate(outcome.best_params, samplers.test, test_key)
+    results = {
+        **describe(config, dataset),
+        **plain(estimates),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "num_tasks": config.eval_tasks,
+        "seed": config.seed,
+        "steps": config.steps,
+        "best_step": outcome.best_step,
+        "wall_seconds": round(outcome.wall_seconds, 1),
+        "tasks_per_second": round(outcome.tasks_per_second, 1),
+        "device": device_name(),
+        "versions": versions(),
+        "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
+        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
+        "resumed_from_step": outcome.resumed_from_step,
+    }
+    if test_learner.trajectory is not None:
+        trajectory = trajectory_evaluation(
+            test_learner,
+            build.objective_of(config),
+            config.eval_tasks,
+            tasks_at_once=at_once,
+        )(outcome.best_params, samplers.test, test_key)
+        results["after_inner_steps"] = plain(trajectory)
+    files.write_json(folder / "results.json", results)
+    pictures.draw_all(
+        folder, config, results, test_learner, outcome.best_params, samplers.test, test_key
+    )
+    return results
+
+
+def load_dataset(config: AnyExperiment) -> Dataset | None:
+    """The image set of a few-shot experiment; None for curves."""
+    if not isinstance(config, FewShot):
+        return None
+    return load(
+        config.dataset,
+        split=config.split,
+        rotations=config.rotations,
+        image_size=config.image_size,
+        color=config.color,
+        seed=config.seed,
+    )
+
+
+def evaluation_tasks_at_once(config: AnyExperiment) -> int:
+    """As many tasks at once in evaluation as in training, where that is not all of them."""
+    return min(build.tasks_at_once(config, 100), 100)
+
+
+def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
+    """What was learned from what, and the protocol that makes the number comparable."""
+    learner = config.learner
+    options = configs.to_json(config)["learner"]
+    protocol: dict[str, Any] = {
+        "inner": {name: value for name, value in options.items() if name != "name"},
+        "selected_on": f"validation {'accuracy' if dataset else 'loss'}, "
+        f"{config.validation_tasks} tasks every {config.checkpoint_every} steps",
+        "train_episode": config.episode(True),
+    }
+    described: dict[str, Any] = {"learner": learner.name}
+    if isinstance(config, FewShot):
+        assert dataset is not None
+        described |= {"dataset": config.dataset, **config.episode(False)}
+        protocol |= dataset.protocol | {
+            "query_statistics": config.query_statistics,
+            "transductive": config.query_statistics == "batch",
+            "shuffled_labels": config.shuffle_labels,
+            "network": f"{config.network}, width {config.width}",
+        }
+    else:
+        described |= {"dataset": "sinusoids", **config.episode(False)}
+        ranges = ("amplitude", "phase", "frequency", "domain", "hidden")
+        protocol |= {name: getattr(config, name) for name in ranges}
+        protocol |= {"query_statistics": "none"}
+    return {**described, "protocol": protocol}
+
+
+def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
+    """`{"accuracy": ..., "accuracy_ci95": ...}` of numbers or lists."""
+    flat = {}
+    for name, estimate in estimates.items():
+        flat[name] = estimate.mean.tolist()
+        flat[f"{name}_ci95"] = estimate.ci95.tolist()
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a bit of the result may depend on."""
+    return {
+        "jaxmeta": jaxmeta.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _VERSIONS},
+    }
+
+
+def device_name() -> str:
+    """The kind of device and how many, such as `cpu × 1 (2 cores)`."""
+    device = jax.devices()[0]
+    name = f"{device.device_kind} × {jax.device_count()}"
+    return f"{name} ({os.cpu_count()} cores)" if device.platform == "cpu" else name
+
+
+# --- run folders --------------------------------------------------------------------------
+
+
+def prepare_folder(
+    folder: Path,
+    config: AnyExperiment,
+    dataset: Dataset | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Make the run folder, or refuse one that holds another run.
+
+    Raises:
+      ValueError: the folder holds a run and neither `resume` nor `overwrite` says what to do,
+        or a run with another configuration.
+      OSError: it cannot be written.
+    """
+    fields = {"config": configs.to_json(config), "image_shape": None}
+    if dataset is not None:
+        fields["image_shape"] = list(dataset.train.images.shape[1:])
+        fields["images_sha256"] = dataset.protocol["images_sha256"]
+    fields = json.loads(json.dumps(fields))
+    path = folder / "config.json"
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
+    if path.exists() and not overwrite:
+        found = json.loads(path.read_text())
+        different = _differences(found, fields)
+        if different:
+            raise ValueError(
+                f"{folder} holds a run with another configuration ({'; '.join(different)}); "
+                "give another --out, or --overwrite to start it anew."
+            )
+        if not resume:
+            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite anew.")
+    elif folder.exists() and any(folder.iterdir()) and not path.exists():
+        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        (folder / "results.json").unlink(missing_ok=True)
+    files.write_json(path, fields)
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Which options differ, as `steps: 100 there, 200 here`."""
+    flat_found, flat_wanted = _flat(found), _flat(wanted)
+    return [
+        f"{name}: {flat_found.get(name)} there, {flat_wanted.get(name)} here"
+        for name in sorted(flat_found.keys() | flat_wanted.keys())
+        if flat_found.get(name) != flat_wanted.get(name)
+    ][:4]
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat

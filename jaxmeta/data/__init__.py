@@ -1,0 +1,8 @@
+"""Where tasks come from: image sets by name, and the samplers that draw tasks from them."""
+
+from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.episodes import episodes
+from jaxmeta.data.sinusoids import sinusoids
+from jaxmeta.data.sources import Dataset, load
+
+__all__ = ["ClassImages", "Dataset", "episodes", "load", "sinusoids"]

@@ -1,0 +1,108 @@
+"""A cache of arrays that are slow to make: decoded images, rendered letters."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+_DIGEST = "sha256"  # the entry of a cache file that guards the others
+
+
+def cache_folder() -> Path:
+    """`JAXMETA_CACHE_DIR`, else `jaxmeta` in `XDG_CACHE_HOME`, else `~/.cache/jaxmeta`."""
+    own = os.environ.get("JAXMETA_CACHE_DIR")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxmeta"
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The sha256 of named arrays in hexadecimal: of names, dtypes, shapes and values.
+
+    >>> digest({"a": np.zeros(2)}) == digest({"a": np.zeros(2)})
+    True
+    >>> digest({"a": np.zeros(2)}) == digest({"a": np.zeros((2, 1))})
+    False
+    """
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def fingerprint(files: Iterable[Path], *settings: object) -> str:
+    """16 hexadecimal digits of files as they are (path, size, time of change) and of settings.
+
+    >>> fingerprint([], 28) == fingerprint([], 28), fingerprint([], 28) == fingerprint([], 84)
+    (True, False)
+    """
+    total = hashlib.sha256(repr(settings).encode())
+    for file in files:
+        status = file.stat()
+        total.update(f"{file.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def cached_arrays(
+    name: str, build: Callable[[], dict[str, np.ndarray]], *, folder: Path | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of the cache file `name`, or those that `build` makes, which are then kept.
+
+    A file whose values don't match the checksum inside it is built anew, with a warning. A
+    cache that can't be written costs a warning and time, nothing else.
+
+    Args:
+      name: a file name without ending; put into it everything the values depend on.
+      build: makes the arrays, numbers or text, no objects.
+      folder: where the file is kept; None is `cache_folder()`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = cached_arrays("squares", lambda: {"x": np.arange(3) ** 2}, folder=Path(folder))
+    ...     again = cached_arrays("squares", lambda: {}, folder=Path(folder))
+    >>> again["x"].tolist()
+    [0, 1, 4]
+    """
+    path = (folder or cache_folder()) / f"{name}.npz"
+    if path.exists():
+        try:
+            return _read(path)
+        except Exception as error:  # noqa: BLE001  a damaged zip raises many kinds
+            warnings.warn(f"the cache {path} is damaged ({error}); it is built anew", stacklevel=2)
+    arrays = build()
+    try:
+        _write(path, arrays)
+    except OSError as error:
+        warnings.warn(
+            f"can't keep the cache {path} ({error}); set JAXMETA_CACHE_DIR to a folder that can "
+            "be written",
+            stacklevel=2,
+        )
+    return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
+        arrays = dict(entries)
+    expected = str(arrays.pop(_DIGEST))
+    if digest(arrays) != expected:
+        raise ValueError("its checksum differs")
+    return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays, **{_DIGEST: np.array(digest(arrays))})  # pyright: ignore
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""Images sorted by class: the one form in which every image set reaches the sampler."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ClassImages(NamedTuple):
+    """Images with those of one class next to each other.
+
+    Attributes:
+      images: uint8 `[total, H, W, C]`, class after class.
+      starts: int32 `[classes]`, the index of a class's first image.
+      counts: int32 `[classes]`, how many images a class has.
+      names: one name per class.
+    """
+
+    images: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    names: tuple[str, ...]
+
+
+def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> ClassImages:
+    """Sorts labelled images by class; a class keeps its images in the order given.
+
+    Args:
+      images: uint8 `[total, H, W, C]`.
+      labels: int `[total]`, indices into `names`.
+      names: one per class; a class without an image is left out.
+
+    >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    >>> sorted_ = class_images(pixels, np.array([2, 0, 2, 0]), ("a", "b", "c"))
+    >>> sorted_.names, sorted_.starts.tolist(), sorted_.images.ravel().tolist()
+    (('a', 'c'), [0, 2], [1, 3, 0, 2])
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    present = np.flatnonzero(counts)
+    return ClassImages(
+        images[np.argsort(labels, kind="stable")],
+        _starts(counts[present]),
+        counts[present].astype(np.int32),
+        tuple(names[index] for index in present.tolist()),
+    )
+
+
+def select(classes: ClassImages, indices: Sequence[int] | np.ndarray) -> ClassImages:
+    """The classes at `indices`, in that order, with their images alone.
+
+    >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    >>> two = class_images(pixels, np.array([0, 0, 1, 1]), ("a", "b"))
+    >>> select(two, [1]).images.ravel().tolist()
+    [2, 3]
+    """
+    indices = np.asarray(indices, np.int64)
+    starts, counts = classes.starts[indices], classes.counts[indices]
+    rows = [start + np.arange(count) for start, count in zip(starts, counts.tolist(), strict=True)]
+    return ClassImages(
+        classes.images[np.concatenate([np.zeros(0, np.int64), *rows])],
+        _starts(counts),
+        counts,
+        tuple(classes.names[index] for index in indices),
+    )
+
+
+def split_classes(
+    classes: ClassImages, sizes: tuple[int, int, int], seed: int
+) -> tuple[ClassImages, ClassImages, ClassImages]:
+    """Train, validation and test classes of the given numbers, drawn at random by `seed`.
+
+    The draw depends on the seed and the number of classes alone; within a split the classes
+    keep their order.
+
+    >>> pixels = np.zeros((6, 1, 1, 1), np.uint8)
+    >>> six = class_images(pixels, np.arange(6), tuple("abcdef"))
+    >>> train, validation, test = split_classes(six, (3, 1, 2), seed=0)
+    >>> sorted(train.names + validation.names + test.names)
+    ['a', 'b', 'c', 'd', 'e', 'f']
+    """
+    order = np.random.default_rng(seed).permutation(len(classes.names))
+    train, validation, test, _ = np.split(order, np.cumsum(sizes))
+    return (
+        select(classes, np.sort(train)),
+        select(classes, np.sort(validation)),
+        select(classes, np.sort(test)),
+    )
+
+
+def split_sizes(split: str | None, total: int) -> tuple[int, int, int]:
+    """How many of `total` classes train, validate and test.
+
+    Args:
+      split: counts such as `50/11/20`; None is 64, 16 and 20 %.
+      total: the classes at hand.
+
+    Raises:
+      ValueError: a split of another form, one that doesn't add up to `total`, or one that
+        leaves a part with less than the two classes that a task needs.
+
+    >>> split_sizes(None, 81), split_sizes("50/11/20", 81)
+    ((52, 13, 16), (50, 11, 20))
+    """
+    if split is None:
+        if total < 6:
+            raise ValueError(
+                f"{total} classes are too few: training, validation and test need at least two each"
+            )
+        validation, test = (max(2, round(share * total)) for share in (0.16, 0.20))
+        return total - validation - test, validation, test
+    if not re.fullmatch(r"\d+/\d+/\d+", split):
+        raise ValueError(
+            f"unknown split {split!r}; give the classes to train, validate and test on as three "
+            "counts, such as 50/11/20"
+        )
+    train, validation, test = (int(count) for count in split.split("/"))
+    if train + validation + test != total:
+        raise ValueError(
+            f"the split {split} is of {train + validation + test} classes, but there are {total}"
+        )
+    if min(train, validation, test) < 2:
+        raise ValueError(
+            f"the split {split} leaves a part with less than the two classes of a task"
+        )
+    return train, validation, test
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    return (np.cumsum(counts) - counts).astype(np.int32)

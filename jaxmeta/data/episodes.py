@@ -1,0 +1,192 @@
+"""Few-shot episodes from class-indexed images, drawn on the device by a pure function of a key.
+
+The sampler is a program over the images of a split, which live on the device as uint8, so
+that sampling stands inside the compiled training step and the host feeds nothing.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.data.classes import ClassImages
+
+Rotations = Literal["none", "per-task", "as-classes"]
+
+
+def episodes(
+    classes: ClassImages,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: Rotations = "none",
+    shuffle_labels: bool = False,
+) -> Callable[[Key], Task]:
+    """The sampler of N-way K-shot tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
+
+    A task is `ways` classes drawn uniformly without replacement, and of each class
+    `shots + queries` distinct images, drawn uniformly too: the first `shots` to learn from,
+    the others to be judged on. A class's label is its place in the draw, so that nothing can
+    be learned about labels from one task to the next. Examples stand class by class.
+
+    The same key gives the same task in every process and on any number of devices: the values
+    rest on nothing but JAX's counter-based generator (threefry, `jax_threefry_partitionable`,
+    the default), which computes the same bits however an array is split over devices.
+
+    Args:
+      classes: the images of a split. The sampler holds them on the device as uint8.
+      ways: classes of a task.
+      shots: support examples per class.
+      queries: query examples per class.
+      rotations: `none`; `per-task`, each class of a task is turned by one of 0, 90, 180, 270
+        degrees (MAML, section 5.2); `as-classes`, the four turns of a class are four classes
+        (Prototypical Networks, section 3.1).
+      shuffle_labels: the control of chance: the targets of support and of query are permuted
+        over their examples, so that nothing is left to be learned.
+
+    Returns:
+      a `jax.tree_util.Partial` whose leaves are the arrays. Pass it to a compiled function as
+      an argument; a sampler closed over puts its images into the program as constants. Its
+      task has inputs float32 `[ways * shots, H, W, C]` in [0, 1] and targets int32
+      `[ways * shots]` in the support, and the same with `queries` in the query.
+
+    Raises:
+      ValueError: fewer than two ways, or more than there are classes; shots or queries below
+        one, or more of them than the smallest class has images; unknown rotations; images
+        that are not square where they shall be turned.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> pixels = np.zeros((60, 28, 28, 1), np.uint8)
+    >>> letters = class_images(pixels, np.repeat(np.arange(3), 20), ("a", "b", "c"))
+    >>> sample = episodes(letters, ways=2, shots=1, queries=5)
+    >>> task = jax.jit(lambda sample, key: sample(key))(sample, jax.random.key(0))
+    >>> task.query.inputs.shape, task.support.targets.tolist()
+    ((10, 28, 28, 1), [0, 1])
+    """
+    _check(classes, ways, shots, queries, rotations)
+    draw = _bind(
+        _draw_task,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        rotations=rotations,
+        shuffle_labels=shuffle_labels,
+    )
+    return jax.tree_util.Partial(
+        draw,
+        jnp.asarray(classes.images),
+        jnp.asarray(classes.starts, jnp.int32),
+        jnp.asarray(classes.counts, jnp.int32),
+    )
+
+
+# Partials compare by identity: the same settings give the same object, so that samplers alike
+# in settings and shapes share one compiled program.
+_bind = functools.cache(functools.partial)
+
+
+def _draw_task(
+    images_NHWC: Array,
+    starts: Array,
+    counts: Array,
+    key: Key,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: Rotations,
+    shuffle_labels: bool,
+) -> Task:
+    class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
+    turned_classes = 4 if rotations == "as-classes" else 1
+    total = jnp.asarray(turned_classes * starts.size, jnp.int32)
+    classes_W, turns_W = jnp.divmod(_draw_distinct(class_key, total, ways), turned_classes)
+    if rotations == "per-task":
+        turns_W = jax.random.randint(turn_key, (ways,), 0, 4, dtype=jnp.int32)
+
+    draw_images = functools.partial(_draw_distinct, size=shots + queries)
+    indices_WE = jax.vmap(draw_images)(jax.random.split(image_key, ways), counts[classes_W])
+    # uint8 until the end: a quarter of the bytes to gather and to turn.
+    images_WEHWC = images_NHWC[starts[classes_W][:, None] + indices_WE]
+    if rotations != "none":
+        images_WEHWC = _turn(images_WEHWC, turns_W)
+
+    def batch(images_WEHWC: Array, shuffle_key: Key) -> Batch:
+        examples = images_WEHWC.shape[1]
+        inputs = images_WEHWC.reshape(-1, *images_WEHWC.shape[2:]).astype(jnp.float32) / 255
+        targets = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), examples)
+        if shuffle_labels:
+            targets = jax.random.permutation(shuffle_key, targets)
+        return Batch(inputs, targets)
+
+    return Task(
+        batch(images_WEHWC[:, :shots], support_key),
+        batch(images_WEHWC[:, shots:], query_key),
+    )
+
+
+def _draw_distinct(key: Key, count: Array, size: int) -> Array:
+    """`size` distinct numbers in `[0, count)`, int32 `[size]`, every ordered draw equally likely.
+
+    Each is drawn by its rank among those that are left; then, from the last to the first, the
+    ranks step over what was drawn before them (the decoding of a Lehmer code). The cost depends
+    on the size of the draw and not on what is drawn from: 5 of 4112 classes for 32 tasks take
+    0.06 ms on two CPU cores; `top_k` of random values takes 1.0 ms, sorting them 25 ms,
+    `jax.random.choice(replace=False)` 43 ms. And no two random values can tie.
+    """
+    place = jnp.arange(size, dtype=jnp.int32)
+    ranks = jax.random.randint(key, (size,), 0, count - place, dtype=jnp.int32)
+
+    def step_over(step: Array, drawn: Array) -> Array:
+        earlier = size - 1 - step
+        return drawn + ((place > earlier) & (drawn >= drawn[earlier])).astype(jnp.int32)
+
+    return jax.lax.fori_loop(1, size, step_over, ranks)
+
+
+def _turn(images_WEHWC: Array, turns_W: Array) -> Array:
+    """Turns each class's images by `turns_W` quarters, counter-clockwise as `np.rot90` does."""
+    # A quarter for the odd ones and then a half: two selections instead of one among four.
+    turns = turns_W[:, None, None, None, None]
+    quarter = jnp.rot90(images_WEHWC, axes=(2, 3))
+    images_WEHWC = jnp.where(turns % 2 == 1, quarter, images_WEHWC)
+    return jnp.where(turns >= 2, images_WEHWC[:, :, ::-1, ::-1], images_WEHWC)
+
+
+def _check(classes: ClassImages, ways: int, shots: int, queries: int, rotations: str) -> None:
+    known = get_args(Rotations)
+    if rotations not in known:
+        near = difflib.get_close_matches(str(rotations), known)
+        meant = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"unknown rotations {rotations!r};{meant} there are {', '.join(known)}")
+    height, width = classes.images.shape[1:3]
+    if rotations != "none" and height != width:
+        raise ValueError(
+            f"rotations {rotations!r} turn the images by 90 degrees, and {height}x{width} images "
+            "are not square: resize them to a square, or set rotations to 'none'"
+        )
+    if ways < 2:
+        raise ValueError(f"ways is {ways}, and a task needs at least 2 classes to tell apart")
+    for name, value in (("shots", shots), ("queries", queries)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, and a class needs at least 1 in every task")
+    total = len(classes.names) * (4 if rotations == "as-classes" else 1)
+    if ways > total:
+        raise ValueError(
+            f"{ways}-way tasks need {ways} classes and the split has {total}"
+            f"{' with its rotations' if rotations == 'as-classes' else ''}: "
+            f"lower the ways to {total} at most, or take a set with more classes"
+        )
+    smallest = int(classes.counts.argmin())
+    if shots + queries > classes.counts[smallest]:
+        raise ValueError(
+            f"{shots} shots and {queries} queries need {shots + queries} images of every class "
+            f"and class {classes.names[smallest]!r} has {classes.counts[smallest]}: lower the "
+            "shots or the queries, or leave that class out"
+        )

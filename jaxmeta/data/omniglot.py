@@ -1,0 +1,255 @@
+"""Omniglot: 1623 handwritten characters of 50 alphabets, each drawn by 20 people.
+
+Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program
+induction, Science 2015. Read through TFDS, prepared where needed, all without TensorFlow.
+"""
+
+import importlib.resources
+import io
+import itertools
+import json
+import lzma
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+
+from jaxmeta.data.cache import cached_arrays, fingerprint
+from jaxmeta.data.classes import ClassImages, class_images, select, split_classes
+from jaxmeta.data.download import download
+from jaxmeta.data.pixels import gather
+from jaxmeta.data.sources import Dataset
+from jaxmeta.data.tfds_images import damaged, records, tfds_folder
+
+VERSION = "3.0.0"  # of TFDS' set
+SPLITS = ("vinyals", "maml")
+MAML_SIZES = (1100, 100, 423)
+IMAGES = 20  # of a class
+_ZIPS = {
+    "train": "images_background.zip",
+    "test": "images_evaluation.zip",
+    "small1": "images_background_small1.zip",
+    "small2": "images_background_small2.zip",
+}
+RESIZE = "ink = (pixel == 0), box filter from 105x105 (Pillow)"
+
+
+def omniglot(
+    *,
+    split: str = "vinyals",
+    image_size: int = 28,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+) -> Dataset:
+    """Omniglot's 1623 characters, 20 drawings each, ink 255 on paper 0.
+
+    Reads the set `omniglot/3.0.0` of TFDS, and prepares it first where it isn't there.
+
+    Args:
+      split: `vinyals`, the 1028/172/423 classes of Matching Networks and Prototypical Networks;
+        `maml`, 1100/100/423 drawn at random.
+      image_size: pixels; ink is averaged from 105×105 by a box filter.
+      seed: of the split `maml`.
+      data_dir: where prepared sets lie; None is `TFDS_DATA_DIR`, or TFDS' own default.
+
+    Raises:
+      ValueError: unknown split; a prepared set that is damaged; a download that isn't what it
+        should be.
+      OSError: a download or a folder that fails.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"omniglot has the splits {' and '.join(SPLITS)}, not {split!r}")
+    root = Path(data_dir).expanduser() if data_dir else tfds_folder()
+    prepared = root / "omniglot" / VERSION
+    if not prepared.exists():
+        prepare_omniglot(root)
+    classes = _classes(prepared, image_size)
+    if split == "maml":
+        train, validation, test = split_classes(classes, MAML_SIZES, seed)
+    else:
+        place = {name: index for index, name in enumerate(classes.names)}
+        train, validation, test = (
+            select(classes, [place[name] for name in part]) for part in vinyals_split()
+        )
+    protocol = {
+        "tfds": f"omniglot:{VERSION}",
+        "split": split,
+        "split_seed": seed if split == "maml" else None,
+        "resize": RESIZE,
+    }
+    return Dataset("omniglot", train, validation, test, protocol)
+
+
+def vinyals_split() -> tuple[list[str], list[str], list[str]]:
+    """The 1028, 172 and 423 names of the train, validation and test classes of `vinyals`.
+
+    The list that came with the code of Prototypical Networks (Snell et al. 2017, MIT licence),
+    which follows Vinyals et al. 2016.
+
+    >>> train, validation, test = vinyals_split()
+    >>> len(train), len(validation), len(test), train[0]
+    (1028, 172, 423, 'Angelic/character01')
+    """
+    file = importlib.resources.files("jaxmeta.data") / "omniglot_vinyals.json.xz"
+    parts = json.loads(lzma.decompress(file.read_bytes()))
+    train, validation, test = (
+        [
+            _name(alphabet, number - 1)
+            for alphabet, numbers in parts[part].items()
+            for number in numbers
+        ]
+        for part in ("train", "validation", "test")
+    )
+    return train, validation, test
+
+
+def prepare_omniglot(
+    data_dir: str | Path,
+    *,
+    source: str | None = None,
+    checksums: Mapping[str, str] | None = None,
+) -> Path:
+    """Prepares TFDS' `omniglot/3.0.0` from the four public zips, without TensorFlow.
+
+    The records are those that TFDS' own builder writes, in the same order.
+
+    Args:
+      data_dir: the set is made in `data_dir/omniglot/3.0.0`, the zips kept in
+        `data_dir/downloads/omniglot`.
+      source: a folder, or the URL of one, that holds the zips; None is the environment's
+        `JAXMETA_OMNIGLOT_SOURCE`, else where TFDS takes them from.
+      checksums: sha256 of each zip by its name; None is TFDS' list.
+
+    Returns:
+      the folder of the prepared set.
+
+    Raises:
+      ValueError: a zip with another checksum.
+      OSError: a download that fails, a folder that can't be written.
+    """
+    import tensorflow_datasets as tfds
+
+    stock = cast(Any, tfds.builder_cls("omniglot"))
+    urls = {info.filename: url for url, info in stock.url_infos.items()}
+    expected = {info.filename: info.checksum for info in stock.url_infos.values()}
+    expected |= dict(checksums or {})
+    source = source or os.environ.get("JAXMETA_OMNIGLOT_SOURCE")
+    if source:
+        base = source if "://" in source else Path(source).expanduser().absolute().as_uri()
+        urls = {file: f"{base.rstrip('/')}/{file}" for file in urls}
+
+    root = Path(data_dir).expanduser()
+    prepared, downloads = root / "omniglot" / VERSION, root / "downloads" / "omniglot"
+    for folder in (prepared.parent, downloads):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"can't make {folder} ({error.strerror}); set TFDS_DATA_DIR to a folder that can "
+                "be written"
+            ) from error
+    zips = {file: download(url, downloads / file, expected[file]) for file, url in urls.items()}
+
+    builder = _builder_without_tensorflow(stock, zips)(data_dir=root, file_format="array_record")
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except OSError:
+        if not prepared.exists():  # else another process was first
+            raise
+    return prepared
+
+
+def _builder_without_tensorflow(stock: Any, zips: Mapping[str, Path]) -> Any:
+    """TFDS' own builder class, which unpacks zips and walks folders by TensorFlow, without it."""
+
+    class Omniglot(stock, skip_registration=True):  # pyright: ignore
+        def _split_generators(self, dl_manager: object) -> dict[str, Iterator[Any]]:
+            labels = {}
+            for path in zips.values():
+                for alphabet, number, label, _, _ in _drawings(path):
+                    labels[label] = (alphabet, number)
+            features = self.info.features
+            features["alphabet"].names = sorted({alphabet for alphabet, _ in labels.values()})
+            features["label"].names = [
+                f"{alphabet}_{number}" for _, (alphabet, number) in sorted(labels.items())
+            ]
+            return {part: self._generate_examples(zips[file]) for part, file in _ZIPS.items()}
+
+        def _generate_examples(self, directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+            for alphabet, number, label, file, image in _drawings(directory):
+                features = {"image": image, "alphabet": alphabet, "label": label}
+                # TFDS shuffles by this key: another one would be another order.
+                yield f"{alphabet}_{number}_{file}", features | {"alphabet_char_id": number}
+
+    return Omniglot
+
+
+def _drawings(path: Path) -> Iterator[tuple[str, int, int, str, bytes]]:
+    """Alphabet, number of the character in it, label, file name and PNG of a zip's drawings.
+
+    A file is `images_background/Alphabet/character01/0709_01.png`; numbers count from 0.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.namelist():
+            if entry.endswith(".png"):
+                _, alphabet, character, file = PurePosixPath(entry).parts
+                number = int(character.removeprefix("character")) - 1
+                label = int(file.split("_")[0]) - 1
+                yield alphabet, number, label, file, archive.read(entry)
+
+
+def _classes(prepared: Path, image_size: int) -> ClassImages:
+    try:
+        key = fingerprint(sorted(prepared.iterdir()), image_size, RESIZE)
+    except OSError as error:
+        raise damaged(prepared, error) from error
+    arrays = cached_arrays(f"omniglot-{key}", lambda: _decode(prepared, image_size))
+    return class_images(arrays["images"], arrays["labels"], arrays["names"].tolist())
+
+
+def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = cast(Any, tfds.builder_from_directory(prepared))
+        described = [label.rsplit("_", 1) for label in builder.info.features["label"].names]
+        names = [_name(alphabet, int(number)) for alphabet, number in described]
+    except Exception as error:  # missing or broken JSON raises many kinds
+        raise damaged(prepared, error) from error
+    order = np.argsort(names)  # classes stand by name, whatever the numbers of labels
+    place = np.argsort(order)
+
+    # small1 and small2 are parts of train
+    total, record = records(builder, ["train", "test"], "image")
+    labels = np.empty(total, np.int32)
+
+    def read(row: int) -> np.ndarray:
+        example = record(row)
+        try:
+            labels[row] = place[example["label"]]
+            return _ink(example["image"], image_size)
+        except Exception as error:  # a broken file raises many kinds
+            raise damaged(prepared, f"example {row}: {error}") from error
+
+    images = gather(read, (total, image_size, image_size, 1))
+    counts = np.bincount(labels, minlength=len(names))
+    if {*names} != {*itertools.chain(*vinyals_split())} or {*counts} != {IMAGES}:
+        raise damaged(prepared, f"not {IMAGES} drawings of each of the 1623 characters")
+    return {"images": images, "labels": labels, "names": np.array(names)[order]}
+
+
+def _ink(png: bytes, size: int) -> np.ndarray:
+    """Ink 255 on paper 0, uint8 `[size, size, 1]`; the files hold ink as 0."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        ink = image.convert("L").point([255] + 255 * [0])
+    return np.asarray(ink.resize((size, size), Image.Resampling.BOX))[:, :, None]
+
+
+def _name(alphabet: str, number: int) -> str:
+    return f"{alphabet}/character{number + 1:02d}"

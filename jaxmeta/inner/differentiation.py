@@ -1,0 +1,142 @@
+"""How the meta-gradient goes back through the inner loop, as a value.
+
+Every way runs the same forward inner loop. They differ in what the backward pass keeps:
+
+| way | meta-gradient | memory, in inner steps K |
+|---|---|---|
+| `reverse_mode` | exact | every activation of every step |
+| `rematerialised` | exact | the parameters of every step |
+| `mixed_mode` | exact | the parameters of every step, no reverse over reverse |
+| `truncated(k)` | through the last k steps, straight through before | as k steps |
+| `first_order` | inner gradients taken as constants | one step |
+
+`second_order` names the recommended exact one.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Key, PyTree
+
+InnerLoss = Callable[[Key, PyTree, PyTree], Array]  # key, params, batch -> scalar
+
+
+class Differentiation(NamedTuple):
+    """A way to differentiate through the inner loop.
+
+    Attributes:
+      constant_gradients: take the inner gradients as constants (first order).
+      mixed: give the inner gradient a backward pass by forward over reverse.
+      rematerialise: recompute each step in the backward pass instead of storing it.
+      last: differentiate through this many last steps only; None stands for all.
+    """
+
+    constant_gradients: bool = False
+    mixed: bool = False
+    rematerialise: bool = False
+    last: int | None = None
+
+
+reverse_mode = Differentiation()
+rematerialised = Differentiation(rematerialise=True)
+mixed_mode = Differentiation(mixed=True)
+first_order = Differentiation(constant_gradients=True)
+second_order = mixed_mode
+
+
+def truncated(last: int, way: Differentiation = second_order) -> Differentiation:
+    """Differentiate through the last `last` inner steps, straight through those before.
+
+        θ̃_{K−k} = φ + stop_gradient(θ_{K−k} − φ),  then k differentiated steps
+
+    so that the meta-gradient with respect to the initialisation φ is that of the last k
+    steps started at θ_{K−k}, and never vanishes; k = 0 is first order (Shaban et al. 2019,
+    section 2, with the start of the window taken as the initialisation).
+
+    Raises:
+      ValueError: `last` is negative.
+
+    >>> truncated(3).last
+    3
+    """
+    if last < 0:
+        raise ValueError(f"truncated: {last} steps; give 0 or more.")
+    return way._replace(last=last)
+
+
+DIFFERENTIATIONS = {
+    "second-order": second_order,
+    "first-order": first_order,
+    "mixed-mode": mixed_mode,
+    "rematerialised": rematerialised,
+    "reverse-mode": reverse_mode,
+}
+
+
+def gradient_of(loss: InnerLoss, way: Differentiation) -> Callable[..., PyTree]:
+    """The inner gradient `g(theta, key, rest) = ∇_theta loss(key, theta, rest)`, in that way.
+
+    All that may carry a derivative is an explicit argument: `rest` holds the frozen
+    parameters and the data.
+    """
+
+    def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
+        return jax.grad(loss, argnums=1)(key, theta, rest)
+
+    if way.constant_gradients:
+        return lambda theta, key, rest: jax.lax.stop_gradient(gradient(theta, key, rest))
+    return _forward_over_reverse(loss) if way.mixed else gradient
+
+
+def _forward_over_reverse(loss: InnerLoss) -> Callable[..., PyTree]:
+    """The inner gradient with a backward pass that never differentiates a backward pass.
+
+    A cotangent v of g = ∇_θ L pulls back to vᵀ∂g/∂θ and vᵀ∂g/∂η for every other argument η.
+    Second derivatives commute, so both are the derivative of ∇_(θ,η) L along (v, 0): one
+    `jvp` of `grad` (Kemaev et al. 2025, arXiv 2505.00793, section 3).
+    """
+
+    def split(tree: PyTree) -> tuple[list, list, Callable[[list, list], PyTree]]:
+        leaves, treedef = jax.tree.flatten(tree)
+        real = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
+
+        def join(floats: list, others: list) -> PyTree:
+            floats, others = iter(floats), iter(others)
+            return treedef.unflatten([next(floats if is_real else others) for is_real in real])
+
+        return (
+            [leaf for leaf, is_real in zip(leaves, real) if is_real],
+            [leaf for leaf, is_real in zip(leaves, real) if not is_real],
+            join,
+        )
+
+    def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
+        floats, others, join = split((key, rest))
+
+        def loss_of(theta: PyTree, floats: list, others: list) -> Array:
+            key, rest = join(floats, others)
+            return loss(key, theta, rest)
+
+        @jax.custom_vjp
+        def differentiable(theta: PyTree, floats: list, others: list) -> PyTree:
+            return jax.grad(loss_of)(theta, floats, others)
+
+        def forward(theta: PyTree, floats: list, others: list):
+            return differentiable(theta, floats, others), (theta, floats, others)
+
+        def backward(residuals, cotangent: PyTree):
+            theta, floats, others = residuals
+            _, (to_theta, to_floats) = jax.jvp(
+                lambda theta: jax.grad(loss_of, argnums=(0, 1))(theta, floats, others),
+                (theta,),
+                (cotangent,),
+            )
+            return to_theta, to_floats, None
+
+        differentiable.defvjp(forward, backward)
+        return differentiable(theta, floats, others)
+
+    return gradient

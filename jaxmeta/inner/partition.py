@@ -1,0 +1,56 @@
+"""Which parameters adapt: trees split in two by name, and put together again."""
+
+from collections.abc import Callable
+
+import jax
+
+from jaxmeta.core import PyTree
+
+Selection = Callable[[str], bool]
+
+
+def only(*names: str) -> Selection:
+    """Select the parameters under any of these names: `only("head")` is ANIL's mask.
+
+    >>> only("head")("head/kernel"), only("head")("conv_0/kernel")
+    (True, False)
+    """
+    return lambda path: any(part in names for part in path.split("/"))
+
+
+def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
+    """Split a tree into the leaves selected by path and the others, None in each other's place.
+
+    None as selection selects all. `combine` is the inverse.
+
+    Raises:
+      ValueError: the selection matches no leaf, so that nothing would adapt.
+
+    >>> partition({"body": 1.0, "head": 2.0}, only("head"))
+    ({'body': None, 'head': 2.0}, {'body': 1.0, 'head': None})
+    """
+    if selects is None:
+        return tree, jax.tree.map(lambda leaf: None, tree)
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    leaves, treedef = jax.tree.flatten(tree)
+    chosen = [selects(path) for path in paths]
+    if not any(chosen):
+        raise ValueError(f"no parameter is selected to adapt; there are {', '.join(paths)}.")
+    return (
+        treedef.unflatten([leaf if pick else None for leaf, pick in zip(leaves, chosen)]),
+        treedef.unflatten([None if pick else leaf for leaf, pick in zip(leaves, chosen)]),
+    )
+
+
+def combine(first: PyTree, second: PyTree) -> PyTree:
+    """Put two trees made by `partition` together.
+
+    >>> combine({"body": None, "head": 2.0}, {"body": 1.0, "head": None})
+    {'body': 1.0, 'head': 2.0}
+    """
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
+    )

@@ -1,0 +1,17 @@
+"""Learners whose adaptation is gradient descent."""
+
+from jaxmeta.learners.gradient.anil import anil
+from jaxmeta.learners.gradient.maml import Adapted, first_order_maml, gradient_learner, maml
+from jaxmeta.learners.gradient.meta_sgd import MetaSGDParams, meta_sgd
+from jaxmeta.learners.gradient.reptile import reptile
+
+__all__ = [
+    "Adapted",
+    "MetaSGDParams",
+    "anil",
+    "first_order_maml",
+    "gradient_learner",
+    "maml",
+    "meta_sgd",
+    "reptile",
+]

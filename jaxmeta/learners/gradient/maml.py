@@ -1,0 +1,146 @@
+"""Model-agnostic meta-learning: an initialisation from which a few gradient steps suffice."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from jaxmeta.core import Batch, Key, MetaLearner, Model, Objective, PyTree, Task, meta_learner
+from jaxmeta.inner import Differentiation, first_order, second_order, support_loss, unroll
+from jaxmeta.inner.partition import Selection
+from jaxmeta.inner.unroll import InnerLoop
+
+
+class Adapted(NamedTuple):
+    """What gradient-based adaptation leaves behind.
+
+    Attributes:
+      params: the adapted parameters of the model.
+      reference: the support inputs, for a model that normalises by the support's statistics.
+    """
+
+    params: PyTree
+    reference: PyTree
+
+
+def maml(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    differentiation: Differentiation = second_order,
+    adapts: Selection | None = None,
+    batch_size: int | None = None,
+) -> MetaLearner:
+    """MAML: the meta-parameters φ are the initialisation of a few steps of gradient descent.
+
+        θ_0 = φ,  θ_{k+1} = θ_k − α ∇_θ L(θ_k; support)
+        meta-gradient: ∇_φ L(θ_K(φ); query)
+
+    Args:
+      model: the network; its parameters are the meta-parameters.
+      objective: cross-entropy for classification, squared error for regression.
+      optimizer: the inner optimizer, `optax.sgd(α)` in the paper.
+      steps: K.
+      differentiation, adapts, batch_size: see `jaxmeta.inner.unroll`.
+
+    Shapes: a task of `Batch`es, without a task axis.
+
+    Raises:
+      ValueError: negative `steps`; `adapts` selects no parameter; `batch_size` above the
+        support set.
+
+    Source: Finn, Abbeel, Levine 2017, "Model-agnostic meta-learning for fast adaptation of
+    deep networks", Algorithm 1.
+
+    >>> import jax, jax.numpy as jnp, jaxmeta
+    >>> from jaxmeta.models import mlp
+    >>> learner = maml(mlp((40, 40), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=1)
+    >>> batch = Batch(jnp.ones((10, 1)), jnp.ones((10, 1)))
+    >>> meta_params = learner.init(jax.random.key(0), Task(batch, batch))
+    >>> adapted = learner.adapt(jax.random.key(1), meta_params, batch)
+    >>> learner.predict(adapted, jnp.ones((3, 1))).shape
+    (3, 1)
+    """
+    inner = unroll(
+        support_loss(model, objective),
+        optimizer,
+        steps,
+        differentiation=differentiation,
+        adapts=adapts,
+        batch_size=batch_size,
+    )
+    return gradient_learner(
+        model,
+        objective,
+        inner,
+        init=lambda key, task: model.init(key, task.support.inputs),
+        unpack=lambda meta_params: (meta_params, None),
+    )
+
+
+def first_order_maml(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    adapts: Selection | None = None,
+    batch_size: int | None = None,
+) -> MetaLearner:
+    """First-order MAML: `maml` with the inner gradients taken as constants.
+
+        meta-gradient: ∇_θ L(θ_K; query) at the adapted parameters (for plain inner SGD)
+
+    Arguments, shapes and errors are those of `maml`. Source: Finn et al. 2017, section 5.2.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import mlp
+    >>> learner = first_order_maml(mlp((40,), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=1)
+    """
+    return maml(
+        model,
+        objective,
+        optimizer,
+        steps,
+        differentiation=first_order,
+        adapts=adapts,
+        batch_size=batch_size,
+    )
+
+
+def gradient_learner(
+    model: Model,
+    objective: Objective,
+    inner: InnerLoop,
+    *,
+    init: Callable[[Key, Task], PyTree],
+    unpack: Callable[[PyTree], tuple[PyTree, PyTree]],
+) -> MetaLearner:
+    """What the learners with an inner gradient share: adapt, predict and trajectory from `inner`.
+
+    `unpack(meta_params) -> (initial, rates)` says what the inner loop starts from and the
+    learned rates that scale its steps, or None.
+    """
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
+        initial, rates = unpack(meta_params)
+        params, _ = inner(key, initial, support, rates=rates)
+        return Adapted(params, support.inputs)
+
+    def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
+        return model.apply(adapted.params, inputs, reference=adapted.reference)
+
+    def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
+        initial, rates = unpack(meta_params)
+        _, outputs = inner(
+            key,
+            initial,
+            support,
+            rates=rates,
+            observe=lambda params: predict(Adapted(params, support.inputs), inputs),
+        )
+        return outputs
+
+    return meta_learner(init, adapt, predict, objective, trajectory=trajectory)

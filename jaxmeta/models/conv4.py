@@ -1,0 +1,68 @@
+"""The four-block convolutional network of the few-shot literature."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Model
+from jaxmeta.models.adapters import from_linen
+from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.ops import max_pool
+
+
+class _Conv4(nn.Module):
+    outputs: int | None
+    width: int
+    downsampling: Literal["stride", "pool"]
+    normalisation: NormalisationKind
+
+    @nn.compact
+    def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
+        strided = self.downsampling == "stride"
+        values, references = with_reference(self.normalisation, inputs, reference)
+        for index in range(4):
+            stride = 2 if strided else 1
+            values = Convolution(self.width, stride=stride, name=f"conv_{index}")(values)
+            values = Normalisation(self.normalisation, name=f"norm_{index}")(values, references)
+            values = nn.relu(values)
+            if not strided:
+                values = max_pool(values)
+        if strided:
+            features = values.mean(axis=(1, 2))
+        else:
+            features = values.reshape(values.shape[0], -1)
+        if self.outputs is not None:
+            features = nn.Dense(self.outputs, name="head")(features)
+        return features[references:]
+
+
+def conv4(
+    outputs: int | None = None,
+    *,
+    width: int = 64,
+    downsampling: Literal["stride", "pool"] = "pool",
+    normalisation: NormalisationKind = "batch",
+) -> Model:
+    """Four times 3×3 convolution, normalisation, ReLU and halving, then a linear head.
+
+    `downsampling="stride"`: convolutions of stride 2 and the mean over space, as MAML's
+    network for Omniglot (Finn et al. 2017, section 5.2). `downsampling="pool"`: 2×2 max-pooling
+    and flattening, as Vinyals et al. 2016 (section 4.1) and Snell et al. 2017 (section 3.1).
+
+    Args:
+      outputs: width of the head, whose parameters are named `head`; None leaves it out, so
+        that the model embeds: 28×28 images to `width` features in both forms.
+      width: channels of every convolution.
+      downsampling: see above.
+      normalisation: see `Normalisation`.
+
+    Shapes: images float `[N, H, W, C]` to `[N, outputs]`.
+
+    >>> model = conv4(5, width=8, downsampling="stride")
+    >>> params = model.init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> model.apply(params, jnp.ones((3, 28, 28, 1))).shape
+    (3, 5)
+    """
+    return from_linen(_Conv4(outputs, width, downsampling, normalisation))

@@ -1,0 +1,32 @@
+"""Standardisation with statistics that are named, never remembered."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmeta.core import Array
+
+
+def standardise(
+    values: Array, axes: Sequence[int], *, reference: Array | None = None, epsilon: float = 1e-5
+) -> Array:
+    """Subtract the mean over `axes` and divide by the standard deviation.
+
+        y = (x − μ) / √(σ² + ε),  μ and σ² over `axes` of `reference`
+
+    Args:
+      values: float array x.
+      axes: the axes that the statistics run over; a reference may be longer or shorter there.
+      reference: whose statistics; None stands for `values` itself.
+      epsilon: ε, in the values' unit squared.
+
+    >>> standardise(jnp.array([[0.0], [2.0]]), (0,), epsilon=0.0).tolist()
+    [[-1.0], [1.0]]
+    >>> standardise(jnp.array([[5.0]]), (0,), reference=jnp.array([[0.0], [2.0]]), epsilon=0.0).tolist()
+    [[4.0]]
+    """
+    reference = values if reference is None else reference
+    mean = reference.mean(axis=axes, keepdims=True)
+    variance = jnp.square(reference - mean).mean(axis=axes, keepdims=True)
+    return (values - mean) * lax.rsqrt(variance + epsilon)

@@ -1,0 +1,380 @@
+"""Checkpoints: Orbax writes the arrays, checksums vouch for them.
+
+Orbax loads a flipped byte without a word, so nothing is handed to it that has not been
+verified. A checkpoint is a folder
+
+    step_00001234/arrays/        the leaves, by Orbax, as one flat dictionary of their names
+    step_00001234/manifest.json  step, metadata; name, dtype, shape and SHA-256 of every leaf
+    step_00001234/SHA256SUMS     of the files above (`sha256sum -c SHA256SUMS` verifies it too)
+
+It is written under a hidden name, synced, and only then renamed: a folder of that name is
+complete, whatever kills the process. A folder is never written twice; a second checkpoint
+of one step stands beside the first as `step_00001234_1` before the first is removed.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import PyTree
+from jaxmeta.training import files
+
+_KEPT = {"step": 2, "best": 1}
+_SUMS = "SHA256SUMS"
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back.
+
+    Attributes:
+      step: the number of meta-updates when it was saved.
+      tree: the PyTree that was saved, bit for bit, on the default device.
+      metadata: the dictionary that was saved with it.
+    """
+
+    step: int
+    tree: PyTree
+    metadata: dict[str, Any]
+
+
+def save(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, Any]) -> None:
+    """Write `directory/step_<step>`, wholly or not at all, and keep the last two steps.
+
+    Checkpoints of later steps are removed too: after a resume they belong to a past that
+    did not happen.
+
+    Args:
+      directory: folder of the checkpoints, made if missing.
+      step: number of meta-updates so far.
+      tree: PyTree of arrays, typed PRNG keys and Python numbers.
+      metadata: what else to remember, JSON-able (NaN becomes None).
+
+    Raises:
+      OSError: the folder cannot be written, or the disk is full.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> save(folder, 100, {"weight": jnp.ones(3)}, metadata={"best": 0.9})
+    >>> restored = restore(folder, {"weight": jnp.zeros(3)})
+    >>> restored.step, restored.tree["weight"].tolist(), restored.metadata
+    (100, [1.0, 1.0, 1.0], {'best': 0.9})
+    """
+    _write(Path(directory), "step", step, tree, metadata)
+
+
+def save_best(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, Any]) -> None:
+    """Write `directory/best_<step>`, then remove the best before it: one is always complete.
+
+    Arguments and errors are those of `save`; `restore(..., step="best")` reads it.
+    """
+    _write(Path(directory), "best", step, tree, metadata)
+
+
+def restore(
+    directory: str | Path,
+    like: PyTree,
+    *,
+    step: int | Literal["best"] | None = None,
+    warn: Callable[[str], object] = warnings.warn,
+) -> Restored | None:
+    """The newest checkpoint whose checksums are right, or None where there is none at all.
+
+    Args:
+      directory: folder of the checkpoints.
+      like: a PyTree of the same structure: arrays, or `jax.ShapeDtypeStruct` as
+        `jax.eval_shape` gives them. Its NumPy arrays and Python numbers come back as such,
+        everything else as JAX arrays.
+      step: None for the newest, a number for that step alone, "best" for the best one.
+      warn: is told in one line of each damaged checkpoint that is passed over.
+
+    Raises:
+      ValueError: the checkpoint is of another learner, model or optimizer (with the first
+        array that differs), or every one is damaged.
+      OSError: the folder cannot be read.
+    """
+    kind = "best" if step == "best" else "step"
+    folders = [
+        folder
+        for folder in _folders(Path(directory), kind)
+        if not isinstance(step, int) or folder.step == step
+    ]
+    damages = []
+    for folder in folders:
+        try:
+            restored = _read(folder.path, like)
+        except _Damaged as damage:
+            damages.append(f"The checkpoint {folder.path} is damaged ({damage})")
+            continue
+        for damage in damages:
+            warn(f"{damage}; using {folder.path.name} instead.")
+        return restored
+    if damages:
+        raise ValueError(
+            f"{damages[0]} and there is no other to use in its place: delete {directory} to "
+            f"train from the start, or copy the checkpoint back from elsewhere."
+        )
+    return None
+
+
+def parameters_sha256(tree: PyTree) -> str:
+    """One SHA-256, in hexadecimal, over the names, dtypes, shapes and bits of all leaves.
+
+    >>> parameters_sha256({"a": jnp.zeros(2)}) == parameters_sha256({"a": jnp.zeros(2)})
+    True
+    >>> parameters_sha256({"a": jnp.zeros(2)}) == parameters_sha256({"b": jnp.zeros(2)})
+    False
+    """
+    total = hashlib.sha256()
+    for name, leaf in _named(tree).items():
+        total.update(f"{name} {_leaf_sha256(leaf, _bits(leaf))}\n".encode())
+    return total.hexdigest()
+
+
+# --- one leaf -----------------------------------------------------------------------------
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """Every leaf under the expression that reaches it, such as `params['Dense_0']['kernel']`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+
+
+def _type(leaf: Any) -> str:
+    """Such as `float32[5, 5]`; Python numbers as JAX would take them."""
+    if not hasattr(leaf, "dtype"):
+        leaf = jnp.asarray(leaf)
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _bits(leaf: Any) -> np.ndarray:
+    """The leaf as a host array; a key as its data."""
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    if not hasattr(leaf, "dtype"):
+        leaf = jnp.asarray(leaf)
+    return np.asarray(leaf)
+
+
+def _no_bits(example: Any) -> np.ndarray:
+    """What `_bits` gives for a leaf without elements."""
+    if _is_key(example):
+        example = jax.eval_shape(jax.random.key_data, example)
+    return np.zeros(example.shape, example.dtype)
+
+
+def _leaf_sha256(leaf: Any, bits: np.ndarray) -> str:
+    return hashlib.sha256(_type(leaf).encode() + bits.tobytes()).hexdigest()
+
+
+def _as_leaf(example: Any, bits: np.ndarray) -> Any:
+    if isinstance(example, np.ndarray | np.generic):
+        return bits
+    if isinstance(example, int | float | complex):
+        return bits.item()
+    # A copy: JAX may otherwise borrow NumPy's memory, and training donates its state.
+    array = jnp.array(bits)
+    return jax.random.wrap_key_data(array, dtype=example.dtype) if _is_key(example) else array
+
+
+# --- one checkpoint -----------------------------------------------------------------------
+
+
+class _Damaged(Exception):
+    """Not what was written; says in plain words why."""
+
+
+class _Folder(NamedTuple):
+    step: int
+    version: int
+    path: Path
+
+
+def _folders(directory: Path, kind: str) -> list[_Folder]:
+    """The complete checkpoints of a kind, newest first."""
+    if not directory.exists():
+        return []
+    found = []
+    for path in directory.iterdir():
+        if match := re.fullmatch(rf"{kind}_(\d{{8,}})(?:_(\d+))?", path.name):
+            found.append(_Folder(int(match[1]), int(match[2] or 0), path))
+    return sorted(found, reverse=True)
+
+
+def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
+        shutil.rmtree(leftover)
+    name = f"{kind}_{step:08d}"
+    versions = [folder.version for folder in _folders(directory, kind) if folder.step == step]
+    if versions:
+        name += f"_{versions[0] + 1}"
+    temporary = directory / f".{name}.tmp"
+    temporary.mkdir()
+    try:
+        leaves = _named(tree)
+        bits = {leaf_name: _bits(leaf) for leaf_name, leaf in leaves.items()}
+        _write_arrays(temporary / "arrays", bits)
+        manifest = {
+            "step": step,
+            "metadata": metadata,
+            "leaves": {
+                leaf_name: {"type": _type(leaf), "sha256": _leaf_sha256(leaf, bits[leaf_name])}
+                for leaf_name, leaf in leaves.items()
+            },
+        }
+        files.write_json(temporary / "manifest.json", manifest)
+        files.write_bytes(temporary / _SUMS, _sums(temporary))
+        for path in [*temporary.rglob("*"), temporary]:
+            files.sync(path)
+        os.rename(temporary, directory / name)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    files.sync(directory)
+    _retire(directory, kind, step)
+
+
+def _retire(directory: Path, kind: str, step: int) -> None:
+    """Remove all but the newest checkpoints up to this step."""
+    folders = _folders(directory, kind)
+    newest: dict[int, _Folder] = {}
+    for folder in folders:
+        if folder.step <= step:
+            newest.setdefault(folder.step, folder)
+    kept = list(newest.values())[: _KEPT[kind]]
+    for folder in folders:
+        if folder not in kept:
+            # Renamed first: half of a removed folder must not look like a damaged checkpoint.
+            hidden = folder.path.with_name(f".{folder.path.name}.tmp")
+            os.rename(folder.path, hidden)
+            shutil.rmtree(hidden)
+
+
+def _read(folder: Path, like: PyTree) -> Restored:
+    _verify(folder)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    leaves = manifest["leaves"]
+    examples = _named(like)
+    _compare(folder, {name: _type(leaf) for name, leaf in examples.items()}, leaves)
+    stored = _read_arrays(folder / "arrays")
+    bits = {
+        name: stored[name] if name in stored else _no_bits(example)
+        for name, example in examples.items()
+    }
+    for name, example in examples.items():
+        if _leaf_sha256(example, bits[name]) != leaves[name]["sha256"]:
+            raise _Damaged(f"the checksum of {name} is wrong")
+    tree = jax.tree.unflatten(
+        jax.tree.structure(like),
+        [_as_leaf(example, bits[name]) for name, example in examples.items()],
+    )
+    return Restored(manifest["step"], tree, manifest["metadata"])
+
+
+def _compare(folder: Path, expected: dict[str, str], found: dict[str, dict[str, str]]) -> None:
+    """Raise ValueError on the first array that is not in both, of one shape and dtype."""
+    for name, expected_type in expected.items():
+        if name not in found:
+            difference = f"it has no {name}, expected as {expected_type}"
+        elif found[name]["type"] != expected_type:
+            difference = f"its {name} is {found[name]['type']}, expected {expected_type}"
+        else:
+            continue
+        break
+    else:
+        extra = [name for name in found if name not in expected]
+        if not extra:
+            return
+        difference = f"it has {extra[0]} ({found[extra[0]]['type']}), which is not expected"
+    raise ValueError(
+        f"The checkpoint {folder} is of another learner, model or optimizer: {difference}. Use "
+        f"the configuration that it was trained with, or another run folder."
+    )
+
+
+# --- its files ----------------------------------------------------------------------------
+
+
+def _sums(folder: Path) -> bytes:
+    """What `sha256sum` prints of the folder's files, hidden ones left out."""
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("[!.]*")
+        if path.is_file() and path.name != _SUMS
+    }
+    return b"".join(
+        f"{hashlib.sha256(paths[name].read_bytes()).hexdigest()}  {name}\n".encode()
+        for name in sorted(paths)
+    )
+
+
+def _verify(folder: Path) -> None:
+    """Raise `_Damaged` unless the files are those that were written."""
+    try:
+        recorded, found = (folder / _SUMS).read_bytes(), _sums(folder)
+    except PermissionError:
+        raise
+    except OSError as error:  # a file is gone, or the disk cannot read it
+        raise _Damaged(str(error)) from error
+    if recorded != found:
+        lines = set(recorded.splitlines()) ^ set(found.splitlines())
+        names = sorted({line[66:].decode(errors="replace") for line in lines})
+        raise _Damaged(f"changed since it was written: {', '.join(names) or _SUMS}")
+
+
+def _write_arrays(path: Path, bits: dict[str, np.ndarray]) -> None:
+    # Orbax takes neither an array without elements nor a dictionary without arrays.
+    stored = {name: array for name, array in bits.items() if array.size}
+    if stored:
+        from orbax.checkpoint import v1 as ocp
+
+        with _quiet():
+            ocp.save(str(path.absolute()), stored)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    from orbax.checkpoint import v1 as ocp
+
+    with _quiet():
+        return ocp.load(str(path.absolute()))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax tells a failure in hundreds of lines on stderr; here it becomes one OSError."""
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                yield
+            except Exception:
+                time.sleep(1)  # its other writes, still under way, each print a traceback
+                raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise OSError(f"Orbax could not write or read a checkpoint: {reason}") from error
+    finally:
+        logging.disable(disabled)

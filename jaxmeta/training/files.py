@@ -1,0 +1,76 @@
+"""Files that are wholly there or not at all, even after a kill or a power cut."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace the file at `path` by `data` in one step: a reader sees the old or the new.
+
+    Raises:
+      OSError: the folder is missing, full, or not writable.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_bytes(path, b"kept")
+    >>> path.read_text()
+    'kept'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Replace the file at `path` by `value` as indented JSON, in one step (see `plain`).
+
+    Raises:
+      OSError: the folder is missing, full, or not writable.
+      TypeError: `value` holds something that JSON cannot say.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "results.json"
+    >>> write_json(path, {"accuracy": 0.5, "loss": float("nan")})
+    >>> json.loads(path.read_text())
+    {'accuracy': 0.5, 'loss': None}
+    """
+    write_bytes(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: scalars of NumPy and JAX as Python's, NaN and ±inf as null.
+
+    >>> import numpy as np
+    >>> plain({"steps": np.int32(3), "interval": (0.1, float("inf"))})
+    {'steps': 3, 'interval': [0.1, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if getattr(value, "shape", None) == ():
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def sync(path: str | Path) -> None:
+    """Wait until the file or folder at `path` is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,134 @@
+"""The log of a run: `metrics.jsonl`, and the same as TensorBoard events.
+
+`metrics.jsonl` is the truth and the events are a picture of it: a resume cuts the lines back
+to the checkpoint and draws the events anew, so no reader meets a step twice.
+"""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxmeta.training import files
+
+_METRICS = "metrics.jsonl"
+_EVENTS = "tensorboard"
+
+
+class Log(NamedTuple):
+    """An open log.
+
+    Attributes:
+      write: `write(step, scalars)` appends one line, on the disk when it returns; `scalars`
+        maps names to numbers (of Python, NumPy or JAX), NaN and ±inf become null.
+      close: `close()`; no write after it.
+    """
+
+    write: Callable[[int, Mapping[str, Any]], None]
+    close: Callable[[], None]
+
+
+def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
+    """Open `metrics.jsonl` and `tensorboard/` in a run folder.
+
+    Args:
+      run_directory: the run's folder, made if missing.
+      resume_step: None starts a new log and removes an older one; a number keeps the lines up
+        to that step and cuts off everything after it.
+
+    Raises:
+      OSError: the folder cannot be written.
+      ValueError: the log to be continued has a broken line.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> log = open_log(folder, resume_step=None)
+    >>> log.write(100, {"loss": 0.5, "accuracy": float("nan")})
+    >>> log.close()
+    >>> [(row["step"], row["loss"], row["accuracy"]) for row in read_metrics(folder)]
+    [(100, 0.5, None)]
+    """
+    run_directory = Path(run_directory)
+    run_directory.mkdir(parents=True, exist_ok=True)
+    rows = []
+    if resume_step is not None:
+        rows = [row for row in read_metrics(run_directory) if row["step"] <= resume_step]
+    files.write_bytes(run_directory / _METRICS, b"".join(_line(row) for row in rows))
+
+    if (run_directory / _EVENTS).exists():
+        shutil.rmtree(run_directory / _EVENTS)
+    events = _open_events(run_directory / _EVENTS)
+    for row in rows:
+        events.write(_event(row))
+    events.flush()
+
+    def write(step: int, scalars: Mapping[str, Any]) -> None:
+        row = files.plain({"step": step, "time": round(time.time(), 3), **scalars})
+        with open(run_directory / _METRICS, "ab") as metrics:
+            metrics.write(_line(row))
+            metrics.flush()
+            os.fsync(metrics.fileno())
+        events.write(_event(row))
+        events.flush()
+
+    return Log(write, events.close)
+
+
+def read_metrics(run_directory: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`, oldest first; none where there is no such file.
+
+    A row holds `step`, `time` (seconds since 1970) and the scalars. A last line that a kill
+    left half-written is dropped.
+
+    Raises:
+      ValueError: a line before the last is broken.
+    """
+    path = Path(run_directory) / _METRICS
+    if not path.exists():
+        return []
+    rows = []
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise ValueError(
+                    f"Line {number} of {path} is not JSON: repair or delete that line."
+                ) from None
+    return rows
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return (json.dumps(row, allow_nan=False) + "\n").encode()
+
+
+def _open_events(folder: Path) -> Any:
+    # The record writer rather than SummaryWriter, whose queue and thread lose the last events
+    # of a killed process and whose files of one second share a name.
+    import tensorboardX
+
+    folder.mkdir()
+    name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+    events = tensorboardX.RecordWriter(str(folder / name))
+    events.write(_message(wall_time=time.time(), file_version="brain.Event:2"))
+    return events
+
+
+def _event(row: dict[str, Any]) -> bytes:
+    values = [
+        {"tag": name, "simple_value": float("nan") if value is None else value}
+        for name, value in row.items()
+        if name not in ("step", "time")
+    ]
+    return _message(wall_time=row["time"], step=row["step"], summary={"value": values})
+
+
+def _message(**fields: Any) -> bytes:
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+    return Event(**fields).SerializeToString()

@@ -1,0 +1,258 @@
+"""The training loop: compiled chunks, logs, validation, checkpoints, and a clean end."""
+
+import contextlib
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmeta.core import Info, Key, PyTree
+from jaxmeta.training import checkpoints
+from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.logs import open_log
+from jaxmeta.training.update import MetaUpdate, Sample, TrainState, chunk_of
+
+CHECKPOINTS = "checkpoints"
+
+
+class NotFinite(ArithmeticError):
+    """A loss or a parameter became NaN or infinite; the last good checkpoint is kept."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM ended the run after a checkpoint; `signal_number` says which."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped at step {step}, which is saved; --resume goes on from there.")
+        self.signal_number = signal_number
+
+
+class Outcome(NamedTuple):
+    """What training leaves behind.
+
+    Attributes:
+      state: after the last step.
+      best_params: the meta-parameters that were best in validation.
+      best_step: when they were.
+      resumed_from_step: the checkpoint's step, None if the run was never resumed.
+      wall_seconds: of training with its validations, over all resumes.
+      tasks_per_second: of the compiled chunks, compilation left out.
+    """
+
+    state: TrainState
+    best_params: PyTree
+    best_step: int
+    resumed_from_step: int | None
+    wall_seconds: float
+    tasks_per_second: float
+
+
+class _Progress(NamedTuple):
+    """What a checkpoint remembers besides the state."""
+
+    best_step: int | None = None
+    best_value: float | None = None
+    wall_seconds: float = 0.0
+    timed_tasks: int = 0
+    timed_seconds: float = 0.0
+    resumed_from_step: int | None = None
+
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+def train(
+    run_directory: str | Path,
+    meta_update: MetaUpdate,
+    sample: Sample,
+    key: Key,
+    *,
+    steps: int,
+    task_batch: int,
+    validate: Callable[[PyTree], Mapping[str, Estimate]],
+    checkpoint_every: int,
+    chunk: int,
+    resume: bool = False,
+    report: Report = lambda step, scalars: None,
+    say: Callable[[str], object] = warnings.warn,
+) -> Outcome:
+    """Train for `steps` meta-updates, so that a kill at any moment loses no more than a while.
+
+    Every step's randomness is a function of the key and the step alone, so a run that is
+    killed and resumed ends bit for bit where the run left alone does.
+
+    Args:
+      run_directory: takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
+      meta_update: see `jaxmeta.training.meta_update`.
+      sample: of training tasks.
+      key: of the run.
+      steps: meta-updates in all.
+      task_batch: tasks of a meta-update, for the rate that is reported.
+      validate: `validate(meta_params)`, estimates on validation tasks; the highest accuracy,
+        or the lowest loss where there is none, marks the best checkpoint.
+      checkpoint_every: meta-updates between validations, each followed by a checkpoint.
+      chunk: meta-updates of one compiled call.
+      resume: go on from the newest whole checkpoint.
+      report: is called with the step and the scalars of each line that is logged.
+      say: is told in a line what the user should know.
+
+    Raises:
+      NotFinite: at which step the loss or a parameter became NaN or infinite.
+      Interrupted: after SIGINT or SIGTERM, when a checkpoint has been written.
+      ValueError: the checkpoint is of another learner or model, or all are damaged.
+      OSError: the run folder cannot be written.
+    """
+    folder = Path(run_directory) / CHECKPOINTS
+    restored = None
+    if resume:
+        like = jax.eval_shape(meta_update.init, key, sample)
+        restored = checkpoints.restore(folder, like, warn=say)
+    if restored is None:
+        if resume:
+            say("no complete checkpoint yet: starting at step 0.")
+        state, step, progress = jax.jit(meta_update.init)(key, sample), 0, _Progress()
+    else:
+        state, step = restored.tree, restored.step
+        progress = _Progress(**restored.metadata)._replace(resumed_from_step=step)
+        say(f"resuming from step {step}.")
+
+    run_chunk = chunk_of(meta_update.update)
+    log = open_log(run_directory, resume_step=None if restored is None else step)
+    clock = _Clock(progress)
+
+    def read(end: int, infos: Info) -> None:
+        """Wait for the metrics of the chunk that ended at step `end`, check and log them."""
+        infos = jax.device_get(infos)
+        bad = np.flatnonzero(~np.isfinite(infos.loss))
+        if bad.size:
+            raise NotFinite(_not_finite("loss", end - len(infos.loss) + int(bad[0]) + 1, folder))
+        rate = clock.chunk_done(len(infos.loss) * task_batch)
+        scalars = {"train_loss": infos.loss, **{f"train_{k}": v for k, v in infos.metrics.items()}}
+        tell(end, {name: float(values.mean()) for name, values in scalars.items()} | rate)
+
+    def tell(step: int, scalars: Mapping[str, float]) -> None:
+        log.write(step, scalars)
+        report(step, scalars)
+
+    try:
+        with _stop_signals() as received:
+            pending = None
+            while step < steps:
+                boundary = min(steps, (step // checkpoint_every + 1) * checkpoint_every)
+                # Chunks end where they would in a run never interrupted.
+                length = min(boundary - step, chunk - step % checkpoint_every % chunk)
+                state, infos = run_chunk(state, sample, length=length)
+                step += length
+                if pending is not None:  # read while the next chunk runs
+                    read(*pending)
+                pending = (step, infos)
+                if step < boundary and not received:
+                    continue
+                read(*pending)
+                pending = None
+                if not _all_finite(state.meta_params):
+                    raise NotFinite(_not_finite("meta-parameters", step, folder))
+                if step == boundary:
+                    value, scalars = _score(validate(state.meta_params))
+                    tell(step, scalars)
+                    if progress.best_value is None or value > progress.best_value:
+                        progress = progress._replace(best_step=step, best_value=value)
+                        checkpoints.save_best(folder, step, state.meta_params, metadata={})
+                progress = clock.add_to(progress)
+                checkpoints.save(folder, step, state, metadata=progress._asdict())
+                clock.restart()
+                if received and step < steps:
+                    raise Interrupted(received[0], step)
+    finally:
+        log.close()
+
+    best = checkpoints.restore(folder, state.meta_params, step="best", warn=say)
+    if best is None:
+        raise ValueError(f"{folder} holds no best checkpoint; --overwrite trains anew.")
+    return Outcome(
+        state,
+        best.tree,
+        best.step,
+        progress.resumed_from_step,
+        progress.wall_seconds,
+        progress.timed_tasks / max(progress.timed_seconds, 1e-9),
+    )
+
+
+class _Clock:
+    """Seconds in all, and seconds of the chunks alone, the first of a process left out."""
+
+    def __init__(self, progress: _Progress):
+        self.before = progress
+        self.start = self.last = time.perf_counter()
+        self.compiled = False
+        self.tasks, self.seconds = 0, 0.0
+
+    def chunk_done(self, tasks: int) -> dict[str, float]:
+        now = time.perf_counter()
+        elapsed, self.last = now - self.last, now
+        if not self.compiled:
+            self.compiled = True
+            return {}
+        self.tasks, self.seconds = self.tasks + tasks, self.seconds + elapsed
+        return {"tasks_per_second": tasks / elapsed}
+
+    def restart(self) -> None:
+        """The next chunk starts now: a validation and a checkpoint lay between."""
+        self.last = time.perf_counter()
+
+    def add_to(self, progress: _Progress) -> _Progress:
+        return progress._replace(
+            wall_seconds=self.before.wall_seconds + time.perf_counter() - self.start,
+            timed_tasks=self.before.timed_tasks + self.tasks,
+            timed_seconds=self.before.timed_seconds + self.seconds,
+        )
+
+
+def _score(estimates: Mapping[str, Estimate]) -> tuple[float, dict[str, float]]:
+    """The value to be maximised, and the scalars to be logged."""
+    scalars = {f"validation_{name}": float(value.mean) for name, value in estimates.items()}
+    if "accuracy" in estimates:
+        return scalars["validation_accuracy"], scalars
+    return -scalars["validation_loss"], scalars
+
+
+def _all_finite(tree: PyTree) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(tree)))
+
+
+def _not_finite(what: str, step: int, folder: Path) -> str:
+    kept = sorted(path.name for path in folder.glob("step_*")) if folder.exists() else []
+    remedy = f"{kept[-1]} is kept" if kept else "there is no checkpoint before it"
+    return (
+        f"the {what} became NaN or infinite at step {step}; {remedy}. "
+        "Try a smaller inner or outer rate, or --clip."
+    )
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not in the main thread, where no signal arrives either
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
