@@ -9,9 +9,14 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
 
+import jax
 import tyro
 
 from experiments import presets
+from experiments.progress import Progress
+from experiments.run import run
+from jaxmeta.data.cache import cache_folder
+from jaxmeta.training import Interrupted, files
 from jaxmeta.training.config import AnyExperiment, FewShot
 
 _Seeds = Annotated[
@@ -61,7 +66,7 @@ def guarded(work: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except _interrupted() as interruption:
+    except Interrupted as interruption:
         print(str(interruption), file=sys.stderr)
         return 128 + interruption.signal_number
 
@@ -70,26 +75,14 @@ def _terminate(number: int, frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def _interrupted() -> type[Exception]:
-    from jaxmeta.training.loop import Interrupted
-
-    return Interrupted
-
-
 def with_compilation_cache() -> None:
     """JAX's persistent compilation cache, in the user's cache folder unless set otherwise."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxmeta" / "xla"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
 
 
 def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     options, config = parse(experiment, arguments)
-    from experiments.progress import Progress
-    from experiments.run import run
-
     progress = Progress()
     folder = options.out or _new_folder(config, options.seeds is not None)
     if options.seeds is None:
@@ -130,6 +123,11 @@ def parse(
     options, config = _read(without_help, presets.find(experiment, learners[0], None), learners)
     defaults = presets.find(experiment, type(config.learner), options.preset)
     return _read(arguments, defaults, learners)
+
+
+def read_arguments(options: type, module: str) -> Any:
+    """The options of a command that is no experiment, from the command line."""
+    return tyro.cli(options, prog=f"python -m experiments.{module}")
 
 
 def _read(
@@ -208,8 +206,6 @@ def _headline(results: dict[str, Any]) -> tuple[str, float, float]:
 
 def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
     """Write the mean over seeds and the deviation between them; the line that says so."""
-    from jaxmeta.training import files
-
     key = "accuracy" if "accuracy" in all_results[0] else "loss"
     values = [results[key] for results in all_results]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,1 +1,113 @@
-def draw_all(*a): pass
+"""The three pictures of a run folder."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Key, MetaLearner, PyTree, Task
+from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
+from jaxmeta.training import build, plots
+from jaxmeta.training.config import AnyExperiment, FewShot, Prototypical, Regression
+from jaxmeta.training.logs import read_metrics
+from jaxmeta.training.update import Sample
+
+
+def draw_all(
+    folder: Path,
+    config: AnyExperiment,
+    results: dict[str, Any],
+    learner: MetaLearner,
+    meta_params: PyTree,
+    sample: Sample,
+    key: Key,
+) -> None:
+    """Write `learning_curve.png`, `adaptation.png` and `episode.png` (one test task)."""
+    title = _title(results)
+    plots.learning_curve(folder / "learning_curve.png", read_metrics(folder), title=title)
+
+    # The evaluation's first task; its key is split as there.
+    sample_key, learn_key = jax.random.split(jax.random.split(key, 2)[0])
+    task = jax.jit(lambda sample, key: sample(key))(sample, sample_key)
+    adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support)
+    if "after_inner_steps" in results:
+        _draw_adaptation(folder / "adaptation.png", config, results, title)
+    elif isinstance(config, FewShot) and isinstance(config.learner, Prototypical):
+        _draw_embedding(folder / "adaptation.png", config, adapted, task, title)
+    if isinstance(config, FewShot):
+        outputs = jax.jit(learner.predict)(adapted, task.query.inputs)
+        plots.image_episode(
+            folder / "episode.png",
+            np.asarray(task.support.inputs),
+            np.asarray(task.support.targets),
+            np.asarray(task.query.inputs),
+            np.asarray(task.query.targets),
+            np.asarray(outputs.argmax(axis=-1)),
+            title=f"{title}: one test task",
+        )
+    else:
+        _draw_curve(
+            folder / "episode.png", config, learner, meta_params, task, (sample_key, learn_key)
+        )
+
+
+def _title(results: dict[str, Any]) -> str:
+    ways = f"{results['ways']}-way " if "ways" in results else ""
+    return f"{results['learner']} · {results['dataset']} · {ways}{results['shots']}-shot"
+
+
+def _draw_adaptation(
+    path: Path, config: AnyExperiment, results: dict[str, Any], title: str
+) -> None:
+    curve = results["after_inner_steps"]
+    name = "accuracy" if "accuracy" in curve else "loss"
+    plots.adaptation_curve(
+        path,
+        np.asarray(curve[name]),
+        np.asarray(curve[f"{name}_ci95"]),
+        ylabel="test accuracy" if name == "accuracy" else "mean squared error",
+        title=title,
+        trained_steps=getattr(config.learner, "inner_steps"),  # noqa: B009  (not all have them)
+    )
+
+
+def _draw_embedding(path: Path, config: FewShot, adapted: Any, task: Task, title: str) -> None:
+    encoder = build.network_of(config, None)
+    params = adapted.meta_params["encoder"]
+    embed = jax.jit(lambda inputs, reference: encoder.apply(params, inputs, reference=reference))
+    plots.embedding_map(
+        path,
+        np.asarray(embed(task.support.inputs, None)),
+        np.asarray(task.support.targets),
+        np.asarray(embed(task.query.inputs, adapted.reference)),
+        np.asarray(task.query.targets),
+        np.asarray(adapted.prototypes_WD),
+        title=f"{title}: embeddings of one test task",
+    )
+
+
+def _draw_curve(
+    path: Path,
+    config: Regression,
+    learner: MetaLearner,
+    meta_params: PyTree,
+    task: Task,
+    keys: tuple[Key, Key],
+) -> None:
+    sample_key, learn_key = keys
+    ranges = {name: getattr(config, name) for name in ("amplitude", "phase", "frequency")}
+    x = jnp.linspace(*config.domain, 200)[:, None]
+    assert learner.trajectory is not None
+    fits = np.asarray(learner.trajectory(learn_key, meta_params, task.support, x))
+    steps = sorted({0, config.learner.inner_steps, config.learner.eval_inner_steps})
+    plots.curve_episode(
+        path,
+        np.asarray(x)[:, 0],
+        np.asarray(sinusoid_curve(sinusoid_parameters(sample_key, **ranges), x))[:, 0],
+        np.asarray(task.support.inputs)[:, 0],
+        np.asarray(task.support.targets)[:, 0],
+        {step: fits[step][:, 0] for step in steps if step < len(fits)},
+        title=f"{config.learner.name}: one test curve",
+    )

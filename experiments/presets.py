@@ -131,9 +131,7 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
         )
         if learner in (Maml, FirstOrderMaml, Anil):
             rate, steps, test_steps = (0.1, 5, 5) if twenty else (0.4, 1, 3)
-            options = learner(
-                inner_rate=rate, inner_steps=steps, eval_inner_steps=test_steps
-            )
+            options = learner(inner_rate=rate, inner_steps=steps, eval_inner_steps=test_steps)
             return dataclasses.replace(base, learner=options)
         if learner is Reptile:
             options = Reptile(

@@ -15,13 +15,16 @@ import jax
 import jaxmeta
 from experiments import pictures
 from experiments.progress import Progress
+from jaxmeta.core import Key
 from jaxmeta.data import Dataset, load
-from jaxmeta.training import build, checkpoints, config as configs, files
+from jaxmeta.training import build, checkpoints, files
+from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.loop import CHECKPOINTS, train
+from jaxmeta.training.update import Sample
 
-_VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def run(
@@ -35,10 +38,11 @@ def run(
     configs.check(config)
     dataset = load_dataset(config)
     samplers = build.samplers_of(config, dataset)
+    test_sample, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
     prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
 
-    train_key, validation_key, test_key = jax.random.split(jax.random.key(config.seed), 3)
+    train_key, validation_key, _ = run_keys(config.seed)
     at_once = evaluation_tasks_at_once(config)
     validate = evaluation(test_learner, config.validation_tasks, tasks_at_once=at_once)
     with progress.training(config) as report:
@@ -59,34 +63,31 @@ def run(
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once)
-    estimates = evaluate(outcome.best_params, samplers.test, test_key)
+    estimates = evaluate(outcome.best_params, test_sample, test_key)
     results = {
         **describe(config, dataset),
         **plain(estimates),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "num_tasks": config.eval_tasks,
         "seed": config.seed,
         "steps": config.steps,
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         "tasks_per_second": round(outcome.tasks_per_second, 1),
-        "device": device_name(),
-        "versions": versions(),
+        **circumstances(),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
     if test_learner.trajectory is not None:
-        trajectory = trajectory_evaluation(
-            test_learner,
-            build.objective_of(config),
-            config.eval_tasks,
-            tasks_at_once=at_once,
-        )(outcome.best_params, samplers.test, test_key)
-        results["after_inner_steps"] = plain(trajectory)
+        # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
+        tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
+        objective = build.objective_of(config)
+        evaluate = trajectory_evaluation(test_learner, objective, tasks, tasks_at_once=at_once)
+        curve = evaluate(outcome.best_params, test_sample, test_key)
+        results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
     files.write_json(folder / "results.json", results)
     pictures.draw_all(
-        folder, config, results, test_learner, outcome.best_params, samplers.test, test_key
+        folder, config, results, test_learner, outcome.best_params, test_sample, test_key
     )
     return results
 
@@ -147,20 +148,31 @@ def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
     return flat
 
 
-def versions() -> dict[str, str]:
-    """Of everything that a bit of the result may depend on."""
-    return {
-        "jaxmeta": jaxmeta.__version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _VERSIONS},
-    }
+def run_keys(seed: int) -> Key:
+    """Three keys of a run: of training, of validation tasks, of test tasks."""
+    return jax.random.split(jax.random.key(seed), 3)
 
 
-def device_name() -> str:
-    """The kind of device and how many, such as `cpu × 1 (2 cores)`."""
+def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tuple[Sample, Key]:
+    """The sampler and the key of the test tasks: one seed always gives the same tasks."""
+    return build.samplers_of(config, dataset).test, run_keys(seed)[2]
+
+
+def circumstances() -> dict[str, Any]:
+    """The command, the device, and the versions of all that a bit of the result may depend on."""
     device = jax.devices()[0]
     name = f"{device.device_kind} × {jax.device_count()}"
-    return f"{name} ({os.cpu_count()} cores)" if device.platform == "cpu" else name
+    if device.platform == "cpu":
+        name += f" ({os.cpu_count()} cores)"
+    return {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "device": name,
+        "versions": {
+            "jaxmeta": jaxmeta.__version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in _PACKAGES},
+        },
+    }
 
 
 # --- run folders --------------------------------------------------------------------------

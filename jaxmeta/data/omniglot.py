@@ -10,6 +10,7 @@ import itertools
 import json
 import lzma
 import os
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -59,12 +60,23 @@ def omniglot(
       ValueError: unknown split; a prepared set that is damaged; a download that isn't what it
         should be.
       OSError: a download or a folder that fails.
+
+    >>> omniglot(split="lake")
+    Traceback (most recent call last):
+    ...
+    ValueError: omniglot has the splits vinyals and maml, not 'lake'
     """
     if split not in SPLITS:
         raise ValueError(f"omniglot has the splits {' and '.join(SPLITS)}, not {split!r}")
     root = Path(data_dir).expanduser() if data_dir else tfds_folder()
     prepared = root / "omniglot" / VERSION
     if not prepared.exists():
+        print(
+            f"omniglot is not prepared in {root}, so it is now; if it lies elsewhere, set "
+            "TFDS_DATA_DIR",
+            file=sys.stderr,
+            flush=True,
+        )
         prepare_omniglot(root)
     classes = _classes(prepared, image_size)
     if split == "maml":

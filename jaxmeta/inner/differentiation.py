@@ -101,11 +101,11 @@ def _forward_over_reverse(loss: InnerLoss) -> Callable[..., PyTree]:
 
     def split(tree: PyTree) -> tuple[list, list, Callable[[list, list], PyTree]]:
         leaves, treedef = jax.tree.flatten(tree)
-        real = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
+        real = [bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating)) for leaf in leaves]
 
         def join(floats: list, others: list) -> PyTree:
-            floats, others = iter(floats), iter(others)
-            return treedef.unflatten([next(floats if is_real else others) for is_real in real])
+            parts = {True: iter(floats), False: iter(others)}
+            return treedef.unflatten([next(parts[is_real]) for is_real in real])
 
         return (
             [leaf for leaf, is_real in zip(leaves, real) if is_real],

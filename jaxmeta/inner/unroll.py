@@ -132,8 +132,10 @@ def unroll(
 
         state = (theta, optimizer.init(theta))
         last = steps if differentiation.last is None else min(differentiation.last, steps)
-        before, after = (jax.tree.map(lambda x: x[: steps - last], step_inputs),
-                         jax.tree.map(lambda x: x[steps - last :], step_inputs))
+        before, after = (
+            jax.tree.map(lambda x: x[: steps - last], step_inputs),
+            jax.tree.map(lambda x: x[steps - last :], step_inputs),
+        )
         earlier = later = None
         if last < steps:
             (moved, optimizer_state), earlier = jax.lax.scan(

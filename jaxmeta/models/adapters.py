@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from flax import linen as nn
 
 from jaxmeta.core import Key, Model, PyTree
@@ -20,7 +19,7 @@ def from_linen(module: nn.Module) -> Model:
       ValueError: at `init`, if the module keeps state besides its parameters (running
         statistics, say): an inner loop would use it without showing it.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> model = from_linen(nn.Dense(3))
     >>> params = model.init(jax.random.key(0), jnp.ones((1, 2)))
     >>> model.apply(params, jnp.ones((5, 2))).shape
@@ -56,7 +55,7 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
       ValueError: if the module holds variables that are no `nnx.Param` (running statistics,
         dropout streams): splitting them off would freeze them silently.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> model = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
     >>> params = model.init(jax.random.key(0), jnp.ones((1, 2)))

@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxmeta.core import Array, Model
@@ -60,6 +58,7 @@ def conv4(
 
     Shapes: images float `[N, H, W, C]` to `[N, outputs]`.
 
+    >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")
     >>> params = model.init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
     >>> model.apply(params, jnp.ones((3, 28, 28, 1))).shape

@@ -2,7 +2,6 @@
 
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -44,6 +43,7 @@ class Normalisation(nn.Module):
       `none`: no standardisation, only γ and β.
     Nothing is remembered between calls.
 
+    >>> import jax, jax.numpy as jnp
     >>> layer = Normalisation("layer")
     >>> x = jnp.arange(12.0).reshape(2, 6)
     >>> y, _ = layer.init_with_output(jax.random.key(0), x)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxmeta.core import Array, Model
@@ -31,9 +29,7 @@ class _MLP(nn.Module):
         return nn.Dense(self.outputs, name="head")(values)[references:]
 
 
-def mlp(
-    hidden: Sequence[int], outputs: int, *, normalisation: NormalisationKind = "none"
-) -> Model:
+def mlp(hidden: Sequence[int], outputs: int, *, normalisation: NormalisationKind = "none") -> Model:
     """Dense layers with ReLU between them; inputs of any shape are flattened.
 
         h_{l+1} = ReLU(norm(W_l h_l + b_l)),  y = W h_L + b
@@ -47,6 +43,7 @@ def mlp(
       outputs: width of the last layer, whose parameters are named `head`.
       normalisation: see `Normalisation`.
 
+    >>> import jax, jax.numpy as jnp
     >>> model = mlp((40, 40), 1)
     >>> params = model.init(jax.random.key(0), jnp.ones((1, 1)))
     >>> model.apply(params, jnp.ones((10, 1))).shape

@@ -34,7 +34,11 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
     if jax.default_backend() == "cpu":
         return _patches_times_kernel(images_NHWC, kernel_hwCD, stride)
     return lax.conv_general_dilated(
-        images_NHWC, kernel_hwCD, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        images_NHWC,
+        kernel_hwCD,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 

@@ -11,8 +11,16 @@ from jaxmeta.data import Dataset, episodes, sinusoids
 from jaxmeta.inner import DIFFERENTIATIONS, Differentiation, adam, truncated
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
 from jaxmeta.models import conv4, mlp
-from jaxmeta.training import config as configs
-from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.config import (
+    Anil,
+    AnyExperiment,
+    FewShot,
+    FirstOrderMaml,
+    Maml,
+    MetaSgd,
+    Prototypical,
+    Reptile,
+)
 from jaxmeta.training.update import MetaUpdate, Sample, meta_update
 
 
@@ -35,27 +43,15 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
     Raises:
       ValueError: a learner with a head of its own is trained and tested with different ways.
     """
-    options = config.learner
-    if isinstance(config, FewShot):
-        ways = config.episode(train)["ways"]
-        if isinstance(options, configs.Prototypical):
-            encoder = _network(config, None)
-            return prototypical(encoder, cross_entropy, ways, distance=options.distance)
-        trained_ways = config.episode(True)["ways"]
-        if ways != trained_ways:
-            raise ValueError(
-                f"{options.name} has an output for each of the {trained_ways} classes that it is "
-                f"trained with and cannot tell {ways}; only prototypical can. Give both the same."
-            )
-        model = _network(config, ways)
-        examples = ways * config.episode(train)["shots"]
-    else:
-        model = mlp(config.hidden, 1)
-        examples = config.episode(train)["shots"]
+    options, objective = config.learner, objective_of(config)
+    if isinstance(options, Prototypical):
+        assert isinstance(config, FewShot)
+        encoder, ways = network_of(config, None), config.episode(train)["ways"]
+        return prototypical(encoder, objective, ways, distance=options.distance)
 
-    objective = objective_of(config)
+    model = _model(config)
     steps = options.inner_steps if train else options.eval_inner_steps
-    if isinstance(options, configs.MetaSgd):
+    if isinstance(options, MetaSgd):
         return meta_sgd(
             model,
             objective,
@@ -63,20 +59,19 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             initial_rate=options.initial_rate,
             differentiation=_differentiation(options),
         )
+    sizes = config.episode(train)
     batch_size = options.inner_batch
-    if batch_size is not None and batch_size >= examples:
+    if batch_size is not None and batch_size >= sizes.get("ways", 1) * sizes["shots"]:
         batch_size = None
     if options.inner_optimizer == "sgd":
         optimizer = optax.sgd(options.inner_rate)
     else:
-        b1 = 0.0 if isinstance(options, configs.Reptile) else 0.9
-        optimizer = adam(options.inner_rate, b1=b1)
-    if isinstance(options, configs.Reptile):
+        optimizer = adam(options.inner_rate, b1=0.0 if isinstance(options, Reptile) else 0.9)
+    if isinstance(options, Reptile):
         return reptile(model, objective, optimizer, steps, batch_size=batch_size)
-    if isinstance(options, configs.FirstOrderMaml):
+    if isinstance(options, FirstOrderMaml):
         return first_order_maml(model, objective, optimizer, steps, batch_size=batch_size)
-    build = anil if isinstance(options, configs.Anil) else maml
-    return build(
+    return (anil if isinstance(options, Anil) else maml)(
         model,
         objective,
         optimizer,
@@ -86,12 +81,26 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
     )
 
 
-def _differentiation(options: configs._Exact) -> Differentiation:
+def _model(config: AnyExperiment) -> Model:
+    """The network of a learner with a head, which fixes the number of ways."""
+    if not isinstance(config, FewShot):
+        return mlp(config.hidden, 1)
+    ways, trained_ways = (config.episode(train)["ways"] for train in (False, True))
+    if ways != trained_ways:
+        raise ValueError(
+            f"{config.learner.name} has an output for each of the {trained_ways} classes that it "
+            f"is trained with and cannot tell {ways}; only prototypical can. Give both the same."
+        )
+    return network_of(config, ways)
+
+
+def _differentiation(options: Maml | Anil | MetaSgd) -> Differentiation:
     way = DIFFERENTIATIONS[options.differentiate]
     return way if options.truncate is None else truncated(options.truncate, way)
 
 
-def _network(config: FewShot, outputs: int | None) -> Model:
+def network_of(config: FewShot, outputs: int | None) -> Model:
+    """The image network; without `outputs` the encoder, which has no head."""
     if config.network == "mlp":  # the one of Finn et al. 2017, section 5.2
         hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
         return mlp(hidden, outputs or 64, normalisation=config.query_statistics)
@@ -151,9 +160,7 @@ def samplers_of(config: AnyExperiment, dataset: Dataset | None) -> Samplers:
             episodes(dataset.validation, **test, **options),
             episodes(dataset.test, **test, **options),
         )
-    ranges = {
-        name: getattr(config, name) for name in ("amplitude", "phase", "frequency", "domain")
-    }
+    ranges = {name: getattr(config, name) for name in ("amplitude", "phase", "frequency", "domain")}
     test_sample = sinusoids(**test, **ranges)
     return Samplers(sinusoids(**train, **ranges), test_sample, test_sample)
 

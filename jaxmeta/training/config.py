@@ -284,5 +284,8 @@ def from_json(fields: dict[str, Any]) -> AnyExperiment:
 
 def _build(kind: Any, fields: dict[str, Any]) -> Any:
     return kind(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
     )

@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree
@@ -27,9 +26,7 @@ class Estimate(NamedTuple):
 Evaluate = Callable[[PyTree, Sample, Key], dict[str, Estimate]]
 
 
-def evaluation(
-    learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1
-) -> Evaluate:
+def evaluation(learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1) -> Evaluate:
     """`evaluate(meta_params, sample, key)`: loss and metrics on `num_tasks` tasks.
 
         mean ± 1.96 s / √n over tasks,  task_i = sample(key_i)
@@ -45,7 +42,7 @@ def evaluation(
     Raises:
       ValueError: fewer than two tasks, of which no deviation can be told.
 
-    >>> import jaxmeta
+    >>> import jaxmeta, jax.numpy as jnp
     >>> from jaxmeta.data import sinusoids
     >>> guess = jaxmeta.meta_learner(
     ...     init=lambda key, task: (),

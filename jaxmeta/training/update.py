@@ -10,7 +10,9 @@ import optax
 
 from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
 
-Sample = Callable[[Key], Task]  # pure; a `jax.tree_util.Partial`, so that jit takes it as an argument
+Sample = Callable[
+    [Key], Task
+]  # pure; a `jax.tree_util.Partial`, so that jit takes it as an argument
 
 
 class TrainState(NamedTuple):
@@ -91,7 +93,9 @@ def meta_update(
     def init(key: Key, sample: Sample) -> TrainState:
         init_key, task_key, run_key = jax.random.split(key, 3)
         meta_params = learner.init(init_key, sample(task_key))
-        return TrainState(jnp.zeros((), jnp.int32), run_key, meta_params, optimizer.init(meta_params))
+        return TrainState(
+            jnp.zeros((), jnp.int32), run_key, meta_params, optimizer.init(meta_params)
+        )
 
     def of_one_task(state: TrainState, sample: Sample, key: Key, slot: PyTree) -> Any:
         sample_key, learn_key = jax.random.split(key)

@@ -22,7 +22,7 @@ def server(tmp_path, monkeypatch):
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *_):
+        def log_request(self, code=None, size=None):
             asked.append(self.path)
 
     handler = functools.partial(Handler, directory=folder)

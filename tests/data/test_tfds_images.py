@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,18 +25,18 @@ def png(value, size):
 
 @pytest.fixture(scope="module")
 def prepared_sets(tmp_path_factory):
-    """Two sets, each with 1 to 3 images of ten shades, one without a label, and copies in `mini`."""
+    """Sets with one to three images of ten shades, some without a label, and copies in `mini`."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
 
     class Shades(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
-        SHAPE = (None, None, 3)
+        DECLARED, PIXELS = (None, None, 3), (20, 30, 3)
 
         def _info(self):
             features = {
-                "image": tfds.features.Image(shape=self.SHAPE),
+                "image": tfds.features.Image(shape=self.DECLARED),
                 "label": tfds.features.ClassLabel(names=CLASSES),
             }
             return tfds.core.DatasetInfo(
@@ -49,18 +50,14 @@ def prepared_sets(tmp_path_factory):
             return {name: self._generate_examples(*ends) for name, ends in parts.items()}
 
         def _generate_examples(self, first, last):
-            depth = self.SHAPE[-1:] if self.SHAPE[-1] == 3 else ()
             for label in range(10):
                 for image in range(first, min(last, 1 + label % 3)):
-                    value = 20 * label + image
-                    size = (20, 30, *depth) if self.SHAPE[0] is None else (*self.SHAPE[:2], *depth)
-                    yield f"{label} {image}", {"image": png(value, size), "label": label}
-            if first == 0:
-                size = (20, 30, *depth) if self.SHAPE[0] is None else (*self.SHAPE[:2], *depth)
-                yield "unknown", {"image": png(255, size), "label": -1}
+                    value = png(20 * label + image, self.PIXELS)
+                    yield f"{label} {image}", {"image": value, "label": label}
+            yield "unknown", {"image": png(255, self.PIXELS), "label": -1}
 
     class GreyShades(Shades, skip_registration=True):
-        SHAPE = (12, 12, 1)
+        DECLARED, PIXELS = (12, 12, 1), (12, 12)
 
     folder = tmp_path_factory.mktemp("tfds")
     for builder in (Shades, GreyShades):
@@ -78,8 +75,6 @@ def environment(tmp_path, monkeypatch):
 
 @pytest.fixture
 def own_copy(prepared_sets, tmp_path):
-    import shutil
-
     shutil.copytree(prepared_sets, tmp_path / "tfds")
     return tmp_path / "tfds"
 

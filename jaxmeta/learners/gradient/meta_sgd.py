@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Key, MetaLearner, Model, Objective, PyTree, Task
@@ -49,7 +48,7 @@ def meta_sgd(
     Source: Li, Zhou, Chen, Li 2017, "Meta-SGD: learning to learn quickly for few-shot
     learning", Algorithm 1.
 
-    >>> import jaxmeta
+    >>> import jaxmeta, jax.numpy as jnp
     >>> from jaxmeta.models import mlp
     >>> learner = meta_sgd(mlp((40, 40), 1), jaxmeta.squared_error, initial_rate=1e-3)
     >>> batch = jaxmeta.Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))

@@ -1,0 +1,83 @@
+"""Settings of every test and docstring example, and the fixtures they share."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported; subprocesses inherit it
+
+import hypothesis
+import jax
+import pytest
+
+from jaxmeta.data.cache import cache_folder
+
+pytest_plugins = ["pytester"]
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# A second run of the suite finds its programs compiled. What is traced, and how often, stays.
+if not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled-tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("jaxmeta")
+
+DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
+
+
+@pytest.fixture
+def x64():
+    """Arrays are float64 by default within the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+def _folder(variable: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"needs real data: {variable} is not set")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> Path:
+    """The folder of prepared TFDS sets."""
+    return _folder("TFDS_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of raw data sets."""
+    return _folder("JAXMETA_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def omniglot_dir(tfds_dir: Path) -> Path:
+    """Omniglot 3.0.0 as TFDS prepares it."""
+    folder = tfds_dir / "omniglot" / "3.0.0"
+    if not folder.is_dir():
+        pytest.skip("needs real data: there is no omniglot/3.0.0 in TFDS_DATA_DIR")
+    return folder
+
+
+def _fail_if_data_should_be_there(report):
+    """A skip for missing data is a failure on a machine that says it has the data."""
+    if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        if "data" in reason.lower() and all(name in os.environ for name in DATA_VARIABLES):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{path}:{line}: {reason}. A skip for missing data is a failure where "
+                f"{' and '.join(DATA_VARIABLES)} are set."
+            )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return _fail_if_data_should_be_there((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _fail_if_data_should_be_there((yield))

@@ -1,0 +1,21 @@
+"""Meta-updates, the training loop, evaluation, checkpoints, logs and plots."""
+
+from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
+from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train
+from jaxmeta.training.restore import TrainedRun, restore
+from jaxmeta.training.update import MetaUpdate, TrainState, meta_update
+
+__all__ = [
+    "Estimate",
+    "Interrupted",
+    "MetaUpdate",
+    "NotFinite",
+    "Outcome",
+    "TrainState",
+    "TrainedRun",
+    "evaluation",
+    "meta_update",
+    "restore",
+    "train",
+    "trajectory_evaluation",
+]
