@@ -60,7 +60,7 @@ class Case(NamedTuple):
 CURVES = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
 IMAGES = patterns()
 CURVE = mlp((16, 16), 1)
-CONV = conv4(3, width=4, downsampling="stride", normalisation="batch")
+CLASSIFIER = partial(mlp, (8,), 3)
 EMBEDDING = conv4(width=4, downsampling="stride", normalisation="layer")
 
 
@@ -73,20 +73,18 @@ image_case = partial(case_of, objective=cross_entropy, sample=IMAGES)
 
 CASES = [
     case_of("maml", maml, CURVE, optax.sgd(0.02), steps=3),
-    image_case("maml-batch-norm", maml, CONV, optax.sgd(0.3), steps=2),
-    image_case(
-        "maml-support-norm", maml, mlp((8,), 3, normalisation="support"), optax.sgd(0.3), steps=2
-    ),
+    image_case("maml-batch", maml, CLASSIFIER(normalisation="batch"), optax.sgd(0.3), steps=2),
+    image_case("maml-support", maml, CLASSIFIER(normalisation="support"), optax.sgd(0.3), steps=2),
     case_of("first-order-maml", first_order_maml, CURVE, optax.sgd(0.02), steps=3),
-    image_case("anil", anil, mlp((8,), 3, normalisation="layer"), optax.sgd(0.3), steps=3),
+    image_case("anil", anil, CLASSIFIER(normalisation="layer"), optax.sgd(0.3), steps=3),
     case_of("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
-    case_of("reptile", reptile, CURVE, adam(0.01, b1=0.0), steps=8, outer=optax.sgd(0.5)),
+    case_of("reptile", reptile, CURVE, adam(0.01, b1=0.0), steps=5, outer=optax.sgd(0.5)),
     case_of(
         "reptile-minibatches",
         reptile,
         CURVE,
         adam(0.01, b1=0.0),
-        steps=8,
+        steps=5,
         batch_size=4,
         outer=optax.sgd(0.5),
     ),
@@ -123,22 +121,18 @@ class Setting(NamedTuple):
     carry: Carry
 
 
+@functools.cache
+def setting(case: Case, seed: int, x64: bool, overrides: tuple) -> Setting:
+    learner = built(case, overrides)
+    init_key, task_key, key = jax.random.split(jax.random.key(seed), 3)
+    task = draw(case.sample)(task_key)
+    meta_params = initialise(learner)(init_key, task)
+    ...
+
+
 @pytest.fixture
 def prepare():
-    """`prepare(case, key=..., **overrides)`: a setting, in float64 where the test asks for x64."""
-
-    def prepare(case: Case, *, key=None, **overrides) -> Setting:
-        learner = case.build(**overrides)
-        init_key, task_key, key = jax.random.split(jax.random.key(0) if key is None else key, 3)
-        task = case.sample(task_key)
-        meta_params, task = jax.tree.map(
-            lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-            (learner.init(init_key, task), task),
-        )
-        return Setting(learner, key, meta_params, task, Carry(jnp.zeros((), jnp.int32)))
-
-    return prepare
-
+    """`prepare(case, seed=0, **overrides)`: a setting, in float64 where the test asks for x64."""
 
 @pytest.fixture
 def assert_gradient(x64):

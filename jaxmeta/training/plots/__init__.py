@@ -1,0 +1,18 @@
+"""Pictures of a run: how it learned, how it adapts, what it says about one task.
+
+Every function takes plain arrays, replaces the PNG at `path` in one step, and returns the
+matplotlib figure for who wants to show it. matplotlib is imported by the first picture.
+"""
+
+from jaxmeta.training.plots.curves import adaptation_curve, curve_episode, learning_curve
+from jaxmeta.training.plots.embeddings import embedding_map
+from jaxmeta.training.plots.images import image_episode, prediction_sheet
+
+__all__ = [
+    "adaptation_curve",
+    "curve_episode",
+    "embedding_map",
+    "image_episode",
+    "learning_curve",
+    "prediction_sheet",
+]

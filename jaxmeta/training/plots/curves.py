@@ -1,0 +1,241 @@
+"""Curves: how a run learned, how it adapts, one regression task."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmeta.training.plots.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    count_ticks,
+    logarithmic,
+    new_figure,
+    percent,
+    style,
+    write,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
+    """Loss, and accuracy where there is one, over the meta-updates; the best validation marked.
+
+    Args:
+      path: the PNG to write.
+      rows: as `read_metrics` gives them: `step`, `train_loss`, and perhaps `train_accuracy`,
+        `validation_loss`, `validation_accuracy`. Validation may be rarer. A loss without
+        accuracies is drawn on a logarithmic axis.
+      title: one line above the picture.
+
+    Raises:
+      ValueError: no row holds a finite `train_loss`.
+
+    >>> import tempfile
+    >>> rows = [{"step": step, "train_loss": 1 / step} for step in range(1, 100)]
+    >>> figure = learning_curve(Path(tempfile.mkdtemp()) / "curve.png", rows, title="maml")
+    >>> len(figure.axes)
+    1
+    """
+    if not len(_series(rows, "train_loss")[0]):
+        raise ValueError("learning_curve wants rows with a finite train_loss; got none.")
+    names = [name for name in ("accuracy", "loss") if len(_series(rows, f"train_{name}")[0])]
+    steps, values = _series(rows, f"validation_{names[0]}")
+    best = np.nan  # no step
+    if len(steps):
+        best = steps[values.argmax() if names[0] == "accuracy" else values.argmin()]
+
+    figure = new_figure(1 + 5.2 * len(names), 4.2)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    for name, axes in zip(names, np.ravel(figure.subplots(1, len(names), squeeze=False))):
+        style(axes, "meta-update", name)
+        _draw_learning(axes, rows, name, best)
+        count_ticks(axes.xaxis)
+        axes.set_xlim(left=0)
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(percent)
+        elif len(names) == 1 and _series(rows, "train_loss")[1].min() > 0:
+            logarithmic(axes)
+        axes.legend(frameon=False, fontsize=9)
+    return write(figure, path)
+
+
+def _draw_learning(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, best: float) -> None:
+    steps, values = _series(rows, f"train_{name}")
+    marker = "o" if len(steps) < 10 else ""
+    axes.plot(steps, values, color=BLUE, alpha=0.25, linewidth=1)
+    axes.plot(steps, _smooth(values), color=BLUE, marker=marker, markersize=4, label="training")
+    steps, values = _series(rows, f"validation_{name}")
+    if not len(steps):
+        return
+    axes.plot(steps, values, "o-", color=ORANGE, markersize=4, linewidth=1.2, label="validation")
+    for value in values[steps == best]:
+        said = percent(value) if name == "accuracy" else f"{value:.3g}"
+        axes.plot(
+            [best],
+            [value],
+            "*",
+            color=VERMILION,
+            markeredgecolor="white",
+            markersize=15,
+            linestyle="none",
+            label=f"kept: {said} after {best:,.0f}",
+        )
+
+
+def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and values of the rows that have a finite one; null stands for NaN and ±inf."""
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    steps, values = np.array(points, float).reshape(-1, 2).T
+    finite = np.isfinite(values)
+    return steps[finite], values[finite]
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """The centred mean over a twentieth of the rows; shorter at both ends."""
+    window = np.ones(2 * (len(values) // 40) + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+
+
+def adaptation_curve(
+    path: str | Path,
+    means: np.ndarray,
+    half_widths: np.ndarray,
+    *,
+    ylabel: str,
+    title: str,
+    trained_steps: int,
+) -> "Figure":
+    """What 0, 1, 2, ... inner steps bring on test tasks, with a 95 % band.
+
+    Args:
+      path: the PNG to write.
+      means: `[steps + 1]`, accuracy as a fraction or an error.
+      half_widths: `[steps + 1]`, of the 95 % interval.
+      ylabel: what `means` is; with the word accuracy in it the axis is in percent, else it is
+        logarithmic where the means span more than a factor of 10.
+      title: one line above the picture.
+      trained_steps: the number of inner steps in training, marked.
+
+    Raises:
+      ValueError: `means` and `half_widths` are not vectors of one length.
+
+    >>> import tempfile
+    >>> figure = adaptation_curve(
+    ...     Path(tempfile.mkdtemp()) / "adaptation.png", np.array([0.2, 0.9]),
+    ...     np.array([0.01, 0.02]), ylabel="test accuracy", title="maml", trained_steps=1)
+    >>> figure.axes[0].get_ylabel()
+    'test accuracy'
+    """
+    means, half_widths = np.asarray(means, float), np.asarray(half_widths, float)
+    if means.ndim != 1 or means.shape != half_widths.shape or not len(means):
+        raise ValueError(
+            "adaptation_curve wants one mean and one half-width for each number of steps; got "
+            f"shapes {means.shape} and {half_widths.shape}."
+        )
+    steps = np.arange(len(means))
+    figure = new_figure(6.4, 4.4)
+    axes = figure.subplots()
+    style(axes, "inner steps at test", ylabel)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes.fill_between(
+        steps, means - half_widths, means + half_widths, color=BLUE, alpha=0.2, linewidth=0
+    )
+    marker = "o" if len(means) <= 30 else ""
+    axes.plot(steps, means, color=BLUE, marker=marker, markersize=5, label="mean and 95 % interval")
+    axes.axvline(
+        trained_steps, color=ORANGE, linestyle="--", zorder=0, label=f"in training: {trained_steps}"
+    )
+    count_ticks(axes.xaxis)
+    if "accuracy" in ylabel:
+        axes.yaxis.set_major_formatter(percent)
+    else:
+        shown = means[np.isfinite(means) & (means > 0)]
+        if len(shown) and shown.max() > 10 * shown.min():
+            logarithmic(axes)
+            axes.set_ylim(shown.min() / 1.6, shown.max() * 1.6)
+    axes.legend(frameon=False, fontsize=9)
+    return write(figure, path)
+
+
+def curve_episode(
+    path: str | Path,
+    x: np.ndarray,
+    true_y: np.ndarray,
+    support_x: np.ndarray,
+    support_y: np.ndarray,
+    fits: Mapping[int, np.ndarray],
+    *,
+    title: str,
+) -> "Figure":
+    """One regression task: the true curve, the points given, the fit before and after adaptation.
+
+    Args:
+      path: the PNG to write.
+      x, true_y: `[points]`, the curve to be found.
+      support_x, support_y: `[S]`, the points to learn from.
+      fits: `[points]` for each number of inner steps shown; 0 is before adaptation.
+      title: one line above the picture.
+
+    Raises:
+      ValueError: arrays that are not vectors of matching lengths.
+
+    >>> import tempfile
+    >>> x = np.linspace(-5, 5, 50)
+    >>> figure = curve_episode(
+    ...     Path(tempfile.mkdtemp()) / "curve.png", x, np.sin(x), x[::10], np.sin(x[::10]),
+    ...     {0: 0 * x, 1: 0.9 * np.sin(x)}, title="maml")
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()][1:]
+    ['true curve', 'before adaptation', 'after 1 step']
+    """
+    shapes = {np.shape(values) for values in (x, true_y, *fits.values())}
+    if (
+        shapes != {(len(x),)}
+        or np.ndim(support_x) != 1
+        or np.shape(support_x) != np.shape(support_y)
+    ):
+        raise ValueError(
+            "curve_episode wants vectors: one true value and one of every fit for each x, one y "
+            f"for each support x; got curves {sorted(shapes)}, support {np.shape(support_x)} and "
+            f"{np.shape(support_y)}."
+        )
+    figure = new_figure(8.6, 4.4)
+    axes = figure.subplots()
+    style(axes, "x", "y")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes.plot(
+        support_x,
+        support_y,
+        "o",
+        color=BLACK,
+        markeredgecolor="white",
+        markersize=9,
+        zorder=4,
+        label=f"support ({len(support_x)} points)",
+    )
+    axes.plot(x, true_y, color=BLACK, linewidth=2.4, alpha=0.8, label="true curve")
+    after = iter((SKY, BLUE, GREEN, PURPLE))
+    for steps, y in sorted(fits.items()):
+        if steps == 0:
+            axes.plot(x, y, "--", color=ORANGE, label="before adaptation")
+        else:
+            plural = "step" if steps == 1 else "steps"
+            axes.plot(x, y, color=next(after, GREY), label=f"after {steps} {plural}", linewidth=1.6)
+    # A fit that runs away must not flatten the curve.
+    low, high = np.min(true_y), np.max(true_y)
+    room = max(high - low, 1e-3) / 2
+    shown = np.clip(np.concatenate([true_y, *fits.values()]), low - room, high + room)
+    shown = np.concatenate([shown[np.isfinite(shown)], support_y])
+    axes.set_ylim(shown.min() - room / 5, shown.max() + room / 5)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+    return write(figure, path)

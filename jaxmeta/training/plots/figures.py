@@ -1,0 +1,82 @@
+"""What all pictures share: the palette, the axes' style, the way to the file."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmeta.training import files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
+    from matplotlib.figure import Figure
+
+DPI = 130
+# Okabe and Ito's palette, which the colour-blind can tell apart.
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BROWN, BLACK = "#E69F00", "#56B4E9", "#7A5C2E", "#222222"
+MISTAKE = "#C81E1E"
+GREY = "#777777"
+
+
+def new_figure(width: float, height: float, layout: Any = "constrained") -> "Figure":
+    from matplotlib.figure import Figure  # not pyplot, which keeps global state and a window
+
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
+
+
+def style(axes: "Axes", xlabel: str, ylabel: str) -> None:
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def count_ticks(axis: "XAxis") -> None:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=7))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def logarithmic(axes: "Axes") -> None:
+    """A logarithmic y axis with numbers as people write them."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+
+
+def percent(fraction: float, position: float = 0) -> str:
+    return f"{round(100 * float(fraction), 1):g} %"
+
+
+def check_labels(
+    name: str,
+    support: np.ndarray,
+    support_labels: np.ndarray,
+    query: np.ndarray,
+    query_labels: np.ndarray,
+) -> None:
+    for part, examples, labels in (
+        ("support", support, support_labels),
+        ("query", query, query_labels),
+    ):
+        if labels.shape != examples.shape[:1] or not len(labels):
+            raise ValueError(
+                f"{name} wants one label for each {part} example; got {len(examples)} examples "
+                f"and labels of shape {labels.shape}."
+            )
+
+
+def write(figure: "Figure", path: str | Path) -> "Figure":
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(path, buffer.getvalue())
+    return figure
