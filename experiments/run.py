@@ -37,7 +37,8 @@ def run(
     """
     configs.check(config)
     dataset = load_dataset(config)
-    samplers = build.samplers_of(config, dataset)
+    train_sample = build.sampler_of(config, dataset, "train")
+    validation_sample = build.sampler_of(config, dataset, "validation")
     test_sample, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
     prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
@@ -49,11 +50,11 @@ def run(
         outcome = train(
             folder,
             build.update_of(config),
-            samplers.train,
+            train_sample,
             train_key,
             steps=config.steps,
             task_batch=config.task_batch,
-            validate=lambda params: validate(params, samplers.validation, validation_key),
+            validate=lambda params: validate(params, validation_sample, validation_key),
             checkpoint_every=config.checkpoint_every,
             chunk=config.chunk,
             resume=resume,
@@ -155,7 +156,7 @@ def run_keys(seed: int) -> Key:
 
 def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tuple[Sample, Key]:
     """The sampler and the key of the test tasks: one seed always gives the same tasks."""
-    return build.samplers_of(config, dataset).test, run_keys(seed)[2]
+    return build.sampler_of(config, dataset, "test"), run_keys(seed)[2]
 
 
 def circumstances() -> dict[str, Any]:

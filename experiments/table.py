@@ -1,6 +1,6 @@
 """The README's table of results, written from the result files.
 
-    python -m experiments.table          # writes it into README.md
+python -m experiments.table          # writes it into README.md
 """
 
 import json

@@ -63,9 +63,8 @@ def unroll(
       loss: `loss(key, params, batch) -> scalar`; see `support_loss`.
       optimizer: any optax transformation. For Adam take `jaxmeta.inner.adam`.
       steps: K, at least 0.
-      differentiation: how the meta-gradient goes back through the steps. The default is mixed
-        mode: with 20 steps it needs no more memory than the parameters of every step, and on
-        a CPU it was the fastest of the exact ways.
+      differentiation: how the meta-gradient goes back through the steps; the default is mixed
+        mode.
       adapts: which parameters adapt, by path (`only("head")`); None stands for all.
       batch_size: examples a step, drawn in shuffled passes over the support set; None stands
         for the whole support set.

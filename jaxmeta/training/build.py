@@ -1,6 +1,6 @@
 """From a configuration to the learner, the update and the samplers that it describes."""
 
-from typing import NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,7 @@ from jaxmeta.training.config import (
 )
 from jaxmeta.training.update import MetaUpdate, Sample, meta_update
 
-
-class Samplers(NamedTuple):
-    """Where the tasks of a run come from; validation and test tasks share no class with train."""
-
-    train: Sample
-    validation: Sample
-    test: Sample
+Part = Literal["train", "validation", "test"]
 
 
 def objective_of(config: AnyExperiment) -> Objective:
@@ -145,24 +139,28 @@ def update_of(config: AnyExperiment) -> MetaUpdate:
     )
 
 
-def samplers_of(config: AnyExperiment, dataset: Dataset | None) -> Samplers:
-    """The samplers of training, validation and test tasks.
+def sampler_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sample:
+    """The sampler of training, validation or test tasks; no two parts share a class.
 
     Raises:
-      ValueError: an episode asks for more classes or images than a part of the set has.
+      ValueError: an episode asks for more classes or images than that part of the set has.
     """
-    train, test = config.episode(True), config.episode(False)
+    sizes = config.episode(part == "train")
     if isinstance(config, FewShot):
         assert dataset is not None
-        options = {"rotations": config.rotations, "shuffle_labels": config.shuffle_labels}
-        return Samplers(
-            episodes(dataset.train, **train, **options),
-            episodes(dataset.validation, **test, **options),
-            episodes(dataset.test, **test, **options),
+        return episodes(
+            getattr(dataset, part),
+            **sizes,
+            rotations=config.rotations,
+            shuffle_labels=config.shuffle_labels,
         )
-    ranges = {name: getattr(config, name) for name in ("amplitude", "phase", "frequency", "domain")}
-    test_sample = sinusoids(**test, **ranges)
-    return Samplers(sinusoids(**train, **ranges), test_sample, test_sample)
+    return sinusoids(
+        **sizes,
+        amplitude=config.amplitude,
+        phase=config.phase,
+        frequency=config.frequency,
+        domain=config.domain,
+    )
 
 
 def example_task(config: AnyExperiment, image_shape: tuple[int, ...] | None) -> Task:

@@ -18,7 +18,7 @@ from jaxmeta.training.config import FewShot, Regression
 ROOT = Path(__file__).parents[2]
 
 _TINY = [
-    *("--steps", "6", "--checkpoint-every", "3", "--chunk", "2", "--task-batch", "2"),
+    *("--steps", "6", "--checkpoint-every", "3", "--chunk", "3", "--task-batch", "2"),
     *("--eval-tasks", "6", "--validation-tasks", "4"),
 ]
 _TINY_IMAGES = [

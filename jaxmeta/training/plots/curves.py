@@ -143,7 +143,7 @@ def adaptation_curve(
             "adaptation_curve wants one mean and one half-width for each number of steps; got "
             f"shapes {means.shape} and {half_widths.shape}."
         )
-    steps = np.arange(len(means))
+    steps, means = np.arange(len(means)), np.where(np.isfinite(means), means, np.nan)
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     style(axes, "inner steps at test", ylabel)
@@ -160,7 +160,7 @@ def adaptation_curve(
     if "accuracy" in ylabel:
         axes.yaxis.set_major_formatter(percent)
     else:
-        shown = means[np.isfinite(means) & (means > 0)]
+        shown = means[means > 0]
         if len(shown) and shown.max() > 10 * shown.min():
             logarithmic(axes)
             axes.set_ylim(shown.min() / 1.6, shown.max() * 1.6)

@@ -1,0 +1,146 @@
+"""Imports point down, importing is light, public names are explained."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxmeta
+
+ROOT = Path(__file__).parent.parent
+
+# From the top of the tower down; a floor may use itself and every floor below it.
+TOWER = ["experiments", "training", "learners", "inner", "models", "ops", "core", "version"]
+BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
+BELOW["experiments"] |= {"data"}
+BELOW["training"] |= {"data"}
+BELOW["data"] = {"data", "core", "version"}  # beside the tower
+BELOW["core"] = {"core"}
+
+HEAVY = (
+    "PIL",
+    "array_record",
+    "grain",
+    "matplotlib",
+    "orbax",
+    "tensorboardX",
+    "tensorflow",
+    "tensorflow_datasets",
+)
+
+SOURCES = sorted([*ROOT.glob("jaxmeta/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+PACKAGES = [
+    "jaxmeta",
+    *(found.name for found in pkgutil.walk_packages(jaxmeta.__path__, "jaxmeta.") if found.ispkg),
+]
+
+
+def floor(module: str) -> str:
+    """`training` of `jaxmeta.training.loop`; `jaxmeta` alone is the roof, over everything."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "jaxmeta" and len(parts) > 1 else parts[0]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The dotted names that a file imports, at its head or within functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            # `from jaxmeta import core` imports a floor, `from jaxmeta import Task` the roof
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_floors(tree: ast.AST) -> set[str]:
+    floors = {path.stem for path in (ROOT / "jaxmeta").iterdir()}
+    found = set()
+    for name in imports(tree):
+        if name.split(".")[0] in ("jaxmeta", "experiments"):
+            used = floor(name)
+            found.add(used if used in floors or used == "experiments" else "jaxmeta")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_down(path):
+    own = floor(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    used = imported_floors(ast.parse(path.read_text()))
+    if own == "__init__":  # of jaxmeta: the roof; it must not reach for what stands above
+        assert "experiments" not in used
+    elif own == "experiments":
+        assert used <= BELOW[own] | {"jaxmeta"}
+    else:
+        assert own in BELOW, f"{own} has no place in the layout: give it one in TOWER"
+        assert used <= BELOW[own], f"{own} may not import {sorted(used - BELOW[own])}"
+
+
+@pytest.mark.parametrize(
+    ("line", "floors"),
+    [
+        ("from jaxmeta.inner import unroll", {"inner"}),
+        ("from jaxmeta import data, Task", {"data", "jaxmeta"}),
+        ("import jaxmeta.models.mlp", {"models"}),
+        ("def f():\n  from experiments.run import run", {"experiments"}),
+        ("import numpy", set()),
+    ],
+)
+def test_an_import_is_seen_in_every_form(line, floors):
+    assert imported_floors(ast.parse(line)) == floors
+
+
+def loaded(statement: str) -> set[str]:
+    """The top modules that a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert finished.returncode == 0, finished.stderr
+    return set(finished.stdout.split())
+
+
+def test_importing_is_light():
+    """`import jaxmeta`, and every package in it, waits with what is heavy until it is used."""
+    assert not loaded(f"import {', '.join(PACKAGES)}") & set(HEAVY)
+
+
+def test_no_file_names_tensorflow():
+    for path in SOURCES:
+        named = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+        assert "tensorflow" not in named, path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_explained(package):
+    module = importlib.import_module(package)
+    assert module.__doc__, f"{package} has no docstring"
+    names = getattr(module, "__all__", [])
+    assert len(set(names)) == len(names)
+    for name in names:
+        value = getattr(module, name)
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue  # a value such as __version__
+        explained = inspect.getdoc(value) or ""
+        made_up = explained.startswith(f"{name}(")  # the docstring that NamedTuple makes
+        assert explained and not made_up, f"{package}.{name} has no docstring"
+
+
+def test_every_module_says_what_it_is():
+    empty_inits = {ROOT / "experiments" / "__init__.py", ROOT / "jaxmeta" / "version.py"}
+    for path in SOURCES:
+        if path not in empty_inits:
+            assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_the_version_is_one():
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited and cited[1] == jaxmeta.__version__
+    assert jaxmeta.__version__ in (ROOT / "CHANGELOG.md").read_text()
