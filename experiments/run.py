@@ -1,11 +1,13 @@
 """One run from configuration to `results.json`: what every experiment shares."""
 
+import dataclasses
 import json
 import os
 import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import jax
 
 import jaxmeta
-from experiments import pictures
+from experiments import pictures, presets
 from experiments.progress import Progress
 from jaxmeta.core import Key
 from jaxmeta.data import Dataset, load
@@ -37,10 +39,12 @@ def run(
     """
     configs.check(config)
     dataset = load_dataset(config)
+    config = fit_train_ways(config, dataset, progress.say)
     train_sample = build.sampler_of(config, dataset, "train")
     validation_sample = build.sampler_of(config, dataset, "validation")
     test_sample, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
+    update = build.update_of(config)
     prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
 
     train_key, validation_key, _ = run_keys(config.seed)
@@ -49,7 +53,7 @@ def run(
     with progress.training(config) as report:
         outcome = train(
             folder,
-            build.update_of(config),
+            update,
             train_sample,
             train_key,
             steps=config.steps,
@@ -105,6 +109,19 @@ def load_dataset(config: AnyExperiment) -> Dataset | None:
         color=config.color,
         seed=config.seed,
     )
+
+
+def fit_train_ways(
+    config: AnyExperiment, dataset: Dataset | None, say: Callable[[str], object]
+) -> AnyExperiment:
+    """A prototypical network's 60 training ways, or all the classes of a set that has fewer."""
+    if dataset is None or not isinstance(config, FewShot):
+        return config
+    classes = len(dataset.train.names) * (4 if config.rotations == "as-classes" else 1)
+    if config.train_ways != presets.PROTOTYPICAL_WAYS or classes >= config.train_ways:
+        return config
+    say(f"{config.dataset} has {classes} classes to train on: {classes}-way training tasks.")
+    return dataclasses.replace(config, train_ways=classes)
 
 
 def evaluation_tasks_at_once(config: AnyExperiment) -> int:

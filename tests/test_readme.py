@@ -33,8 +33,8 @@ def commands() -> list[list[str]]:
 
 
 # The README's commands as they are, followed by these: two meta-updates of a narrow network.
-_SMALL_RUN = "--steps 2 --task-batch 2 --checkpoint-every 2 --chunk 2 --eval-tasks 4".split()
-_SMALL_RUN += ["--validation-tasks", "4"]
+_SMALL_RUN = ["--steps", "2", "--task-batch", "2", "--checkpoint-every", "2", "--chunk", "2"]
+_SMALL_RUN += ["--eval-tasks", "4", "--validation-tasks", "4"]
 SMALLER = {
     "few_shot": [*_SMALL_RUN, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "regression": _SMALL_RUN,

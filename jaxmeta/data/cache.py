@@ -72,7 +72,7 @@ def cached_arrays(
     if path.exists():
         try:
             return _read(path)
-        except Exception as error:  # noqa: BLE001  a damaged zip raises many kinds
+        except Exception as error:  # a damaged zip raises many kinds
             warnings.warn(f"the cache {path} is damaged ({error}); it is built anew", stacklevel=2)
     arrays = build()
     try:

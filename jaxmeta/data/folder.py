@@ -128,7 +128,8 @@ def _listed(path: Path) -> list[str]:
         return sorted(entry for entry in os.listdir(path) if not entry.startswith("."))
     except OSError as error:  # the same kind of error, with the remedy
         raise type(error)(
-            f"can't read the folder {path} ({error.strerror}); give a folder that exists and may be read"
+            f"can't read the folder {path} ({error.strerror}); "
+            "give a folder that exists and may be read"
         ) from error
 
 

@@ -23,7 +23,8 @@ def standardise(
 
     >>> standardise(jnp.array([[0.0], [2.0]]), (0,), epsilon=0.0).tolist()
     [[-1.0], [1.0]]
-    >>> standardise(jnp.array([[5.0]]), (0,), reference=jnp.array([[0.0], [2.0]]), epsilon=0.0).tolist()
+    >>> support = jnp.array([[0.0], [2.0]])
+    >>> standardise(jnp.array([[5.0]]), (0,), reference=support, epsilon=0.0).tolist()
     [[4.0]]
     """
     reference = values if reference is None else reference

@@ -240,6 +240,11 @@ def check(config: AnyExperiment) -> None:
         _require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
     learner = config.learner
     _require(learner, "inner_rate", lambda value: 0 < value < math.inf, "positive and finite")
+    low, high = getattr(learner, "initial_rate", (1.0, 1.0))
+    if not 0 < low <= high < math.inf:
+        raise ValueError(
+            f"--initial-rate {low} {high}: give the ends of a range, positive and finite."
+        )
     for name in ("inner_steps", "eval_inner_steps", "truncate"):
         _require(learner, name, lambda value: value >= 0, "0 or more")
     _require(learner, "inner_batch", lambda value: value >= 1, "at least 1")

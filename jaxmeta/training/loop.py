@@ -161,7 +161,9 @@ def train(
                     value, scalars = _score(validate(state.meta_params))
                     tell(step, scalars)
                     if progress.best_value is None or value > progress.best_value:
-                        progress = progress._replace(best_step=step, best_value=value)
+                        # Not a number is no value to beat, here or after a resume from JSON.
+                        best_value = value if np.isfinite(value) else None
+                        progress = progress._replace(best_step=step, best_value=best_value)
                         checkpoints.save_best(folder, step, state.meta_params, metadata={})
                 progress = clock.add_to(progress)
                 checkpoints.save(folder, step, state, metadata=progress._asdict())

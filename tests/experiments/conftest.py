@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 _TINY = [
     *("--steps", "6", "--checkpoint-every", "3", "--chunk", "3", "--task-batch", "2"),
-    *("--eval-tasks", "6", "--validation-tasks", "4"),
+    *("--eval-tasks", "6", "--validation-tasks", "6"),
 ]
 _TINY_IMAGES = [
     *(*_TINY, "--split", "6/3/3", "--image-size", "12", "--network", "mlp"),
@@ -37,7 +37,9 @@ def _handlers():
     signal.signal(signal.SIGTERM, before)
 
 
-def _draw_classes(folder: Path, classes: int, images: int, *, size: int = 12, seed: int = 0) -> Path:
+def _draw_classes(
+    folder: Path, classes: int, images: int, *, size: int = 12, seed: int = 0
+) -> Path:
     """`folder/class-00/0.png` and so on: a class is a coarse pattern, an image adds noise."""
     rng = np.random.default_rng(seed)
     for number in range(classes):
