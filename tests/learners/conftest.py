@@ -20,7 +20,7 @@ from jaxmeta import Batch, Carry, MetaLearner, Objective, Task, cross_entropy, s
 from jaxmeta.data import sinusoids
 from jaxmeta.inner import adam
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
-from jaxmeta.models import conv4, mlp
+from jaxmeta.models import mlp
 
 
 class Case(NamedTuple):
@@ -58,44 +58,32 @@ def patterns(ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8):
     return jax.tree_util.Partial(sample)
 
 
-CURVES = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
-IMAGES = patterns()
-CURVE = mlp((16, 16), 1)
+def of_curves(name, learner, model, *rest, outer=None, **options) -> Case:
+    build = partial(learner, model, squared_error, *rest, **options)
+    sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
+    return Case(name, build, squared_error, sample, outer or optax.adam(1e-2))
+
+
+def of_images(name, learner, model, *rest, **options) -> Case:
+    build = partial(learner, model, cross_entropy, *rest, **options)
+    return Case(name, build, cross_entropy, patterns(), optax.adam(1e-2))
+
+
+CURVE = mlp((16,), 1)
 CLASSES = partial(mlp, (8,), 3)
-EMBEDDING = conv4(width=4, downsampling="stride", normalisation="layer")
-
-
-def of_curves(name, learner, model, *rest, outer=optax.adam(1e-2), **options) -> Case:
-    return Case(
-        name, partial(learner, model, squared_error, *rest, **options), squared_error, CURVES, outer
-    )
-
-
-def of_images(name, learner, model, *rest, outer=optax.adam(1e-2), **options) -> Case:
-    return Case(
-        name, partial(learner, model, cross_entropy, *rest, **options), cross_entropy, IMAGES, outer
-    )
-
+EMBEDDING = partial(mlp, (8,), 4)
 
 CASES = [
     of_curves("maml", maml, CURVE, optax.sgd(0.02), steps=3),
-    of_images("maml-batch", maml, CLASSES(normalisation="batch"), optax.sgd(0.3), steps=2),
     of_images("maml-support", maml, CLASSES(normalisation="support"), optax.sgd(0.3), steps=2),
     of_curves("first-order-maml", first_order_maml, CURVE, optax.sgd(0.02), steps=3),
     of_images("anil", anil, CLASSES(normalisation="layer"), optax.sgd(0.3), steps=3),
     of_curves("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
-    of_curves("reptile", reptile, CURVE, adam(0.01, b1=0.0), steps=5, outer=optax.sgd(0.5)),
     of_curves(
-        "reptile-minibatches",
-        reptile,
-        CURVE,
-        optax.sgd(0.02),
-        5,
-        batch_size=4,
-        outer=optax.sgd(0.5),
+        "reptile", reptile, CURVE, adam(0.02, b1=0.0), steps=5, batch_size=4, outer=optax.sgd(0.5)
     ),
-    of_images("prototypical", prototypical, EMBEDDING, ways=3),
-    of_images("prototypical-cosine", prototypical, mlp((8,), 4), ways=3, distance="cosine"),
+    of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),
+    of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),
 ]
 
 

@@ -34,6 +34,16 @@ SAMPLE = sinusoids(shots=3, queries=3)
 EVALUATE = evaluation(LEARNER, 4, tasks_at_once=4)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _small_programs_are_cached_too():
+    """A run compiles its chunk anew; the runs here have the same one."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0.0)
+    yield
+    jax.config.update(name, before)
+
+
 class Killed(BaseException):
     """Stands for `kill -9`: nothing in the loop may catch it."""
 

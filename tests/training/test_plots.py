@@ -435,3 +435,32 @@ def test_a_sheet_wants_a_name_and_a_probability_for_each_image(tmp_path):
 def test_a_missing_folder_is_an_error_of_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         plots.learning_curve(tmp_path / "none" / "c.png", run(100, accuracy=True), title="maml")
+
+
+def test_embeddings_that_cannot_be_drawn_are_refused(tmp_path):
+    points, labels = np.eye(4), np.arange(4)
+    path = tmp_path / "map.png"
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        plots.embedding_map(path, points, labels, points * np.nan, labels, title="t")
+    with pytest.raises(ValueError, match="prototypes"):
+        plots.embedding_map(path, points, labels, points, labels, np.eye(3), title="t")
+    assert not path.exists()
+
+
+def test_an_episode_says_what_it_leaves_out_and_wants_all_names(tmp_path):
+    images, labels = np.zeros((40, 4, 4, 1)), np.repeat(np.arange(2), 20)
+    figure = plots.image_episode(
+        tmp_path / "e.png", images[:2], np.arange(2), images, labels, labels, title="t"
+    )
+    assert any("30 of the queries are shown" in text.get_text() for text in figure.texts)
+    with pytest.raises(ValueError, match="a name for each label"):
+        plots.image_episode(
+            tmp_path / "n.png",
+            images[:2],
+            np.arange(2),
+            images,
+            labels,
+            labels,
+            title="t",
+            class_names=["one"],
+        )

@@ -49,7 +49,8 @@ def embedding_map(
       title: one line above the picture.
 
     Raises:
-      ValueError: embeddings that are not `[examples, D]`, or labels of another length.
+      ValueError: embeddings that are not `[examples, D]` or not finite, prototypes of another
+        width, labels of another length.
 
     >>> import tempfile
     >>> points = np.eye(4)
@@ -67,6 +68,13 @@ def embedding_map(
             f"{support.shape} (support) and {query.shape} (query)."
         )
     check_labels("embedding_map", support, support_labels, query, query_labels)
+    if prototypes is not None and np.shape(prototypes)[1:] != support.shape[1:]:
+        raise ValueError(
+            f"embedding_map wants prototypes [ways, {support.shape[1]}]; got shape "
+            f"{np.shape(prototypes)}."
+        )
+    if not (np.isfinite(support).all() and np.isfinite(query).all()):
+        raise ValueError("embedding_map cannot draw embeddings that are NaN or infinite.")
 
     everything = np.concatenate([support, query])
     center = everything.mean(axis=0)

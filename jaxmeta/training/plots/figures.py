@@ -1,6 +1,7 @@
 """What all pictures share: the palette, the axes' style, the way to the file."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,9 @@ def check_labels(
 def write(figure: "Figure", path: str | Path) -> "Figure":
     """Replace the PNG at `path` in one step."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        # A class may be named in a script that the font lacks: a box stands there then.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())
     return figure

@@ -50,7 +50,7 @@ def image_episode(
       class_names: None or one name for each label.
 
     Raises:
-      ValueError: images or labels of other shapes.
+      ValueError: images or labels of other shapes, fewer names than labels.
 
     >>> import tempfile
     >>> images = np.zeros((4, 8, 8, 1))
@@ -75,6 +75,14 @@ def image_episode(
     shots = min(max(map(len, support_of.values())), SHOWN_SUPPORT)
     queries = min(max(map(len, query_of.values())), SHOWN_QUERIES)
 
+    if class_names is not None and len(class_names) <= max(*labels, *predicted.tolist()):
+        raise ValueError(
+            f"image_episode wants a name for each label; got {len(class_names)} names and the "
+            f"label {max(*labels, *predicted.tolist())}."
+        )
+    shown = sum(min(len(query_of[label]), queries) for label in labels)
+    cut = "" if shown == len(query_labels) else f"; {shown} of the queries are shown"
+
     def name(label: int) -> str:
         return f"class {label}" if class_names is None else class_names[label]
 
@@ -85,7 +93,8 @@ def image_episode(
         query_left + queries,
         1.25 * len(labels) + 0.4,
         0.6,
-        f"{title}\n{right} of {len(predicted)} queries right ({percent(right / len(predicted))})",
+        f"{title}\n{right} of {len(predicted)} queries right "
+        f"({percent(right / len(predicted))}){cut}",
     )
     for left, text in ((margin, "support"), (query_left, "query")):
         axes.text(left, 0.22, text, color=GREY, fontsize=9, va="center")

@@ -1,0 +1,142 @@
+"""A configuration survives JSON and refuses, before any work, what no run can use."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from experiments import presets
+from jaxmeta.training.build import learner_of, network_of, update_of
+from jaxmeta.training.config import (
+    LEARNERS,
+    REGRESSORS,
+    FewShot,
+    FirstOrderMaml,
+    Maml,
+    MetaSgd,
+    Prototypical,
+    Regression,
+    Reptile,
+    check,
+    from_json,
+    to_json,
+)
+from jaxmeta.training.restore import with_episode
+
+IMAGES = FewShot(steps=10, task_batch=4)
+CURVES = Regression(steps=10, task_batch=4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [presets.find(FewShot, learner, None) for learner in LEARNERS]
+    + [presets.find(Regression, learner, None) for learner in REGRESSORS],
+    ids=lambda config: f"{config.experiment}-{config.learner.name}",
+)
+def test_json_and_back(config):
+    text = json.dumps(to_json(config))
+    assert from_json(json.loads(text)) == config
+    check(config)
+    learner_of(config, train=True)
+    learner_of(config, train=False)
+    update_of(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.update(experiment="juggling"),
+        lambda fields: fields["learner"].update(name="maml++"),
+        lambda fields: fields["learner"].update(warp=9),
+        lambda fields: fields.update(warp=9),
+        lambda fields: fields.pop("learner"),
+    ],
+)
+def test_json_of_another_version_is_refused(change):
+    fields = to_json(IMAGES)
+    change(fields)
+    with pytest.raises(ValueError, match="another version of jaxmeta"):
+        from_json(fields)
+
+
+@pytest.mark.parametrize("config", [IMAGES, CURVES])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name in ("steps", "task_batch", "chunk") for value in (0, -3)],
+        *[(name, 0) for name in ("tasks_at_once", "checkpoint_every", "halve_every")],
+        *[(name, 0) for name in ("shots", "queries", "train_shots", "train_queries")],
+        *[("outer_rate", value) for value in (0.0, -1e-3, math.nan, math.inf)],
+        ("clip", -1.0),
+        ("eval_tasks", 1),
+        ("validation_tasks", 1),
+    ],
+)
+def test_numbers_that_no_run_can_use(config, name, value):
+    option = f"--{name.replace('_', '-')} {value}: "
+    with pytest.raises(ValueError, match=option):
+        check(dataclasses.replace(config, **{name: value}))
+
+
+@pytest.mark.parametrize(("name", "value"), [("ways", 1), ("train_ways", 0), ("width", 0)])
+def test_numbers_that_no_image_run_can_use(name, value):
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} {value}: "):
+        check(dataclasses.replace(IMAGES, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("learner", "option"),
+    [
+        (Maml(inner_rate=math.nan), "--inner-rate nan"),
+        (FirstOrderMaml(inner_rate=-0.1), "--inner-rate -0.1"),
+        (Reptile(inner_batch=0), "--inner-batch 0"),
+        (Maml(inner_steps=-1), "--inner-steps -1"),
+        (Maml(eval_inner_steps=-1), "--eval-inner-steps -1"),
+        (Maml(truncate=-1), "--truncate -1"),
+        (MetaSgd(initial_rate=(math.nan, 0.1)), "--initial-rate nan 0.1"),
+        (MetaSgd(initial_rate=(-0.1, 0.1)), "--initial-rate -0.1 0.1"),
+        (MetaSgd(initial_rate=(0.2, 0.1)), "--initial-rate 0.2 0.1"),
+    ],
+)
+def test_learners_that_no_run_can_use(learner, option):
+    with pytest.raises(ValueError, match=option):
+        check(dataclasses.replace(IMAGES, learner=learner))
+
+
+def test_a_head_knows_as_many_ways_as_it_was_trained_with():
+    config = dataclasses.replace(IMAGES, ways=7, train_ways=5)
+    with pytest.raises(ValueError, match="the 5 classes that it is trained with and cannot tell 7"):
+        learner_of(config, train=False)
+    learner_of(dataclasses.replace(config, learner=Prototypical()), train=False)
+
+
+def test_tasks_at_once_divides_the_task_batch():
+    with pytest.raises(ValueError, match="a number that divides 4"):
+        update_of(dataclasses.replace(IMAGES, tasks_at_once=3))
+
+
+@pytest.mark.parametrize("network", ["conv4-stride", "conv4-pool", "mlp"])
+def test_every_network_has_as_many_outputs_as_ways(network):
+    import jax
+    import jax.numpy as jnp
+
+    config = dataclasses.replace(IMAGES, network=network, width=4)
+    images = jnp.zeros((5, 28, 28, 1))
+    shapes = []
+    for outputs in (5, None):
+        init, apply = network_of(config, outputs)
+        params = jax.eval_shape(init, jax.random.key(0), images)
+        shapes.append(jax.eval_shape(apply, params, images).shape)
+    (rows, ways), (_, features) = shapes
+    assert (rows, ways) == (5, 5)
+    assert features == {"conv4-stride": 4 * 2 * 2, "conv4-pool": 4, "mlp": 64}[network]
+
+
+def test_another_test_episode_leaves_the_training_episode_alone():
+    config = with_episode(IMAGES, ways=20, shots=5)
+    assert config.episode(False) == {"ways": 20, "shots": 5, "queries": 15}
+    assert config.episode(True) == IMAGES.episode(True)
+    curves = with_episode(CURVES, shots=3)
+    assert curves.episode(False) == {"shots": 3, "queries": 100}
+    assert curves.episode(True) == CURVES.episode(True)
