@@ -26,7 +26,12 @@ def draw_all(
 ) -> None:
     """Write `learning_curve.png`, `adaptation.png` and `episode.png` (one test task)."""
     title = _title(results)
-    plots.learning_curve(folder / "learning_curve.png", read_metrics(folder), title=title)
+    trained = " ".join(f"{size} {name}" for name, size in config.episode(train=True).items())
+    plots.learning_curve(
+        folder / "learning_curve.png",
+        read_metrics(folder),
+        title=f"{title} (trained on {trained})",
+    )
 
     # The evaluation's first task; its key is split as there.
     sample_key, learn_key = jax.random.split(jax.random.split(key, 2)[0])

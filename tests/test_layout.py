@@ -101,7 +101,7 @@ def loaded(statement: str) -> set[str]:
     """The top modules that a fresh interpreter has after a statement."""
     code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=900, cwd=ROOT
     )
     assert finished.returncode == 0, finished.stderr
     return set(finished.stdout.split())

@@ -88,7 +88,7 @@ def test_a_command_runs(number, folder, request):
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     said = finished.stdout.splitlines()

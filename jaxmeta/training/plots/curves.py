@@ -224,7 +224,7 @@ def curve_episode(
         label=f"support ({len(support_x)} points)",
     )
     axes.plot(x, true_y, color=BLACK, linewidth=2.4, alpha=0.8, label="true curve")
-    after = iter((SKY, BLUE, GREEN, PURPLE))
+    after = iter((BLUE, GREEN, PURPLE, SKY))
     for steps, y in sorted(fits.items()):
         if steps == 0:
             axes.plot(x, y, "--", color=ORANGE, label="before adaptation")
