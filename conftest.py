@@ -20,7 +20,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
-hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxmeta")
 
 DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")

@@ -113,10 +113,10 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     | reptile | 100,000 × 5 tasks, linear to 0 | 97.68 / 99.48 / 89.43 / 97.12 | 1.5 h |
     | prototypical | 60-way, 5 queries, 1e-3 halved every 2000 | 98.8 / 99.7 / 96.0 / 98.9 | 1.5 h |
 
-    (figures in brackets: 20-way). MAML's family normalises with the query's own statistics and
-    draws rotations per task; prototypical networks take rotations as classes. The published
-    prototypical networks normalise with running statistics, which are not kept here: `group`
-    judges each example by itself as those do at test. Test tasks have 15 queries a class.
+    Figures in brackets are for 20 ways, times for 2 CPU cores. MAML's family normalises with the
+    query's own statistics and draws rotations per task; prototypical networks take rotations as
+    classes. The published prototypical networks normalise with running statistics, which are
+    not kept here: `group` judges each example by itself as those do at test. Test tasks have 15 queries a class.
     """
 
     def preset(learner: type) -> FewShot:

@@ -1,103 +1,82 @@
-"""What the README shows works: its Python blocks run, and so do its commands, made small."""
+"""What the README shows can be run as it stands there."""
 
-import os
+import importlib
+import json
 import re
 import shlex
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+import tyro
 
-from jaxmeta.data import load
+from experiments.command_line import main, parse
+from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-
-
-def commands() -> list[list[str]]:
-    """The words after `python -m experiments.`, of every such line of the shell blocks."""
-    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    split = [shlex.split(line, comments=True) for line in lines]
-    plain = [words[2:] if words[:2] == ["uv", "run"] else words for words in split]
-    return [
-        [words[2].removeprefix("experiments."), *words[3:]]
-        for words in plain
-        if words[:2] == ["python", "-m"] and words[2].startswith("experiments.")
-    ]
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+# In blocks and between backticks; a comment ends a line.
+COMMANDS = sorted(set(re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)))
 
 
-# The README's commands as they are, followed by these: two meta-updates of a narrow network.
-_SMALL_RUN = ["--steps", "2", "--task-batch", "2", "--checkpoint-every", "2", "--chunk", "2"]
-_SMALL_RUN += ["--eval-tasks", "4", "--validation-tasks", "4"]
-SMALLER = {
-    "few_shot": [*_SMALL_RUN, "--width", "4", "--queries", "2", "--train-queries", "1"],
-    "regression": _SMALL_RUN,
-    "evaluate": ["--tasks", "4", "--queries", "2"],
-    "predict": [],
-}
-
-
-def test_the_readme_shows_both_commands_of_the_set_up():
-    shell = "\n".join(blocks("bash"))
-    assert "uv run python -m experiments.few_shot" in shell
-    assert "uv run pytest" in shell
-    assert {words[0] for words in commands()} == set(SMALLER)
-    assert len(blocks("python")) > 0
-
-
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_a_python_block_runs(number, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code = compile(blocks("python")[number], f"README.md, Python block {number}", "exec")
-    exec(code, {"__name__": "readme"})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Where the commands run one after the other, with images of one's own for `predict`."""
-    folder = tmp_path_factory.mktemp("readme")
-    letters = load("glyphs").test
-    for index in range(5):
-        start = letters.starts[index]
-        examples, image = folder / "my/examples" / f"letter {index}", folder / "my/images"
-        for place in (examples, image):
-            place.mkdir(parents=True, exist_ok=True)
-        for target, pixels_HWC in (
-            (examples / "drawing.png", letters.images[start]),
-            (image / f"{index}.png", letters.images[start + 1]),
-        ):
-            ink_on_paper = np.asarray(255 - 255 * (pixels_HWC > 127), np.uint8)[..., 0]
-            Image.fromarray(ink_on_paper).save(target)
-    return folder
-
-
-@pytest.mark.parametrize("number", range(len(commands())), ids=lambda n: " ".join(commands()[n]))
-def test_a_command_runs(number, folder, request):
-    module, *arguments = commands()[number]
-    if any("omniglot" in argument for argument in arguments):
-        request.getfixturevalue("omniglot_dir")
-    finished = subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *arguments, *SMALLER[module]],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=900,
+def test_the_readme_shows_code_and_commands():
+    assert BLOCKS
+    modules = {command.split()[0] for command in COMMANDS}
+    named = ("few_shot", "regression", "evaluate", "predict")
+    assert {f"experiments.{name}" for name in named} <= modules
+    first, second = re.findall(r"uv run [^\n#]*", README)[:2]
+    assert (first.strip(), second.strip()) == (
+        "uv run python -m experiments.few_shot",
+        "uv run pytest",
     )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    said = finished.stdout.splitlines()
-    if module in ("few_shot", "regression"):
-        assert "on 4 held-out tasks" in finished.stdout
-        run = folder / said[-1].rpartition(": ")[2]
-        assert (run / "results.json").is_file()
-    elif module == "evaluate":
-        assert "on 4 held-out tasks" in finished.stdout
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_python_block_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_line_is_understood(command, capsys):
+    module, *arguments = shlex.split(command)
+    name = module.removeprefix("experiments.")
+    if "--help" in arguments:
+        with pytest.raises(SystemExit, match="0"):
+            parse(EXPERIMENTS[name], arguments)
+        assert "--steps" in capsys.readouterr().out
+    elif name in EXPERIMENTS:
+        parse(EXPERIMENTS[name], arguments)
+    elif name in ("evaluate", "predict"):
+        options = getattr(importlib.import_module(module), name.capitalize())
+        tyro.cli(options, args=arguments)
     else:
-        assert (folder / "predictions.png").is_file()
-        assert (folder / "predictions.csv").read_text().count("\n") == 1 + 5
+        assert arguments == []
+        importlib.import_module(module)
+
+
+def test_the_first_command_in_a_small_form(tmp_path, capsys):
+    """The default command, real letters and network, with fewer steps, tasks and channels."""
+    (default,) = (line for line in COMMANDS if line.split() == ["experiments.few_shot"])
+    arguments = shlex.split(default)[1:]
+    _, config = parse(FewShot, arguments)
+    assert (config.dataset, config.learner.name) == ("glyphs", Maml.name)
+    assert (config.ways, config.shots, config.queries, config.eval_tasks) == (5, 1, 15, 1000)
+
+    small = ["--steps", "2", "--task-batch", "2", "--checkpoint-every", "2", "--chunk", "2"]
+    tasks = ["--eval-tasks", "4", "--validation-tasks", "4", "--width", "4"]
+    folder = tmp_path / "run"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(FewShot, [*arguments, *small, *tasks, "--out", str(folder)]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    line, _ = capsys.readouterr().out.splitlines()
+    pattern = r"maml · glyphs · 5-way 1-shot · \d+\.\d ± \d+\.\d % on 4 held-out tasks"
+    assert re.fullmatch(pattern, line)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["accuracy"] >= 0
+    # What the README says lies in a run folder is there.
+    for name in ("config.json", "metrics.jsonl", "checkpoints", "tensorboard"):
+        assert (folder / name).exists()
+    assert len(list(folder.glob("*.png"))) == 3

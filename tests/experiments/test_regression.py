@@ -38,7 +38,7 @@ def test_the_run_folder_is_whole(learner, trained_curves):
 # --- real processes -----------------------------------------------------------------------
 
 LONG = [
-    *("--steps", "400", "--checkpoint-every", "40", "--chunk", "4", "--task-batch", "2"),
+    *("--steps", "240", "--checkpoint-every", "40", "--chunk", "8", "--task-batch", "2"),
     *("--eval-tasks", "6", "--validation-tasks", "6", "--hidden", "8", "--queries", "20"),
 ]
 
@@ -87,7 +87,7 @@ def test_kill_minus_9_loses_nothing(start, tmp_path):
     err = kill_when(process, lambda: checkpoints(killed))
     assert "no complete checkpoint yet: starting at step 0." in err
     last = checkpoints(killed)[-1]
-    assert 40 <= last < 400
+    assert 40 <= last < 240
 
     # While some later one is being written, or shortly after.
     process = start("regression", *LONG, "--out", killed, "--resume")

@@ -1,0 +1,39 @@
+"""Inner Adam where an inner gradient is exactly zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta.inner import DIFFERENTIATIONS, adam, truncated, unroll
+
+EXACT = {name: way for name, way in DIFFERENTIATIONS.items() if name != "first-order"}
+
+
+def half_dead(key, theta, batch):
+    """The second parameter sits behind a dead unit: its gradient is exactly zero."""
+    return jnp.square(theta[0] - batch) + jax.nn.relu(theta[1] - 10.0)
+
+
+def meta_gradient(optimizer, way):
+    inner = unroll(half_dead, optimizer, 2, differentiation=way)
+    loss = lambda theta: inner(jax.random.key(0), theta, jnp.ones(()))[0].sum()  # noqa: E731
+    return jax.jit(jax.grad(loss))(jnp.array([0.3, 0.5]))
+
+
+@pytest.mark.parametrize("way", [*EXACT.values(), truncated(1)], ids=[*EXACT, "truncated"])
+def test_the_meta_gradient_is_finite_and_optaxs_default_is_not(way):
+    found = meta_gradient(adam(0.1), way)
+    assert np.isfinite(found).all()
+    assert found[1] == pytest.approx(1)  # a parameter that does not move passes it on
+    assert np.isnan(meta_gradient(optax.adam(0.1), way)[1])
+
+
+def test_it_steps_as_adam_does():
+    gradient = jnp.array([3.0, -0.2])
+    ours, theirs = adam(0.1), optax.adam(0.1)
+    mine, _ = ours.update(gradient, ours.init(gradient))
+    expected, _ = theirs.update(gradient, theirs.init(gradient))
+    np.testing.assert_allclose(mine, expected, rtol=1e-5)
+    np.testing.assert_allclose(mine, [-0.1, 0.1], rtol=1e-5)

@@ -1,0 +1,168 @@
+"""The inner loop's forward side: steps, masks, rates, minibatches, what is observed."""
+
+import chex
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+
+from jaxmeta import Batch, squared_error
+from jaxmeta.inner import (
+    DIFFERENTIATIONS,
+    combine,
+    minibatches,
+    only,
+    partition,
+    support_loss,
+    truncated,
+    unroll,
+)
+from jaxmeta.models import mlp
+
+KEY = jax.random.key(0)
+MODEL = mlp((5,), 1)
+SUPPORT = Batch(jnp.linspace(-1, 1, 6)[:, None], jnp.linspace(0, 2, 6)[:, None])
+LOSS = support_loss(MODEL, squared_error)
+
+
+def initial():
+    return MODEL.init(KEY, SUPPORT.inputs)
+
+
+def moved(before, after):
+    return jax.tree.map(lambda a, b: bool((a != b).all()), before, after)
+
+
+WAYS = {**DIFFERENTIATIONS, "truncated": truncated(1)}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_losses_of_every_step_are_observed(way):
+    inner = unroll(LOSS, optax.sgd(0.1), 3, differentiation=way)
+    watch = lambda params: (LOSS(KEY, params, SUPPORT), params["head"]["bias"])  # noqa: E731
+    adapted, (losses, biases) = jax.jit(lambda p: inner(KEY, p, SUPPORT, observe=watch))(initial())
+    assert losses.shape == (4,)
+    assert (jnp.diff(losses) < 0).all()
+    expected = initial()
+    for step in range(4):
+        np.testing.assert_allclose(losses[step], LOSS(KEY, expected, SUPPORT), rtol=1e-5)
+        np.testing.assert_allclose(biases[step], expected["head"]["bias"], rtol=1e-5, atol=1e-7)
+        last, expected = (
+            expected,
+            optax.apply_updates(
+                expected,
+                jax.tree.map(lambda g: -0.1 * g, jax.grad(LOSS, argnums=1)(KEY, expected, SUPPORT)),
+            ),
+        )
+    chex.assert_trees_all_close(adapted, last, rtol=1e-5, atol=1e-7)
+
+
+def test_nothing_is_observed_unless_asked():
+    adapted, observations = unroll(LOSS, optax.sgd(0.1), 0)(KEY, initial(), SUPPORT)
+    assert observations is None
+    chex.assert_trees_all_equal(adapted, initial())
+
+
+def test_only_the_selected_parameters_move():
+    inner = unroll(LOSS, optax.sgd(0.1, momentum=0.9), 2, adapts=only("head"))
+    adapted, _ = inner(KEY, initial(), SUPPORT)
+    assert moved(initial()["head"], adapted["head"]) == {"bias": True, "kernel": True}
+    chex.assert_trees_all_equal(adapted["hidden_0"], initial()["hidden_0"])
+
+
+def test_the_others_still_get_a_meta_gradient():
+    inner = unroll(LOSS, optax.sgd(0.1), 2, adapts=only("head"))
+    grads = jax.grad(lambda p: LOSS(KEY, inner(KEY, p, SUPPORT)[0], SUPPORT))(initial())
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
+
+
+def test_rates_are_per_parameter_and_none_stands_for_one():
+    params = initial()
+    rates = jax.tree.map(jnp.ones_like, params)
+    inner = unroll(LOSS, optax.sgd(0.1), 1)
+    plain, _ = inner(KEY, params, SUPPORT)
+    chex.assert_trees_all_close(inner(KEY, params, SUPPORT, rates=rates)[0], plain)
+    rates["head"] = {"bias": jnp.full((1,), -2.0), "kernel": jnp.zeros((5, 1)).at[3].set(3.0)}
+    scaled, _ = inner(KEY, params, SUPPORT, rates=rates)
+    steps = jax.tree.map(jnp.subtract, scaled, params)
+    plain_steps = jax.tree.map(jnp.subtract, plain, params)
+    expected = jax.tree.map(jnp.multiply, rates, plain_steps)
+    chex.assert_trees_all_close(steps, expected, rtol=1e-4, atol=1e-6)
+    masked = unroll(LOSS, optax.sgd(0.1), 1, adapts=only("head"))
+    chex.assert_trees_all_close(
+        masked(KEY, params, SUPPORT, rates=rates)[0],
+        {"head": scaled["head"], "hidden_0": params["hidden_0"]},
+    )
+
+
+@settings(max_examples=20)
+@given(
+    count=st.integers(1, 7),
+    size=st.integers(1, 7),
+    steps=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
+def test_minibatches_are_shuffled_passes(count, size, steps, seed):
+    if size > count:
+        with pytest.raises(ValueError, match=f"{size} is above the {count}"):
+            minibatches(jax.random.key(seed), count, size, steps)
+        return
+    indices = np.asarray(minibatches(jax.random.key(seed), count, size, steps))
+    assert indices.shape == (steps, size)
+    flat = indices.reshape(-1)
+    for start in range(0, flat.size, count):
+        part = flat[start : start + count]
+        assert len(set(part)) == len(part)
+        assert set(part) <= set(range(count))
+
+
+def test_passes_over_the_support_differ_and_depend_on_the_key():
+    passes = np.asarray(minibatches(KEY, 10, 10, 3))
+    assert len({tuple(order) for order in passes}) == 3
+    assert not np.array_equal(passes, minibatches(jax.random.key(1), 10, 10, 3))
+
+
+def test_each_step_sees_its_minibatch_and_its_key():
+    def loss(key, theta, batch):  # its gradient says which examples and which key it saw
+        return batch @ theta[0] + jax.random.uniform(key) * theta[1].sum()
+
+    inner = unroll(loss, optax.sgd(1.0), 3, batch_size=2)
+    start = (jnp.zeros(2), jnp.zeros(1))
+    support = jnp.array([1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    (_, draws), (path, noise) = inner(KEY, start, support, observe=lambda theta: theta)
+    seen = -jnp.diff(path, axis=0)
+    assert sorted(seen.reshape(-1).tolist()) == support.tolist()
+    steps = -jnp.diff(noise[:, 0])
+    assert len(set(steps.tolist())) == 3
+    assert -draws[0] == pytest.approx(float(steps.sum()))
+
+
+def test_bad_settings_are_refused_early():
+    with pytest.raises(ValueError, match="inner steps: -1"):
+        unroll(LOSS, optax.sgd(0.1), -1)
+    with pytest.raises(ValueError, match="batch size: 0"):
+        unroll(LOSS, optax.sgd(0.1), 1, batch_size=0)
+    with pytest.raises(ValueError, match="7 is above the 6"):
+        unroll(LOSS, optax.sgd(0.1), 1, batch_size=7)(KEY, initial(), SUPPORT)
+    with pytest.raises(ValueError, match="hidden_0/kernel"):
+        unroll(LOSS, optax.sgd(0.1), 1, adapts=only("tail"))(KEY, initial(), SUPPORT)
+
+
+@pytest.mark.parametrize("selects", [None, only("head"), only("kernel"), only("bias", "hidden_0")])
+def test_combine_undoes_partition(selects):
+    params = initial()
+    chosen, others = partition(params, selects)
+    chex.assert_trees_all_equal(combine(chosen, others), params)
+    chex.assert_trees_all_equal(combine(others, chosen), params)
+    assert len(jax.tree.leaves(chosen)) + len(jax.tree.leaves(others)) == 4
+
+
+def test_a_name_selects_whole_parts_of_a_path():
+    assert only("head")("head/kernel")
+    assert not only("head")("head_2/kernel")
+    chosen, _ = partition(initial(), only("bias"))
+    assert chosen["head"]["kernel"] is None
+    assert chosen["head"]["bias"] is not None

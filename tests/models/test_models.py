@@ -1,0 +1,184 @@
+"""Networks as pure pairs: shapes, whose statistics normalise, modules of other libraries."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from jaxmeta import Batch, Model, Task, cross_entropy
+from jaxmeta.learners import maml
+from jaxmeta.models import NORMALISATIONS, conv4, from_linen, from_nnx, mlp
+
+KEY = jax.random.key(0)
+
+
+def images(seed, count, size=16):
+    return jax.random.normal(jax.random.key(seed), (count, size, size, 1))
+
+
+BUILDERS = {
+    "conv4-stride": lambda kind: conv4(3, width=8, downsampling="stride", normalisation=kind),
+    "conv4-pool": lambda kind: conv4(3, width=8, downsampling="pool", normalisation=kind),
+    "mlp": lambda kind: mlp((8, 8), 3, normalisation=kind),
+}
+
+
+@pytest.fixture(params=BUILDERS)
+def build(request):
+    return BUILDERS[request.param]
+
+
+@pytest.mark.parametrize("kind", NORMALISATIONS)
+def test_shapes_with_and_without_reference(build, kind):
+    model = build(kind)
+    params = jax.eval_shape(model.init, KEY, images(0, 2))
+    assert "head" in params
+    for reference in (None, images(2, 4)):
+        outputs = jax.eval_shape(
+            lambda params, reference=reference: model.apply(
+                params, images(1, 5), reference=reference
+            ),
+            params,
+        )
+        assert outputs.shape == (5, 3)
+
+
+def _alone_and_among_others(model, reference):
+    params = jax.jit(model.init)(KEY, images(0, 2))
+    query = images(1, 6)
+    together = jax.jit(model.apply)(params, query, reference=reference)
+    one = jax.jit(lambda image: model.apply(params, image[None], reference=reference)[0])
+    return together, jnp.stack([one(image) for image in query])
+
+
+@pytest.mark.parametrize("kind", ["support", "layer", "group", "none"])
+def test_each_query_example_is_judged_by_itself(build, kind):
+    together, alone = _alone_and_among_others(build(kind), images(2, 4))
+    np.testing.assert_allclose(together, alone, rtol=2e-4, atol=2e-5)
+
+
+def test_batch_statistics_are_transductive(build):
+    together, alone = _alone_and_among_others(build("batch"), images(2, 4))
+    assert np.abs(together - alone).max() > 1e-2
+
+
+def test_support_statistics_are_those_of_the_support_set(build):
+    support, query = images(1, 6), images(2, 3)
+    model = build("support")
+    params, apply = jax.jit(model.init)(KEY, support), jax.jit(model.apply)
+    # The support set normalised by itself, and named as the reference of its own images, agree.
+    np.testing.assert_allclose(
+        apply(params, support), apply(params, support, reference=support), atol=2e-5
+    )
+    ours = apply(params, query, reference=support)
+    assert np.abs(ours - apply(params, query, reference=images(3, 6))).max() > 1e-3
+    assert np.abs(ours - apply(params, query)).max() > 1e-3
+
+
+def test_conv4_embeds_without_a_head_and_halves_four_times():
+    for downsampling in ("stride", "pool"):
+        model = conv4(width=8, downsampling=downsampling)
+        small = jnp.zeros((2, 28, 28, 1))
+        params = jax.eval_shape(model.init, KEY, small)
+        assert "head" not in params
+        assert jax.eval_shape(model.apply, params, small).shape == (2, 8)
+    pooled, large = conv4(width=8, downsampling="pool"), jnp.zeros((2, 84, 84, 3))
+    params = jax.eval_shape(pooled.init, KEY, large)
+    assert jax.eval_shape(pooled.apply, params, large).shape == (2, 5 * 5 * 8)
+
+
+def test_no_bias_stands_before_a_normalisation():
+    for model, layer in ((conv4(3), "conv_0"), (mlp((4,), 1, normalisation="batch"), "hidden_0")):
+        assert set(jax.eval_shape(model.init, KEY, images(0, 1))[layer]) == {"kernel"}
+
+
+def test_an_unknown_normalisation_is_named():
+    with pytest.raises(ValueError, match="'btach' is none of batch, support"):
+        conv4(3, normalisation="btach").init(KEY, images(0, 1))  # pyright: ignore[reportArgumentType]
+
+
+# --- modules of other libraries -----------------------------------------------------------
+
+
+class _WithStatistics(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.BatchNorm(use_running_average=False)(inputs)
+
+
+def test_linen_modules_with_hidden_state_are_refused():
+    with pytest.raises(ValueError, match="_WithStatistics keeps batch_stats"):
+        from_linen(_WithStatistics()).init(KEY, jnp.ones((2, 3)))
+
+
+class _WithDropout(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(inputs)
+
+
+def test_a_key_is_for_dropout():
+    model = from_linen(_WithDropout())
+    ones = jnp.ones((4, 8))
+    params = model.init(KEY, ones)
+    np.testing.assert_array_equal(model.apply(params, ones), ones)
+    assert (model.apply(params, ones, key=KEY) == 0).any()
+
+
+def test_an_nnx_module_gives_the_same_as_a_linen_one():
+    model = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
+    params = model.init(KEY, jnp.ones((1, 3)))
+    inputs = jax.random.normal(KEY, (5, 3))
+    expected = nn.Dense(2).apply({"params": params}, inputs)
+    np.testing.assert_allclose(model.apply(params, inputs), expected, rtol=1e-6)
+
+
+def test_nnx_modules_with_hidden_state_are_refused():
+    model = from_nnx(lambda rngs: nnx.BatchNorm(3, rngs=rngs))
+    with pytest.raises(ValueError, match="mean, var"):
+        model.init(KEY, jnp.ones((1, 3)))
+
+
+def _equinox_model() -> Model:
+    def build(key):
+        return eqx.nn.MLP(4, 2, 8, 1, key=key)
+
+    def init(key, inputs, /):
+        return eqx.filter(build(key), eqx.is_array)
+
+    def apply(params, inputs, /, *, reference=None, key=None):
+        shapes = eqx.filter_eval_shape(build, jax.random.key(0))
+        static = eqx.filter(shapes, lambda leaf: not isinstance(leaf, jax.ShapeDtypeStruct))
+        return jax.vmap(eqx.combine(params, static))(inputs)
+
+    return Model(init, apply)
+
+
+@pytest.mark.parametrize("kind", ["equinox", "nnx"])
+def test_modules_of_other_libraries_learn_to_learn(kind):
+    if kind == "equinox":
+        model = _equinox_model()
+    else:
+        model = from_nnx(lambda rngs: nnx.Linear(4, 2, rngs=rngs))
+    learner = maml(model, cross_entropy, optax.sgd(0.5), steps=2)
+    inputs = jax.random.normal(KEY, (6, 4))
+    batch = Batch(inputs, (inputs[:, 0] > 0).astype(jnp.int32))
+    task = Task(batch, batch)
+    meta_params = learner.init(KEY, task)
+
+    @jax.jit
+    def descend(meta_params):
+        (loss, _), grads = jax.value_and_grad(learner.loss, argnums=1, has_aux=True)(
+            KEY, meta_params, task
+        )
+        return jax.tree.map(lambda p, g: p - 0.1 * g, meta_params, grads), loss
+
+    losses = []
+    for _ in range(20):
+        meta_params, loss = descend(meta_params)
+        losses.append(float(loss))
+    assert losses[-1] < 0.7 * losses[0]

@@ -1,0 +1,82 @@
+"""Means and intervals over tasks whose losses are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta import Batch, Task, meta_learner, squared_error
+from jaxmeta.data import sinusoids
+from jaxmeta.learners import maml
+from jaxmeta.models import mlp
+from jaxmeta.training.evaluation import evaluation, trajectory_evaluation
+
+
+def random_target(key) -> Task:
+    batch = Batch(jnp.zeros((1, 1)), jax.random.uniform(key, (1, 1)))
+    return Task(batch, batch)
+
+
+RANDOM = jax.tree_util.Partial(random_target)
+ZERO = meta_learner(  # its loss is the square of the task's target
+    init=lambda key, task: (),
+    adapt=lambda key, meta_params, support: (),
+    predict=lambda adapted, inputs: jnp.zeros(inputs.shape),
+    objective=lambda outputs, targets, mask=None: (
+        jnp.square(targets).mean(),
+        {"target": targets.mean()},
+    ),
+)
+
+
+@pytest.mark.parametrize(("num_tasks", "at_once"), [(2, 1), (7, 3), (100, 10), (230, 7)])
+def test_mean_and_interval_are_those_of_the_tasks(num_tasks, at_once):
+    key = jax.random.key(0)
+    estimates = evaluation(ZERO, num_tasks, tasks_at_once=at_once)((), RANDOM, key)
+    keys = jax.random.split(key, -(-num_tasks // 100) * 100 if num_tasks > 100 else num_tasks)
+    sample = jax.vmap(lambda key: RANDOM(jax.random.split(key)[0]).query.targets[0, 0])
+    targets = np.asarray(sample(keys), np.float64)[:num_tasks]
+    for name, values in {"loss": targets**2, "target": targets}.items():
+        mean, ci95 = estimates[name]
+        np.testing.assert_allclose(mean, values.mean(), rtol=1e-6)
+        deviation = np.sqrt(((values - values.mean()) ** 2).sum() / (num_tasks - 1))
+        np.testing.assert_allclose(ci95, 1.96 * deviation / np.sqrt(num_tasks), rtol=1e-5)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    evaluate = evaluation(ZERO, 50, tasks_at_once=50)
+    hits = 0
+    for seed in range(100):
+        mean, ci95 = evaluate((), RANDOM, jax.random.key(seed))["target"]
+        hits += abs(mean - 0.5) < ci95
+    assert 88 <= hits <= 100
+
+
+def test_the_same_key_draws_the_same_tasks_and_another_others():
+    evaluate = evaluation(ZERO, 10)
+    first, again, other = (
+        evaluate((), RANDOM, jax.random.key(seed))["loss"].mean for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_trajectory_gives_what_learners_of_fewer_steps_give():
+    model, sample, key = mlp((8,), 1), sinusoids(shots=5, queries=5), jax.random.key(0)
+    build = lambda steps: maml(model, squared_error, optax.sgd(0.01), steps)  # noqa: E731
+    meta_params = build(2).init(key, sample(key))
+    path = trajectory_evaluation(build(2), squared_error, 10, tasks_at_once=5)(
+        meta_params, sample, key
+    )["loss"]
+    assert path.mean.shape == path.ci95.shape == (3,)
+    for steps in range(3):
+        alone = evaluation(build(steps), 10, tasks_at_once=10)(meta_params, sample, key)["loss"]
+        np.testing.assert_allclose(path.mean[steps], alone.mean, rtol=1e-5)
+        np.testing.assert_allclose(path.ci95[steps], alone.ci95, rtol=1e-5)
+
+
+def test_what_cannot_be_estimated_is_refused():
+    with pytest.raises(ValueError, match="1 tasks to evaluate"):
+        evaluation(ZERO, 1)
+    with pytest.raises(ValueError, match="no trajectory"):
+        trajectory_evaluation(ZERO, squared_error, 10)

@@ -1,0 +1,117 @@
+"""One update for every learner: what it averages, what it carries, and in which order."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta import Batch, Carry, Info, Task, meta_learner, squared_error
+from jaxmeta.data import sinusoids
+from jaxmeta.learners import maml
+from jaxmeta.models import mlp
+from jaxmeta.training.update import chunk_of, meta_update
+
+SAMPLE = sinusoids(shots=4, queries=4)
+LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), steps=1)
+OUTER = optax.adam(1e-2)
+
+
+def started(**options):
+    init, update = meta_update(LEARNER, OUTER, task_batch=6, **options)
+    return jax.jit(init)(jax.random.key(0), SAMPLE), jax.jit(update)
+
+
+def test_an_update_is_one_step_along_the_mean_gradient(x64):
+    state, update = started()
+    after, info = update(state, SAMPLE)
+
+    @jax.jit
+    def by_hand(state):
+        grads, losses = [], []
+        for key in jax.random.split(jax.random.fold_in(state.key, state.step), 6):
+            sample_key, learn_key = jax.random.split(key)
+            task, carry = SAMPLE(sample_key), Carry(state.step)
+            one, its_info, _ = LEARNER.grad(learn_key, state.meta_params, task, carry)
+            grads.append(one)
+            losses.append(its_info.loss)
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 6, *grads)
+        updates, _ = OUTER.update(mean, state.optimizer_state, state.meta_params)
+        return optax.apply_updates(state.meta_params, updates), sum(losses) / 6
+
+    meta_params, loss = by_hand(state)
+    chex.assert_trees_all_close(after.meta_params, meta_params, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(info.loss, loss, rtol=1e-5)
+    assert int(after.step) == 1
+    assert (jax.random.key_data(after.key) == jax.random.key_data(state.key)).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_tasks_in_groups_give_the_same_step(at_once):
+    state, update = started()
+    _, grouped = started(tasks_at_once=at_once)
+    together, info = update(state, SAMPLE)
+    apart, apart_info = grouped(state, SAMPLE)
+    chex.assert_trees_all_close(together.meta_params, apart.meta_params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(info, apart_info, rtol=1e-5)
+
+
+def test_a_chunk_is_its_updates_one_by_one():
+    state, update = started()
+    one_by_one, losses = state, []
+    for _ in range(3):
+        one_by_one, info = update(one_by_one, SAMPLE)
+        losses.append(info.loss)
+    assert len(set(map(float, losses))) == 3  # every step sees tasks of its own
+    _, plain = meta_update(LEARNER, OUTER, task_batch=6)
+    chunk = chunk_of(plain)
+    at_once, infos = chunk(state, SAMPLE, 3)
+    assert int(at_once.step) == 3
+    chex.assert_trees_all_close(at_once.meta_params, one_by_one.meta_params, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(infos.loss, losses, rtol=1e-4)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.meta_params))  # donated
+
+
+def counting(key, meta_params, task, carry):
+    """A gradient of its own: it says what it was given, and counts its visits in its slot."""
+    visits = carry.slot["visits"] + 1
+    loss = carry.step * 100.0 + carry.shared["bonus"] + carry.slot["place"]
+    return meta_params * 0 - loss, Info(loss, {"visits": visits}), {**carry.slot, "visits": visits}
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_step_shared_and_slots_reach_the_learner(at_once):
+    learner = meta_learner(
+        init=lambda key, task: jnp.zeros(()),
+        adapt=lambda key, meta_params, support: meta_params,
+        predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+        objective=squared_error,
+    )._replace(grad=counting)
+    init, update = meta_update(learner, optax.sgd(1.0), task_batch=4, tasks_at_once=at_once)
+    empty = Batch(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+    sample = jax.tree_util.Partial(lambda key: Task(empty, empty))
+    state = init(jax.random.key(0), sample)._replace(
+        shared={"bonus": jnp.asarray(7.0)},
+        slots={"place": jnp.array([0.0, 10.0, 20.0, 30.0]), "visits": jnp.array([0.0, 1, 2, 3])},
+    )
+    state, first = update(state, sample)
+    state, second = update(state, sample)
+    assert float(first.loss) == 7 + 15
+    assert float(second.loss) == 100 + 7 + 15
+    assert float(state.meta_params) == float(first.loss + second.loss)
+    np.testing.assert_array_equal(state.slots["visits"], [2, 3, 4, 5])
+    np.testing.assert_array_equal(state.slots["place"], [0, 10, 20, 30])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"task_batch": 0}, "task batch 0"),
+        ({"task_batch": 4, "tasks_at_once": 0}, "tasks at once 0"),
+        ({"task_batch": 4, "tasks_at_once": 3}, "number that divides 4"),
+    ],
+)
+def test_impossible_groups_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        meta_update(LEARNER, OUTER, **sizes)
