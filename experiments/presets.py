@@ -116,7 +116,8 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     Figures in brackets are for 20 ways, times for 2 CPU cores. MAML's family normalises with the
     query's own statistics and draws rotations per task; prototypical networks take rotations as
     classes. The published prototypical networks normalise with running statistics, which are
-    not kept here: `group` judges each example by itself as those do at test. Test tasks have 15 queries a class.
+    not kept here: `group` judges each example by itself as those do at test. Test tasks have 15
+    queries a class.
     """
 
     def preset(learner: type) -> FewShot:

@@ -60,6 +60,7 @@ def test_the_first_command_in_a_small_form(tmp_path, capsys):
     (default,) = (line for line in COMMANDS if line.split() == ["experiments.few_shot"])
     arguments = shlex.split(default)[1:]
     _, config = parse(FewShot, arguments)
+    assert isinstance(config, FewShot)
     assert (config.dataset, config.learner.name) == ("glyphs", Maml.name)
     assert (config.ways, config.shots, config.queries, config.eval_tasks) == (5, 1, 15, 1000)
 

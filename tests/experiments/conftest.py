@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -119,10 +118,10 @@ def trained_curves(tiny_curves, tmp_path_factory):
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
     """`start(module, *arguments)`: `python -m experiments.MODULE ...` as a process of its own."""
-    cache = jax.config.jax_compilation_cache_dir or str(tmp_path_factory.mktemp("compiled"))
-    environment = os.environ | {
+    compiled = str(tmp_path_factory.mktemp("compiled"))  # where no other folder is set
+    environment = {"JAX_COMPILATION_CACHE_DIR": compiled} | os.environ
+    environment |= {
         "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_NUM_CPU_DEVICES": "1",
     }

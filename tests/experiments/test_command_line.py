@@ -4,11 +4,11 @@ import json
 import math
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
 from experiments import command_line, presets, run
-from experiments.command_line import parse
 from jaxmeta.training.config import (
     LEARNERS,
     REGRESSORS,
@@ -23,6 +23,10 @@ from jaxmeta.training.config import (
 )
 
 # --- parsing ------------------------------------------------------------------------------
+
+
+def parse(experiment: Any, arguments: list[str]) -> tuple[Any, Any]:
+    return command_line.parse(experiment, arguments)
 
 
 def test_the_learner_may_be_left_out():
@@ -116,7 +120,7 @@ def test_help_shows_each_learners_own_options(experiment, learner, shown, hidden
 
 # --- presets ------------------------------------------------------------------------------
 
-# reference -> (learner, preset, published settings)
+# As published: the steps, rates and sizes of each method's paper or its authors' code.
 _OMNIGLOT_MAML = {"steps": 60_000, "outer_optimizer": "adam", "outer_rate": 1e-3, "width": 64}
 _OMNIGLOT_MAML |= {
     "network": "conv4-stride",
@@ -203,7 +207,7 @@ def test_options_override_presets(line, learner):
 def test_presets_say_how_to_run_them_and_what_to_expect():
     for functions in presets.PRESETS.values():
         for name, function in functions.items():
-            text = function.__doc__ or presets.omniglot.__doc__
+            text = function.__doc__ or presets.omniglot.__doc__ or ""
             assert "--preset" in text, name
             assert "xpected" in text, name
             assert "CPU" in text, name

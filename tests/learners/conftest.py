@@ -18,7 +18,6 @@ import pytest
 
 from jaxmeta import Batch, Carry, MetaLearner, Objective, Task, cross_entropy, squared_error
 from jaxmeta.data import sinusoids
-from jaxmeta.inner import adam
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
 from jaxmeta.models import mlp
 
@@ -58,15 +57,15 @@ def patterns(ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8):
     return jax.tree_util.Partial(sample)
 
 
-def of_curves(name, learner, model, *rest, outer=None, **options) -> Case:
+def of_curves(name, learner, model, *rest, **options) -> Case:
     build = partial(learner, model, squared_error, *rest, **options)
     sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
-    return Case(name, build, squared_error, sample, outer or optax.adam(1e-2))
+    return Case(name, build, squared_error, sample, optax.adam(1e-2))
 
 
-def of_images(name, learner, model, *rest, **options) -> Case:
+def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
     build = partial(learner, model, cross_entropy, *rest, **options)
-    return Case(name, build, cross_entropy, patterns(), optax.adam(1e-2))
+    return Case(name, build, cross_entropy, patterns(), outer or optax.adam(1e-2))
 
 
 CURVE = mlp((16,), 1)
@@ -79,8 +78,14 @@ CASES = [
     of_curves("first-order-maml", first_order_maml, CURVE, optax.sgd(0.02), steps=3),
     of_images("anil", anil, CLASSES(normalisation="layer"), optax.sgd(0.3), steps=3),
     of_curves("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
-    of_curves(
-        "reptile", reptile, CURVE, adam(0.02, b1=0.0), steps=5, batch_size=4, outer=optax.sgd(0.5)
+    of_images(
+        "reptile",
+        reptile,
+        CLASSES(normalisation="layer"),
+        optax.sgd(0.1),
+        steps=5,
+        batch_size=4,
+        outer=optax.sgd(1.0),
     ),
     of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),
     of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),

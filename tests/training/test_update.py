@@ -23,31 +23,28 @@ def started(**options):
     return jax.jit(init)(jax.random.key(0), SAMPLE), jax.jit(update)
 
 
-def test_an_update_is_one_step_along_the_mean_gradient(x64):
+def test_an_update_is_one_step_along_the_mean_gradient():
     state, update = started()
     after, info = update(state, SAMPLE)
 
     @jax.jit
-    def by_hand(state):
-        grads, losses = [], []
-        for key in jax.random.split(jax.random.fold_in(state.key, state.step), 6):
-            sample_key, learn_key = jax.random.split(key)
-            task, carry = SAMPLE(sample_key), Carry(state.step)
-            one, its_info, _ = LEARNER.grad(learn_key, state.meta_params, task, carry)
-            grads.append(one)
-            losses.append(its_info.loss)
-        mean = jax.tree.map(lambda *leaves: sum(leaves) / 6, *grads)
-        updates, _ = OUTER.update(mean, state.optimizer_state, state.meta_params)
-        return optax.apply_updates(state.meta_params, updates), sum(losses) / 6
+    def of_one_task(key):
+        sample_key, learn_key = jax.random.split(key)
+        carry = Carry(state.step)
+        grads, info, _ = LEARNER.grad(learn_key, state.meta_params, SAMPLE(sample_key), carry)
+        return grads, info.loss
 
-    meta_params, loss = by_hand(state)
-    chex.assert_trees_all_close(after.meta_params, meta_params, rtol=1e-5, atol=1e-7)
+    keys = jax.random.split(jax.random.fold_in(state.key, 0), 6)
+    grads, loss = jax.tree.map(lambda *leaves: sum(leaves) / 6, *map(of_one_task, keys))
+    updates, _ = OUTER.update(grads, state.optimizer_state, state.meta_params)
+    expected = optax.apply_updates(state.meta_params, updates)
+    chex.assert_trees_all_close(after.meta_params, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(info.loss, loss, rtol=1e-5)
     assert int(after.step) == 1
     assert (jax.random.key_data(after.key) == jax.random.key_data(state.key)).all()
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("at_once", [1, 3])
 def test_tasks_in_groups_give_the_same_step(at_once):
     state, update = started()
     _, grouped = started(tasks_at_once=at_once)
