@@ -15,9 +15,12 @@ pytest_plugins = ["pytester"]
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# A second run of the suite finds its programs compiled. What is traced, and how often, stays.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled-tests"))
+# A second run of the suite finds its programs compiled, and so do the processes that it starts.
+# What is traced, and how often, stays.
+_COMPILED = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled-tests")
+)
+jax.config.update("jax_compilation_cache_dir", _COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize=True)

@@ -74,9 +74,8 @@ EMBEDDING = partial(mlp, (8,), 4)
 
 CASES = [
     of_curves("maml", maml, CURVE, optax.sgd(0.02), steps=3),
-    of_images("maml-support", maml, CLASSES(normalisation="support"), optax.sgd(0.3), steps=2),
     of_curves("first-order-maml", first_order_maml, CURVE, optax.sgd(0.02), steps=3),
-    of_images("anil", anil, CLASSES(normalisation="layer"), optax.sgd(0.3), steps=3),
+    of_images("anil", anil, CLASSES(normalisation="support"), optax.sgd(0.3), steps=3),
     of_curves("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
     of_images(
         "reptile",

@@ -20,7 +20,7 @@ from jaxmeta.training.update import chunk_of, meta_update
 EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
-    ("padding", "maml-support"): "the support's statistics count every row",
+    ("padding", "anil"): "the support's statistics count every row",
     ("padding", "reptile"): "minibatches are drawn from all rows",
     ("padding", "prototypical"): "the support's statistics count every row",
     ("trajectory", "prototypical"): "takes no inner steps",

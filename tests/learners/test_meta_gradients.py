@@ -104,12 +104,9 @@ def test_first_order(gradients, differentiable, assert_gradient):
 
 def test_truncated(gradients, differentiable, assert_gradient):
     gradients, (_, key, meta_params, task) = gradients
-    ways = [truncated(1), truncated(1, reverse_mode), truncated(99), reverse_mode]
-    last, last_in_reverse, all_steps, exact = gradients(*ways)
+    last, exact = gradients(truncated(1), reverse_mode)
     surrogate = truncated_surrogate(differentiable, 1, key, meta_params, task)
     assert_gradient(last, surrogate, meta_params)
-    assert_close(last, last_in_reverse)
-    assert_close(all_steps, exact)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(last, exact, rtol=1e-3)
 
@@ -121,22 +118,16 @@ def images(seed, count):
     )
 
 
-def test_exact_ways_through_convolutions(assert_gradient):
+def test_mixed_mode_through_convolutions(assert_gradient):
     model = conv4(3, width=4, downsampling="stride", normalisation="batch")
     task = Task(images(1, 3), images(2, 6))
-    learner = partial(maml, model, cross_entropy, optax.sgd(0.4), 2)
+    learner = maml(model, cross_entropy, optax.sgd(0.4), 2, differentiation=mixed_mode)
     meta_params = jax.tree.map(
         lambda leaf: leaf.astype(float), jax.jit(model.init)(KEY, task.support.inputs)
     )
 
-    @partial(jax.jit, static_argnums=1)
-    def gradient(meta_params, way):
-        loss = learner(differentiation=way).loss
-        return jax.grad(loss, 1, has_aux=True)(KEY, meta_params, task)[0]
-
-    mixed = gradient(meta_params, mixed_mode)
-    assert_close(gradient(meta_params, rematerialised), mixed)
-    assert_gradient(mixed, lambda at: learner().loss(KEY, at, task)[0], meta_params)
+    grads = jax.jit(jax.grad(learner.loss, 1, has_aux=True))(KEY, meta_params, task)[0]
+    assert_gradient(grads, lambda at: learner.loss(KEY, at, task)[0], meta_params)
 
 
 # --- what each gradient learner is known by ------------------------------------------------
@@ -227,11 +218,9 @@ def test_reptile_goes_towards_the_end_of_plain_training():
     end = start
     for _ in range(3):
         x, y = task.support[:2]
-        residual = x * end["head"]["kernel"] + end["head"]["bias"] - y
-        end = line(
-            end["head"]["kernel"][0, 0] - 0.1 * 2 * (residual * x).mean(),
-            end["head"]["bias"][0] - 0.1 * 2 * residual.mean(),
-        )
+        weight, bias = end["head"]["kernel"][0, 0], end["head"]["bias"][0]
+        residual = weight * x + bias - y
+        end = line(weight - 0.2 * (residual * x).mean(), bias - 0.2 * residual.mean())
     updates, _ = optax.sgd(0.25).update(grads, ())
     assert_close(
         optax.apply_updates(start, updates),

@@ -7,7 +7,7 @@ import pytest
 
 from jaxmeta import Batch, Model, Task, cross_entropy
 from jaxmeta.learners import prototypical
-from jaxmeta.models import conv4
+from jaxmeta.models import mlp
 
 KEY = jax.random.key(0)
 DOUBLING = Model(  # an encoder one can compute in the head: x to 2 x
@@ -69,17 +69,17 @@ def test_masked_support_examples_count_in_no_prototype():
 
 
 def test_the_meta_parameters_serve_other_ways_and_the_order_of_examples_is_nothing():
-    encoder = conv4(width=2, downsampling="stride", normalisation="support")
+    encoder = mlp((4,), 2, normalisation="support")
     train, test = (prototypical(encoder, cross_entropy, ways=ways) for ways in (6, 3))
-    images = jax.random.normal(KEY, (6, 8, 8, 1))
-    support = Batch(images, jnp.array([0, 0, 1, 1, 2, 2], jnp.int32))
+    inputs = jax.random.normal(KEY, (6, 5))
+    support = Batch(inputs, jnp.array([0, 0, 1, 1, 2, 2], jnp.int32))
     meta_params = train.init(KEY, Task(support, support))
-    logits = test.predict(test.adapt(KEY, meta_params, support), images[:2])
+    logits = test.predict(test.adapt(KEY, meta_params, support), inputs[:2])
     assert logits.shape == (2, 3)
     order = jnp.array([5, 2, 0, 3, 1, 4])
-    shuffled = Batch(images[order], support.targets[order])
+    shuffled = Batch(inputs[order], support.targets[order])
     np.testing.assert_allclose(
-        logits, test.predict(test.adapt(KEY, meta_params, shuffled), images[:2]), rtol=1e-4
+        logits, test.predict(test.adapt(KEY, meta_params, shuffled), inputs[:2]), rtol=1e-4
     )
 
 
