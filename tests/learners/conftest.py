@@ -60,7 +60,7 @@ def patterns(ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8):
 def of_curves(name, learner, model, *rest, **options) -> Case:
     build = partial(learner, model, squared_error, *rest, **options)
     sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
-    return Case(name, build, squared_error, sample, optax.adam(1e-2))
+    return Case(name, build, squared_error, sample, optax.adam(2e-2))
 
 
 def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
@@ -74,7 +74,13 @@ EMBEDDING = partial(mlp, (8,), 4)
 
 CASES = [
     of_curves("maml", maml, CURVE, optax.sgd(0.02), steps=3),
-    of_curves("first-order-maml", first_order_maml, CURVE, optax.sgd(0.02), steps=3),
+    of_images(
+        "first-order-maml",
+        first_order_maml,
+        CLASSES(normalisation="batch"),
+        optax.sgd(0.3),
+        steps=2,
+    ),
     of_images("anil", anil, CLASSES(normalisation="support"), optax.sgd(0.3), steps=3),
     of_curves("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
     of_images(
@@ -91,17 +97,18 @@ CASES = [
 ]
 
 
-def named(cases: list[Case]) -> dict[str, list]:
-    return {"params": cases, "ids": [case.name for case in cases]}
+def name_of(case: Case) -> str:
+    return case.name
 
 
-@pytest.fixture(**named(CASES))
+@pytest.fixture(params=CASES, ids=name_of)
 def case(request) -> Case:
     return request.param
 
 
 @pytest.fixture(
-    **named([c for c in CASES if "differentiation" in inspect.signature(c.build).parameters])
+    params=[c for c in CASES if "differentiation" in inspect.signature(c.build).parameters],
+    ids=name_of,
 )
 def differentiable(request) -> Case:
     return request.param

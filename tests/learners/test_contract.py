@@ -20,9 +20,11 @@ from jaxmeta.training.update import chunk_of, meta_update
 EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
+    ("padding", "first-order-maml"): "batch statistics count every row",
     ("padding", "anil"): "the support's statistics count every row",
     ("padding", "reptile"): "minibatches are drawn from all rows",
     ("padding", "prototypical"): "the support's statistics count every row",
+    ("query", "first-order-maml"): "its model takes the query's batch statistics: transductive",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",
 }
@@ -175,10 +177,10 @@ def test_gradient_is_that_of_the_loss_or_of_the_surrogate(case, prepare, assert_
 def test_learns_a_small_task(case):
     init, update = meta_update(case.build(), case.outer, task_batch=16)
     state = jax.jit(init)(jax.random.key(0), case.sample)
-    _, infos = chunk_of(update)(state, case.sample, 200)
+    _, infos = chunk_of(update)(state, case.sample, 500)
     # Every update is judged on tasks never seen before.
     first, last = infos.loss[:10].mean(), infos.loss[-10:].mean()
-    assert last < 0.65 * first
+    assert last < 0.7 * first
 
 
 def test_sharded_equals_unsharded(case, prepare, x64):
@@ -229,6 +231,22 @@ def test_padding_changes_nothing(case, prepare, x64):
             same()
     else:
         same()
+
+
+def test_each_query_example_is_judged_by_itself(case, prepare, x64):
+    learner, key, meta_params, task, _ = prepare(case)
+
+    @jax.jit
+    def predictions(meta_params, task):
+        adapted = learner.adapt(key, meta_params, task.support)
+        alone = jax.lax.map(lambda row: learner.predict(adapted, row[None])[0], task.query.inputs)
+        return learner.predict(adapted, task.query.inputs), alone
+
+    together, alone = predictions(meta_params, task)
+    if ("query", case.name) in EXCEPTIONS:
+        assert not jnp.allclose(together, alone)
+    else:
+        assert_close(together, alone)
 
 
 def test_trajectory_is_what_fewer_steps_would_give(case, prepare, x64):
