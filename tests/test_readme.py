@@ -11,6 +11,7 @@ import pytest
 import tyro
 
 from experiments.command_line import main, parse
+from experiments.table import with_table
 from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -29,6 +30,10 @@ def test_the_readme_shows_code_and_commands():
         "uv run python -m experiments.few_shot",
         "uv run pytest",
     )
+
+
+def test_the_table_is_what_the_result_files_say():
+    assert with_table(README) == README, "python -m experiments.table brings it up to date"
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
