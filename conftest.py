@@ -15,6 +15,8 @@ pytest_plugins = ["pytester"]
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests run small programs once: compiling them less well takes half the time.
+jax.config.update("jax_disable_most_optimizations", True)
 # A second run of the suite finds its programs compiled, and so do the processes that it starts.
 # What is traced, and how often, stays.
 _COMPILED = os.environ.setdefault(

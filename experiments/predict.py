@@ -63,9 +63,8 @@ def predict(options: Predict) -> None:
     build.learner_of(config, train=False)  # refuses a number of ways before anything is read
     trained = restore(options.run_dir, config=config)
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(f) for f in classes.values()])
-    support = Batch(
-        read([file for group in classes.values() for file in group]), jnp.asarray(labels)
-    )
+    learned_from = {name: read(group) for name, group in classes.items()}
+    support = Batch(jnp.concatenate(list(learned_from.values())), jnp.asarray(labels))
     queries = _query_files(options.query)
     images = read(queries)
 
@@ -88,7 +87,12 @@ def predict(options: Predict) -> None:
     )
     counts = ", ".join(f"{count} {name}" for name, count in Counter(named).items())
     plots.prediction_sheet(
-        options.out, np.asarray(images), named, sure, title=f"{config.learner.name}: {counts}"
+        options.out,
+        np.asarray(images),
+        named,
+        sure,
+        title=f"{config.learner.name}: {counts}",
+        support={name: np.asarray(group) for name, group in learned_from.items()},
     )
     print(f"picture: {options.out}, table: {options.out.with_suffix('.csv')}")
 

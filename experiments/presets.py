@@ -145,7 +145,7 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
             return dataclasses.replace(
                 _reptile(base),
                 learner=options,
-                rotations="none",
+                rotations="as-classes",
                 steps=200_000 if twenty else 100_000,
                 chunk=40,
             )

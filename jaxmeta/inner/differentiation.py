@@ -56,8 +56,9 @@ def truncated(last: int, way: Differentiation = second_order) -> Differentiation
         θ̃_{K−k} = φ + stop_gradient(θ_{K−k} − φ),  then k differentiated steps
 
     so that the meta-gradient with respect to the initialisation φ is that of the last k
-    steps started at θ_{K−k}, and never vanishes; k = 0 is first order (Shaban et al. 2019,
-    section 2, with the start of the window taken as the initialisation).
+    steps started at θ_{K−k}, and never vanishes; k = 0 is first order for the initialisation
+    and gives learned rates no gradient (Shaban et al. 2019, section 2, with the start of the
+    window taken as the initialisation).
 
     Raises:
       ValueError: `last` is negative.

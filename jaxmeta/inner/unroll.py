@@ -1,7 +1,7 @@
 """The inner loop: a few steps of any optax transformation on one task."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,21 @@ from jaxmeta.inner.differentiation import (
 from jaxmeta.inner.partition import Selection, combine, partition
 
 
+class Unrolled(NamedTuple):
+    """Where an inner loop ends.
+
+    Attributes:
+      params: the adapted parameters.
+      observations: what `observe` gave before the first and after every step, stacked; None
+        without it.
+      optimizer_state: of the inner optimizer after the last step.
+    """
+
+    params: PyTree
+    observations: Any
+    optimizer_state: PyTree
+
+
 class InnerLoop(Protocol):
     def __call__(
         self,
@@ -26,8 +41,9 @@ class InnerLoop(Protocol):
         /,
         *,
         rates: PyTree = None,
+        optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
-    ) -> tuple[PyTree, Any]: ...
+    ) -> Unrolled: ...
 
 
 def support_loss(model: Model, objective: Objective) -> InnerLoss:
@@ -70,17 +86,18 @@ def unroll(
         for the whole support set.
 
     Returns:
-      `inner(key, params, support, *, rates=None, observe=None) -> (adapted, observations)`.
-      `rates`, η above, multiply the optimizer's step, a tree like `params` (learned rates).
-      `observe(params)` is evaluated before the first and after every step, its values stacked
-      `[steps + 1, ...]` in `observations`: the losses of an adaptation curve, say.
+      `inner(key, params, support, *, rates=None, optimizer_state=None, observe=None)`, which
+      gives an `Unrolled`. `rates`, η above, multiply the optimizer's step, a tree like `params`
+      (learned rates). `optimizer_state` is what the optimizer starts from; None stands for its
+      own beginning. `observe(params)` is evaluated before the first and after every step, its
+      values stacked `[steps + 1, ...]`: the losses of an adaptation curve, say.
 
     Raises:
       ValueError: `steps` is negative, `batch_size` not positive or above the support set.
 
     >>> inner = unroll(lambda key, w, batch: ((w - batch) ** 2).sum(), optax.sgd(0.25), 2)
-    >>> adapted, path = inner(jax.random.key(0), 0.0, jnp.ones(()), observe=lambda w: w)
-    >>> float(adapted), path.tolist()
+    >>> end = inner(jax.random.key(0), 0.0, jnp.ones(()), observe=lambda w: w)
+    >>> float(end.params), end.observations.tolist()
     (0.75, [0.0, 0.5, 0.75])
     """
     if steps < 0:
@@ -101,8 +118,9 @@ def unroll(
         /,
         *,
         rates: PyTree = None,
+        optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
-    ) -> tuple[PyTree, Any]:
+    ) -> Unrolled:
         theta, frozen = partition(params, adapts)
         if rates is not None:
             rates, _ = partition(rates, adapts)
@@ -129,7 +147,8 @@ def unroll(
             indices = minibatches(shuffle_key, count, batch_size, steps)
         step_inputs = (jax.random.split(steps_key, steps), indices)
 
-        state = (theta, optimizer.init(theta))
+        start = optimizer.init(theta) if optimizer_state is None else optimizer_state
+        state = (theta, start)
         last = steps if differentiation.last is None else min(differentiation.last, steps)
         before, after = (
             jax.tree.map(lambda x: x[: steps - last], step_inputs),
@@ -137,17 +156,18 @@ def unroll(
         )
         earlier = later = None
         if last < steps:
-            (moved, optimizer_state), earlier = jax.lax.scan(
+            (moved, state_before), earlier = jax.lax.scan(
                 step, jax.lax.stop_gradient(state), before
             )
             straight = jax.tree.map(
                 lambda start, end: start + jax.lax.stop_gradient(end - start), theta, moved
             )
-            state = (straight, jax.lax.stop_gradient(optimizer_state))
+            state = (straight, jax.lax.stop_gradient(state_before))
         if last > 0:
             state, later = jax.lax.scan(body, state, after)
-        adapted = combine(state[0], frozen)
-        return adapted, _stack(earlier, later, watch(adapted))
+        theta, final_state = state
+        adapted = combine(theta, frozen)
+        return Unrolled(adapted, _stack(earlier, later, watch(adapted)), final_state)
 
     return inner
 

@@ -2,6 +2,7 @@
 
 from jaxmeta.learners.gradient import (
     MetaSGDParams,
+    ReptileParams,
     anil,
     first_order_maml,
     maml,
@@ -12,6 +13,7 @@ from jaxmeta.learners.metric import prototypical
 
 __all__ = [
     "MetaSGDParams",
+    "ReptileParams",
     "anil",
     "first_order_maml",
     "maml",

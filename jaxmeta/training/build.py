@@ -1,5 +1,6 @@
 """From a configuration to the learner, the update and the samplers that it describes."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -57,12 +58,9 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
     batch_size = options.inner_batch
     if batch_size is not None and batch_size >= sizes.get("ways", 1) * sizes["shots"]:
         batch_size = None
-    if options.inner_optimizer == "sgd":
-        optimizer = optax.sgd(options.inner_rate)
-    else:
-        optimizer = adam(options.inner_rate, b1=0.0 if isinstance(options, Reptile) else 0.9)
     if isinstance(options, Reptile):
-        return reptile(model, objective, optimizer, steps, batch_size=batch_size)
+        return _reptile(config, options, model, objective, steps, batch_size)
+    optimizer = {"sgd": optax.sgd, "adam": adam}[options.inner_optimizer](options.inner_rate)
     if isinstance(options, FirstOrderMaml):
         return first_order_maml(model, objective, optimizer, steps, batch_size=batch_size)
     return (anil if isinstance(options, Anil) else maml)(
@@ -72,6 +70,37 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
         steps,
         differentiation=_differentiation(options),
         batch_size=batch_size,
+    )
+
+
+def _reptile(
+    config: AnyExperiment,
+    options: Reptile,
+    model: Model,
+    objective: Objective,
+    steps: int,
+    batch_size: int | None,
+) -> MetaLearner:
+    carried = options.inner_optimizer == "rmsprop"
+    if carried and (config.outer_optimizer != "sgd" or config.outer_rate > 1):
+        raise ValueError(
+            f"--outer-optimizer {config.outer_optimizer} --outer-rate {config.outer_rate:g}: the "
+            "second moments that --inner-optimizer rmsprop carries from task to task stay positive "
+            "under sgd with a rate of at most 1 alone; give these, or --inner-optimizer adam."
+        )
+    optimizer = {
+        "sgd": optax.sgd,
+        "adam": partial(adam, b1=0.0),
+        # Second moments start well above those of gradients, so that the first steps are small.
+        "rmsprop": partial(optax.rmsprop, decay=0.999, initial_scale=1e-4, eps_in_sqrt=False),
+    }[options.inner_optimizer](options.inner_rate)
+    return reptile(
+        model,
+        objective,
+        optimizer,
+        steps,
+        batch_size=batch_size,
+        carry_optimizer_state=carried,
     )
 
 

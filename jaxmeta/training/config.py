@@ -15,17 +15,21 @@ Differentiate = Literal["second-order", "mixed-mode", "rematerialised", "reverse
 
 
 @dataclass(frozen=True)
-class _GradientDescent:
+class _InnerLoop:
     inner_rate: float = 0.4
     """Learning rate of the inner loop."""
     inner_steps: int = 1
     """Inner steps in training."""
     eval_inner_steps: int = 3
     """Inner steps in evaluation."""
-    inner_optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimizer of the inner loop."""
     inner_batch: int | None = None
     """Support examples an inner step; None: all of them."""
+
+
+@dataclass(frozen=True)
+class _GradientDescent(_InnerLoop):
+    inner_optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer of the inner loop."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class MetaSgd(_Exact):
 
 
 @dataclass(frozen=True)
-class Reptile(_GradientDescent):
+class Reptile(_InnerLoop):
     """Reptile (Nichol et al. 2018): move towards where each task's training ends."""
 
     name: ClassVar[str] = "reptile"
@@ -82,10 +86,11 @@ class Reptile(_GradientDescent):
     """Inner steps in training."""
     eval_inner_steps: int = 50
     """Inner steps in evaluation."""
-    inner_optimizer: Literal["sgd", "adam"] = "adam"
-    """Optimizer of the inner loop; Adam has β1 = 0 here, as published."""
     inner_batch: int | None = 10
     """Support examples an inner step, the whole support set where it is smaller."""
+    inner_optimizer: Literal["sgd", "adam", "rmsprop"] = "rmsprop"
+    """Optimizer of the inner loop. rmsprop: Adam with β1 = 0 whose second moments run on from
+    task to task, as in the authors' code; adam: they start anew in every task."""
 
 
 @dataclass(frozen=True)

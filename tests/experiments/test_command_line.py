@@ -161,12 +161,12 @@ _FIVE, _TWENTY = {"ways": 5, "task_batch": 32}, {"ways": 20, "task_batch": 16}
             _OMNIGLOT_MAML | _FIVE,
         ),
         (
-            Reptile(1e-3, 5, 50, "adam", 10),
+            Reptile(1e-3, 5, 50, 10, "rmsprop"),
             "omniglot-5w1s",
             _REPTILE | {"ways": 5, "steps": 100_000},
         ),
         (
-            Reptile(5e-4, 10, 50, "adam", 20),
+            Reptile(5e-4, 10, 50, 20, "rmsprop"),
             "omniglot-20w5s",
             _REPTILE | {"ways": 20, "shots": 5, "steps": 200_000},
         ),
@@ -277,6 +277,7 @@ def test_bad_numbers(options, told, tiny_images, refused, tmp_path):
         (Regression, "--amplitude 5 1", "amplitude"),
         (Regression, "--shots 0", "--shots 0: "),
         (Regression, "reptile --inner-rate nan", "--inner-rate nan: "),
+        (FewShot, "reptile --outer-optimizer adam", "--inner-optimizer adam"),
     ],
 )
 def test_unknown_names_and_bad_ranges(experiment, options, told, refused, tmp_path):

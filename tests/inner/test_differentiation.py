@@ -44,7 +44,7 @@ def meta_gradient(way, steps=STEPS, optimizer=None, loss=quadratic):
     adapt = unroll(loss, optimizer or optax.sgd(RATE), steps, differentiation=way)
 
     def query_loss(initial):
-        adapted, _ = adapt(KEY, initial, bowl())
+        adapted = adapt(KEY, initial, bowl()).params
         return jnp.square(adapted - 1).sum() / 2, adapted - 1
 
     return jax.jit(jax.grad(query_loss, has_aux=True))(jnp.arange(3.0))
@@ -127,7 +127,7 @@ def test_any_optimizer_any_way_is_the_loop_written_by_hand(optimizer):
 
     def ours(way):
         adapt = unroll(wavy, optimizer, STEPS, differentiation=way)
-        return lambda theta, batch: queried(adapt(KEY, theta, batch)[0])
+        return lambda theta, batch: queried(adapt(KEY, theta, batch).params)
 
     def exact(theta, batch):
         return queried(by_hand(optimizer, STEPS, theta, batch)[0])
@@ -164,7 +164,7 @@ def test_any_optimizer_any_way_is_the_loop_written_by_hand(optimizer):
 def rated(way):
     """A loss of initialisation, learned rates and data alike."""
     adapt = unroll(wavy, optax.sgd(0.1), STEPS, differentiation=way)
-    return lambda theta, rates, batch: queried(adapt(KEY, theta, batch, rates=rates)[0])
+    return lambda theta, rates, batch: queried(adapt(KEY, theta, batch, rates=rates).params)
 
 
 def rates_like(theta):
@@ -246,7 +246,9 @@ def test_mixed_mode_takes_integers_and_keys_beside_the_data():
 
     def loss(way):
         adapt = unroll(noisy, optax.sgd(0.1), 3, differentiation=way)
-        return lambda theta, inputs: jnp.square(adapt(KEY, theta, (inputs, *batch[1:]))[0]).sum()
+        return lambda theta, inputs: jnp.square(
+            adapt(KEY, theta, (inputs, *batch[1:])).params
+        ).sum()
 
     found = jax.jit(jax.grad(loss(mixed_mode), argnums=(0, 1)))(theta, inputs)
     assert_close(found, jax.jit(jax.grad(loss(reverse_mode), argnums=(0, 1)))(theta, inputs))

@@ -20,7 +20,7 @@ def half_dead(key, theta, batch):
 
 def meta_gradient(optimizer, way):
     inner = unroll(half_dead, optimizer, 2, differentiation=way)
-    loss = lambda theta: inner(jax.random.key(0), theta, jnp.ones(()))[0].sum()  # noqa: E731
+    loss = lambda theta: inner(jax.random.key(0), theta, jnp.ones(())).params.sum()  # noqa: E731
     return jax.jit(jax.grad(loss))(jnp.array([0.3, 0.5, 0.7]))
 
 

@@ -43,7 +43,7 @@ WAYS = {**DIFFERENTIATIONS, "truncated": truncated(1)}
 def test_losses_of_every_step_are_observed(way):
     inner = unroll(LOSS, optax.sgd(0.1), 3, differentiation=way)
     watch = lambda params: (LOSS(KEY, params, SUPPORT), params)  # noqa: E731
-    adapted, (losses, path) = jax.jit(lambda p: inner(KEY, p, SUPPORT, observe=watch))(initial())
+    adapted, (losses, path), _ = jax.jit(lambda p: inner(KEY, p, SUPPORT, observe=watch))(initial())
     assert losses.shape == (4,)
     assert (jnp.diff(losses) < 0).all()
     params = initial()
@@ -58,21 +58,21 @@ def test_losses_of_every_step_are_observed(way):
 
 
 def test_nothing_is_observed_unless_asked():
-    adapted, observations = unroll(LOSS, optax.sgd(0.1), 0)(KEY, initial(), SUPPORT)
+    adapted, observations, _ = unroll(LOSS, optax.sgd(0.1), 0)(KEY, initial(), SUPPORT)
     assert observations is None
     chex.assert_trees_all_equal(adapted, initial())
 
 
 def test_only_the_selected_parameters_move():
     inner = unroll(LOSS, optax.sgd(0.1, momentum=0.9), 2, adapts=only("head"))
-    adapted, _ = inner(KEY, initial(), SUPPORT)
+    adapted = inner(KEY, initial(), SUPPORT).params
     assert moved(initial()["head"], adapted["head"]) == {"bias": True, "kernel": True}
     chex.assert_trees_all_equal(adapted["hidden_0"], initial()["hidden_0"])
 
 
 def test_the_others_still_get_a_meta_gradient():
     inner = unroll(LOSS, optax.sgd(0.1), 2, adapts=only("head"))
-    grads = jax.grad(lambda p: LOSS(KEY, inner(KEY, p, SUPPORT)[0], SUPPORT))(initial())
+    grads = jax.grad(lambda p: LOSS(KEY, inner(KEY, p, SUPPORT).params, SUPPORT))(initial())
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
 
 
@@ -80,17 +80,17 @@ def test_rates_are_per_parameter_and_none_stands_for_one():
     params = initial()
     rates = jax.tree.map(jnp.ones_like, params)
     inner = unroll(LOSS, optax.sgd(0.1), 1)
-    plain, _ = inner(KEY, params, SUPPORT)
-    chex.assert_trees_all_close(inner(KEY, params, SUPPORT, rates=rates)[0], plain)
+    plain = inner(KEY, params, SUPPORT).params
+    chex.assert_trees_all_close(inner(KEY, params, SUPPORT, rates=rates).params, plain)
     rates["head"] = {"bias": jnp.full((1,), -2.0), "kernel": jnp.zeros((5, 1)).at[3].set(3.0)}
-    scaled, _ = inner(KEY, params, SUPPORT, rates=rates)
+    scaled = inner(KEY, params, SUPPORT, rates=rates).params
     steps = jax.tree.map(jnp.subtract, scaled, params)
     plain_steps = jax.tree.map(jnp.subtract, plain, params)
     expected = jax.tree.map(jnp.multiply, rates, plain_steps)
     chex.assert_trees_all_close(steps, expected, rtol=1e-4, atol=1e-6)
     masked = unroll(LOSS, optax.sgd(0.1), 1, adapts=only("head"))
     chex.assert_trees_all_close(
-        masked(KEY, params, SUPPORT, rates=rates)[0],
+        masked(KEY, params, SUPPORT, rates=rates).params,
         {"head": scaled["head"], "hidden_0": params["hidden_0"]},
     )
 
@@ -129,7 +129,7 @@ def test_each_step_sees_its_minibatch_and_its_key():
     inner = unroll(loss, optax.sgd(1.0), 3, batch_size=2)
     start = (jnp.zeros(2), jnp.zeros(1))
     support = jnp.array([1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
-    (_, draws), (path, noise) = inner(KEY, start, support, observe=lambda theta: theta)
+    (_, draws), (path, noise), _ = inner(KEY, start, support, observe=lambda theta: theta)
     seen = -jnp.diff(path, axis=0)
     assert sorted(seen.reshape(-1).tolist()) == support.tolist()
     steps = -jnp.diff(noise[:, 0])

@@ -52,7 +52,7 @@ def squared_distance(setting, objective):
     adapted = learner.adapt(key, meta_params, task.support).params
 
     def loss(moved):
-        squares = jax.tree.map(lambda a, b: jnp.square(a - b).sum() / 2, moved, adapted)
+        squares = jax.tree.map(lambda a, b: jnp.square(a - b).sum() / 2, moved.initial, adapted)
         return sum(jax.tree.leaves(squares))
 
     return loss

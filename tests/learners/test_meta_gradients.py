@@ -14,7 +14,7 @@ import pytest
 
 from jaxmeta import Batch, Carry, Task, cross_entropy, squared_error
 from jaxmeta.inner import first_order, mixed_mode, rematerialised, reverse_mode, truncated
-from jaxmeta.learners import MetaSGDParams, anil, maml, meta_sgd, reptile
+from jaxmeta.learners import MetaSGDParams, ReptileParams, anil, maml, meta_sgd, reptile
 from jaxmeta.models import conv4, mlp
 
 KEY = jax.random.key(0)
@@ -211,7 +211,7 @@ def test_reptile_goes_towards_the_end_of_plain_training():
     learner = reptile(LINEAR, squared_error, optax.sgd(0.1), 3)
     start = line(0.5, -0.3)
     carry = Carry(jnp.zeros((), jnp.int32))
-    grads, info, _ = learner.grad(KEY, start, task, carry)
+    grads, info, _ = learner.grad(KEY, ReptileParams(start), task, carry)
     end = start
     for _ in range(3):
         x, y = task.support[:2]
@@ -219,7 +219,7 @@ def test_reptile_goes_towards_the_end_of_plain_training():
         residual = weight * x + bias - y
         end = line(weight - 0.2 * (residual * x).mean(), bias - 0.2 * residual.mean())
     outer = optax.sgd(0.25)
-    updates, _ = outer.update(grads, outer.init(start))
+    updates, _ = outer.update(grads.initial, outer.init(start))
     assert_close(
         optax.apply_updates(start, updates),
         jax.tree.map(lambda a, b: a + 0.25 * (b - a), start, end),
@@ -227,4 +227,26 @@ def test_reptile_goes_towards_the_end_of_plain_training():
     at_query = 3 * end["head"]["kernel"][0, 0] + end["head"]["bias"][0]
     assert_close(info.loss, jnp.square(at_query + 1))
     other_query = task._replace(query=task.query._replace(targets=jnp.full((1, 1), 9.0)))
-    assert_close(learner.grad(KEY, start, other_query, carry)[0], grads)
+    assert_close(learner.grad(KEY, ReptileParams(start), other_query, carry)[0], grads)
+
+
+def test_reptile_carries_second_moments_from_task_to_task(x64):
+    task = jax.tree.map(lambda leaf: leaf.astype(float), LINE)
+    optimizer = optax.rmsprop(0.1, decay=0.75, initial_scale=4.0, eps=0.0, eps_in_sqrt=False)
+    learner = reptile(LINEAR, squared_error, optimizer, 1, carry_optimizer_state=True)
+    params = ReptileParams(line(0.5, -0.3), optimizer.init(line(0.5, -0.3)))
+    grads, _, _ = learner.grad(KEY, params, task, Carry(jnp.zeros((), jnp.int32)))
+    x, y = task.support[:2]
+    gradient = 2 * (0.5 * x - 0.3 - y).mean()
+    moment = 0.75 * 4.0 + 0.25 * gradient**2
+    assert_close(grads.initial["head"]["bias"], jnp.array([0.1 * gradient / jnp.sqrt(moment)]))
+    moved = grads.optimizer_state[0].nu["head"]["bias"]
+    assert_close(moved, jnp.array([4.0 - moment]))
+    adapted = learner.adapt(KEY, params, task.support).params
+    assert_close(adapted, jax.tree.map(jnp.subtract, params.initial, grads.initial))
+
+
+def test_reptile_refuses_to_carry_a_count_of_steps():
+    learner = reptile(LINEAR, squared_error, optax.adam(0.1), 1, carry_optimizer_state=True)
+    with pytest.raises(ValueError, match=r"optax\.rmsprop"):
+        learner.init(KEY, LINE)

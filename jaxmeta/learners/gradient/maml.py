@@ -76,7 +76,7 @@ def maml(
         objective,
         inner,
         init=lambda key, task: model.init(key, task.support.inputs),
-        unpack=lambda meta_params: (meta_params, None),
+        unpack=lambda meta_params: (meta_params, {}),
     )
 
 
@@ -116,31 +116,29 @@ def gradient_learner(
     inner: InnerLoop,
     *,
     init: Callable[[Key, Task], PyTree],
-    unpack: Callable[[PyTree], tuple[PyTree, PyTree]],
+    unpack: Callable[[PyTree], tuple[PyTree, dict[str, PyTree]]],
 ) -> MetaLearner:
     """What the learners with an inner gradient share: adapt, predict and trajectory from `inner`.
 
-    `unpack(meta_params) -> (initial, rates)` says what the inner loop starts from and the
-    learned rates that scale its steps, or None.
+    `unpack(meta_params) -> (initial, options)` says what the inner loop starts from and what
+    else it takes: learned rates, the optimizer's state.
     """
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
-        initial, rates = unpack(meta_params)
-        params, _ = inner(key, initial, support, rates=rates)
-        return Adapted(params, support.inputs)
+        initial, options = unpack(meta_params)
+        return Adapted(inner(key, initial, support, **options).params, support.inputs)
 
     def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
         return model.apply(adapted.params, inputs, reference=adapted.reference)
 
     def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
-        initial, rates = unpack(meta_params)
-        _, outputs = inner(
+        initial, options = unpack(meta_params)
+        return inner(
             key,
             initial,
             support,
-            rates=rates,
             observe=lambda params: predict(Adapted(params, support.inputs), inputs),
-        )
-        return outputs
+            **options,
+        ).observations
 
     return meta_learner(init, adapt, predict, objective, trajectory=trajectory)

@@ -78,6 +78,7 @@ def meta_sgd(
         ]
         return MetaSGDParams(initial, treedef.unflatten(rates))
 
-    return gradient_learner(
-        model, objective, inner, init=init, unpack=lambda meta_params: tuple(meta_params)
-    )
+    def unpack(meta_params: MetaSGDParams) -> tuple[PyTree, dict[str, PyTree]]:
+        return meta_params.initial, {"rates": meta_params.rates}
+
+    return gradient_learner(model, objective, inner, init=init, unpack=unpack)

@@ -1,11 +1,27 @@
 """Reptile: move the initialisation towards where each task's training ends."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Carry, Info, Key, MetaLearner, Model, Objective, PyTree, Task
-from jaxmeta.learners.gradient.maml import first_order_maml
+from jaxmeta.inner import first_order, support_loss, unroll
+from jaxmeta.learners.gradient.maml import gradient_learner
+
+
+class ReptileParams(NamedTuple):
+    """Meta-parameters of Reptile.
+
+    Attributes:
+      initial: φ, the initialisation.
+      optimizer_state: s, what every task's inner optimizer starts from; `()` where it starts
+        anew.
+    """
+
+    initial: PyTree
+    optimizer_state: PyTree = ()
 
 
 def reptile(
@@ -15,24 +31,33 @@ def reptile(
     steps: int,
     *,
     batch_size: int | None = None,
+    carry_optimizer_state: bool = False,
 ) -> MetaLearner:
     """Reptile: the meta-gradient is the way from the adapted parameters back to the initial ones.
 
         θ_0 = φ,  θ_{k+1} = θ_k + optimizer(∇_θ L(θ_k; minibatch of the support))
         meta-"gradient": φ − θ_K,  so that the outer `optax.sgd(ε)` makes φ ← φ + ε (θ_K − φ)
 
-    No derivative of an inner step is taken, and the query set is used for `info` alone. The
-    inner optimizer's state starts anew in every task; the authors' code carries the second
-    moments of Adam from task to task.
+    No derivative of an inner step is taken, and the query set is used for `info` alone.
+
+    The authors' code lets Adam's second moments run on from task to task, at test too, and that
+    matters: where they start anew, the first inner step moves every parameter by the same
+    amount, however small its gradient (Omniglot 5-way 1-shot after 3000 steps: 66 % of validation
+    queries against 78 %). With `carry_optimizer_state` the inner optimizer's state is a
+    meta-parameter and moves as φ does: s ← s + ε (s_K − s).
 
     Args:
       model, objective: as in `maml`.
-      optimizer: the inner optimizer; the paper takes Adam with β1 = 0.
+      optimizer: the inner optimizer; the paper takes Adam with β1 = 0. For a carried state that
+        is `optax.rmsprop(rate, decay=0.999)`, which has no step to count.
       steps: K.
       batch_size: examples a step; the paper's training shots exceed it.
+      carry_optimizer_state: see above; the outer optimizer must then be SGD with ε ≤ 1, which
+        keeps second moments positive.
 
     Raises:
-      ValueError: as `maml`.
+      ValueError: as `maml`; at `init`, a state to be carried that holds integers (a count of
+        steps).
 
     Source: Nichol, Achiam, Schulman 2018, "On first-order meta-learning algorithms",
     Algorithm 1 and section 6.
@@ -42,15 +67,41 @@ def reptile(
     >>> from jaxmeta.models import mlp
     >>> learner = reptile(mlp((40,), 1), jaxmeta.squared_error, adam(1e-3, b1=0.0), steps=5)
     """
-    base = first_order_maml(model, objective, optimizer, steps, batch_size=batch_size)
+    inner = unroll(
+        support_loss(model, objective),
+        optimizer,
+        steps,
+        differentiation=first_order,
+        batch_size=batch_size,
+    )
+
+    def init(key: Key, task: Task) -> ReptileParams:
+        initial = model.init(key, task.support.inputs)
+        if not carry_optimizer_state:
+            return ReptileParams(initial)
+        state = optimizer.init(initial)
+        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
+            raise ValueError(
+                "reptile: the inner optimizer's state holds integers (a count of steps), which "
+                "cannot move towards those of a task; take optax.rmsprop instead of Adam, or "
+                "carry_optimizer_state=False."
+            )
+        return ReptileParams(initial, state)
+
+    def unpack(meta_params: ReptileParams) -> tuple[PyTree, dict[str, PyTree]]:
+        state = meta_params.optimizer_state if carry_optimizer_state else None
+        return meta_params.initial, {"optimizer_state": state}
+
+    base = gradient_learner(model, objective, inner, init=init, unpack=unpack)
 
     def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, PyTree]:
-        adapted = base.adapt(key, meta_params, task.support)
-        outputs = base.predict(adapted, task.query.inputs)
+        key: Key, meta_params: ReptileParams, task: Task, carry: Carry
+    ) -> tuple[ReptileParams, Info, PyTree]:
+        initial, options = unpack(meta_params)
+        end = inner(key, initial, task.support, **options)
+        outputs = model.apply(end.params, task.query.inputs, reference=task.support.inputs)
         loss, metrics = objective(outputs, task.query.targets, task.query.mask)
-        towards_start = jax.tree.map(jnp.subtract, meta_params, adapted.params)
-        return towards_start, Info(loss, metrics), carry.slot
+        ended = ReptileParams(end.params, end.optimizer_state if carry_optimizer_state else ())
+        return jax.tree.map(jnp.subtract, meta_params, ended), Info(loss, metrics), carry.slot
 
     return base._replace(grad=grad)
