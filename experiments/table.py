@@ -24,15 +24,41 @@ _PUBLISHED = {
 }
 
 
+_PUBLISHED_CURVES = {  # after the inner steps that the papers report
+    ("maml", False): {1: "0.67", 5: "0.38", 10: "0.35"},
+    ("maml", True): {1: "1.13"},
+    ("meta-sgd", True): {1: "0.90"},
+}
+
+
 def table(folder: Path = RESULTS) -> str:
-    """Markdown: one row a result file of images, best known first, each with its file."""
+    """Markdown: one row a result file, of images and then of curves, each with its file."""
     rows = ["| learner | data | task | accuracy, % | published | steps | query statistics | file |"]
     rows += ["|---|---|---|---|---|---|---|---|"]
     for path in sorted(folder.glob("*/*.json")):
         results = json.loads(path.read_text())
         if "accuracy" in results:
             rows.append(_row(results, path))
+    rows += ["", "| learner | curves | inner steps | squared error | published | steps | file |"]
+    rows += ["|---|---|---|---|---|---|---|"]
+    for path in sorted(folder.glob("*/results.json")):
+        results = json.loads(path.read_text())
+        if "accuracy" not in results:
+            rows += _curve_rows(results, path)
     return "\n".join(rows) + "\n"
+
+
+def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
+    protocol, after = results["protocol"], results["after_inner_steps"]
+    varying = protocol["frequency"][0] < protocol["frequency"][1]
+    curves = "amplitude, phase and frequency" if varying else "amplitude and phase"
+    published = _PUBLISHED_CURVES.get((results["learner"], varying), {})
+    return [
+        f"| {results['learner']} | {curves}, {results['shots']} shots | {step} | "
+        f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f} | {figure} | "
+        f"{results['steps']:,} | `{path.parent.name}/{path.name}` |"
+        for step, figure in published.items()
+    ]
 
 
 def _row(results: dict[str, Any], path: Path) -> str:
