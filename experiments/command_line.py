@@ -43,6 +43,8 @@ class RunOptions:
     """Go on from the newest checkpoint of the run folder."""
     overwrite: bool = False
     """Delete the run that the folder holds and start anew."""
+    devices: int | None = None
+    """Devices that share the tasks of a batch; None: as many of all as divide it."""
     seeds: _Seeds | None = None
     """Repeat the run with each of these seeds, such as 0,1,2, and report mean and deviation."""
 
@@ -91,6 +93,7 @@ def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
             folder,
             resume=options.resume,
             overwrite=options.overwrite,
+            devices=options.devices,
             progress=progress,
         )
         print(closing_line(results))
@@ -102,6 +105,7 @@ def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
                 folder / f"seed_{seed}",
                 resume=options.resume,
                 overwrite=options.overwrite,
+                devices=options.devices,
                 progress=progress,
             )
             print(f"seed {seed}: {closing_line(results)}")

@@ -41,10 +41,12 @@ class Evaluate:
 
 def evaluate(options: Evaluate) -> None:
     """Evaluate, write the result beside the run, print the closing line."""
+    import jax
 
     from experiments import run as runs
     from jaxmeta.training import evaluation, files, restore
     from jaxmeta.training.config import FewShot, check
+    from jaxmeta.training.parallel import task_mesh
     from jaxmeta.training.restore import read_config, with_episode
 
     config, _ = read_config(options.run_dir)
@@ -74,9 +76,9 @@ def evaluate(options: Evaluate) -> None:
     seed = config.seed if options.seed is None else options.seed
     sample, key = runs.test_tasks(config, dataset, seed)
     at_once = runs.evaluation_tasks_at_once(config)
-    estimates = evaluation(trained.learner, config.eval_tasks, tasks_at_once=at_once)(
-        trained.meta_params, sample, key
-    )
+    mesh = task_mesh() if jax.device_count() > 1 else None
+    evaluate = evaluation(trained.learner, config.eval_tasks, tasks_at_once=at_once, mesh=mesh)
+    estimates = evaluate(trained.meta_params, sample, key)
     results = {
         **runs.describe(config, dataset),
         **runs.plain(estimates),
@@ -84,7 +86,7 @@ def evaluate(options: Evaluate) -> None:
         "seed": seed,
         "num_tasks": config.eval_tasks,
         "best_step": trained.step,
-        **runs.circumstances(),
+        **runs.circumstances(jax.device_count()),
     }
     path = options.out or options.run_dir / _file_name(options, results)
     files.write_json(path, results)

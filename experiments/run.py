@@ -24,13 +24,20 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.loop import CHECKPOINTS, train
+from jaxmeta.training.parallel import mesh_for
 from jaxmeta.training.update import Sample
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def run(
-    config: AnyExperiment, folder: Path, *, resume: bool, overwrite: bool, progress: Progress
+    config: AnyExperiment,
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    devices: int | None = None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train, evaluate the best checkpoint on test tasks, draw, write `results.json`; return it.
 
@@ -44,12 +51,13 @@ def run(
     validation_sample = build.sampler_of(config, dataset, "validation")
     test_sample, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
-    update = build.update_of(config)
+    mesh = mesh_for(config.task_batch, devices, tasks_at_once=config.tasks_at_once)
+    update = build.update_of(config, mesh)
     prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
 
     train_key, validation_key, _ = run_keys(config.seed)
     at_once = evaluation_tasks_at_once(config)
-    validate = evaluation(test_learner, config.validation_tasks, tasks_at_once=at_once)
+    validate = evaluation(test_learner, config.validation_tasks, tasks_at_once=at_once, mesh=mesh)
     with progress.training(config) as report:
         outcome = train(
             folder,
@@ -67,7 +75,7 @@ def run(
         )
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
-    evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once)
+    evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=mesh)
     estimates = evaluate(outcome.best_params, test_sample, test_key)
     results = {
         **describe(config, dataset),
@@ -78,7 +86,7 @@ def run(
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         "tasks_per_second": round(outcome.tasks_per_second, 1),
-        **circumstances(),
+        **circumstances(1 if mesh is None else mesh.size),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
         "resumed_from_step": outcome.resumed_from_step,
@@ -87,7 +95,9 @@ def run(
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
         objective = build.objective_of(config)
-        evaluate = trajectory_evaluation(test_learner, objective, tasks, tasks_at_once=at_once)
+        evaluate = trajectory_evaluation(
+            test_learner, objective, tasks, tasks_at_once=at_once, mesh=mesh
+        )
         curve = evaluate(outcome.best_params, test_sample, test_key)
         results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
     files.write_json(folder / "results.json", results)
@@ -176,10 +186,10 @@ def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tup
     return build.sampler_of(config, dataset, "test"), run_keys(seed)[2]
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(devices: int = 1) -> dict[str, Any]:
     """The command, the device, and the versions of all that a bit of the result may depend on."""
     device = jax.devices()[0]
-    name = f"{device.device_kind} × {jax.device_count()}"
+    name = f"{device.device_kind} × {devices}"
     if device.platform == "cpu":
         name += f" ({os.cpu_count()} cores)"
     return {

@@ -7,7 +7,6 @@ from flax import linen as nn
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
-from jaxmeta.ops import max_pool
 
 
 class _Conv4(nn.Module):
@@ -23,10 +22,8 @@ class _Conv4(nn.Module):
         for index in range(4):
             stride = 2 if strided else 1
             values = Convolution(self.width, stride=stride, name=f"conv_{index}")(values)
-            values = Normalisation(self.normalisation, name=f"norm_{index}")(values, references)
-            values = nn.relu(values)
-            if not strided:
-                values = max_pool(values)
+            normalisation = Normalisation(self.normalisation, name=f"norm_{index}")
+            values = nn.relu(normalisation(values, references, pool=1 if strided else 2))
         if strided:
             features = values.mean(axis=(1, 2))
         else:

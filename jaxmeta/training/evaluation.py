@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree
+from jaxmeta.training.parallel import mapped_over_devices
 from jaxmeta.training.update import Sample
 
 
@@ -26,7 +28,9 @@ class Estimate(NamedTuple):
 Evaluate = Callable[[PyTree, Sample, Key], dict[str, Estimate]]
 
 
-def evaluation(learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1) -> Evaluate:
+def evaluation(
+    learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
+) -> Evaluate:
     """`evaluate(meta_params, sample, key)`: loss and metrics on `num_tasks` tasks.
 
         mean ± 1.96 s / √n over tasks,  task_i = sample(key_i)
@@ -35,6 +39,8 @@ def evaluation(learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1) 
       learner: whose `loss` is evaluated: it adapts on the support, is judged on the query.
       num_tasks: n.
       tasks_at_once: tasks that `vmap` takes together.
+      mesh: the devices that share the tasks; None stands for one device. See
+        `jaxmeta.training.parallel`.
 
     Returns:
       a function that compiles once, for all calls with tasks of one shape.
@@ -59,11 +65,16 @@ def evaluation(learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1) 
         loss, info = learner.loss(learn_key, meta_params, sample(sample_key))
         return {"loss": loss, **info.metrics}
 
-    return _over_tasks(of_one_task, num_tasks, tasks_at_once)
+    return _over_tasks(of_one_task, num_tasks, tasks_at_once, mesh)
 
 
 def trajectory_evaluation(
-    learner: MetaLearner, objective: Objective, num_tasks: int, *, tasks_at_once: int = 1
+    learner: MetaLearner,
+    objective: Objective,
+    num_tasks: int,
+    *,
+    tasks_at_once: int = 1,
+    mesh: Mesh | None = None,
 ) -> Evaluate:
     """As `evaluation`, with the estimates after 0, 1, 2, ... inner steps: arrays `[steps + 1]`.
 
@@ -83,7 +94,7 @@ def trajectory_evaluation(
         )(outputs)
         return {"loss": losses, **metrics}
 
-    return _over_tasks(of_one_task, num_tasks, tasks_at_once)
+    return _over_tasks(of_one_task, num_tasks, tasks_at_once, mesh)
 
 
 # The host hears from the device this often, so that an interrupt is not left waiting.
@@ -94,21 +105,22 @@ def _over_tasks(
     of_one_task: Callable[[PyTree, Sample, Key], dict[str, Array]],
     num_tasks: int,
     tasks_at_once: int,
+    mesh: Mesh | None,
 ) -> Evaluate:
     if num_tasks < 2:
         raise ValueError(f"{num_tasks} tasks to evaluate: an interval needs at least 2.")
 
-    @jax.jit
-    def some(meta_params: PyTree, sample: Sample, keys: Key) -> dict[str, Array]:
-        return jax.lax.map(
-            partial(of_one_task, meta_params, sample), keys, batch_size=tasks_at_once
-        )
+    def on_one_device(replicated: tuple[PyTree, Sample], keys: Key) -> dict[str, Array]:
+        return jax.lax.map(partial(of_one_task, *replicated), keys, batch_size=tasks_at_once)
+
+    some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
+    devices = 1 if mesh is None else mesh.size
 
     def evaluate(meta_params: PyTree, sample: Sample, key: Key) -> dict[str, Estimate]:
         # Every call has one shape; tasks beyond the last are left out of the mean.
-        size = min(num_tasks, _TASKS_A_CALL)
+        size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
         keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
-        parts = [jax.device_get(some(meta_params, sample, group)) for group in keys]
+        parts = [jax.device_get(some((meta_params, sample), group)) for group in keys]
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
         return {name: _estimate(value) for name, value in values.items()}
 

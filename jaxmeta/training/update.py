@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
+from jaxmeta.training.parallel import OverTasks, averaged_over_devices, check_divides, vary
 
 Sample = Callable[
     [Key], Task
@@ -48,12 +50,56 @@ class MetaUpdate(NamedTuple):
     update: Callable[[TrainState, Sample], tuple[TrainState, Info]]
 
 
+def mean_over_tasks(
+    learner: MetaLearner,
+    tasks_at_once: int | None = None,
+    *,
+    vary: Callable[[PyTree], PyTree] = lambda tree: tree,
+) -> OverTasks:
+    """`mean((state, sample), (keys, slots)) -> ((grads, info), slots)` over the tasks of a device.
+
+    Args:
+      learner: whose `grad` is averaged.
+      tasks_at_once: how many tasks `vmap` takes together; None stands for all.
+      vary: makes what is the same on all devices a device's own: `parallel.vary` for a mean that
+        is to be taken under `shard_map`.
+    """
+
+    def of_one_task(state: TrainState, sample: Sample, key: Key, slot: PyTree) -> Any:
+        sample_key, learn_key = jax.random.split(key)
+        carry = Carry(state.step, state.shared, slot)
+        return learner.grad(learn_key, state.meta_params, sample(sample_key), carry)
+
+    def mean(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
+        tasks = jax.tree.leaves(per_task)[0].shape[0]
+        at_once = tasks if tasks_at_once is None else tasks_at_once
+        mapped = jax.vmap(partial(of_one_task, *replicated))
+        groups = jax.tree.map(
+            lambda leaf: leaf.reshape(tasks // at_once, at_once, *leaf.shape[1:]), per_task
+        )
+
+        def add_group(total: PyTree, group: tuple[Key, PyTree]) -> tuple[PyTree, PyTree]:
+            grads, info, slots = mapped(*group)
+            summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (grads, info))
+            return jax.tree.map(jnp.add, total, summed), slots
+
+        first = jax.tree.map(lambda leaf: leaf[0], groups)
+        shapes = jax.eval_shape(mapped, *first)[:2]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), shapes)
+        total, slots = jax.lax.scan(add_group, vary(zeros), groups)
+        slots = jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), slots)
+        return jax.tree.map(lambda leaf: leaf / tasks, total), slots
+
+    return mean
+
+
 def meta_update(
     learner: MetaLearner,
     optimizer: optax.GradientTransformation,
     *,
     task_batch: int,
     tasks_at_once: int | None = None,
+    mesh: Mesh | None = None,
 ) -> MetaUpdate:
     """The training step that serves every learner.
 
@@ -65,10 +111,12 @@ def meta_update(
       task_batch: T, tasks of a meta-update.
       tasks_at_once: how many of them `vmap` takes together; the others wait their turn. The
         same mean gradient (to rounding) in less memory. None stands for all.
+      mesh: the devices that share the tasks; None stands for one device. See
+        `jaxmeta.training.parallel`.
 
     Raises:
-      ValueError: `task_batch` or `tasks_at_once` is not positive, or the first is no
-        multiple of the second.
+      ValueError: `task_batch` or `tasks_at_once` is not positive; the tasks of a device are no
+        multiple of the second, or the task batch is none of the devices.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -81,13 +129,19 @@ def meta_update(
     >>> int(state.step)
     1
     """
-    at_once = task_batch if tasks_at_once is None else tasks_at_once
-    if task_batch < 1 or at_once < 1:
-        raise ValueError(f"task batch {task_batch}, tasks at once {at_once}: give at least 1 each.")
-    if task_batch % at_once:
+    devices = 1 if mesh is None else mesh.size
+    if task_batch < 1 or (tasks_at_once is not None and tasks_at_once < 1):
         raise ValueError(
-            f"a task batch of {task_batch} cannot be mapped {at_once} at a time; "
-            f"give a number that divides {task_batch}."
+            f"task batch {task_batch}, tasks at once {tasks_at_once}: give at least 1 each."
+        )
+    check_divides(task_batch, devices)
+    tasks = task_batch // devices  # of one device
+    at_once = tasks if tasks_at_once is None else tasks_at_once
+    if tasks % at_once:
+        each = "" if devices == 1 else f" ({tasks} on each of {devices} devices)"
+        raise ValueError(
+            f"a task batch of {task_batch}{each} cannot be mapped {at_once} at a time; "
+            f"give a number that divides {tasks}."
         )
 
     def init(key: Key, sample: Sample) -> TrainState:
@@ -97,31 +151,14 @@ def meta_update(
             jnp.zeros((), jnp.int32), run_key, meta_params, optimizer.init(meta_params)
         )
 
-    def of_one_task(state: TrainState, sample: Sample, key: Key, slot: PyTree) -> Any:
-        sample_key, learn_key = jax.random.split(key)
-        carry = Carry(state.step, state.shared, slot)
-        return learner.grad(learn_key, state.meta_params, sample(sample_key), carry)
+    if mesh is None:
+        over_tasks = mean_over_tasks(learner, at_once)
+    else:
+        over_tasks = averaged_over_devices(mean_over_tasks(learner, at_once, vary=vary), mesh)
 
     def update(state: TrainState, sample: Sample) -> tuple[TrainState, Info]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
-        mapped = jax.vmap(partial(of_one_task, state, sample))
-        groups = jax.tree.map(
-            lambda leaf: leaf.reshape(task_batch // at_once, at_once, *leaf.shape[1:]),
-            (keys, state.slots),
-        )
-
-        def add_group(total: PyTree, group: tuple[Key, PyTree]) -> tuple[PyTree, PyTree]:
-            grads, info, slots = mapped(*group)
-            summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (grads, info))
-            return jax.tree.map(jnp.add, total, summed), slots
-
-        first = jax.tree.map(lambda leaf: leaf[0], groups)
-        shapes = jax.eval_shape(mapped, *first)[:2]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), shapes)
-        (grads, info), slots = jax.lax.scan(add_group, zeros, groups)
-        grads, info = jax.tree.map(lambda leaf: leaf / task_batch, (grads, info))
-        slots = jax.tree.map(lambda leaf: leaf.reshape(task_batch, *leaf.shape[2:]), slots)
-
+        (grads, info), slots = over_tasks((state, sample), (keys, state.slots))
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)
         meta_params = optax.apply_updates(state.meta_params, updates)
         return (

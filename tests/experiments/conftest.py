@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 _TINY = [
     *("--steps", "6", "--checkpoint-every", "3", "--chunk", "3", "--task-batch", "2"),
-    *("--eval-tasks", "6", "--validation-tasks", "6"),
+    *("--eval-tasks", "6", "--validation-tasks", "6", "--devices", "1"),
 ]
 _TINY_IMAGES = [
     *(*_TINY, "--split", "6/3/3", "--image-size", "12", "--network", "mlp"),

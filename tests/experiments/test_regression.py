@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jaxmeta.training.config import REGRESSORS
+from jaxmeta.training.config import REGRESSORS, Regression
 from jaxmeta.training.logs import read_metrics
 
 NAMES = [learner.name for learner in REGRESSORS]
@@ -33,6 +33,23 @@ def test_the_run_folder_is_whole(learner, trained_curves):
             assert min(image.size) >= 200
     assert {path.name for path in folder.iterdir()} >= {"config.json", "tensorboard"}
     assert [row["step"] for row in read_metrics(folder) if "train_loss" in row] == [3, 6]
+
+
+def test_devices_share_the_tasks(status, tiny_curves, tmp_path, capsys):
+    losses = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        options = [*tiny_curves, "--devices", devices, "--out", folder]
+        assert status(Regression, *options) == 0
+        results = json.loads((folder / "results.json").read_text())
+        assert f"× {devices}" in results["device"]
+        losses.append(results["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for devices, told in ((3, "2 tasks don't divide among 3 devices"), (9, "give 1 to 8")):
+        options = [*tiny_curves, "--devices", devices, "--out", tmp_path / "none"]
+        assert status(Regression, *options) == 1
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 # --- real processes -----------------------------------------------------------------------

@@ -11,7 +11,8 @@ from flax import nnx
 
 from jaxmeta import Batch, Model, Task, cross_entropy
 from jaxmeta.learners import maml
-from jaxmeta.models import NORMALISATIONS, conv4, from_linen, from_nnx, mlp
+from jaxmeta.models import NORMALISATIONS, Normalisation, conv4, from_linen, from_nnx, mlp
+from jaxmeta.ops import max_pool
 
 KEY = jax.random.key(0)
 
@@ -77,6 +78,37 @@ def test_support_statistics_are_those_of_the_support_set(build):
     ours = apply(params, query, reference=support)
     assert np.abs(ours - apply(params, query, reference=images(3, 6))).max() > 1e-3
     assert np.abs(ours - apply(params, query)).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", NORMALISATIONS)
+def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
+    values = jax.random.normal(KEY, (4, 5, 6, 16))  # an odd row is left out of the maximum alone
+    layer = Normalisation(kind)
+    signs = jnp.where(jnp.arange(16) % 3 == 0, -1.0, 1.0)  # falling lines among rising ones
+    params = {
+        "params": {"scale": signs * jnp.linspace(0.5, 2, 16), "bias": jnp.linspace(-1, 1, 16)}
+    }
+
+    def within(params, values):
+        return layer.apply(params, values, 2, pool=2)
+
+    def after(params, values):
+        return max_pool(layer.apply(params, values, 2))
+
+    np.testing.assert_allclose(within(params, values), after(params, values), atol=1e-12)
+
+    def derivatives(block):
+        loss = lambda params, values: jnp.sin(block(params, values)).sum()  # noqa: E731
+        gradient = jax.grad(loss, (0, 1))
+        return jax.jit(lambda *args: (gradient(*args), jax.jvp(gradient, args, args)[1]))(
+            params, values
+        )
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10),
+        derivatives(within),
+        derivatives(after),
+    )
 
 
 def test_conv4_embeds_without_a_head_and_halves_four_times():

@@ -11,6 +11,7 @@ from jaxmeta.data import sinusoids
 from jaxmeta.learners import maml
 from jaxmeta.models import mlp
 from jaxmeta.training.evaluation import evaluation, trajectory_evaluation
+from jaxmeta.training.parallel import task_mesh
 
 
 def random_target(key) -> Task:
@@ -28,6 +29,15 @@ ZERO = meta_learner(  # its loss is the square of the task's target
         {"target": targets.mean()},
     ),
 )
+
+
+def test_devices_share_the_tasks():
+    alone, shared = (  # 13 tasks on 4 devices: three are added, and left out of the mean
+        evaluation(ZERO, 13, mesh=mesh)((), RANDOM, jax.random.key(0))
+        for mesh in (None, task_mesh(4))
+    )
+    for name in ("loss", "target"):
+        np.testing.assert_allclose(shared[name], alone[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("num_tasks", "at_once"), [(2, 1), (7, 3), (100, 10), (230, 7)])

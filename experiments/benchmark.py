@@ -1,0 +1,240 @@
+"""jaxmeta against PyTorch and against plain JAX, on this machine, in one run.
+
+    python -m experiments.benchmark [--out bench.json] [--workload NAME ...]
+
+All contestants first have to agree on the loss and the meta-gradient from the same weights and
+data; then they take turns, A B A B, and medians are compared. `experiments.peers` has the code of
+the others, `experiments.workloads` this library's.
+"""
+
+import gc
+import importlib.util
+import math
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments import peers
+from experiments.command_line import guarded, read_arguments
+from experiments.peers import Arrays, Contestant
+from experiments.run import circumstances
+from experiments.workloads import (
+    WORKLOADS,
+    Workload,
+    compiled_steps,
+    draw,
+    initial,
+    jaxmeta_contestant,
+)
+from jaxmeta.training import files
+
+TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
+
+PEERS = {
+    "torch_loop": peers.torch_loop,
+    "torch_vmap": peers.torch_vmap,
+    "plain_jax": peers.plain_jax,
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure jaxmeta and its peers on this machine."""
+
+    out: Path = Path("bench.json")
+    """The figures as JSON; a chart goes beside it, with the suffix .png."""
+    workload: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Workloads to measure, all unless named."""
+    rounds: int = 5
+    """Timed rounds; in each every contestant has a turn."""
+    peer: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Peers to measure, all unless named: torch_loop, torch_vmap, plain_jax."""
+
+
+# --- the comparison -----------------------------------------------------------------------
+
+
+def assert_agreement(
+    workload: Workload, contestants: dict[str, Contestant], dtype: str, tolerance: float
+) -> None:
+    """Raises `ArithmeticError` if loss or meta-gradient differ from jaxmeta's, relative to its
+    size (its norm: rounding alone takes single entries across the kinks of ReLU and maximum)."""
+    params, tasks = initial(workload.problem, dtype), draw(workload, dtype)
+    loss, grads = contestants["jaxmeta"].measure(params, tasks)
+    for name, contestant in contestants.items():
+        other_loss, other_grads = contestant.measure(params, tasks)
+        difference = math.hypot(
+            *(np.linalg.norm(a - b) for a, b in zip(grads, other_grads, strict=True))
+        )
+        size = math.hypot(*(np.linalg.norm(grad) for grad in grads)) or 1.0
+        errors = [abs(loss - other_loss) / abs(loss), difference / size]
+        if not max(errors) < tolerance:
+            raise ArithmeticError(
+                f"{name} and jaxmeta differ by {max(errors):.1e} in {dtype}; a comparison of their "
+                "speed would say nothing."
+            )
+
+
+def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]:
+    """Agreement, then medians of the seconds that `length` steps take, in turns."""
+    contestants = {"jaxmeta": jaxmeta_contestant(workload)}
+    contestants |= {name: PEERS[name](workload.problem) for name in names}
+    few = workload._replace(tasks=min(workload.tasks, 2))
+    with jax.enable_x64(True):
+        small = few._replace(queries=min(workload.queries, 2))
+        assert_agreement(small, contestants, "float64", 1e-8)
+    assert_agreement(few, contestants, "float32", 1e-3)
+
+    params, tasks = initial(workload.problem), draw(workload)
+    work = {name: c.train(params, tasks, workload.length) for name, c in contestants.items()}
+    for name in work:
+        work[name]()  # compiles, and warms the caches
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name in work:
+            gc.collect()
+            start = time.perf_counter()
+            work[name]()
+            seconds[name].append(time.perf_counter() - start)
+    done = workload.tasks * workload.length
+    speed = {name: done / statistics.median(times) for name, times in seconds.items()}
+    best = max((speed[name] for name in names), default=None)
+    flops = peers.operations(workload.problem, params, tasks) / workload.tasks
+    return {
+        "tasks_per_second": speed["jaxmeta"],
+        "ratio_to_best_peer": None if best is None else speed["jaxmeta"] / best,
+        "peers": {name: speed[name] for name in names},
+        "operations_per_task": flops,
+        "rounds": rounds,
+        **_compilation(workload, params, tasks),
+    }
+
+
+def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
+    """Seconds to trace and compile with no cache, and the bytes that the compiled steps take."""
+    if workload.problem.method == "evaluation":
+        return {"compile_seconds": None, "peak_memory_bytes": None}
+    jax.clear_caches()
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        start = time.perf_counter()
+        compiled, _ = compiled_steps(workload, params, tasks)
+        seconds = time.perf_counter() - start
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    sizes = compiled.memory_analysis()
+    total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+    return {"compile_seconds": seconds, "peak_memory_bytes": total}
+
+
+def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
+    """Floating-point operations a second of a float32 matrix product, the machine's own measure."""
+    matrix = jnp.ones((size, size)) / size
+    product = jax.jit(lambda a: a @ a)
+    product(matrix).block_until_ready()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        product(matrix).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times)
+
+
+def benchmark(options: Benchmark) -> None:
+    """Measure, print the table, write the JSON and the chart."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name in options.workload:
+        if name not in WORKLOADS:
+            raise ValueError(f"unknown workload {name!r}; there are {', '.join(WORKLOADS)}.")
+    for name in options.peer:
+        if name not in PEERS:
+            raise ValueError(f"unknown peer {name!r}; there are {', '.join(PEERS)}.")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    names = list(options.peer or PEERS)
+    absent = importlib.util.find_spec("torch") is None
+    if absent:
+        names = [name for name in names if not name.startswith("torch")]
+        console.print(f"PyTorch is not installed: its columns stay empty. To add it: {TORCH}")
+    results = []
+    for name in options.workload or tuple(WORKLOADS):
+        console.print(f"measuring {name}")
+        before = matmul_rate()
+        measured = measure(WORKLOADS[name], names, options.rounds)
+        rate = statistics.mean([before, matmul_rate()])
+        used = measured["tasks_per_second"] * measured["operations_per_task"]
+        results.append(
+            {"name": name, **measured, "matmul_rate": rate, "fraction_of_matmul_peak": used / rate}
+        )
+        # After every workload: what has been measured survives an interrupt.
+        files.write_json(options.out, {"workloads": results, **circumstances()})
+
+    table = Table("workload", "jaxmeta", *PEERS, "ratio to best", "of matmul rate", "compile, s")
+    for row in results:
+        shown = [f"{row['peers'][p]:,.1f}" if p in row["peers"] else "–" for p in PEERS]
+        ratio, compiling = row["ratio_to_best_peer"], row["compile_seconds"]
+        table.add_row(
+            row["name"],
+            f"{row['tasks_per_second']:,.1f}",
+            *shown,
+            "–" if ratio is None else f"{ratio:.2f}",
+            f"{row['fraction_of_matmul_peak']:.0%}",
+            "–" if compiling is None else f"{compiling:.1f}",
+        )
+    console.print("tasks per second")
+    console.print(table)
+    chart(options.out.with_suffix(".png"), results)
+    console.print(f"figures: {options.out}, chart: {options.out.with_suffix('.png')}")
+
+
+def chart(path: Path, results: list[dict[str, Any]]) -> None:
+    """Tasks per second relative to the best peer, a group of bars a workload."""
+    from matplotlib.figure import Figure
+
+    from jaxmeta.training.plots.figures import write
+
+    names = ["jaxmeta", *PEERS]
+    colours = dict(zip(names, ("#0072b2", "#e69f00", "#f0c67a", "#999999"), strict=True))
+    figure = Figure(figsize=(8, 0.5 + 0.85 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    for row, result in enumerate(results):
+        speed = {"jaxmeta": result["tasks_per_second"], **result["peers"]}
+        best = max(result["peers"].values(), default=speed["jaxmeta"])
+        for place, name in enumerate(name for name in names if name in speed):
+            ratio = speed[name] / best
+            axes.barh(
+                row + 0.2 * place - 0.3,
+                ratio,
+                height=0.18,
+                color=colours[name],
+                label=name if row == 0 else None,
+            )
+            axes.text(
+                ratio * 1.03,
+                row + 0.2 * place - 0.3,
+                f"{speed[name]:,.0f}",
+                va="center",
+                fontsize=7,
+            )
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(results)), [result["name"] for result in results])
+    axes.invert_yaxis()
+    axes.set_xlabel("speed relative to the best peer; tasks per second beside the bars")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    write(figure, path)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: benchmark(read_arguments(Benchmark, "benchmark"))))

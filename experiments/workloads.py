@@ -1,0 +1,212 @@
+"""What `experiments.benchmark` measures: the workloads, their data, and jaxmeta's part in them."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import peers
+from experiments.peers import Arrays, Contestant, Problem
+from jaxmeta import Batch, Carry, MetaLearner, Task, cross_entropy, squared_error
+from jaxmeta.learners import first_order_maml, maml, prototypical
+from jaxmeta.models import conv4, mlp
+from jaxmeta.training import evaluation, meta_update
+from jaxmeta.training.update import chunk_of
+
+# With this one no activation lies so near a kink of ReLU or maximum that the rounding of one
+# contestant takes it across: they could then not be told to compute the same gradient.
+_SEED = 30
+
+
+class Workload(NamedTuple):
+    """A problem with its sizes.
+
+    Attributes:
+      problem: see `Problem`.
+      tasks: of a batch.
+      support, queries: examples a class, or points of a curve.
+      length: steps of a timed call.
+      at_once: tasks that jaxmeta maps together on a CPU; None stands for all.
+    """
+
+    problem: Problem
+    tasks: int
+    support: int
+    queries: int
+    length: int
+    at_once: int | None = 1
+
+
+WORKLOADS = {
+    "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 50, None),
+    "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 10, None),
+    "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 1),
+    "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 1),
+    "stride-2": Workload(Problem("conv-stride", "maml", 1, 0.4, 5), 32, 1, 1, 2),
+    "stride-2-first-order": Workload(
+        Problem("conv-stride", "first-order-maml", 1, 0.4, 5), 32, 1, 1, 2
+    ),
+    "prototypical": Workload(Problem("conv-pool", "prototypical", 0, 0.0, 20), 1, 5, 15, 2),
+    "evaluation": Workload(Problem("conv-stride", "evaluation", 10, 0.4, 5), 100, 1, 15, 1),
+}
+
+
+# --- what is computed ---------------------------------------------------------------------
+
+
+def initial(problem: Problem, dtype: str = "float32") -> Arrays:
+    """Weights that all contestants start from, in the order that `experiments.peers` says."""
+    random = np.random.default_rng(_SEED)
+
+    def weights(*shape: int) -> np.ndarray:
+        fan_in = math.prod(shape[:-1])
+        return (random.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(dtype)
+
+    if problem.network == "mlp":
+        sizes = [(1, 40), (40, 40), (40, 1)]
+        pairs = [[weights(*size), np.zeros(size[1], dtype)] for size in sizes]
+        return [array for pair in pairs for array in pair]
+    blocks = [
+        [weights(3, 3, 1 if block == 0 else 64, 64), np.ones(64, dtype), np.zeros(64, dtype)]
+        for block in range(4)
+    ]
+    arrays = [array for block in blocks for array in block]
+    if problem.method == "prototypical":
+        arrays[-2] *= 0.2  # small features: a softmax of large distances is all but a step
+        return arrays
+    return [*arrays, weights(64, problem.ways), np.zeros(problem.ways, dtype)]
+
+
+def draw(workload: Workload, dtype: str = "float32") -> tuple[np.ndarray, ...]:
+    """A batch of tasks: noisy images of distinct class patterns, or points of sinusoids."""
+    random = np.random.default_rng(_SEED + 1)
+    (_, _, _, _, ways), tasks, support, queries = workload.problem, *workload[1:4]
+    parts = []
+    if not ways:
+        amplitude, phase = random.uniform(1, 5, (tasks, 1, 1)), random.uniform(0, 3, (tasks, 1, 1))
+        for count in (support, queries):
+            x = random.uniform(-5, 5, (tasks, count, 1))
+            parts += [x.astype(dtype), (amplitude * np.sin(x - phase)).astype(dtype)]
+        return tuple(parts)
+    patterns = random.uniform(size=(tasks, ways, 28, 28, 1))
+    for count in (support, queries):
+        noise = random.uniform(size=(tasks, ways, count, 28, 28, 1))
+        images = (patterns[:, :, None] + noise).reshape(tasks, ways * count, 28, 28, 1) / 2
+        labels = np.broadcast_to(
+            np.repeat(np.arange(ways, dtype=np.int32), count), images.shape[:2]
+        )
+        parts += [images.astype(dtype), np.ascontiguousarray(labels)]
+    return tuple(parts)
+
+
+# --- jaxmeta ------------------------------------------------------------------------------
+
+
+def learner_of(problem: Problem) -> MetaLearner:
+    if problem.method == "prototypical":
+        return prototypical(conv4(None, downsampling="pool"), cross_entropy, problem.ways)
+    if problem.network == "mlp":
+        model, objective = mlp((40, 40), 1), squared_error
+    else:
+        model = conv4(problem.ways, downsampling=problem.network.removeprefix("conv-"))  # type: ignore[arg-type]
+        objective = cross_entropy
+    make = first_order_maml if problem.method == "first-order-maml" else maml
+    return make(model, objective, optax.sgd(problem.rate), problem.steps)
+
+
+def tree_of(problem: Problem, params: list[Any]) -> dict[str, Any]:
+    """The list of arrays as the model's parameters."""
+    dense = lambda kernel, bias: {"kernel": kernel, "bias": bias}  # noqa: E731
+    if problem.network == "mlp":
+        names = ("hidden_0", "hidden_1", "head")
+        return {name: dense(*params[2 * i : 2 * i + 2]) for i, name in enumerate(names)}
+    tree = {}
+    for index in range(4):
+        kernel, scale, bias = params[3 * index : 3 * index + 3]
+        tree |= {
+            f"conv_{index}": {"kernel": kernel},
+            f"norm_{index}": {"scale": scale, "bias": bias},
+        }
+    if problem.method == "prototypical":
+        return {"encoder": tree}
+    return {**tree, "head": dense(*params[-2:])}
+
+
+def list_of(problem: Problem, tree: dict[str, Any]) -> Arrays:
+    """The model's parameters as the list of arrays: `tree_of` the other way."""
+    count = len(jax.tree.leaves(tree))
+    places = tree_of(problem, list(range(count)))
+    found: list[Any] = [None] * count
+    jax.tree.map(lambda place, leaf: found.__setitem__(place, np.asarray(leaf)), places, tree)
+    return found
+
+
+def as_tasks(tasks: Any) -> Task:
+    support, labels, query, targets = tasks
+    return Task(Batch(support, labels), Batch(query, targets))
+
+
+def _pick(tasks: Task, key: jax.Array) -> Task:
+    """One of the tasks: the sampler of a run whose tasks are given."""
+    index = jax.random.key_data(key)[0] % tasks.support.inputs.shape[0]
+    return jax.tree.map(lambda leaf: leaf[index], tasks)
+
+
+def jaxmeta_contestant(workload: Workload) -> Contestant:
+    """The library as its experiments use it: sampling, meta-gradient and Adam in one scan."""
+    problem = workload.problem
+    learner = learner_of(problem)
+    at_once = workload.at_once if jax.default_backend() == "cpu" else None
+
+    def measure(params: Arrays, tasks: Any) -> tuple[float, Arrays]:
+        def of_one_task(task: Task) -> Any:
+            key, tree = jax.random.key(0), tree_of(problem, params)
+            if problem.method == "evaluation":
+                return learner.loss(key, tree, task)[0], {}
+            grads, info, _ = learner.grad(key, tree, task, Carry(jnp.zeros((), jnp.int32)))
+            return info.loss, grads
+
+        each = jax.jit(lambda tasks: jax.lax.map(of_one_task, tasks))(as_tasks(tasks))
+        loss, grads = jax.tree.map(lambda leaf: np.asarray(leaf.mean(0)), each)
+        return float(loss), list_of(problem, grads) if grads else []
+
+    def train(params: Arrays, tasks: Any, length: int) -> Callable[[], None]:
+        sample = jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
+        if problem.method == "evaluation":
+            tree = jax.device_put(tree_of(problem, params))
+            evaluate = evaluation(learner, workload.tasks, tasks_at_once=at_once or workload.tasks)
+
+            def work() -> None:
+                for _ in range(length):
+                    evaluate(tree, sample, jax.random.key(0))
+
+            return work
+        chunk, state = compiled_steps(workload, params, tasks)
+
+        def work() -> None:
+            nonlocal state
+            state, _ = jax.block_until_ready(chunk(state, sample))
+
+        return work
+
+    return Contestant(measure, train)
+
+
+def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any]:
+    """The compiled chunk of a training workload, and the state that it starts from."""
+    at_once = workload.at_once if jax.default_backend() == "cpu" else None
+    init, update = meta_update(
+        learner_of(workload.problem),
+        optax.adam(peers.OUTER_RATE),
+        task_batch=workload.tasks,
+        tasks_at_once=at_once,
+    )
+    sample = jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
+    state = jax.jit(init)(jax.random.key(0), sample)
+    state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
+    chunk: Any = chunk_of(update)
+    return chunk.lower(state, sample, length=workload.length).compile(), state

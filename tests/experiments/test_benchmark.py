@@ -1,0 +1,69 @@
+"""The contestants of the benchmark compute one thing, and its figures are whole."""
+
+import json
+
+import jax
+import pytest
+
+from experiments import benchmark as bench
+from experiments import workloads
+from experiments.benchmark import PEERS, Benchmark
+from experiments.workloads import WORKLOADS
+
+# One small task of every problem that the workloads pose.
+SMALL = {
+    name: workload._replace(tasks=1, queries=2, length=1)
+    for name, workload in WORKLOADS.items()
+    if "5" not in name and "10" not in name
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("name", SMALL)
+def test_contestants_agree(name, peer, x64):
+    if peer.startswith("torch"):
+        pytest.importorskip("torch", reason="PyTorch is for benchmarks only")
+    workload = SMALL[name]
+    contestants = {
+        "jaxmeta": bench.jaxmeta_contestant(workload),
+        peer: PEERS[peer](workload.problem),
+    }
+    bench.assert_agreement(workload, contestants, "float64", 1e-8)
+
+
+def test_contestants_that_differ_are_told():
+    workload = SMALL["sinusoid-1-step"]
+    ours = bench.jaxmeta_contestant(workload)
+    faster = workload._replace(problem=workload.problem._replace(rate=0.02))
+    other = bench.jaxmeta_contestant(faster)
+    with pytest.raises(ArithmeticError, match="other and jaxmeta differ by"):
+        bench.assert_agreement(workload, {"jaxmeta": ours, "other": other}, "float32", 1e-3)
+
+
+def test_parameters_go_there_and_back():
+    for workload in WORKLOADS.values():
+        params = workloads.initial(workload.problem)
+        back = workloads.list_of(workload.problem, workloads.tree_of(workload.problem, params))
+        assert all((a == b).all() for a, b in zip(params, back, strict=True))
+
+
+def test_the_figures_are_whole(tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    bench.benchmark(
+        Benchmark(out=out, workload=("sinusoid-1-step",), peer=("plain_jax",), rounds=2)
+    )
+    (row,) = json.loads(out.read_text())["workloads"]
+    assert row["ratio_to_best_peer"] == pytest.approx(
+        row["tasks_per_second"] / row["peers"]["plain_jax"]
+    )
+    assert 0 < row["fraction_of_matmul_peak"] < 1
+    assert row["compile_seconds"] > 0 and row["peak_memory_bytes"] > 0
+    assert out.with_suffix(".png").stat().st_size > 1000
+    assert "sinusoid-1-step" in capsys.readouterr().out
+    assert jax.config.jax_enable_compilation_cache  # as it was
+
+
+@pytest.mark.parametrize("options", [{"workload": ("nosuch",)}, {"peer": ("nosuch",)}])
+def test_unknown_names(options, tmp_path):
+    with pytest.raises(ValueError, match="'nosuch'; there are"):
+        bench.benchmark(Benchmark(out=tmp_path / "bench.json", **options))

@@ -1,0 +1,84 @@
+"""Max-pooling against XLA's `reduce_window`, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from jaxmeta.ops import max_pool
+
+
+def reference(images, window):
+    shape = (1, window, window, 1)
+    return lax.reduce_window(images, -jnp.inf, lax.max, shape, shape, "VALID")
+
+
+def close(ours, theirs):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), ours, theirs)
+
+
+@settings(max_examples=10)
+@given(height=st.integers(2, 7), width=st.integers(3, 7), window=st.integers(1, 3))
+def test_values_and_derivatives(height, width, window):
+    with jax.enable_x64(True):
+        window = min(window, height)
+        images = jax.random.normal(jax.random.key(0), (2, height, width, 3))
+        tangent = jnp.cos(images)
+
+        def derivatives(pool):
+            loss = lambda x: jnp.sin(pool(x, window)).sum()  # noqa: E731
+            gradient = jax.grad(loss)
+
+            def curvature(x):
+                return jax.jvp(gradient, (x,), (tangent,))[1]
+
+            return jax.jit(lambda x: (loss(x), gradient(x), curvature(x)))(images)
+
+        def by_reshape(images, window):  # `reduce_window` has no second derivative
+            rows, columns = height // window, width // window
+            return (
+                images[:, : rows * window, : columns * window]
+                .reshape(2, rows, window, columns, window, 3)
+                .max(axis=(2, 4))
+            )
+
+        close(max_pool(images, window), reference(images, window))
+        close(
+            jax.grad(lambda x: jnp.sin(max_pool(x, window)).sum())(images),
+            jax.grad(lambda x: jnp.sin(reference(x, window)).sum())(images),
+        )
+        close(derivatives(max_pool), derivatives(by_reshape))
+
+
+def test_mapped_scanned_and_checkpointed(x64):
+    images = jax.random.normal(jax.random.key(0), (3, 2, 4, 4, 2))
+
+    def through(pool):
+        @jax.checkpoint
+        def step(x, _):
+            return x - 0.1 * jax.grad(lambda x: jnp.square(pool(x, 2)).sum())(x), None
+
+        last = lambda x: jnp.sin(lax.scan(step, x, length=2)[0]).sum()  # noqa: E731
+        return jax.jit(jax.vmap(jax.grad(last)))(images)
+
+    def by_hand(x, _):
+        return x.reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4))
+
+    close(through(max_pool), through(by_hand))
+
+
+def test_ties_share_the_gradient():
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient, 0.25)
+    two = jnp.array([1.0, 1.0, 0.0, -1.0]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: max_pool(x).sum())(two)
+    np.testing.assert_array_equal(gradient.reshape(-1), [0.5, 0.5, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("window", [0, 5])
+def test_a_window_that_does_not_fit(window):
+    with pytest.raises(ValueError, match=f"window of {window}"):
+        max_pool(jnp.zeros((1, 4, 4, 1)), window)

@@ -1,0 +1,129 @@
+"""The task batch over devices: the same numbers as on one."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxmeta import cross_entropy, squared_error
+from jaxmeta.data import sinusoids
+from jaxmeta.inner import adam
+from jaxmeta.learners import maml, meta_sgd, reptile
+from jaxmeta.models import conv4, mlp
+from jaxmeta.training import meta_update
+from jaxmeta.training.parallel import TASKS, average_over, task_mesh
+from jaxmeta.training.update import chunk_of, mean_over_tasks
+from tests.learners.conftest import patterns
+
+TASK_BATCH = 8
+CURVE = mlp((8,), 1)
+IMAGE = conv4(3, width=4, downsampling="stride")
+
+# A learner, what it learns from and the outer optimizer.
+CASES = {
+    "maml": (lambda: maml(CURVE, squared_error, optax.sgd(0.05), 2), "curves", optax.adam),
+    "inner-adam": (lambda: maml(CURVE, squared_error, adam(0.01), 2), "curves", optax.adam),
+    "rates": (lambda: meta_sgd(CURVE, squared_error, 2), "curves", optax.adam),
+    "conv4": (lambda: maml(IMAGE, cross_entropy, optax.sgd(0.1), 1), "images", optax.sgd),
+    "reptile": (
+        lambda: reptile(
+            CURVE,
+            squared_error,
+            optax.rmsprop(0.01, initial_scale=1e-2),
+            3,
+            carry_optimizer_state=True,
+        ),
+        "curves",
+        optax.sgd,
+    ),
+}
+SAMPLES = {"curves": lambda: sinusoids(shots=5, queries=5), "images": patterns}
+
+
+def double(tree):
+    real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf.astype(float) if real(leaf) else leaf, tree)
+
+
+def setting(name):
+    build, source, outer = CASES[name]
+    draw = SAMPLES[source]()
+    sample = jax.tree_util.Partial(lambda draw, key: double(draw(key)), draw)
+    return build(), sample, outer(1e-2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_number_of_devices_learns_the_same(name, x64):
+    learner, sample, outer = setting(name)
+    ends = []
+    for devices in (None, 1, 2, 4, 8):
+        mesh = None if devices is None else task_mesh(devices)
+        init, update = meta_update(learner, outer, task_batch=TASK_BATCH, mesh=mesh)
+        state = double(init(jax.random.key(0), sample))
+        start = jax.tree.map(np.asarray, state.meta_params)
+        state, infos = chunk_of(update)(state, sample, 20)
+        ends.append((state.meta_params, infos.loss))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, ends[0][0])
+    assert max(jax.tree.leaves(moved)) > 1e-3
+    for end in ends[1:]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), end, ends[0]
+        )
+
+
+def test_pmap_of_the_same_function_gives_the_same_mean(x64):
+    learner, sample, outer = setting("maml")
+    init, _ = meta_update(learner, outer, task_batch=TASK_BATCH)
+    state = double(init(jax.random.key(0), sample))
+    keys = jax.random.split(jax.random.key(1), TASK_BATCH)
+    expected = jax.jit(mean_over_tasks(learner))((state, sample), (keys, ()))[0]
+    per_device = partial(average_over, TASKS, mean_over_tasks(learner))
+    mapped = jax.pmap(per_device, axis_name=TASKS, in_axes=(None, 0), devices=jax.devices()[:4])
+    found, _ = mapped((state, sample), (keys.reshape(4, 2), ()))
+    jax.tree.map(  # every device holds the mean over all
+        lambda a, b: np.testing.assert_allclose(a, np.stack([b] * 4), rtol=1e-10, atol=1e-12),
+        found,
+        expected,
+    )
+
+
+@pytest.mark.parametrize("name", ["maml", "conv4"])
+def test_one_all_reduce_is_all_that_crosses(name):
+    build, source, outer = CASES[name]
+    init, update = meta_update(build(), outer(1e-2), task_batch=TASK_BATCH, mesh=task_mesh(4))
+    sample = SAMPLES[source]()
+    state = jax.eval_shape(init, jax.random.key(0), sample)
+    text = jax.jit(update).lower(state, sample).compile().as_text()
+    crossing = re.findall(r"(?<!%)\b(all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", text)
+    assert crossing == ["all-reduce"]
+
+
+def test_slots_stay_with_their_tasks(x64):
+    learner, sample, outer = setting("maml")
+
+    def grad(key, meta_params, task, carry):
+        grads, info, _ = learner.grad(key, meta_params, task, carry)
+        return grads, info, carry.slot + task.support.targets.sum()
+
+    counting = learner._replace(grad=grad)
+    slots = []
+    for mesh in (None, task_mesh(4)):
+        init, update = meta_update(counting, outer, task_batch=TASK_BATCH, mesh=mesh)
+        state = double(init(jax.random.key(0), sample))._replace(slots=jnp.arange(8.0))
+        slots.append(chunk_of(update)(state, sample, 3)[0].slots)
+    assert len(set(np.asarray(slots[0]))) == TASK_BATCH
+    np.testing.assert_allclose(slots[0], slots[1], rtol=1e-10)
+
+
+def test_errors_name_what_would_do():
+    with pytest.raises(ValueError, match="9 devices: give 1 to 8"):
+        task_mesh(9)
+    learner = maml(CURVE, squared_error, optax.sgd(0.1), 1)
+    with pytest.raises(ValueError, match="6 tasks .* 4 devices; give a task batch of 4 or 8"):
+        meta_update(learner, optax.sgd(0.1), task_batch=6, mesh=task_mesh(4))
+    with pytest.raises(ValueError, match="a number that divides 2"):
+        meta_update(learner, optax.sgd(0.1), task_batch=8, tasks_at_once=4, mesh=task_mesh(4))
