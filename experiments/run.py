@@ -157,7 +157,7 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
             "query_statistics": config.query_statistics,
             "transductive": config.query_statistics == "batch",
             "shuffled_labels": config.shuffle_labels,
-            "network": f"{config.network}, width {config.width}",
+            "network": f"{config.network}, width {config.width}, {config.precision}",
         }
     else:
         described |= {"dataset": "sinusoids", **config.episode(False)}
@@ -231,6 +231,9 @@ def prepare_folder(
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
     if path.exists() and not overwrite:
         found = json.loads(path.read_text())
+        # Through the dataclasses: options that came later have their defaults there.
+        found["config"] = configs.to_json(configs.from_json(found["config"]))
+        found = json.loads(json.dumps(found))
         different = _differences(found, fields)
         if different:
             raise ValueError(

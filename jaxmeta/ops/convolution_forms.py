@@ -101,17 +101,23 @@ def convolve_by_patches(images: Array, kernel: Array, geometry: Geometry) -> Arr
     return products.reshape(*patches.shape[:-1], -1)
 
 
-def convolve_by_winograd(images: Array, kernel: Array, geometry: Geometry) -> Array:
+def convolve_by_winograd(
+    images: Array, kernel: Array, geometry: Geometry, *, contract: int = 2
+) -> Array:
     """F(2×2, 3×3): tiles of 2×2 outputs by 16 products instead of 36.
 
         y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A  for every 4×4 tile x of the input
 
     for a 3×3 kernel and stride 1 (Lavin and Gray 2016, arXiv 1509.09308, section 4.1). Summed
     over channels, ⊙ is sixteen matrix products `[tiles, C] @ [C, D]`. They are kept apart:
-    stacked into one batched product, the copies cost more than the products.
+    stacked into one batched product, the copies cost more than the products. The halves of G
+    stand in A: beside a product XLA would fuse them into it, and write that out as plain loops.
+
+    `contract` is the axis of the kernel that the channels of the images meet: 2, or 3 for the
+    kernel transposed, which is never laid out (entry by entry, that took half of the step).
     """
     (height, width), _, _ = geometry
-    count, channels, features = images.shape[0], kernel.shape[2], kernel.shape[3]
+    count, channels, features = images.shape[0], images.shape[3], kernel.shape[5 - contract]
     rows, columns = -(-height // 2), -(-width // 2)
     padded = jnp.pad(
         images, ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
@@ -121,17 +127,19 @@ def convolve_by_winograd(images: Array, kernel: Array, geometry: Geometry) -> Ar
         return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
 
     def of_kernel(w: Array) -> list[Array]:  # G w
-        return [w[0], (w[0] + w[1] + w[2]) / 2, (w[0] - w[1] + w[2]) / 2, w[2]]
+        return [w[0], w[0] + w[1] + w[2], w[0] - w[1] + w[2], w[2]]
 
     def of_output(m: list[Array]) -> list[Array]:  # Aᵀ m
-        return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+        return [m[0] + (m[1] + m[2]) / 2, (m[1] - m[2]) / 2 - m[3]]
 
     slabs = of_input([padded[:, row : row + 2 * rows - 1 : 2] for row in range(4)])
     outputs_by_row = []
     for slab, kernel_row in zip(slabs, of_kernel(kernel), strict=True):
         tiles = of_input([slab[:, :, column : column + 2 * columns - 1 : 2] for column in range(4)])
         products = [
-            tile.reshape(-1, channels) @ weights
+            lax.dot_general(
+                tile.reshape(-1, channels), weights, (((1,), (contract - 2,)), ((), ()))
+            )
             for tile, weights in zip(tiles, of_kernel(kernel_row), strict=True)
         ]
         outputs_by_row.append(of_output(products))
@@ -164,9 +172,9 @@ def convolve_on_cpu(images: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def gradient_to_images_on_cpu(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
     if _winograd_pays(geometry, kernel.shape[2], kernel.shape[3], outputs.dtype):
-        # With stride 1 and an odd window, the convolution with the kernel turned by a half.
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        return convolve_by_winograd(outputs, turned, geometry)
+        # With stride 1 and an odd window, the convolution with the kernel turned by a half and
+        # transposed.
+        return convolve_by_winograd(outputs, kernel[::-1, ::-1], geometry, contract=3)
     return transposed_in_images(convolve_by_patches)(outputs, kernel, geometry)
 
 

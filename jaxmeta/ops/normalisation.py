@@ -16,7 +16,7 @@ def standardise(
         y = (x − μ) / √(σ² + ε),  μ and σ² over `axes` of `reference`
 
     Args:
-      values: float array x.
+      values: float array x; shorter types than float32 are widened in between.
       axes: the axes that the statistics run over; a reference may be longer or shorter there.
       reference: whose statistics; None stands for `values` itself.
       epsilon: ε, in the values' unit squared.
@@ -27,7 +27,9 @@ def standardise(
     >>> standardise(jnp.array([[5.0]]), (0,), reference=support, epsilon=0.0).tolist()
     [[4.0]]
     """
-    reference = values if reference is None else reference
+    # Not in a short type: the sum of many entries would lose the small ones.
+    wide = jnp.promote_types(values.dtype, jnp.float32)
+    reference = (values if reference is None else reference).astype(wide)
     mean = reference.mean(axis=axes, keepdims=True)
     variance = jnp.square(reference - mean).mean(axis=axes, keepdims=True)
-    return (values - mean) * lax.rsqrt(variance + epsilon)
+    return ((values.astype(wide) - mean) * lax.rsqrt(variance + epsilon)).astype(values.dtype)

@@ -12,7 +12,7 @@ from jaxmeta.core import Batch, MetaLearner, Model, Objective, Task, cross_entro
 from jaxmeta.data import Dataset, episodes, sinusoids
 from jaxmeta.inner import DIFFERENTIATIONS, Differentiation, adam, truncated
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
-from jaxmeta.models import conv4, mlp
+from jaxmeta.models import computed_in, conv4, mlp
 from jaxmeta.training.config import (
     Anil,
     AnyExperiment,
@@ -125,6 +125,11 @@ def _differentiation(options: Maml | Anil | MetaSgd) -> Differentiation:
 
 def network_of(config: FewShot, outputs: int | None) -> Model:
     """The image network; without `outputs` the encoder, which has no head."""
+    network = _float32_network(config, outputs)
+    return network if config.precision == "float32" else computed_in(network, jnp.bfloat16)
+
+
+def _float32_network(config: FewShot, outputs: int | None) -> Model:
     if config.network == "mlp":  # the one of Finn et al. 2017, section 5.2
         hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
         return mlp(hidden, outputs or 64, normalisation=config.query_statistics)

@@ -178,6 +178,8 @@ class FewShot(Experiment):
     query_statistics: NormalisationKind = "batch"
     """Whose statistics normalise the query: its own batch (transductive), the support set's,
     each example's own (layer, group), or none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; meta-parameters, statistics and losses stay float32."""
     shuffle_labels: bool = False
     """The control: labels shuffled in every task, so that only chance can be reached."""
 

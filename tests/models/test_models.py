@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,7 +12,15 @@ from flax import nnx
 
 from jaxmeta import Batch, Model, Task, cross_entropy
 from jaxmeta.learners import maml
-from jaxmeta.models import NORMALISATIONS, Normalisation, conv4, from_linen, from_nnx, mlp
+from jaxmeta.models import (
+    NORMALISATIONS,
+    Normalisation,
+    computed_in,
+    conv4,
+    from_linen,
+    from_nnx,
+    mlp,
+)
 from jaxmeta.ops import max_pool
 
 KEY = jax.random.key(0)
@@ -214,3 +223,26 @@ def test_modules_of_other_libraries_learn_to_learn(kind):
         meta_params, loss = descend(meta_params)
         losses.append(float(loss))
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["batch", "group"])
+def test_bfloat16_inside_float32_outside(kind):
+    model = conv4(3, width=16, normalisation=kind)
+    short = computed_in(model, jnp.bfloat16)
+    params = short.init(KEY, images(0, 2))
+    exact = model.apply(params, images(1, 6))
+    found = short.apply(params, images(1, 6))
+    assert found.dtype == jnp.float32
+    assert 0 < jnp.abs(found - exact).max() < 0.1 * jnp.abs(exact).max()
+
+    def loss(model, params):
+        return jnp.square(model.apply(params, images(1, 6))).mean()
+
+    grads = jax.grad(loss, 1)(short, params)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(grads)} == {"float32"}
+    cosine = optax.losses.cosine_similarity(
+        *(jax.flatten_util.ravel_pytree(g)[0] for g in (grads, jax.grad(loss, 1)(model, params)))
+    )
+    assert cosine > 0.98
+    jaxpr = str(jax.make_jaxpr(short.apply)(params, images(1, 6)))
+    assert "convolve" in jaxpr and "bf16[6,16,16,16]" in jaxpr
