@@ -10,6 +10,9 @@ Parameters are a list of arrays in one order for all: for every convolution its 
 batch of tasks has one axis more in front of each.
 """
 
+# PyTorch is no dependency: where it is absent, so are its contestants.
+# pyright: reportMissingImports=false
+
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple

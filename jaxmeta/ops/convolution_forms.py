@@ -111,10 +111,10 @@ def convolve_by_winograd(
     for a 3×3 kernel and stride 1 (Lavin and Gray 2016, arXiv 1509.09308, section 4.1). Summed
     over channels, ⊙ is sixteen matrix products `[tiles, C] @ [C, D]`. They are kept apart:
     stacked into one batched product, the copies cost more than the products. The halves of G
-    stand in A: beside a product XLA would fuse them into it, and write that out as plain loops.
+    stand in A.
 
     `contract` is the axis of the kernel that the channels of the images meet: 2, or 3 for the
-    kernel transposed, which is never laid out (entry by entry, that took half of the step).
+    kernel transposed, which is never laid out (entry by entry, that took a tenth of a step).
     """
     (height, width), _, _ = geometry
     count, channels, features = images.shape[0], images.shape[3], kernel.shape[5 - contract]
