@@ -126,7 +126,7 @@ def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, An
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         start = time.perf_counter()
-        compiled, _ = compiled_steps(workload, params, tasks)
+        compiled, *_ = compiled_steps(workload, params, tasks)
         seconds = time.perf_counter() - start
     finally:
         jax.config.update("jax_enable_compilation_cache", True)
@@ -155,16 +155,16 @@ def benchmark(options: Benchmark) -> None:
 
     console = Console()
     console.width = max(console.width, 110)  # what the table needs, in a log file too
-    for name in options.workload:
-        if name not in WORKLOADS:
-            raise ValueError(f"unknown workload {name!r}; there are {', '.join(WORKLOADS)}.")
-    for name in options.peer:
-        if name not in PEERS:
-            raise ValueError(f"unknown peer {name!r}; there are {', '.join(PEERS)}.")
+    for kind, given, known in (
+        ("workload", options.workload, WORKLOADS),
+        ("peer", options.peer, PEERS),
+    ):
+        for name in given:
+            if name not in known:
+                raise ValueError(f"unknown {kind} {name!r}; there are {', '.join(known)}.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     names = list(options.peer or PEERS)
-    absent = importlib.util.find_spec("torch") is None
-    if absent:
+    if importlib.util.find_spec("torch") is None:
         names = [name for name in names if not name.startswith("torch")]
         console.print(f"PyTorch is not installed: its columns stay empty. To add it: {TORCH}")
     results = []

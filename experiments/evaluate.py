@@ -46,7 +46,7 @@ def evaluate(options: Evaluate) -> None:
     from experiments import run as runs
     from jaxmeta.training import evaluation, files, restore
     from jaxmeta.training.config import FewShot, check
-    from jaxmeta.training.parallel import task_mesh
+    from jaxmeta.training.parallel import mesh_for
     from jaxmeta.training.restore import read_config, with_episode
 
     config, _ = read_config(options.run_dir)
@@ -76,7 +76,7 @@ def evaluate(options: Evaluate) -> None:
     seed = config.seed if options.seed is None else options.seed
     sample, key = runs.test_tasks(config, dataset, seed)
     at_once = runs.evaluation_tasks_at_once(config)
-    mesh = task_mesh() if jax.device_count() > 1 else None
+    mesh = mesh_for(jax.device_count())
     evaluate = evaluation(trained.learner, config.eval_tasks, tasks_at_once=at_once, mesh=mesh)
     estimates = evaluate(trained.meta_params, sample, key)
     results = {
@@ -86,7 +86,7 @@ def evaluate(options: Evaluate) -> None:
         "seed": seed,
         "num_tasks": config.eval_tasks,
         "best_step": trained.step,
-        **runs.circumstances(jax.device_count()),
+        **runs.circumstances(mesh),
     }
     path = options.out or options.run_dir / _file_name(options, results)
     files.write_json(path, results)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 import jaxmeta
 from experiments import pictures, presets
@@ -24,7 +25,7 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.loop import CHECKPOINTS, train
-from jaxmeta.training.parallel import mesh_for
+from jaxmeta.training.parallel import mesh_for, size_of
 from jaxmeta.training.update import Sample
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -86,7 +87,7 @@ def run(
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         "tasks_per_second": round(outcome.tasks_per_second, 1),
-        **circumstances(1 if mesh is None else mesh.size),
+        **circumstances(mesh),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
         "resumed_from_step": outcome.resumed_from_step,
@@ -186,10 +187,10 @@ def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tup
     return build.sampler_of(config, dataset, "test"), run_keys(seed)[2]
 
 
-def circumstances(devices: int = 1) -> dict[str, Any]:
+def circumstances(mesh: Mesh | None = None) -> dict[str, Any]:
     """The command, the device, and the versions of all that a bit of the result may depend on."""
     device = jax.devices()[0]
-    name = f"{device.device_kind} × {devices}"
+    name = f"{device.device_kind} × {size_of(mesh)}"
     if device.platform == "cpu":
         name += f" ({os.cpu_count()} cores)"
     return {
@@ -225,7 +226,7 @@ def prepare_folder(
     if dataset is not None:
         fields["image_shape"] = list(dataset.train.images.shape[1:])
         fields["images_sha256"] = dataset.protocol["images_sha256"]
-    fields = json.loads(json.dumps(fields))
+    fields = files.plain(fields)
     path = folder / "config.json"
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
@@ -233,8 +234,7 @@ def prepare_folder(
         found = json.loads(path.read_text())
         # Through the dataclasses: options that came later have their defaults there.
         found["config"] = configs.to_json(configs.from_json(found["config"]))
-        found = json.loads(json.dumps(found))
-        different = _differences(found, fields)
+        different = _differences(files.plain(found), fields)
         if different:
             raise ValueError(
                 f"{folder} holds a run with another configuration ({'; '.join(different)}); "

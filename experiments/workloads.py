@@ -15,7 +15,8 @@ from jaxmeta import Batch, Carry, MetaLearner, Task, cross_entropy, squared_erro
 from jaxmeta.learners import first_order_maml, maml, prototypical
 from jaxmeta.models import conv4, mlp
 from jaxmeta.training import evaluation, meta_update
-from jaxmeta.training.update import chunk_of
+from jaxmeta.training.build import fastest_at_once
+from jaxmeta.training.update import Sample, chunk_of
 
 # With this one no activation lies so near a kink of ReLU or maximum that the rounding of one
 # contestant takes it across: they could then not be told to compute the same gradient.
@@ -30,7 +31,6 @@ class Workload(NamedTuple):
       tasks: of a batch.
       support, queries: examples a class, or points of a curve.
       length: steps of a timed call.
-      at_once: tasks that jaxmeta maps together on a CPU; None stands for all.
     """
 
     problem: Problem
@@ -38,12 +38,11 @@ class Workload(NamedTuple):
     support: int
     queries: int
     length: int
-    at_once: int | None = 1
 
 
 WORKLOADS = {
-    "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 50, None),
-    "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 10, None),
+    "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 50),
+    "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 10),
     "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 1),
     "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 1),
     "stride-2": Workload(Problem("conv-stride", "maml", 1, 0.4, 5), 32, 1, 1, 2),
@@ -150,8 +149,12 @@ def as_tasks(tasks: Any) -> Task:
     return Task(Batch(support, labels), Batch(query, targets))
 
 
+def sampler_of(tasks: Any) -> Sample:
+    """The sampler of a run whose tasks are given."""
+    return jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
+
+
 def _pick(tasks: Task, key: jax.Array) -> Task:
-    """One of the tasks: the sampler of a run whose tasks are given."""
     index = jax.random.key_data(key)[0] % tasks.support.inputs.shape[0]
     return jax.tree.map(lambda leaf: leaf[index], tasks)
 
@@ -160,7 +163,6 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
     """The library as its experiments use it: sampling, meta-gradient and Adam in one scan."""
     problem = workload.problem
     learner = learner_of(problem)
-    at_once = workload.at_once if jax.default_backend() == "cpu" else None
 
     def measure(params: Arrays, tasks: Any) -> tuple[float, Arrays]:
         def of_one_task(task: Task) -> Any:
@@ -175,17 +177,17 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
         return float(loss), list_of(problem, grads) if grads else []
 
     def train(params: Arrays, tasks: Any, length: int) -> Callable[[], None]:
-        sample = jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
         if problem.method == "evaluation":
+            sample = sampler_of(tasks)
             tree = jax.device_put(tree_of(problem, params))
-            evaluate = evaluation(learner, workload.tasks, tasks_at_once=at_once or workload.tasks)
+            evaluate = evaluation(learner, workload.tasks, tasks_at_once=at_once(workload))
 
             def work() -> None:
                 for _ in range(length):
                     evaluate(tree, sample, jax.random.key(0))
 
             return work
-        chunk, state = compiled_steps(workload, params, tasks)
+        chunk, state, sample = compiled_steps(workload, params, tasks)
 
         def work() -> None:
             nonlocal state
@@ -196,17 +198,21 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
     return Contestant(measure, train)
 
 
-def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any]:
-    """The compiled chunk of a training workload, and the state that it starts from."""
-    at_once = workload.at_once if jax.default_backend() == "cpu" else None
+def at_once(workload: Workload) -> int:
+    """The tasks that an experiment would map together."""
+    return fastest_at_once(workload.problem.network != "mlp", workload.tasks)
+
+
+def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
+    """The compiled chunk of a training workload, its first state, and the sampler of its tasks."""
     init, update = meta_update(
         learner_of(workload.problem),
         optax.adam(peers.OUTER_RATE),
         task_batch=workload.tasks,
-        tasks_at_once=at_once,
+        tasks_at_once=at_once(workload),
     )
-    sample = jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
+    sample = sampler_of(tasks)
     state = jax.jit(init)(jax.random.key(0), sample)
     state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
     chunk: Any = chunk_of(update)
-    return chunk.lower(state, sample, length=workload.length).compile(), state
+    return chunk.lower(state, sample, length=workload.length).compile(), state, sample

@@ -147,8 +147,9 @@ def unroll(
             indices = minibatches(shuffle_key, count, batch_size, steps)
         step_inputs = (jax.random.split(steps_key, steps), indices)
 
-        start = optimizer.init(theta) if optimizer_state is None else optimizer_state
-        state = (theta, start)
+        if optimizer_state is None:
+            optimizer_state = optimizer.init(theta)
+        state = (theta, optimizer_state)
         last = steps if differentiation.last is None else min(differentiation.last, steps)
         before, after = (
             jax.tree.map(lambda x: x[: steps - last], step_inputs),

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree
-from jaxmeta.training.parallel import mapped_over_devices
+from jaxmeta.training.parallel import mapped_over_devices, size_of
 from jaxmeta.training.update import Sample
 
 
@@ -114,7 +114,7 @@ def _over_tasks(
         return jax.lax.map(partial(of_one_task, *replicated), keys, batch_size=tasks_at_once)
 
     some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
-    devices = 1 if mesh is None else mesh.size
+    devices = size_of(mesh)
 
     def evaluate(meta_params: PyTree, sample: Sample, key: Key) -> dict[str, Estimate]:
         # Every call has one shape; tasks beyond the last are left out of the mean.

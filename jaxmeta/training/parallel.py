@@ -65,6 +65,15 @@ def mesh_for(
     return mesh if mesh.size > 1 else None
 
 
+def size_of(mesh: Mesh | None) -> int:
+    """Its devices; None stands for one.
+
+    >>> size_of(None)
+    1
+    """
+    return 1 if mesh is None else mesh.size
+
+
 def averaged_over_devices(over_tasks: OverTasks, mesh: Mesh) -> OverTasks:
     """`over_tasks(replicated, per_task)` with the tasks shared out evenly over the mesh.
 
@@ -83,15 +92,7 @@ def averaged_over_devices(over_tasks: OverTasks, mesh: Mesh) -> OverTasks:
     def on_one_device(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
         return average_over(TASKS, over_tasks, vary(replicated), per_task)
 
-    sharded = jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(P(), P(TASKS)), out_specs=(P(), P(TASKS))
-    )
-
-    def over_all(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
-        check_divides(jax.tree.leaves(per_task)[0].shape[0], mesh.size)
-        return sharded(replicated, per_task)
-
-    return over_all
+    return _shared_out(on_one_device, mesh, (P(), P(TASKS)))
 
 
 def mapped_over_devices(
@@ -108,12 +109,18 @@ def mapped_over_devices(
     def on_one_device(replicated: PyTree, per_task: PyTree) -> PyTree:
         return over_tasks(vary(replicated), per_task)
 
-    sharded = jax.shard_map(on_one_device, mesh=mesh, in_specs=(P(), P(TASKS)), out_specs=P(TASKS))
-    gathered = jax.jit(sharded, out_shardings=NamedSharding(mesh, P()))
+    shared = _shared_out(on_one_device, mesh, P(TASKS))
+    return jax.jit(shared, out_shardings=NamedSharding(mesh, P()))
 
-    def over_all(replicated: PyTree, per_task: PyTree) -> PyTree:
+
+def _shared_out(
+    on_one_device: Callable[..., Any], mesh: Mesh, out_specs: Any
+) -> Callable[..., Any]:
+    sharded = jax.shard_map(on_one_device, mesh=mesh, in_specs=(P(), P(TASKS)), out_specs=out_specs)
+
+    def over_all(replicated: PyTree, per_task: PyTree) -> Any:
         check_divides(jax.tree.leaves(per_task)[0].shape[0], mesh.size)
-        return gathered(replicated, per_task)
+        return sharded(replicated, per_task)
 
     return over_all
 

@@ -10,7 +10,13 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
-from jaxmeta.training.parallel import OverTasks, averaged_over_devices, check_divides, vary
+from jaxmeta.training.parallel import (
+    OverTasks,
+    averaged_over_devices,
+    check_divides,
+    size_of,
+    vary,
+)
 
 Sample = Callable[
     [Key], Task
@@ -129,7 +135,7 @@ def meta_update(
     >>> int(state.step)
     1
     """
-    devices = 1 if mesh is None else mesh.size
+    devices = size_of(mesh)
     if task_batch < 1 or (tasks_at_once is not None and tasks_at_once < 1):
         raise ValueError(
             f"task batch {task_batch}, tasks at once {tasks_at_once}: give at least 1 each."

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +44,7 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape) / 4
 
 
-def close(ours, theirs):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), ours, theirs)
+close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-10)
 
 
 @pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())
