@@ -2,22 +2,31 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tyro
+from PIL import Image
 
 from experiments.command_line import main, parse
 from experiments.table import with_table
+from jaxmeta.data import load
 from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 # In blocks and between backticks; a comment ends a line.
 COMMANDS = sorted(set(re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)))
+SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+# In the README's order, in which the later ones use what the earlier ones wrote.
+RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
 
 
 def test_the_readme_shows_code_and_commands():
@@ -86,3 +95,55 @@ def test_the_first_command_in_a_small_form(tmp_path, capsys):
     for name in ("config.json", "metrics.jsonl", "checkpoints", "tensorboard"):
         assert (folder / name).exists()
     assert len(list(folder.glob("*.png"))) == 3
+
+
+# Two meta-updates of a narrow network: the commands as they are, followed by these.
+_SMALL = [
+    *("--steps", "2", "--task-batch", "2", "--checkpoint-every", "2", "--chunk", "2"),
+    *("--eval-tasks", "4", "--validation-tasks", "4"),
+]
+_SMALLER = {
+    "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
+    "experiments.regression": _SMALL,
+    "experiments.evaluate": ["--tasks", "4", "--queries", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def readers_folder(tmp_path_factory):
+    """Where the commands run one after the other, with images of one's own for `predict`."""
+    folder = tmp_path_factory.mktemp("readme")
+    letters = load("glyphs").test
+    for index, start in enumerate(letters.starts[:5]):
+        example = folder / "my/examples" / f"letter {index}" / "drawing.png"
+        image = folder / "my/images" / f"{index}.png"
+        for path, pixels in ((example, letters.images[start]), (image, letters.images[start + 1])):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ink_on_paper = np.where(pixels[..., 0] > 127, 0, 255).astype(np.uint8)
+            Image.fromarray(ink_on_paper).save(path)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUN)
+def test_a_command_runs(command, readers_folder, request):
+    module, *arguments = shlex.split(command)
+    if "omniglot" in command or "runs/" in command:
+        request.getfixturevalue("omniglot_dir")
+    finished = subprocess.run(
+        [sys.executable, "-m", module, *arguments, *_SMALLER.get(module, [])],
+        cwd=readers_folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    if module == "experiments.predict":
+        assert (readers_folder / "predictions.png").is_file()
+        assert (readers_folder / "predictions.csv").read_text().count("\n") == 1 + 5
+        return
+    assert "on 4 held-out tasks" in finished.stdout
+    if module != "experiments.evaluate":
+        run = readers_folder / finished.stdout.splitlines()[-1].rpartition(": ")[2]
+        assert (run / "results.json").is_file()
