@@ -18,6 +18,7 @@ from experiments.run import run
 from jaxmeta.data.cache import cache_folder
 from jaxmeta.training import Interrupted, files
 from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.parallel import is_first_process, join
 
 _Seeds = Annotated[
     tuple[int, ...],
@@ -45,6 +46,12 @@ class RunOptions:
     """Delete the run that the folder holds and start anew."""
     devices: int | None = None
     """Devices that share the tasks of a batch; None: as many of all as divide it."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes train together, or auto on a cluster."""
+    num_processes: int | None = None
+    """How many processes there are; None: as the cluster says."""
+    process_id: int | None = None
+    """Which of them this is, from 0; process 0 writes. None: as the cluster says."""
     seeds: _Seeds | None = None
     """Repeat the run with each of these seeds, such as 0,1,2, and report mean and deviation."""
 
@@ -85,7 +92,9 @@ def with_compilation_cache() -> None:
 
 def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     options, config = parse(experiment, arguments)
-    progress = Progress()
+    _join(options)
+    progress = Progress(quiet=not is_first_process())
+    say = print if is_first_process() else lambda line: None
     folder = options.out or _new_folder(config, options.seeds is not None)
     if options.seeds is None:
         results = run(
@@ -96,7 +105,7 @@ def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
             devices=options.devices,
             progress=progress,
         )
-        print(closing_line(results))
+        say(closing_line(results))
     else:
         all_results = []
         for seed in options.seeds:
@@ -108,10 +117,23 @@ def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
                 devices=options.devices,
                 progress=progress,
             )
-            print(f"seed {seed}: {closing_line(results)}")
+            say(f"seed {seed}: {closing_line(results)}")
             all_results.append(results)
-        print(_over_seeds(folder, all_results))
-    print(f"results, pictures and checkpoints: {folder}")
+        say(_over_seeds(folder, all_results))
+    say(f"results, pictures and checkpoints: {folder}")
+
+
+def _join(options: RunOptions) -> None:
+    """Join the other processes, where there are any."""
+    alone = {"num-processes": options.num_processes, "process-id": options.process_id}
+    if options.coordinator is None:
+        for name, value in alone.items():
+            if value is not None:
+                raise ValueError(f"--{name} {value} without --coordinator: give HOST:PORT or auto.")
+        return
+    if options.out is None:
+        raise ValueError("several processes need --out, a run folder that all of them see.")
+    join(options.coordinator, options.num_processes, options.process_id)
 
 
 def parse(
@@ -220,7 +242,8 @@ def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
         "seeds": [results["seed"] for results in all_results],
         "runs": all_results,
     }
-    files.write_json(folder / "results.json", summary)
+    if is_first_process():
+        files.write_json(folder / "results.json", summary)
     scale, unit = (100, " %") if key == "accuracy" else (1, "")
     return (
         f"{len(values)} seeds · {key} {scale * summary[key]:.2f}{unit}, "

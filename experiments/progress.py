@@ -14,8 +14,8 @@ from jaxmeta.training.loop import Report
 class Progress:
     """A bar with the live loss, accuracy, tasks per second and time left, on standard error."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
 
     def say(self, line: str) -> None:
         """One plain line, above the bar if there is one."""

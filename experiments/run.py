@@ -25,7 +25,13 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.loop import CHECKPOINTS, train
-from jaxmeta.training.parallel import mesh_for, size_of
+from jaxmeta.training.parallel import (
+    in_agreement,
+    is_first_process,
+    mesh_for,
+    on_first_process,
+    size_of,
+)
 from jaxmeta.training.update import Sample
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -46,15 +52,17 @@ def run(
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(config)
-    dataset = load_dataset(config)
+    mesh = mesh_for(config.task_batch, devices, tasks_at_once=config.tasks_at_once)
+    dataset = in_agreement(lambda: load_dataset(config))
     config = fit_train_ways(config, dataset, progress.say)
     train_sample = build.sampler_of(config, dataset, "train")
     validation_sample = build.sampler_of(config, dataset, "validation")
     test_sample, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
-    mesh = mesh_for(config.task_batch, devices, tasks_at_once=config.tasks_at_once)
     update = build.update_of(config, mesh)
-    prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
+    on_first_process(
+        lambda: prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
+    )
 
     train_key, validation_key, _ = run_keys(config.seed)
     at_once = evaluation_tasks_at_once(config)
@@ -70,6 +78,7 @@ def run(
             validate=lambda params: validate(params, validation_sample, validation_key),
             checkpoint_every=config.checkpoint_every,
             chunk=config.chunk,
+            mesh=mesh,
             resume=resume,
             report=report,
             say=progress.say,
@@ -101,10 +110,11 @@ def run(
         )
         curve = evaluate(outcome.best_params, test_sample, test_key)
         results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
-    files.write_json(folder / "results.json", results)
-    pictures.draw_all(
-        folder, config, results, test_learner, outcome.best_params, test_sample, test_key
-    )
+    if is_first_process():
+        files.write_json(folder / "results.json", results)
+        pictures.draw_all(
+            folder, config, results, test_learner, outcome.best_params, test_sample, test_key
+        )
     return results
 
 
@@ -193,6 +203,8 @@ def circumstances(mesh: Mesh | None = None) -> dict[str, Any]:
     name = f"{device.device_kind} × {size_of(mesh)}"
     if device.platform == "cpu":
         name += f" ({os.cpu_count()} cores)"
+    if jax.process_count() > 1:
+        name += f", {jax.process_count()} processes"
     return {
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "device": name,

@@ -65,8 +65,9 @@ def _row(results: dict[str, Any], path: Path) -> str:
     key = (results["learner"], results["dataset"], results["ways"], results["shots"])
     control = results["protocol"]["shuffled_labels"]
     accuracy = f"{100 * results['accuracy']:.1f} ± {100 * results['accuracy_ci95']:.1f}"
+    precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
     cells = [
-        results["learner"] + (" (control: shuffled labels)" if control else ""),
+        results["learner"] + precision + (" (control: shuffled labels)" if control else ""),
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
         accuracy,

@@ -10,6 +10,9 @@ verified. A checkpoint is a folder
 It is written under a hidden name, synced, and only then renamed: a folder of that name is
 complete, whatever kills the process. A folder is never written twice; a second checkpoint
 of one step stands beside the first as `step_00001234_1` before the first is removed.
+
+Several processes save and restore together, in a folder that all of them see; any number of
+processes and devices reads what any other number wrote.
 """
 
 import contextlib
@@ -31,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import PyTree
-from jaxmeta.training import files
+from jaxmeta.training import files, parallel
 
 _KEPT = {"step": 2, "best": 1}
 _SUMS = "SHA256SUMS"
@@ -82,6 +85,11 @@ def save_best(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[
     Arguments and errors are those of `save`; `restore(..., step="best")` reads it.
     """
     _write(Path(directory), "best", step, tree, metadata)
+
+
+def newest_step(directory: str | Path) -> int | None:
+    """The step of the newest complete checkpoint, damaged or not; None where there is none."""
+    return max((folder.step for folder in _folders(Path(directory), "step")), default=None)
 
 
 def restore(
@@ -221,19 +229,21 @@ def _folders(directory: Path, kind: str) -> list[_Folder]:
 
 
 def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
-        shutil.rmtree(leftover)
     name = f"{kind}_{step:08d}"
     versions = [folder.version for folder in _folders(directory, kind) if folder.step == step]
     if versions:
         name += f"_{versions[0] + 1}"
     temporary = directory / f".{name}.tmp"
-    temporary.mkdir()
-    try:
-        leaves = _named(tree)
-        bits = {leaf_name: _bits(leaf) for leaf_name, leaf in leaves.items()}
-        _write_arrays(temporary / "arrays", bits)
+    leaves = _named(parallel.gather(tree))
+    bits = {leaf_name: _bits(leaf) for leaf_name, leaf in leaves.items()}
+
+    def prepare() -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+
+    def complete() -> None:
         manifest = {
             "step": step,
             "metadata": metadata,
@@ -247,11 +257,19 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
         for path in [*temporary.rglob("*"), temporary]:
             files.sync(path)
         os.rename(temporary, directory / name)
+
+    def retire() -> None:
+        files.sync(directory)
+        _retire(directory, kind, step)
+
+    parallel.on_first_process(prepare)
+    try:
+        _write_arrays(temporary / "arrays", bits)  # Orbax, in all processes together
+        parallel.on_first_process(complete)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    files.sync(directory)
-    _retire(directory, kind, step)
+    parallel.on_first_process(retire)
 
 
 def _retire(directory: Path, kind: str, step: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree
-from jaxmeta.training.parallel import mapped_over_devices, size_of
+from jaxmeta.training.parallel import mapped_over_devices, replicate, size_of
 from jaxmeta.training.update import Sample
 
 
@@ -120,7 +120,8 @@ def _over_tasks(
         # Every call has one shape; tasks beyond the last are left out of the mean.
         size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
         keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
-        parts = [jax.device_get(some((meta_params, sample), group)) for group in keys]
+        shared = replicate((meta_params, sample), mesh)
+        parts = [jax.device_get(some(shared, replicate(group, mesh))) for group in keys]
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
         return {name: _estimate(value) for name, value in values.items()}
 

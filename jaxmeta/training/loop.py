@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmeta.core import Info, Key, PyTree
-from jaxmeta.training import checkpoints
+from jaxmeta.training import checkpoints, parallel
 from jaxmeta.training.evaluation import Estimate
-from jaxmeta.training.logs import open_log
+from jaxmeta.training.logs import Log, open_log
 from jaxmeta.training.update import MetaUpdate, Sample, TrainState, chunk_of
 
 CHECKPOINTS = "checkpoints"
@@ -77,6 +78,7 @@ def train(
     validate: Callable[[PyTree], Mapping[str, Estimate]],
     checkpoint_every: int,
     chunk: int,
+    mesh: Mesh | None = None,
     resume: bool = False,
     report: Report = lambda step, scalars: None,
     say: Callable[[str], object] = warnings.warn,
@@ -97,6 +99,8 @@ def train(
         or the lowest loss where there is none, marks the best checkpoint.
       checkpoint_every: meta-updates between validations, each followed by a checkpoint.
       chunk: meta-updates of one compiled call.
+      mesh: that `meta_update` was built with. Several processes call this together; the first
+        one writes, and all must see the run folder to resume.
       resume: go on from the newest whole checkpoint.
       report: is called with the step and the scalars of each line that is logged.
       say: is told in a line what the user should know.
@@ -111,7 +115,11 @@ def train(
     restored = None
     if resume:
         like = jax.eval_shape(meta_update.init, key, sample)
-        restored = checkpoints.restore(folder, like, warn=say)
+        parallel.check_same(
+            checkpoints.newest_step(folder),
+            f"all must see the checkpoints in {folder}; share the folder between the hosts.",
+        )
+        restored = parallel.in_agreement(lambda: checkpoints.restore(folder, like, warn=say))
     if restored is None:
         if resume:
             say("no complete checkpoint yet: starting at step 0.")
@@ -121,8 +129,13 @@ def train(
         progress = _Progress(**restored.metadata)._replace(resumed_from_step=step)
         say(f"resuming from step {step}.")
 
+    state, sample = parallel.replicate((state, sample), mesh)
     run_chunk = chunk_of(meta_update.update)
-    log = open_log(run_directory, resume_step=None if restored is None else step)
+    log = (
+        open_log(run_directory, resume_step=None if restored is None else step)
+        if parallel.is_first_process()
+        else Log(write=lambda step, scalars: None, close=lambda: None)
+    )
     clock = _Clock(progress)
 
     def read(end: int, infos: Info) -> None:
@@ -151,7 +164,8 @@ def train(
                 if pending is not None:  # read while the next chunk runs
                     read(*pending)
                 pending = (step, infos)
-                if step < boundary and not received:
+                stopping = parallel.any_process(bool(received))
+                if step < boundary and not stopping:
                     continue
                 read(*pending)
                 pending = None
@@ -168,12 +182,14 @@ def train(
                 progress = clock.add_to(progress)
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
-                if received and step < steps:
-                    raise Interrupted(received[0], step)
+                if stopping and step < steps:
+                    raise Interrupted(received[0] if received else signal.SIGTERM, step)
     finally:
         log.close()
 
-    best = checkpoints.restore(folder, state.meta_params, step="best", warn=say)
+    best = parallel.in_agreement(
+        lambda: checkpoints.restore(folder, state.meta_params, step="best", warn=say)
+    )
     if best is None:
         raise ValueError(f"{folder} holds no best checkpoint; --overwrite trains anew.")
     return Outcome(

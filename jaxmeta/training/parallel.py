@@ -1,20 +1,26 @@
 """The tasks of a batch over several devices: one all-reduce a meta-update, nothing else crosses.
 
-All collectives of the library are here.
+All collectives of the library are here. Several processes, on one host or many, run one program
+together: each holds some of the devices, all hold the meta-parameters, the first one writes.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxmeta.core import PyTree
 
 TASKS = "tasks"  # the one axis of the mesh
+
+Result = TypeVar("Result")
 
 # mean, kept: the first is averaged over all tasks, the second stays with its tasks.
 OverTasks = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
@@ -155,3 +161,134 @@ def vary(replicated: PyTree) -> PyTree:
         return lax.pcast(leaf, TASKS, to="varying")
 
     return jax.tree.map(cast, replicated)
+
+
+# --- several processes --------------------------------------------------------------------
+
+
+def join(coordinator: str, processes: int | None = None, process_id: int | None = None) -> None:
+    """Become one of several processes that train together; before any array is made.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0, which the others can reach; `auto` takes it, and what
+        else is missing, from the cluster's environment (Slurm, Open MPI, Kubernetes, TPU pods).
+      processes: how many there are.
+      process_id: which of them this is, from 0.
+
+    Raises:
+      ValueError: the numbers are missing or don't fit; the cluster's environment says nothing.
+    """
+    address = None if coordinator == "auto" else coordinator
+    if address is not None:
+        if processes is None or process_id is None or not 0 <= process_id < processes:
+            raise ValueError(
+                f"--coordinator {coordinator} with --num-processes {processes} and --process-id "
+                f"{process_id}: give the number of processes, and to each its own id from 0."
+            )
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"--coordinator {coordinator}: give HOST:PORT, or auto on a cluster.")
+    try:
+        jax.distributed.initialize(address, processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"the processes could not be joined: {error}") from error
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes logs, checkpoints and results.
+
+    >>> is_first_process()
+    True
+    """
+    return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is true in any process; every process gets the same answer.
+
+    >>> any_process(False)
+    False
+    """
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def check_same(number: int | None, remedy: str) -> None:
+    """Raises `ValueError` with the remedy where not all processes have the same number."""
+    if jax.process_count() > 1:
+        own = np.asarray(-1 if number is None else number)
+        numbers = multihost_utils.process_allgather(own).tolist()
+        if len(set(numbers)) > 1:
+            raise ValueError(f"the processes see different steps {numbers}: {remedy}")
+
+
+def in_agreement(work: Callable[[], Result]) -> Result:
+    """What `work()` gives here; where it fails in one process, it fails in all.
+
+    Otherwise the others would wait for the one that has gone.
+
+    Raises:
+      ValueError, OSError: of `work`; in processes where it went well, that it failed elsewhere.
+    """
+    try:
+        result, failure = work(), None
+    except (ValueError, OSError) as error:
+        result, failure = None, error
+    elsewhere = any_process(failure is not None)
+    if failure is not None:
+        raise failure
+    if elsewhere:
+        raise ValueError("another process could not go on; its own message says why.")
+    return result  # pyright: ignore[reportReturnType]
+
+
+def on_first_process(work: Callable[[], Any]) -> None:
+    """Run `work()` in process 0 while the others wait; its `ValueError` or `OSError` stops all."""
+    in_agreement(work if is_first_process() else lambda: None)
+
+
+def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """The tree on all devices of the mesh, of all processes; None leaves it where it is.
+
+    Every process passes the same values: nothing is sent.
+    """
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, P())
+
+    def put(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and leaf.sharding == everywhere:
+            return leaf
+
+        def on_every_device(bits: Any) -> jax.Array:
+            # To each device its own copy: training overwrites the state that it is given.
+            return jax.make_array_from_callback(bits.shape, everywhere, lambda _: np.array(bits))
+
+        return _through_keys(on_every_device, jnp.asarray(leaf))
+
+    return jax.tree.map(put, tree)
+
+
+def gather(tree: PyTree) -> PyTree:
+    """The tree with every value in this process, also those that other processes hold.
+
+    Collective: every process calls it.
+    """
+
+    def fetch(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        return _through_keys(
+            lambda bits: jnp.asarray(multihost_utils.process_allgather(bits, tiled=True)), leaf
+        )
+
+    return jax.tree.map(fetch, tree)
+
+
+def _through_keys(move: Callable[[Any], Any], leaf: Any) -> Any:
+    """`move(leaf)`, of a typed key by way of its data."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        moved = move(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(moved, impl=jax.random.key_impl(leaf))
+    return move(leaf)

@@ -117,20 +117,20 @@ def trained_curves(tiny_curves, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
-    """`start(module, *arguments)`: `python -m experiments.MODULE ...` as a process of its own."""
+    """`start(module, *arguments)`: `python -m experiments.MODULE ...` as a process of its own,
+    with `devices` virtual devices."""
     compiled = str(tmp_path_factory.mktemp("compiled"))  # where no other folder is set
     environment = {"JAX_COMPILATION_CACHE_DIR": compiled} | os.environ
     environment |= {
         "PYTHONPATH": str(ROOT),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_NUM_CPU_DEVICES": "1",
     }
     working_folder = tmp_path_factory.mktemp("work")
 
-    def start(module: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(module: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
-            env=environment,
+            env={**environment, "JAX_NUM_CPU_DEVICES": str(devices)},
             cwd=working_folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,9 @@
 """The task batch over devices: the same numbers as on one."""
 
 import re
+import socket
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -9,12 +12,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import cross_entropy, squared_error
+from jaxmeta import cross_entropy, meta_learner, squared_error
 from jaxmeta.data import sinusoids
 from jaxmeta.inner import adam
 from jaxmeta.learners import maml, meta_sgd, reptile
 from jaxmeta.models import conv4, mlp
-from jaxmeta.training import meta_update
+from jaxmeta.training import checkpoints, meta_update
 from jaxmeta.training.parallel import TASKS, average_over, task_mesh
 from jaxmeta.training.update import chunk_of, mean_over_tasks
 from tests.learners.conftest import patterns
@@ -41,6 +44,39 @@ CASES = {
         optax.sgd,
     ),
 }
+
+
+def learned_steps():
+    """Meta-parameters that are the initialisation and a small network that proposes the steps."""
+    proposal = mlp((4,), 1)
+
+    def init(key, task):
+        parts = jax.random.split(key)
+        return (
+            CURVE.init(parts[0], task.support.inputs),
+            proposal.init(parts[1], jnp.zeros((1, 2))),
+        )
+
+    def adapt(key, meta_params, support):
+        theta, weights = meta_params
+
+        def propose(parameter, gradient):
+            seen = jnp.stack([gradient.ravel(), jnp.sign(gradient).ravel()], axis=-1)
+            return parameter - 0.01 * (
+                gradient + proposal.apply(weights, seen)[:, 0].reshape(gradient.shape)
+            )
+
+        def loss(theta):
+            return squared_error(CURVE.apply(theta, support.inputs), support.targets, None)[0]
+
+        for _ in range(3):
+            theta = jax.tree.map(propose, theta, jax.grad(loss)(theta))
+        return theta
+
+    return meta_learner(init, adapt, CURVE.apply, squared_error)
+
+
+CASES["learned-optimizer"] = (learned_steps, "curves", optax.adam)
 SAMPLES = {"curves": lambda: sinusoids(shots=5, queries=5), "images": patterns}
 
 
@@ -127,3 +163,46 @@ def test_errors_name_what_would_do():
         meta_update(learner, optax.sgd(0.1), task_batch=6, mesh=task_mesh(4))
     with pytest.raises(ValueError, match="a number that divides 2"):
         meta_update(learner, optax.sgd(0.1), task_batch=8, tasks_at_once=4, mesh=task_mesh(4))
+
+
+# What one of two processes does: tasks' slots lie on both, and are saved by both together.
+SAVES_SLOTS = """
+import sys
+import jax, jax.numpy as jnp
+jax.config.update("jax_num_cpu_devices", 2)
+from jaxmeta.training import checkpoints, parallel
+from jax.sharding import NamedSharding, PartitionSpec
+address, number, folder = sys.argv[1:]
+parallel.join(address, 2, int(number))
+mesh = parallel.task_mesh()
+shared_out = NamedSharding(mesh, PartitionSpec(parallel.TASKS))
+slots = jax.jit(lambda: jnp.arange(8.0) ** 2, out_shardings=shared_out)()
+assert not slots.is_fully_addressable
+state = {"slots": slots, "key": parallel.replicate(jax.random.key(7), mesh)}
+checkpoints.save(folder, 5, state, metadata={})
+back = checkpoints.restore(folder, jax.eval_shape(lambda: state)).tree
+assert back["slots"].tolist() == (jnp.arange(8.0) ** 2).tolist()
+assert parallel.any_process(number == "1") and not parallel.any_process(False)
+"""
+
+
+def test_slots_of_two_processes_are_saved_and_read_by_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVES_SLOTS, address, str(number), str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    like = {"slots": jnp.zeros(8), "key": jax.random.key(0)}
+    (step, state, _) = checkpoints.restore(tmp_path, like)
+    assert step == 5
+    assert state["slots"].tolist() == [0, 1, 4, 9, 16, 25, 36, 49]
+    assert (jax.random.key_data(state["key"]) == jax.random.key_data(jax.random.key(7))).all()
