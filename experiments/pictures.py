@@ -11,8 +11,8 @@ from jaxmeta.core import Key, MetaLearner, PyTree, Task
 from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.training import build, plots
 from jaxmeta.training.config import AnyExperiment, FewShot, Prototypical, Regression
+from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.logs import read_metrics
-from jaxmeta.training.update import Sample
 
 
 def draw_all(
@@ -21,7 +21,7 @@ def draw_all(
     results: dict[str, Any],
     learner: MetaLearner,
     meta_params: PyTree,
-    sample: Sample,
+    source: Source,
     key: Key,
 ) -> None:
     """Write `learning_curve.png`, `adaptation.png` and `episode.png` (one test task)."""
@@ -35,7 +35,7 @@ def draw_all(
 
     # The evaluation's first task; its key is split as there.
     sample_key, learn_key = jax.random.split(jax.random.split(key, 2)[0])
-    task = jax.jit(lambda sample, key: sample(key))(sample, sample_key)
+    task = jax.jit(lambda sample, key: sample(key))(first_task(source), sample_key)
     adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support)
     if "after_inner_steps" in results:
         _draw_adaptation(folder / "adaptation.png", config, results, title)

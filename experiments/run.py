@@ -24,6 +24,7 @@ from jaxmeta.training import build, checkpoints, files
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
+from jaxmeta.training.feed import Source
 from jaxmeta.training.loop import CHECKPOINTS, train
 from jaxmeta.training.parallel import (
     in_agreement,
@@ -32,7 +33,6 @@ from jaxmeta.training.parallel import (
     on_first_process,
     size_of,
 )
-from jaxmeta.training.update import Sample
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -55,9 +55,9 @@ def run(
     mesh = mesh_for(config.task_batch, devices, tasks_at_once=config.tasks_at_once)
     dataset = in_agreement(lambda: load_dataset(config))
     config = fit_train_ways(config, dataset, progress.say)
-    train_sample = build.sampler_of(config, dataset, "train")
-    validation_sample = build.sampler_of(config, dataset, "validation")
-    test_sample, test_key = test_tasks(config, dataset, config.seed)
+    train_tasks = build.source_of(config, dataset, "train")
+    validation_tasks = build.source_of(config, dataset, "validation")
+    held_out, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
     update = build.update_of(config, mesh)
     on_first_process(
@@ -71,11 +71,11 @@ def run(
         outcome = train(
             folder,
             update,
-            train_sample,
+            train_tasks,
             train_key,
             steps=config.steps,
             task_batch=config.task_batch,
-            validate=lambda params: validate(params, validation_sample, validation_key),
+            validate=lambda params: validate(params, validation_tasks, validation_key),
             checkpoint_every=config.checkpoint_every,
             chunk=config.chunk,
             mesh=mesh,
@@ -86,7 +86,7 @@ def run(
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=mesh)
-    estimates = evaluate(outcome.best_params, test_sample, test_key)
+    estimates = evaluate(outcome.best_params, held_out, test_key)
     results = {
         **describe(config, dataset),
         **plain(estimates),
@@ -108,12 +108,12 @@ def run(
         evaluate = trajectory_evaluation(
             test_learner, objective, tasks, tasks_at_once=at_once, mesh=mesh
         )
-        curve = evaluate(outcome.best_params, test_sample, test_key)
+        curve = evaluate(outcome.best_params, held_out, test_key)
         results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
     if is_first_process():
         files.write_json(folder / "results.json", results)
         pictures.draw_all(
-            folder, config, results, test_learner, outcome.best_params, test_sample, test_key
+            folder, config, results, test_learner, outcome.best_params, held_out, test_key
         )
     return results
 
@@ -168,6 +168,7 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
             "query_statistics": config.query_statistics,
             "transductive": config.query_statistics == "batch",
             "shuffled_labels": config.shuffle_labels,
+            "pipeline": build.pipeline_of(config, dataset),
             "network": f"{config.network}, width {config.width}, {config.precision}",
         }
     else:
@@ -192,9 +193,10 @@ def run_keys(seed: int) -> Key:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tuple[Sample, Key]:
-    """The sampler and the key of the test tasks: one seed always gives the same tasks."""
-    return build.sampler_of(config, dataset, "test"), run_keys(seed)[2]
+def test_tasks(config: AnyExperiment, dataset: Dataset | None, seed: int) -> tuple[Source, Key]:
+    """The test tasks and their key: one seed always gives the same tasks."""
+    seeded = dataclasses.replace(config, seed=seed)
+    return build.source_of(seeded, dataset, "test"), run_keys(seed)[2]
 
 
 def circumstances(mesh: Mesh | None = None) -> dict[str, Any]:

@@ -4,5 +4,14 @@ from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import episodes
 from jaxmeta.data.sinusoids import sinusoids
 from jaxmeta.data.sources import Dataset, load
+from jaxmeta.data.stream import TaskStream, task_stream
 
-__all__ = ["ClassImages", "Dataset", "episodes", "load", "sinusoids"]
+__all__ = [
+    "ClassImages",
+    "Dataset",
+    "TaskStream",
+    "episodes",
+    "load",
+    "sinusoids",
+    "task_stream",
+]

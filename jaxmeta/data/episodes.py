@@ -69,7 +69,7 @@ def episodes(
     >>> task.query.inputs.shape, task.support.targets.tolist()
     ((10, 28, 28, 1), [0, 1])
     """
-    _check(classes, ways, shots, queries, rotations)
+    check_episode(classes, ways, shots, queries, rotations)
     draw = _bind(
         _draw_task,
         ways=ways,
@@ -159,7 +159,10 @@ def _turn(images_WEHWC: Array, turns_W: Array) -> Array:
     return jnp.where(turns >= 2, images_WEHWC[:, :, ::-1, ::-1], images_WEHWC)
 
 
-def _check(classes: ClassImages, ways: int, shots: int, queries: int, rotations: str) -> None:
+def check_episode(
+    classes: ClassImages, ways: int, shots: int, queries: int, rotations: str
+) -> None:
+    """Raises `ValueError` where the classes can't give such tasks; says what they can give."""
     known = get_args(Rotations)
     if rotations not in known:
         near = difflib.get_close_matches(str(rotations), known)

@@ -10,6 +10,8 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Batch, MetaLearner, Model, Objective, Task, cross_entropy, squared_error
 from jaxmeta.data import Dataset, episodes, sinusoids
+from jaxmeta.data.sources import PARTS
+from jaxmeta.data.stream import task_stream
 from jaxmeta.inner import DIFFERENTIATIONS, Differentiation, adam, truncated
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
 from jaxmeta.models import computed_in, conv4, mlp
@@ -23,8 +25,9 @@ from jaxmeta.training.config import (
     Prototypical,
     Reptile,
 )
+from jaxmeta.training.feed import Source
 from jaxmeta.training.parallel import size_of
-from jaxmeta.training.update import MetaUpdate, Sample, meta_update
+from jaxmeta.training.update import MetaUpdate, meta_update
 
 Part = Literal["train", "validation", "test"]
 
@@ -181,8 +184,8 @@ def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
     )
 
 
-def sampler_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sample:
-    """The sampler of training, validation or test tasks; no two parts share a class.
+def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Source:
+    """The training, validation or test tasks; no two parts share a class.
 
     Raises:
       ValueError: an episode asks for more classes or images than that part of the set has.
@@ -190,12 +193,11 @@ def sampler_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sa
     sizes = config.episode(part == "train")
     if isinstance(config, FewShot):
         assert dataset is not None
-        return episodes(
-            getattr(dataset, part),
-            **sizes,
-            rotations=config.rotations,
-            shuffle_labels=config.shuffle_labels,
-        )
+        classes = getattr(dataset, part)
+        how = {"rotations": config.rotations, "shuffle_labels": config.shuffle_labels}
+        if pipeline_of(config, dataset) == "device":
+            return episodes(classes, **sizes, **how)
+        return task_stream(classes, **sizes, **how, seed=(config.seed, PARTS.index(part)))
     return sinusoids(
         **sizes,
         amplitude=config.amplitude,
@@ -203,6 +205,14 @@ def sampler_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sa
         frequency=config.frequency,
         domain=config.domain,
     )
+
+
+def pipeline_of(config: FewShot, dataset: Dataset) -> Literal["device", "stream"]:
+    """As configured, else the device if the images of all parts fit the budget there."""
+    if config.pipeline != "auto":
+        return config.pipeline
+    size = sum(getattr(dataset, part).images.nbytes for part in PARTS)
+    return "device" if size <= config.device_budget * 2**30 else "stream"
 
 
 def example_task(config: AnyExperiment, image_shape: tuple[int, ...] | None) -> Task:

@@ -182,6 +182,11 @@ class FewShot(Experiment):
     """What the network computes in; meta-parameters, statistics and losses stay float32."""
     shuffle_labels: bool = False
     """The control: labels shuffled in every task, so that only chance can be reached."""
+    pipeline: Literal["auto", "device", "stream"] = "auto"
+    """Where the images lie: on the device, which draws the tasks in the compiled step, or on the
+    host, which sends them; auto: on the device if they fit the budget."""
+    device_budget: float = 4.0
+    """GiB of a device's memory that images may take."""
 
     def episode(self, train: bool) -> dict[str, int]:
         """Ways, shots and queries of a training or a test task."""
@@ -243,7 +248,7 @@ def check(config: AnyExperiment) -> None:
         _require(config, name, lambda value: value >= 1, "at least 1")
     for name in ("ways", "train_ways", "eval_tasks", "validation_tasks"):
         _require(config, name, lambda value: value >= 2, "at least 2")
-    for name in ("outer_rate", "clip"):
+    for name in ("outer_rate", "clip", "device_budget"):
         _require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
     learner = config.learner
     _require(learner, "inner_rate", lambda value: 0 < value < math.inf, "positive and finite")

@@ -1,16 +1,16 @@
 """Means over held-out tasks, with the interval that belongs to them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree
+from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree, Task
+from jaxmeta.training.feed import Source, sampler, tasks_at
 from jaxmeta.training.parallel import mapped_over_devices, replicate, size_of
-from jaxmeta.training.update import Sample
+from jaxmeta.training.update import Sample, draw
 
 
 class Estimate(NamedTuple):
@@ -25,15 +25,15 @@ class Estimate(NamedTuple):
     ci95: np.ndarray
 
 
-Evaluate = Callable[[PyTree, Sample, Key], dict[str, Estimate]]
+Evaluate = Callable[[PyTree, Source, Key], dict[str, Estimate]]
 
 
 def evaluation(
     learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
 ) -> Evaluate:
-    """`evaluate(meta_params, sample, key)`: loss and metrics on `num_tasks` tasks.
+    """`evaluate(meta_params, source, key)`: loss and metrics on `num_tasks` tasks.
 
-        mean ± 1.96 s / √n over tasks,  task_i = sample(key_i)
+        mean ± 1.96 s / √n over tasks,  task_i = sample(key_i), or the i-th of a stream
 
     Args:
       learner: whose `loss` is evaluated: it adapts on the support, is judged on the query.
@@ -60,9 +60,8 @@ def evaluation(
     True
     """
 
-    def of_one_task(meta_params: PyTree, sample: Sample, key: Key) -> dict[str, Array]:
-        sample_key, learn_key = jax.random.split(key)
-        loss, info = learner.loss(learn_key, meta_params, sample(sample_key))
+    def of_one_task(meta_params: PyTree, task: Task, key: Key) -> dict[str, Array]:
+        loss, info = learner.loss(key, meta_params, task)
         return {"loss": loss, **info.metrics}
 
     return _over_tasks(of_one_task, num_tasks, tasks_at_once, mesh)
@@ -85,10 +84,8 @@ def trajectory_evaluation(
         raise ValueError("this learner takes no inner steps: it has no trajectory to evaluate.")
     trajectory = learner.trajectory
 
-    def of_one_task(meta_params: PyTree, sample: Sample, key: Key) -> dict[str, Array]:
-        sample_key, learn_key = jax.random.split(key)
-        task = sample(sample_key)
-        outputs = trajectory(learn_key, meta_params, task.support, task.query.inputs)
+    def of_one_task(meta_params: PyTree, task: Task, key: Key) -> dict[str, Array]:
+        outputs = trajectory(key, meta_params, task.support, task.query.inputs)
         losses, metrics = jax.vmap(
             lambda outputs: objective(outputs, task.query.targets, task.query.mask)
         )(outputs)
@@ -102,7 +99,7 @@ _TASKS_A_CALL = 100
 
 
 def _over_tasks(
-    of_one_task: Callable[[PyTree, Sample, Key], dict[str, Array]],
+    of_one_task: Callable[[PyTree, Task, Key], dict[str, Array]],
     num_tasks: int,
     tasks_at_once: int,
     mesh: Mesh | None,
@@ -110,18 +107,30 @@ def _over_tasks(
     if num_tasks < 2:
         raise ValueError(f"{num_tasks} tasks to evaluate: an interval needs at least 2.")
 
-    def on_one_device(replicated: tuple[PyTree, Sample], keys: Key) -> dict[str, Array]:
-        return jax.lax.map(partial(of_one_task, *replicated), keys, batch_size=tasks_at_once)
+    def on_one_device(
+        replicated: tuple[PyTree, Sample], per_task: tuple[Key, PyTree]
+    ) -> dict[str, Array]:
+        meta_params, sample = replicated
+
+        def of_drawn(drawn: tuple[Key, PyTree]) -> dict[str, Array]:
+            return of_one_task(meta_params, *draw(sample, *drawn))
+
+        return jax.lax.map(of_drawn, per_task, batch_size=tasks_at_once)
 
     some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
     devices = size_of(mesh)
 
-    def evaluate(meta_params: PyTree, sample: Sample, key: Key) -> dict[str, Estimate]:
+    def evaluate(meta_params: PyTree, source: Source, key: Key) -> dict[str, Estimate]:
         # Every call has one shape; tasks beyond the last are left out of the mean.
         size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
         keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
-        shared = replicate((meta_params, sample), mesh)
-        parts = [jax.device_get(some(shared, replicate(group, mesh))) for group in keys]
+        shared = replicate((meta_params, sampler(source)), mesh)
+        parts = [
+            jax.device_get(
+                some(shared, (replicate(group, mesh), tasks_at(source, number * size, size, mesh)))
+            )
+            for number, group in enumerate(keys)
+        ]
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
         return {name: _estimate(value) for name, value in values.items()}
 

@@ -5,6 +5,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ from jax.sharding import Mesh
 from jaxmeta.core import Info, Key, PyTree
 from jaxmeta.training import checkpoints, parallel
 from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.feed import Source, first_task, open_feed
 from jaxmeta.training.logs import Log, open_log
-from jaxmeta.training.update import MetaUpdate, Sample, TrainState, chunk_of
+from jaxmeta.training.update import MetaUpdate, TrainState, chunk_of
 
 CHECKPOINTS = "checkpoints"
 
@@ -62,6 +64,7 @@ class _Progress(NamedTuple):
     timed_tasks: int = 0
     timed_seconds: float = 0.0
     resumed_from_step: int | None = None
+    stream_position: dict[str, Any] = {}  # noqa: RUF012  (a default that nobody changes)
 
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -70,7 +73,7 @@ Report = Callable[[int, Mapping[str, float]], None]
 def train(
     run_directory: str | Path,
     meta_update: MetaUpdate,
-    sample: Sample,
+    source: Source,
     key: Key,
     *,
     steps: int,
@@ -91,7 +94,7 @@ def train(
     Args:
       run_directory: takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
       meta_update: see `jaxmeta.training.meta_update`.
-      sample: of training tasks.
+      source: of training tasks: a sampler, or a stream (`jaxmeta.data.stream`).
       key: of the run.
       steps: meta-updates in all.
       task_batch: tasks of a meta-update, for the rate that is reported.
@@ -112,9 +115,10 @@ def train(
       OSError: the run folder cannot be written.
     """
     folder = Path(run_directory) / CHECKPOINTS
+    init = partial(jax.jit(meta_update.init), key, first_task(source))
     restored = None
     if resume:
-        like = jax.eval_shape(meta_update.init, key, sample)
+        like = jax.eval_shape(init)
         parallel.check_same(
             checkpoints.newest_step(folder),
             f"all must see the checkpoints in {folder}; share the folder between the hosts.",
@@ -123,13 +127,14 @@ def train(
     if restored is None:
         if resume:
             say("no complete checkpoint yet: starting at step 0.")
-        state, step, progress = jax.jit(meta_update.init)(key, sample), 0, _Progress()
+        state, step, progress = init(), 0, _Progress()
     else:
         state, step = restored.tree, restored.step
         progress = _Progress(**restored.metadata)._replace(resumed_from_step=step)
         say(f"resuming from step {step}.")
 
-    state, sample = parallel.replicate((state, sample), mesh)
+    feed = open_feed(source, task_batch, mesh, progress.stream_position)
+    state, sample = parallel.replicate((state, feed.sample), mesh)
     run_chunk = chunk_of(meta_update.update)
     log = (
         open_log(run_directory, resume_step=None if restored is None else step)
@@ -159,7 +164,7 @@ def train(
                 boundary = min(steps, (step // checkpoint_every + 1) * checkpoint_every)
                 # Chunks end where they would in a run never interrupted.
                 length = min(boundary - step, chunk - step % checkpoint_every % chunk)
-                state, infos = run_chunk(state, sample, length=length)
+                state, infos = run_chunk(state, sample, feed.take(length), length=length)
                 step += length
                 if pending is not None:  # read while the next chunk runs
                     read(*pending)
@@ -179,7 +184,7 @@ def train(
                         best_value = value if np.isfinite(value) else None
                         progress = progress._replace(best_step=step, best_value=best_value)
                         checkpoints.save_best(folder, step, state.meta_params, metadata={})
-                progress = clock.add_to(progress)
+                progress = clock.add_to(progress)._replace(stream_position=feed.position())
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
                 if stopping and step < steps:

@@ -270,6 +270,17 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     return jax.tree.map(put, tree)
 
 
+def place_tasks(tree: PyTree, mesh: Mesh | None, *, axis: int = 0) -> PyTree:
+    """Tasks from the host on the devices of the mesh, shared out along an axis.
+
+    Every process passes its own part of them, in the order of the processes.
+    """
+    if mesh is None:
+        return jax.device_put(tree)
+    shared_out = NamedSharding(mesh, P(*[None] * axis, TASKS))
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(shared_out, leaf), tree)
+
+
 def gather(tree: PyTree) -> PyTree:
     """The tree with every value in this process, also those that other processes hold.
 

@@ -48,12 +48,19 @@ class MetaUpdate(NamedTuple):
 
     Attributes:
       init: `init(key, sample) -> TrainState`.
-      update: `update(state, sample) -> (state, info)`, one meta-update; `info` is the mean
-        over the task batch.
+      update: `update(state, sample, given=None) -> (state, info)`, one meta-update; `info` is
+        the mean over the task batch. Where the tasks come from the host, `given` holds them,
+        stacked, and `sample` is called with each in place of a key.
     """
 
     init: Callable[[Key, Sample], TrainState]
-    update: Callable[[TrainState, Sample], tuple[TrainState, Info]]
+    update: Callable[..., tuple[TrainState, Info]]
+
+
+def draw(sample: Sample, key: Key, given: PyTree = None) -> tuple[Task, Key]:
+    """A task, drawn or `given` by the host, and the key to learn from it with."""
+    sample_key, learn_key = jax.random.split(key)
+    return sample(sample_key if given is None else given), learn_key
 
 
 def mean_over_tasks(
@@ -62,7 +69,7 @@ def mean_over_tasks(
     *,
     vary: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> OverTasks:
-    """`mean((state, sample), (keys, slots)) -> ((grads, info), slots)` over the tasks of a device.
+    """`mean((state, sample), (keys, given, slots)) -> ((grads, info), slots)` on one device.
 
     Args:
       learner: whose `grad` is averaged.
@@ -71,10 +78,10 @@ def mean_over_tasks(
         is to be taken under `shard_map`.
     """
 
-    def of_one_task(state: TrainState, sample: Sample, key: Key, slot: PyTree) -> Any:
-        sample_key, learn_key = jax.random.split(key)
+    def of_one_task(state: TrainState, sample: Sample, key: Key, given: Any, slot: PyTree) -> Any:
+        task, learn_key = draw(sample, key, given)
         carry = Carry(state.step, state.shared, slot)
-        return learner.grad(learn_key, state.meta_params, sample(sample_key), carry)
+        return learner.grad(learn_key, state.meta_params, task, carry)
 
     def mean(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
         tasks = jax.tree.leaves(per_task)[0].shape[0]
@@ -84,7 +91,7 @@ def mean_over_tasks(
             lambda leaf: leaf.reshape(tasks // at_once, at_once, *leaf.shape[1:]), per_task
         )
 
-        def add_group(total: PyTree, group: tuple[Key, PyTree]) -> tuple[PyTree, PyTree]:
+        def add_group(total: PyTree, group: tuple[Key, PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             grads, info, slots = mapped(*group)
             summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (grads, info))
             return jax.tree.map(jnp.add, total, summed), slots
@@ -162,9 +169,9 @@ def meta_update(
     else:
         over_tasks = averaged_over_devices(mean_over_tasks(learner, at_once, vary=vary), mesh)
 
-    def update(state: TrainState, sample: Sample) -> tuple[TrainState, Info]:
+    def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
-        (grads, info), slots = over_tasks((state, sample), (keys, state.slots))
+        (grads, info), slots = over_tasks((state, sample), (keys, given, state.slots))
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)
         meta_params = optax.apply_updates(state.meta_params, updates)
         return (
@@ -180,14 +187,20 @@ def meta_update(
     return MetaUpdate(init, update)
 
 
-def chunk_of(update: Callable[[TrainState, Sample], tuple[TrainState, Info]]) -> Callable[..., Any]:
-    """`chunk(state, sample, length) -> (state, infos)`: `length` updates as one compiled scan.
+def chunk_of(update: Callable[..., tuple[TrainState, Info]]) -> Callable[..., Any]:
+    """`chunk(state, sample, given=None, *, length)`: `length` updates as one compiled scan.
 
-    The state is donated: its buffers are used again, and the one passed in is gone.
+    It gives the state and the info of every step. `given` holds the tasks of all of them,
+    `[length, task_batch, ...]`, where they come from the host. The state is donated: its
+    buffers are used again, and the one passed in is gone.
     """
 
     @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def chunk(state: TrainState, sample: Sample, length: int) -> tuple[TrainState, Info]:
-        return jax.lax.scan(lambda state, _: update(state, sample), state, length=length)
+    def chunk(
+        state: TrainState, sample: Sample, given: PyTree = None, *, length: int
+    ) -> tuple[TrainState, Info]:
+        return jax.lax.scan(
+            lambda state, given: update(state, sample, given), state, given, length=length
+        )
 
     return chunk

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxmeta.core import Task
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import Rotations, episodes
+from jaxmeta.data.stream import read, task_stream
 
 COUNTS = (4, 5, 9, 6, 8, 4, 7)
 TOTAL = 7 * 9  # images; those behind the last class belong to none
@@ -74,6 +75,22 @@ def sampler(classes=None, *, ways=WAYS, shots=SHOTS, queries=QUERIES, **options)
     return episodes(classes, ways=ways, shots=shots, queries=queries, **options)
 
 
+def drawn_on_the_device(classes, tasks, seed, **options) -> Task:
+    keys = jax.random.split(jax.random.key(seed), tasks)
+    return draw_many(sampler(classes, **options), keys)
+
+
+def read_from_the_host(classes, tasks, seed, **options) -> Task:
+    sizes = {"ways": WAYS, "shots": SHOTS, "queries": QUERIES} | options
+    stream = task_stream(noise_classes() if classes is None else classes, **sizes, seed=seed)
+    return draw(stream.sample, read(stream, 0, tasks))
+
+
+# `draw_tasks(classes, tasks, seed, **options)`, by either pipeline: the tests that take it show
+# that both have the one distribution.
+either_pipeline = pytest.mark.parametrize("draw_tasks", [drawn_on_the_device, read_from_the_host])
+
+
 def assert_same(tree, other):
     jax.tree.map(np.testing.assert_array_equal, tree, other)
 
@@ -88,13 +105,15 @@ def assert_uniform(observed):
     assert statistic < freedom + 5 * np.sqrt(2 * freedom)
 
 
+@either_pipeline
 @pytest.mark.parametrize("rotations", ROTATIONS)
 @quick
 @hypothesis.given(seed=seeds, counts=st.lists(st.integers(4, 9), min_size=7, max_size=7))
-def test_a_task_is_distinct_classes_with_distinct_images(rotations, seed, counts):
+def test_a_task_is_distinct_classes_with_distinct_images(draw_tasks, rotations, seed, counts):
     classes = noise_classes(counts)  # of one shape whatever the counts: compiled once
     found = directory(classes)
-    task = draw(sampler(classes, rotations=rotations), jax.random.key(seed))
+    tasks = draw_tasks(classes, 1, seed, rotations=rotations)
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
 
     support = np.reshape(origins(task.support.inputs, found), (WAYS, SHOTS, 3))
     query = np.reshape(origins(task.query.inputs, found), (WAYS, QUERIES, 3))
@@ -163,9 +182,9 @@ def test_upright_images_need_not_be_square():
     assert task.query.inputs.shape == (WAYS * QUERIES, 4, 6, 1)
 
 
-def drawn_origins(sample, found, tasks):
-    """Origins `[tasks, ways, shots + queries, 3]` of tasks drawn with fixed keys."""
-    drawn = draw_many(sample, jax.random.split(jax.random.key(4), tasks))
+def drawn_origins(drawn, found):
+    """Origins `[tasks, ways, shots + queries, 3]` of stacked tasks."""
+    tasks = len(drawn.query.targets)
     parts = [
         np.reshape(
             origins(part.inputs.reshape(-1, *part.inputs.shape[2:]), found),
@@ -176,9 +195,10 @@ def drawn_origins(sample, found, tasks):
     return np.concatenate(parts, axis=2)
 
 
-def test_classes_and_images_are_covered_uniformly():
+@either_pipeline
+def test_classes_and_images_are_covered_uniformly(draw_tasks):
     classes = noise_classes()
-    drawn = drawn_origins(sampler(classes), directory(classes), 3000)
+    drawn = drawn_origins(draw_tasks(classes, 3000, seed=4), directory(classes))
     class_ = drawn[:, :, 0, 0]
     for label in range(WAYS):
         assert_uniform(np.bincount(class_[:, label], minlength=7))
@@ -192,15 +212,18 @@ def test_classes_and_images_are_covered_uniformly():
             assert_uniform(np.bincount(index[:, place], minlength=count))
 
 
-def test_turns_are_uniform_and_independent():
+@either_pipeline
+def test_turns_are_uniform_and_independent(draw_tasks):
     classes = noise_classes()
     found = directory(classes)
-    turns = drawn_origins(sampler(classes, rotations="per-task"), found, 2000)[:, :, 0, 2]
+    turned = draw_tasks(classes, 2000, seed=4, rotations="per-task")
+    turns = drawn_origins(turned, found)[:, :, 0, 2]
     pairs = np.zeros((4, 4))
     np.add.at(pairs, (turns[:, 0], turns[:, 1]), 1)
     assert_uniform(pairs)  # each class of a task has a turn of its own
 
-    drawn = drawn_origins(sampler(classes, rotations="as-classes"), found, 2000)[:, :, 0]
+    as_classes = draw_tasks(classes, 2000, seed=4, rotations="as-classes")
+    drawn = drawn_origins(as_classes, found)[:, :, 0]
     cells = np.zeros((7, 4))
     np.add.at(cells, (drawn[:, 2, 0], drawn[:, 2, 2]), 1)
     assert_uniform(cells)
@@ -208,11 +231,11 @@ def test_turns_are_uniform_and_independent():
     assert any(twice), "two turns of one class never met in a task"
 
 
-def test_shuffled_labels_say_nothing():
+@either_pipeline
+def test_shuffled_labels_say_nothing(draw_tasks):
     options = {"ways": 3, "shots": 1, "queries": 2}
-    keys = jax.random.split(jax.random.key(5), 3000)
-    plain = draw_many(sampler(**options), keys)
-    shuffled = draw_many(sampler(**options, shuffle_labels=True), keys)
+    plain = draw_tasks(None, 3000, seed=5, **options)
+    shuffled = draw_tasks(None, 3000, seed=5, **options, shuffle_labels=True)
     assert_same(shuffled.support.inputs, plain.support.inputs)
     assert_same(shuffled.query.inputs, plain.query.inputs)
     for part, each in ((shuffled.support, 1), (shuffled.query, 2)):

@@ -177,7 +177,7 @@ def test_gradient_is_that_of_the_loss_or_of_the_surrogate(case, prepare, assert_
 def test_learns_a_small_task(case):
     init, update = meta_update(case.build(), case.outer, task_batch=16)
     state = jax.jit(init)(jax.random.key(0), case.sample)
-    _, infos = chunk_of(update)(state, case.sample, 500)
+    _, infos = chunk_of(update)(state, case.sample, length=500)
     # Every update is judged on tasks never seen before.
     first, last = infos.loss[:10].mean(), infos.loss[-10:].mean()
     assert last < 0.7 * first

@@ -113,7 +113,7 @@ def test_the_chunk_length_changes_nothing(chunk, alone, tmp_path):
 def test_one_trace_for_each_chunk_length(chunk, traces, tmp_path):
     traced = []
 
-    def update(state, sample):
+    def update(state, sample, given=None):
         traced.append(state)
         return UPDATE.update(state, sample)
 
@@ -238,7 +238,7 @@ def spoiled(at: int, where: str, value: float) -> MetaUpdate:
     def spoil(tree: Any, hit):
         return jax.tree.map(lambda leaf: jnp.where(hit, jnp.full_like(leaf, value), leaf), tree)
 
-    def update(state: TrainState, sample) -> tuple[TrainState, Info]:
+    def update(state: TrainState, sample, given=None) -> tuple[TrainState, Info]:
         state, info = UPDATE.update(state, sample)
         hit = state.step == at
         if where == "loss":

@@ -101,7 +101,7 @@ def test_any_number_of_devices_learns_the_same(name, x64):
         init, update = meta_update(learner, outer, task_batch=TASK_BATCH, mesh=mesh)
         state = double(init(jax.random.key(0), sample))
         start = jax.tree.map(np.asarray, state.meta_params)
-        state, infos = chunk_of(update)(state, sample, 20)
+        state, infos = chunk_of(update)(state, sample, length=20)
         ends.append((state.meta_params, infos.loss))
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, ends[0][0])
     assert max(jax.tree.leaves(moved)) > 1e-3
@@ -116,10 +116,10 @@ def test_pmap_of_the_same_function_gives_the_same_mean(x64):
     init, _ = meta_update(learner, outer, task_batch=TASK_BATCH)
     state = double(init(jax.random.key(0), sample))
     keys = jax.random.split(jax.random.key(1), TASK_BATCH)
-    expected = jax.jit(mean_over_tasks(learner))((state, sample), (keys, ()))[0]
+    expected = jax.jit(mean_over_tasks(learner))((state, sample), (keys, None, ()))[0]
     per_device = partial(average_over, TASKS, mean_over_tasks(learner))
     mapped = jax.pmap(per_device, axis_name=TASKS, in_axes=(None, 0), devices=jax.devices()[:4])
-    found, _ = mapped((state, sample), (keys.reshape(4, 2), ()))
+    found, _ = mapped((state, sample), (keys.reshape(4, 2), None, ()))
     jax.tree.map(  # every device holds the mean over all
         lambda a, b: np.testing.assert_allclose(a, np.stack([b] * 4), rtol=1e-10, atol=1e-12),
         found,
@@ -150,7 +150,7 @@ def test_slots_stay_with_their_tasks(x64):
     for mesh in (None, task_mesh(4)):
         init, update = meta_update(counting, outer, task_batch=TASK_BATCH, mesh=mesh)
         state = double(init(jax.random.key(0), sample))._replace(slots=jnp.arange(8.0))
-        slots.append(chunk_of(update)(state, sample, 3)[0].slots)
+        slots.append(chunk_of(update)(state, sample, length=3)[0].slots)
     assert len(set(np.asarray(slots[0]))) == TASK_BATCH
     np.testing.assert_allclose(slots[0], slots[1], rtol=1e-10)
 

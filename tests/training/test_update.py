@@ -63,7 +63,7 @@ def test_a_chunk_is_its_updates_one_by_one():
     assert len(set(map(float, losses))) == 3  # every step sees tasks of its own
     _, plain = meta_update(LEARNER, OUTER, task_batch=6)
     chunk = chunk_of(plain)
-    at_once, infos = chunk(state, SAMPLE, 3)
+    at_once, infos = chunk(state, SAMPLE, length=3)
     assert int(at_once.step) == 3
     chex.assert_trees_all_close(at_once.meta_params, one_by_one.meta_params, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(infos.loss, losses, rtol=1e-4)
