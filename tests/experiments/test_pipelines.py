@@ -68,7 +68,7 @@ def small(image_folder):
 
 @pytest.mark.parametrize("devices", [None, 2])
 def test_a_resumed_run_reads_the_very_next_task(image_folder, tmp_path, devices):
-    """A run that dies at step 4 of 6 and goes on from step 2 ends as the run left alone, bit for bit."""
+    """Dead at step 4 of 6, resumed from step 2, it ends as the run left alone, bit for bit."""
     config, source = small(image_folder)
     mesh = None if devices is None else task_mesh(devices)
     update = build.update_of(config, mesh)

@@ -1,0 +1,162 @@
+"""What a second process brings, and what streaming costs, measured on this machine.
+
+    python -m experiments.scaling processes     # each pinned to a core of its own (Linux)
+    python -m experiments.scaling pipelines     # images on the host against images on the device
+
+Both train MAML as published on Omniglot, 32 tasks a step, and take turns, A B A B.
+"""
+
+import dataclasses
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+
+from experiments import presets
+from experiments.command_line import guarded, read_arguments
+from experiments.run import circumstances, load_dataset
+from jaxmeta.training import build, files, parallel
+from jaxmeta.training.config import FewShot, Maml
+from jaxmeta.training.feed import first_task, open_feed
+from jaxmeta.training.update import chunk_of
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Measure tasks per second, of several processes or of both pipelines."""
+
+    what: Annotated[Literal["processes", "pipelines"], tyro.conf.Positional]
+    """Which of the two."""
+    processes: int = 2
+    """Processes to compare with one."""
+    dataset: str = "omniglot"
+    """The image set."""
+    tasks: int = 32
+    """Tasks of a step."""
+    steps: int = 10
+    """Steps of a timed chunk."""
+    rounds: int = 5
+    """Timed rounds; in each, both have a turn."""
+    out: Path = Path("scaling.json")
+    """The figures as JSON."""
+
+
+def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable[[], None]:
+    """`work()`: trains a chunk of steps, with all devices of all processes."""
+    config = presets.find(FewShot, Maml, "omniglot-5w1s")
+    assert isinstance(config, FewShot)
+    config = dataclasses.replace(
+        config, dataset=options.dataset, task_batch=options.tasks, pipeline=pipeline
+    )
+    if options.dataset != "omniglot":
+        config = dataclasses.replace(config, split=None, rotations="none")
+    mesh = parallel.mesh_for(options.tasks)
+    update = build.update_of(config, mesh)
+    source = build.source_of(config, load_dataset(config), "train")
+    feed = open_feed(source, options.tasks, mesh, {})
+    state = jax.jit(update.init)(jax.random.key(0), first_task(source))
+    state, sample = parallel.replicate((state, feed.sample), mesh)
+    chunk = chunk_of(update.update)
+
+    def work() -> None:
+        nonlocal state
+        state, infos = chunk(state, sample, feed.take(options.steps), length=options.steps)
+        jax.block_until_ready(infos)
+
+    return work
+
+
+def seconds_of(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def pipelines(options: Scaling) -> dict[str, Any]:
+    """Both pipelines in this process, in turns."""
+    work = {name: trainer(options, name) for name in ("device", "stream")}
+    for train in work.values():
+        train()
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(options.rounds):
+        for name, train in work.items():
+            times[name].append(seconds_of(train))
+    done = options.tasks * options.steps
+    speed = {name: done / statistics.median(seconds) for name, seconds in times.items()}
+    return {"tasks_per_second": speed, "stream_to_device": speed["stream"] / speed["device"]}
+
+
+def processes(options: Scaling) -> dict[str, Any]:
+    """One pinned process, then several, in turns; each round starts them anew.
+
+    Raises:
+      ValueError: fewer cores than processes.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if options.processes > len(cores):
+        raise ValueError(f"{options.processes} processes on {len(cores)} cores; give fewer.")
+    times: dict[int, list[float]] = {1: [], options.processes: []}
+    for _ in range(options.rounds):
+        for count in times:
+            times[count].append(_seconds_of_processes(options, cores[:count]))
+    done = options.tasks * options.steps
+    speed = {count: done / statistics.median(seconds) for count, seconds in times.items()}
+    return {
+        "tasks_per_second": {str(count): value for count, value in speed.items()},
+        "ratio_to_one_process": speed[options.processes] / speed[1],
+    }
+
+
+def _seconds_of_processes(options: Scaling, cores: list[int]) -> float:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    fields = dataclasses.asdict(options) | {"out": str(options.out)}
+    started = []
+    for number, core in enumerate(cores):
+        told = json.dumps([fields, address, len(cores), number])
+        command = [sys.executable, "-c", "from experiments.scaling import worker; worker()", told]
+        # One device in each, which has the one core that it is pinned to.
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
+        pinned = ["taskset", "-c", str(core), *command]
+        started.append(subprocess.Popen(pinned, env=environment, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise ValueError("a process failed; its own message is above.")
+    return float(said[0].splitlines()[-1])
+
+
+def worker() -> None:
+    """One of the processes: joins the others, warms up, prints the median seconds of a chunk."""
+    fields, address, count, number = json.loads(sys.argv[1])
+    options = Scaling(**fields | {"out": Path(fields["out"])})
+    if count > 1:
+        parallel.join(address, count, number)
+    work = trainer(options, "device")
+    work()
+    print(statistics.median(seconds_of(work) for _ in range(3)))
+
+
+def scaling(options: Scaling) -> None:
+    """Measure, print, write the JSON."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    measured = {"processes": processes, "pipelines": pipelines}[options.what](options)
+    settings = {"dataset": options.dataset, "tasks": options.tasks, "rounds": options.rounds}
+    files.write_json(options.out, {options.what: measured, **settings, **circumstances()})
+    for name, value in measured["tasks_per_second"].items():
+        print(f"{name}: {value:,.1f} tasks/s")
+    print(f"ratio: {list(measured.values())[-1]:.2f}; figures: {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: scaling(read_arguments(Scaling, "scaling"))))
