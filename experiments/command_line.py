@@ -18,7 +18,7 @@ from experiments.run import run
 from jaxmeta.data.cache import cache_folder
 from jaxmeta.training import Interrupted, files
 from jaxmeta.training.config import AnyExperiment, FewShot
-from jaxmeta.training.parallel import is_first_process, join
+from jaxmeta.training.parallel import is_first_process, join, with_all_cores
 
 _Seeds = Annotated[
     tuple[int, ...],
@@ -67,6 +67,7 @@ def guarded(work: Callable[[], Any]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with_compilation_cache()
+        with_all_cores()
         work()
         return 0
     except (ValueError, OSError, ArithmeticError) as error:

@@ -52,8 +52,13 @@ def run(
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(config)
-    mesh = mesh_for(config.task_batch, devices, tasks_at_once=config.tasks_at_once)
     dataset = in_agreement(lambda: load_dataset(config))
+    mesh = mesh_for(
+        config.task_batch,
+        devices,
+        tasks_at_once=config.tasks_at_once,
+        evenly=build.pipeline_of(config, dataset) == "stream",
+    )
     config = fit_train_ways(config, dataset, progress.say)
     train_tasks = build.source_of(config, dataset, "train")
     validation_tasks = build.source_of(config, dataset, "validation")
@@ -147,7 +152,7 @@ def fit_train_ways(
 
 def evaluation_tasks_at_once(config: AnyExperiment) -> int:
     """As many tasks at once in evaluation as in training, where that is not all of them."""
-    return min(build.tasks_at_once(config, 100), 100)
+    return min(build.tasks_at_once(config) or 100, 100)
 
 
 def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:

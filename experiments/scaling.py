@@ -60,7 +60,7 @@ def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable
     )
     if options.dataset != "omniglot":
         config = dataclasses.replace(config, split=None, rotations="none")
-    mesh = parallel.mesh_for(options.tasks)
+    mesh = parallel.mesh_for(options.tasks, evenly=pipeline == "stream")
     update = build.update_of(config, mesh)
     source = build.source_of(config, load_dataset(config), "train")
     feed = open_feed(source, options.tasks, mesh, {})

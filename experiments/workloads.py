@@ -16,6 +16,7 @@ from jaxmeta.learners import first_order_maml, maml, prototypical
 from jaxmeta.models import conv4, mlp
 from jaxmeta.training import evaluation, meta_update
 from jaxmeta.training.build import fastest_at_once
+from jaxmeta.training.parallel import mesh_for, replicate
 from jaxmeta.training.update import Sample, chunk_of
 
 # With this one no activation lies so near a kink of ReLU or maximum that the rounding of one
@@ -180,7 +181,12 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
         if problem.method == "evaluation":
             sample = sampler_of(tasks)
             tree = jax.device_put(tree_of(problem, params))
-            evaluate = evaluation(learner, workload.tasks, tasks_at_once=at_once(workload))
+            evaluate = evaluation(
+                learner,
+                workload.tasks,
+                tasks_at_once=at_once(workload) or workload.tasks,
+                mesh=mesh_for(workload.tasks),
+            )
 
             def work() -> None:
                 for _ in range(length):
@@ -198,21 +204,24 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
     return Contestant(measure, train)
 
 
-def at_once(workload: Workload) -> int:
-    """The tasks that an experiment would map together."""
-    return fastest_at_once(workload.problem.network != "mlp", workload.tasks)
+def at_once(workload: Workload) -> int | None:
+    """The tasks that an experiment would map together; None stands for all."""
+    return fastest_at_once(workload.problem.network != "mlp")
 
 
 def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
     """The compiled chunk of a training workload, its first state, and the sampler of its tasks."""
+    mesh = mesh_for(workload.tasks)
     init, update = meta_update(
         learner_of(workload.problem),
         optax.adam(peers.OUTER_RATE),
         task_batch=workload.tasks,
         tasks_at_once=at_once(workload),
+        mesh=mesh,
     )
     sample = sampler_of(tasks)
     state = jax.jit(init)(jax.random.key(0), sample)
     state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
+    state, sample = replicate((state, sample), mesh)
     chunk: Any = chunk_of(update)
     return chunk.lower(state, sample, length=workload.length).compile(), state, sample

@@ -26,7 +26,6 @@ from jaxmeta.training.config import (
     Reptile,
 )
 from jaxmeta.training.feed import Source
-from jaxmeta.training.parallel import size_of
 from jaxmeta.training.update import MetaUpdate, meta_update
 
 Part = Literal["train", "validation", "test"]
@@ -146,20 +145,20 @@ def _float32_network(config: FewShot, outputs: int | None) -> Model:
     )
 
 
-def tasks_at_once(config: AnyExperiment, tasks: int) -> int:
-    """How many tasks to map together: as configured, else the fastest known here."""
+def tasks_at_once(config: AnyExperiment) -> int | None:
+    """How many tasks to map together, None for all: as configured, else the fastest known here."""
     if config.tasks_at_once is not None:
         return config.tasks_at_once
-    return fastest_at_once(isinstance(config, FewShot), tasks)
+    return fastest_at_once(isinstance(config, FewShot))
 
 
-def fastest_at_once(images: bool, tasks: int) -> int:
-    """How many tasks to map together, for tasks of images or of curves.
+def fastest_at_once(images: bool) -> int | None:
+    """How many tasks to map together, None for all, where they are of images or of curves.
 
     On a CPU the working set of one convolutional task fits the cache, that of 32 does not
     (0.23 s against 0.39 s a step); small perceptrons and accelerators want all at once.
     """
-    return 1 if images and jax.default_backend() == "cpu" else tasks
+    return 1 if images and jax.default_backend() == "cpu" else None
 
 
 def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
@@ -179,7 +178,7 @@ def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
         learner_of(config, train=True),
         optimizer,
         task_batch=config.task_batch,
-        tasks_at_once=tasks_at_once(config, config.task_batch // size_of(mesh)),
+        tasks_at_once=tasks_at_once(config),
         mesh=mesh,
     )
 
@@ -207,8 +206,10 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
     )
 
 
-def pipeline_of(config: FewShot, dataset: Dataset) -> Literal["device", "stream"]:
+def pipeline_of(config: AnyExperiment, dataset: Dataset | None) -> Literal["device", "stream"]:
     """As configured, else the device if the images of all parts fit the budget there."""
+    if not isinstance(config, FewShot) or dataset is None:
+        return "device"  # curves are drawn where they are learned from
     if config.pipeline != "auto":
         return config.pipeline
     size = sum(getattr(dataset, part).images.nbytes for part in PARTS)

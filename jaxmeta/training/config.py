@@ -185,7 +185,7 @@ class FewShot(Experiment):
     pipeline: Literal["auto", "device", "stream"] = "auto"
     """Where the images lie: on the device, which draws the tasks in the compiled step, or on the
     host, which sends them; auto: on the device if they fit the budget."""
-    device_budget: float = 4.0
+    device_budget: float = 2.0
     """GiB of a device's memory that images may take."""
 
     def episode(self, train: bool) -> dict[str, int]:

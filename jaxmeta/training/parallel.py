@@ -4,6 +4,7 @@ All collectives of the library are here. Several processes, on one host or many,
 together: each holds some of the devices, all hold the meta-parameters, the first one writes.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -43,32 +44,54 @@ def task_mesh(devices: int | None = None) -> Mesh:
 
 
 def mesh_for(
-    task_batch: int, devices: int | None = None, *, tasks_at_once: int | None = None
+    task_batch: int,
+    devices: int | None = None,
+    *,
+    tasks_at_once: int | None = None,
+    evenly: bool = False,
 ) -> Mesh | None:
-    """The devices to share a task batch: as many as asked for, or as many of all as divide it.
+    """The devices to share a task batch: as many as asked for, or as many of all as shorten it.
 
     Several processes share it among all their devices. Tasks that are to be mapped together stay
     together. None stands for one device alone.
 
+    Args:
+      task_batch: tasks to share out.
+      devices: how many; None leaves out those that would only wait for others.
+      tasks_at_once: tasks that stay together; None stands for any number.
+      evenly: for tasks that can't be padded, since the host sends them.
+
     Raises:
-      ValueError: there are not so many devices, or the batch doesn't divide among them.
+      ValueError: there are not so many devices, or the batch doesn't divide among them and must.
 
     >>> mesh_for(1) is None
     True
     """
     available = jax.device_count()
     if devices is None and jax.process_count() == 1:
-        together = tasks_at_once or 1
-        shares = (n for n in range(2, available + 1) if task_batch % (n * together) == 0)
-        devices = max(shares, default=1)
+        groups = task_batch // (tasks_at_once or 1)
+        choices = [n for n in range(1, available + 1) if not evenly or groups % n == 0]
+        devices = min(choices, key=lambda n: (-(-groups // n), n))
     mesh = task_mesh(devices)
-    check_divides(task_batch, mesh.size)
+    if evenly:
+        check_divides(task_batch, mesh.size)
     if mesh.size < available and jax.process_count() > 1:
         raise ValueError(
             f"--devices {mesh.size} of {available}: all devices of all processes take part; "
             "leave --devices out."
         )
     return mesh if mesh.size > 1 else None
+
+
+def with_all_cores() -> None:
+    """On a CPU, one JAX device for every core (16 at most), so that tasks run side by side.
+
+    Twice as fast for small perceptrons on two cores, 1.4 times for convolutions, than one device
+    that splits each operation. Before any array is made; `JAX_NUM_CPU_DEVICES` overrides it.
+    """
+    if jax.config.jax_num_cpu_devices == -1:  # pyright: ignore[reportAttributeAccessIssue]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", min(cores or 1, 16))
 
 
 def size_of(mesh: Mesh | None) -> int:
@@ -84,6 +107,8 @@ def averaged_over_devices(over_tasks: OverTasks, mesh: Mesh) -> OverTasks:
     """`over_tasks(replicated, per_task)` with the tasks shared out evenly over the mesh.
 
         mean = 1/D Σ_d mean_d
+
+    An uneven batch must be padded, with tasks of weight 0, before it comes here.
 
     Args:
       over_tasks: `(replicated, per_task) -> (mean, kept)`, for the tasks of one device: the

@@ -69,7 +69,8 @@ def mean_over_tasks(
     *,
     vary: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> OverTasks:
-    """`mean((state, sample), (keys, given, slots)) -> ((grads, info), slots)` on one device.
+    """`mean((state, sample), (keys, given, slots, weights)) -> ((grads, info), slots)`, of the
+    tasks of one device, with the weights of their mean: None stands for 1 each.
 
     Args:
       learner: whose `grad` is averaged.
@@ -78,10 +79,21 @@ def mean_over_tasks(
         is to be taken under `shard_map`.
     """
 
-    def of_one_task(state: TrainState, sample: Sample, key: Key, given: Any, slot: PyTree) -> Any:
+    def of_one_task(
+        state: TrainState,
+        sample: Sample,
+        key: Key,
+        given: PyTree,
+        slot: PyTree,
+        weight: Array | None,
+    ) -> tuple[PyTree, Info, PyTree]:
         task, learn_key = draw(sample, key, given)
         carry = Carry(state.step, state.shared, slot)
-        return learner.grad(learn_key, state.meta_params, task, carry)
+        grads, info, slot = learner.grad(learn_key, state.meta_params, task, carry)
+        if weight is not None:
+            weigh = lambda leaf: leaf * weight.astype(leaf.dtype)  # noqa: E731
+            grads, info = jax.tree.map(weigh, (grads, info))
+        return grads, info, slot
 
     def mean(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
         tasks = jax.tree.leaves(per_task)[0].shape[0]
@@ -91,7 +103,7 @@ def mean_over_tasks(
             lambda leaf: leaf.reshape(tasks // at_once, at_once, *leaf.shape[1:]), per_task
         )
 
-        def add_group(total: PyTree, group: tuple[Key, PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        def add_group(total: PyTree, group: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
             grads, info, slots = mapped(*group)
             summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (grads, info))
             return jax.tree.map(jnp.add, total, summed), slots
@@ -124,12 +136,13 @@ def meta_update(
       task_batch: T, tasks of a meta-update.
       tasks_at_once: how many of them `vmap` takes together; the others wait their turn. The
         same mean gradient (to rounding) in less memory. None stands for all.
-      mesh: the devices that share the tasks; None stands for one device. See
+      mesh: the devices that share the tasks; None stands for one device. A batch that doesn't
+        divide among them is padded with tasks that count for nothing. See
         `jaxmeta.training.parallel`.
 
     Raises:
-      ValueError: `task_batch` or `tasks_at_once` is not positive; the tasks of a device are no
-        multiple of the second, or the task batch is none of the devices.
+      ValueError: `task_batch` or `tasks_at_once` is not positive, or the first no multiple of the
+        second; tasks that the host sends don't divide among the devices.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -147,15 +160,13 @@ def meta_update(
         raise ValueError(
             f"task batch {task_batch}, tasks at once {tasks_at_once}: give at least 1 each."
         )
-    check_divides(task_batch, devices)
-    tasks = task_batch // devices  # of one device
-    at_once = tasks if tasks_at_once is None else tasks_at_once
-    if tasks % at_once:
-        each = "" if devices == 1 else f" ({tasks} on each of {devices} devices)"
+    if task_batch % (tasks_at_once or 1):
         raise ValueError(
-            f"a task batch of {task_batch}{each} cannot be mapped {at_once} at a time; "
-            f"give a number that divides {tasks}."
+            f"a task batch of {task_batch} cannot be mapped {tasks_at_once} at a time; "
+            f"give a number that divides {task_batch}."
         )
+    together = tasks_at_once or -(-task_batch // devices)
+    padded = -(-task_batch // (together * devices)) * together * devices
 
     def init(key: Key, sample: Sample) -> TrainState:
         init_key, task_key, run_key = jax.random.split(key, 3)
@@ -165,13 +176,22 @@ def meta_update(
         )
 
     if mesh is None:
-        over_tasks = mean_over_tasks(learner, at_once)
+        over_tasks = mean_over_tasks(learner, together)
     else:
-        over_tasks = averaged_over_devices(mean_over_tasks(learner, at_once, vary=vary), mesh)
+        over_tasks = averaged_over_devices(mean_over_tasks(learner, together, vary=vary), mesh)
 
     def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
-        (grads, info), slots = over_tasks((state, sample), (keys, given, state.slots))
+        per_task, weights = (keys, given, state.slots), None
+        if padded > task_batch:
+            if given is not None:
+                check_divides(task_batch, devices)
+            # Tasks again from the first on, which count for nothing.
+            again = jnp.arange(padded) % task_batch
+            per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
+            weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
+        (grads, info), slots = over_tasks((state, sample), (*per_task, weights))
+        slots = jax.tree.map(lambda leaf: leaf[:task_batch], slots)
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)
         meta_params = optax.apply_updates(state.meta_params, updates)
         return (

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from jaxmeta.inner import adam
 from jaxmeta.learners import maml, meta_sgd, reptile
 from jaxmeta.models import conv4, mlp
 from jaxmeta.training import checkpoints, meta_update
-from jaxmeta.training.parallel import TASKS, average_over, task_mesh
+from jaxmeta.training.parallel import TASKS, average_over, mesh_for, task_mesh
 from jaxmeta.training.update import chunk_of, mean_over_tasks
 from tests.learners.conftest import patterns
 
@@ -116,10 +117,10 @@ def test_pmap_of_the_same_function_gives_the_same_mean(x64):
     init, _ = meta_update(learner, outer, task_batch=TASK_BATCH)
     state = double(init(jax.random.key(0), sample))
     keys = jax.random.split(jax.random.key(1), TASK_BATCH)
-    expected = jax.jit(mean_over_tasks(learner))((state, sample), (keys, None, ()))[0]
+    expected = jax.jit(mean_over_tasks(learner))((state, sample), (keys, None, (), None))[0]
     per_device = partial(average_over, TASKS, mean_over_tasks(learner))
     mapped = jax.pmap(per_device, axis_name=TASKS, in_axes=(None, 0), devices=jax.devices()[:4])
-    found, _ = mapped((state, sample), (keys.reshape(4, 2), None, ()))
+    found, _ = mapped((state, sample), (keys.reshape(4, 2), None, (), None))
     jax.tree.map(  # every device holds the mean over all
         lambda a, b: np.testing.assert_allclose(a, np.stack([b] * 4), rtol=1e-10, atol=1e-12),
         found,
@@ -155,14 +156,44 @@ def test_slots_stay_with_their_tasks(x64):
     np.testing.assert_allclose(slots[0], slots[1], rtol=1e-10)
 
 
+@pytest.mark.parametrize(("tasks", "devices"), [(5, 2), (5, 4), (3, 8)])
+def test_a_batch_that_does_not_divide_gives_the_same_mean(tasks, devices, x64):
+    """Padding counts for nothing: gradients, metrics and slots are those of the real tasks."""
+    learner, sample, outer = setting("maml")
+
+    def grad(key, meta_params, task, carry):
+        grads, info, _ = learner.grad(key, meta_params, task, carry)
+        return grads, info, carry.slot + task.support.targets.sum()
+
+    ends = []
+    for mesh in (None, task_mesh(devices)):
+        update = meta_update(learner._replace(grad=grad), outer, task_batch=tasks, mesh=mesh)
+        state = double(update.init(jax.random.key(0), sample))
+        state = state._replace(slots=jnp.arange(float(tasks)))
+        state, infos = chunk_of(update.update)(state, sample, length=5)
+        ends.append((state.meta_params, state.slots, infos))
+    chex.assert_trees_all_close(ends[0], ends[1], rtol=1e-10, atol=1e-12)
+
+
+def test_no_device_waits_for_nothing():
+    assert mesh_for(8).size == 8
+    assert mesh_for(25).size == 7  # four tasks in turn on seven devices, as on eight
+    assert mesh_for(25, evenly=True).size == 5
+    assert mesh_for(8, tasks_at_once=4).size == 2
+    assert mesh_for(25, 2).size == 2
+    assert mesh_for(1) is None
+
+
 def test_errors_name_what_would_do():
     with pytest.raises(ValueError, match="9 devices: give 1 to 8"):
         task_mesh(9)
-    learner = maml(CURVE, squared_error, optax.sgd(0.1), 1)
     with pytest.raises(ValueError, match="6 tasks .* 4 devices; give a task batch of 4 or 8"):
-        meta_update(learner, optax.sgd(0.1), task_batch=6, mesh=task_mesh(4))
-    with pytest.raises(ValueError, match="a number that divides 2"):
-        meta_update(learner, optax.sgd(0.1), task_batch=8, tasks_at_once=4, mesh=task_mesh(4))
+        mesh_for(6, 4, evenly=True)
+    learner, sample, outer = setting("maml")
+    init, update = meta_update(learner, outer, task_batch=6, mesh=task_mesh(4))
+    given = jax.vmap(sample)(jax.random.split(jax.random.key(0), 6))
+    with pytest.raises(ValueError, match="6 tasks .* 4 devices; give a task batch of 4 or 8"):
+        update(init(jax.random.key(0), sample), sample, given)
 
 
 # What one of two processes does: tasks' slots lie on both, and are saved by both together.
