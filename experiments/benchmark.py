@@ -13,6 +13,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,8 @@ from experiments.workloads import (
 from jaxmeta.training import files
 
 TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
+
+_TURN = 0.5  # seconds at least: the system takes tens of ms to settle threads on their cores
 
 PEERS = {
     "torch_loop": peers.torch_loop,
@@ -95,15 +98,15 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
 
     params, tasks = initial(workload.problem), draw(workload)
     work = {name: c.train(params, tasks, workload.length) for name, c in contestants.items()}
+    calls = {}
     for name in work:
         work[name]()  # compiles, and warms the caches
+        calls[name] = math.ceil(_TURN / seconds_of(work[name], 1))
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name in work:
             gc.collect()
-            start = time.perf_counter()
-            work[name]()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(seconds_of(work[name], calls[name]))
     done = workload.tasks * workload.length
     speed = {name: done / statistics.median(times) for name, times in seconds.items()}
     best = max((speed[name] for name in names), default=None)
@@ -116,6 +119,14 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
         "rounds": rounds,
         **_compilation(workload, params, tasks),
     }
+
+
+def seconds_of(work: Callable[[], None], calls: int) -> float:
+    """Of one call, when it is called so often in a row."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return (time.perf_counter() - start) / calls
 
 
 def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
