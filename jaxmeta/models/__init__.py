@@ -5,6 +5,7 @@ from jaxmeta.models.conv4 import conv4
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.mlp import mlp
 from jaxmeta.models.precision import computed_in
+from jaxmeta.models.resnet12 import resnet12
 
 __all__ = [
     "NORMALISATIONS",
@@ -14,4 +15,5 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "mlp",
+    "resnet12",
 ]

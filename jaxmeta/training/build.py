@@ -14,7 +14,7 @@ from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.inner import DIFFERENTIATIONS, Differentiation, adam, truncated
 from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
-from jaxmeta.models import computed_in, conv4, mlp
+from jaxmeta.models import computed_in, conv4, mlp, resnet12
 from jaxmeta.training.config import (
     Anil,
     AnyExperiment,
@@ -136,6 +136,8 @@ def _float32_network(config: FewShot, outputs: int | None) -> Model:
     if config.network == "mlp":  # the one of Finn et al. 2017, section 5.2
         hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
         return mlp(hidden, outputs or 64, normalisation=config.query_statistics)
+    if config.network == "resnet12":
+        return resnet12(outputs, width=config.width, normalisation=config.query_statistics)
     downsampling = "stride" if config.network == "conv4-stride" else "pool"
     return conv4(
         outputs,

@@ -171,10 +171,11 @@ class FewShot(Experiment):
     """Support examples a class of a training task; None: as at test."""
     train_queries: int | None = None
     """Query examples a class of a training task; None: as at test."""
-    network: Literal["conv4-stride", "conv4-pool", "mlp"] = "conv4-stride"
-    """Four convolutions of stride 2 (MAML's), the same with max-pooling, or a perceptron."""
+    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
+    """Four convolutions of stride 2 (MAML's), the same with max-pooling, a residual network of
+    twelve layers, or a perceptron."""
     width: int = 64
-    """Channels of each convolution."""
+    """Channels of each convolution; of the first block in resnet12."""
     query_statistics: NormalisationKind = "batch"
     """Whose statistics normalise the query: its own batch (transductive), the support set's,
     each example's own (layer, group), or none."""

@@ -1,5 +1,6 @@
 """Networks as pure pairs: shapes, whose statistics normalise, modules of other libraries."""
 
+import chex
 import equinox as eqx
 import jax
 import jax.flatten_util
@@ -20,6 +21,7 @@ from jaxmeta.models import (
     from_linen,
     from_nnx,
     mlp,
+    resnet12,
 )
 from jaxmeta.ops import max_pool
 
@@ -33,6 +35,7 @@ def images(seed, count, size=16):
 BUILDERS = {
     "conv4-stride": lambda kind: conv4(3, width=8, downsampling="stride", normalisation=kind),
     "conv4-pool": lambda kind: conv4(3, width=8, downsampling="pool", normalisation=kind),
+    "resnet12": lambda kind: resnet12(3, width=4, normalisation=kind),
     "mlp": lambda kind: mlp((8, 8), 3, normalisation=kind),
 }
 
@@ -118,6 +121,43 @@ def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
         derivatives(within),
         derivatives(after),
     )
+
+
+@pytest.mark.parametrize("name", ["conv4-stride", "conv4-pool", "resnet12"])
+def test_networks_are_what_xla_convolutions_make_of_them(name, monkeypatch, x64):
+    """Values, gradients and their derivative along the gradient, as MAML takes them."""
+    inputs = images(0, 2).astype(float)
+
+    def results():
+        model = BUILDERS[name]("batch")
+        params = jax.tree.map(lambda leaf: leaf.astype(float), model.init(KEY, inputs))
+        loss = lambda params: jnp.sin(model.apply(params, inputs)).sum()  # noqa: E731
+
+        def derivatives(params):
+            grads = jax.grad(loss)(params)
+            return loss(params), *jax.jvp(jax.grad(loss), (params,), (grads,))
+
+        return jax.jit(derivatives)(params)
+
+    ours = results()
+    monkeypatch.setattr("jaxmeta.models.layers.convolve", xla_convolution)
+    chex.assert_trees_all_close(ours, results(), rtol=1e-8, atol=1e-9)
+
+
+def xla_convolution(images_NHWC, kernel, *, stride):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        images_NHWC, kernel, (stride, stride), "SAME", dimension_numbers=layout
+    )
+
+
+def test_resnet12_takes_colour_photographs_and_refuses_small_images():
+    model = resnet12(width=2)
+    photographs = jnp.zeros((2, 84, 84, 3))
+    params = jax.eval_shape(model.init, KEY, photographs)
+    assert jax.eval_shape(model.apply, params, photographs).shape == (2, 16)
+    with pytest.raises(ValueError, match="a window of 2 on images"):
+        model.init(KEY, jnp.zeros((1, 8, 8, 1)))
 
 
 def test_conv4_embeds_without_a_head_and_halves_four_times():

@@ -118,7 +118,7 @@ def test_tasks_at_once_divides_the_task_batch():
         update_of(dataclasses.replace(IMAGES, tasks_at_once=3))
 
 
-@pytest.mark.parametrize("network", ["conv4-stride", "conv4-pool", "mlp"])
+@pytest.mark.parametrize("network", ["conv4-stride", "conv4-pool", "resnet12", "mlp"])
 def test_every_network_has_as_many_outputs_as_ways(network):
     config = dataclasses.replace(IMAGES, network=network, width=4)
     images = jnp.zeros((5, 28, 28, 1))
@@ -129,7 +129,7 @@ def test_every_network_has_as_many_outputs_as_ways(network):
         shapes.append(jax.eval_shape(apply, params, images).shape)
     (rows, ways), (_, features) = shapes
     assert (rows, ways) == (5, 5)
-    assert features == (64 if network == "mlp" else 4)
+    assert features == {"mlp": 64, "resnet12": 8 * 4}.get(network, 4)
 
 
 def test_another_test_episode_leaves_the_training_episode_alone():
