@@ -23,7 +23,9 @@ from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 # In blocks and between backticks; a comment ends a line.
-COMMANDS = sorted(set(re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)))
+COMMANDS = sorted(
+    {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)}
+)
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
 # In the README's order, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]

@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxmeta.training import restore
-from jaxmeta.training.config import Regression
+from jaxmeta.training.config import FewShot, Regression
 from jaxmeta.training.logs import read_metrics
 
 SMALL = [
@@ -22,17 +22,17 @@ SMALL = [
 
 @pytest.fixture
 def start_two(start):
-    """`start_two(*arguments)`: two processes joined over loopback; the list of both."""
+    """`start_two(module, *arguments)`: two processes joined over loopback; the list of both."""
     started = []
 
-    def start_two(*arguments):
+    def start_two(module, *arguments):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         together = ("--coordinator", address, "--num-processes", "2")
         for number in range(2):
-            options = [*SMALL, *arguments, *together, "--process-id", str(number)]
-            started.append(start("regression", *options, devices=2))
+            options = [*arguments, *together, "--process-id", str(number)]
+            started.append(start(module, *options, devices=2))
         return started[-2:]
 
     yield start_two
@@ -70,7 +70,9 @@ def check_same_run(folder, expected):
 
 def test_two_processes_give_what_one_gives(start_two, alone, tmp_path):
     folder = tmp_path / "run"
-    (first, out, err), (second, nothing, _) = endings(start_two("--steps", "12", "--out", folder))
+    (first, out, err), (second, nothing, _) = endings(
+        start_two("regression", *SMALL, "--steps", "12", "--out", folder)
+    )
     assert (first, second) == (0, 0), err
     check_same_run(folder, alone)
     device = json.loads((folder / "results.json").read_text())["device"]
@@ -82,9 +84,19 @@ def test_two_processes_give_what_one_gives(start_two, alone, tmp_path):
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
+def test_two_processes_read_one_stream(start_two, tiny_images, status, tmp_path):
+    """Each reads its part of every batch; together they learn what one learns from all of it."""
+    options = ["prototypical", *tiny_images, "--task-batch", "4", "--devices", "4"]
+    options += ["--query-statistics", "none", "--pipeline", "stream", "--out"]
+    assert status(FewShot, *options, tmp_path / "alone") == 0
+    for code, _, err in endings(start_two("few_shot", *options, tmp_path / "run")):
+        assert code == 0, err
+    check_same_run(tmp_path / "run", tmp_path / "alone")
+
+
 def test_a_run_changes_its_number_of_processes(start_two, status, alone, tmp_path):
     folder = tmp_path / "run"
-    processes = start_two("--steps", "12", "--chunk", "1", "--out", folder)
+    processes = start_two("regression", *SMALL, "--steps", "12", "--chunk", "1", "--out", folder)
     while not list((folder / "checkpoints").glob("step_*")):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.002)
@@ -99,7 +111,9 @@ def test_a_run_changes_its_number_of_processes(start_two, status, alone, tmp_pat
     # And back: two processes end what is left to do, which is to evaluate and to write.
     (folder / "results.json").unlink()
     for code, _, err in endings(
-        start_two("--steps", "12", "--chunk", "1", "--resume", "--out", folder)
+        start_two(
+            "regression", *SMALL, "--steps", "12", "--chunk", "1", "--resume", "--out", folder
+        )
     ):
         assert code == 0, err
     found, wanted = (
@@ -110,7 +124,9 @@ def test_a_run_changes_its_number_of_processes(start_two, status, alone, tmp_pat
 
 def test_an_error_ends_all_of_them(start_two, status, tmp_path, capsys):
     (tmp_path / "other.txt").write_text("no run")
-    (first, _, err), (second, _, other) = endings(start_two("--steps", "2", "--out", tmp_path))
+    (first, _, err), (second, _, other) = endings(
+        start_two("regression", *SMALL, "--steps", "2", "--out", tmp_path)
+    )
     assert (first, second) == (1, 1)
     assert "is not empty and holds no run" in err
     assert "another process could not go on; its own message says why." in other
