@@ -12,6 +12,7 @@ import importlib.util
 import math
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import peers
 from experiments.command_line import guarded, read_arguments
@@ -109,11 +111,15 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
             seconds[name].append(seconds_of(work[name], calls[name]))
     done = workload.tasks * workload.length
     speed = {name: done / statistics.median(times) for name, times in seconds.items()}
-    best = max((speed[name] for name in names), default=None)
+    best, best_torch = (
+        max((speed[name] for name in names if name.startswith(kind)), default=None)
+        for kind in ("", "torch")
+    )
     flops = peers.operations(workload.problem, params, tasks) / workload.tasks
     return {
         "tasks_per_second": speed["jaxmeta"],
-        "ratio_to_best_peer": None if best is None else speed["jaxmeta"] / best,
+        "ratio_to_best_peer": best and speed["jaxmeta"] / best,
+        "ratio_to_best_torch": best_torch and speed["jaxmeta"] / best_torch,
         "peers": {name: speed[name] for name in names},
         "operations_per_task": flops,
         "rounds": rounds,
@@ -130,20 +136,34 @@ def seconds_of(work: Callable[[], None], calls: int) -> float:
 
 
 def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
-    """Seconds to trace and compile with no cache, and the bytes that the compiled steps take."""
+    """Seconds to trace and compile, with an empty cache on the disk and with a full one, and the
+    bytes that the compiled steps take."""
     if workload.problem.method == "evaluation":
-        return {"compile_seconds": None, "peak_memory_bytes": None}
-    jax.clear_caches()
-    jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        start = time.perf_counter()
-        compiled, *_ = compiled_steps(workload, params, tasks)
-        seconds = time.perf_counter() - start
-    finally:
-        jax.config.update("jax_enable_compilation_cache", True)
+        return dict.fromkeys(("compile_seconds", "cached_compile_seconds", "peak_memory_bytes"))
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, value in zip(names, (folder, 0.0), strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        try:
+            seconds = []
+            for _ in ("empty", "full"):
+                jax.clear_caches()
+                start = time.perf_counter()
+                compiled, *_ = compiled_steps(workload, params, tasks)
+                seconds.append(time.perf_counter() - start)
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
     sizes = compiled.memory_analysis()
     total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    return {"compile_seconds": seconds, "peak_memory_bytes": total}
+    return {
+        "compile_seconds": seconds[0],
+        "cached_compile_seconds": seconds[1],
+        "peak_memory_bytes": total,
+    }
 
 
 def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
@@ -165,7 +185,7 @@ def benchmark(options: Benchmark) -> None:
     from rich.table import Table
 
     console = Console()
-    console.width = max(console.width, 110)  # what the table needs, in a log file too
+    console.width = max(console.width, 140)  # what the table needs, in a log file too
     for kind, given, known in (
         ("workload", options.workload, WORKLOADS),
         ("peer", options.peer, PEERS),
@@ -191,18 +211,19 @@ def benchmark(options: Benchmark) -> None:
         # After every workload: what has been measured survives an interrupt.
         files.write_json(options.out, {"workloads": results, **circumstances()})
 
-    columns = ("ratio to best", "of matmul rate", "compile, s")
+    columns = ("to best peer", "to PyTorch", "of matmul rate", "compile, s", "cached, s")
     table = Table("workload", "jaxmeta", *PEERS, *columns, box=None)
     for row in results:
         shown = [f"{row['peers'][p]:,.1f}" if p in row["peers"] else "–" for p in PEERS]
-        ratio, compiling = row["ratio_to_best_peer"], row["compile_seconds"]
+        ratios = (row["ratio_to_best_peer"], row["ratio_to_best_torch"])
+        compiling = (row["compile_seconds"], row["cached_compile_seconds"])
         table.add_row(
             row["name"],
             f"{row['tasks_per_second']:,.1f}",
             *shown,
-            "–" if ratio is None else f"{ratio:.2f}",
+            *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
             f"{row['fraction_of_matmul_peak']:.0%}",
-            "–" if compiling is None else f"{compiling:.1f}",
+            *("–" if seconds is None else f"{seconds:.1f}" for seconds in compiling),
         )
     console.print("tasks per second")
     console.print(table)

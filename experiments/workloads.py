@@ -44,13 +44,13 @@ class Workload(NamedTuple):
 WORKLOADS = {
     "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 50),
     "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 10),
-    "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 1),
-    "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 1),
+    "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 5),
+    "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 2),
     "stride-2": Workload(Problem("conv-stride", "maml", 1, 0.4, 5), 32, 1, 1, 2),
     "stride-2-first-order": Workload(
         Problem("conv-stride", "first-order-maml", 1, 0.4, 5), 32, 1, 1, 2
     ),
-    "prototypical": Workload(Problem("conv-pool", "prototypical", 0, 0.0, 20), 1, 5, 15, 2),
+    "prototypical": Workload(Problem("conv-pool", "prototypical", 0, 0.0, 20), 1, 5, 15, 10),
     "evaluation": Workload(Problem("conv-stride", "evaluation", 10, 0.4, 5), 100, 1, 15, 1),
 }
 
