@@ -1,4 +1,4 @@
-"""The README's table of results, written from the result files.
+"""The README's tables of results and of speed, written from the result files.
 
 python -m experiments.table          # writes it into README.md
 """
@@ -9,7 +9,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-_START, _END = "<!-- results: start -->\n", "<!-- results: end -->\n"
+BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
+SCALING = RESULTS / "scaling-cpu"
 
 # What the papers report, as tabulated in the sources that the learners' docstrings name.
 _PUBLISHED = {
@@ -79,12 +80,48 @@ def _row(results: dict[str, Any], path: Path) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def with_table(readme: str) -> str:
-    """The README with the table between its two marks brought up to date."""
-    before, rest = readme.split(_START)
-    _, after = rest.split(_END)
-    return before + _START + table() + _END + after
+def speed_table(benchmark: Path = BENCHMARK) -> str:
+    """Markdown: one row a workload of the benchmark."""
+    rows = ["| workload | tasks/s | best PyTorch | ratio | of matmul rate | compile | from cache |"]
+    rows += ["|---|---|---|---|---|---|---|"]
+    for row in json.loads(benchmark.read_text())["workloads"]:
+        seconds = (row["compile_seconds"], row["cached_compile_seconds"])
+        compiling = ["–" if value is None else f"{value:.1f} s" for value in seconds]
+        cells = [
+            row["name"],
+            f"{row['tasks_per_second']:,.1f}",
+            f"{row['tasks_per_second'] / row['ratio_to_best_torch']:,.1f}",
+            f"{row['ratio_to_best_torch']:.2f}",
+            f"{100 * row['fraction_of_matmul_peak']:.0f} %",
+            *compiling,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def scaling_line(folder: Path = SCALING) -> str:
+    """What a second process brings, and what streaming costs."""
+    of_processes = json.loads((folder / "processes.json").read_text())["processes"]
+    of_pipelines = json.loads((folder / "pipelines.json").read_text())["pipelines"]
+    return (
+        f"Two processes, each pinned to one core, do {of_processes['ratio_to_one_process']:.2f} "
+        "times the tasks\nper second of one such process; streamed from the host, Omniglot keeps "
+        f"{100 * of_pipelines['stream_to_device']:.0f} % of the device\npipeline's speed "
+        "(`python -m experiments.scaling`, figures in `experiments/results/scaling-cpu/`).\n"
+    )
+
+
+PARTS = {"results": table, "speed": speed_table, "scaling": scaling_line}
+
+
+def with_tables(readme: str) -> str:
+    """The README with what stands between its markers made anew."""
+    for name, written in PARTS.items():
+        start, end = f"<!-- {name}: start -->\n", f"<!-- {name}: end -->\n"
+        before, rest = readme.split(start)
+        readme = before + start + written() + end + rest.split(end)[1]
+    return readme
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    README.write_text(with_tables(README.read_text()))

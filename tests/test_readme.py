@@ -16,7 +16,7 @@ import tyro
 from PIL import Image
 
 from experiments.command_line import main, parse
-from experiments.table import with_table
+from experiments.table import with_tables
 from jaxmeta.data import load
 from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
 
@@ -43,8 +43,8 @@ def test_the_readme_shows_code_and_commands():
     )
 
 
-def test_the_table_is_what_the_result_files_say():
-    assert with_table(README) == README, "python -m experiments.table brings it up to date"
+def test_the_tables_are_what_the_result_files_say():
+    assert with_tables(README) == README, "python -m experiments.table brings it up to date"
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

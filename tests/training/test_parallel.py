@@ -1,5 +1,6 @@
 """The task batch over devices: the same numbers as on one."""
 
+import os
 import re
 import socket
 import subprocess
@@ -182,6 +183,19 @@ def test_no_device_waits_for_nothing():
     assert mesh_for(8, tasks_at_once=4).size == 2
     assert mesh_for(25, 2).size == 2
     assert mesh_for(1) is None
+
+
+@pytest.mark.parametrize("setting", [None, 3])
+def test_a_cpu_gives_a_device_for_every_core(setting):
+    program = "from jaxmeta.training.parallel import with_all_cores; with_all_cores();"
+    program += "import jax; print(jax.device_count())"
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    if setting is not None:
+        environment["JAX_NUM_CPU_DEVICES"] = str(setting)
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True
+    )
+    assert int(said.stdout) == (setting or min(len(os.sched_getaffinity(0)), 16))
 
 
 def test_errors_name_what_would_do():
