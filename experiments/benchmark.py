@@ -38,6 +38,7 @@ from experiments.workloads import (
     jaxmeta_contestant,
 )
 from jaxmeta.training import files
+from jaxmeta.training.parallel import mesh_for, size_of
 
 TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
 
@@ -159,6 +160,7 @@ def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, An
             compilation_cache.reset_cache()
     sizes = compiled.memory_analysis()
     total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+    total *= size_of(mesh_for(workload.tasks))  # it is told of one device
     return {
         "compile_seconds": seconds[0],
         "cached_compile_seconds": seconds[1],
@@ -209,7 +211,9 @@ def benchmark(options: Benchmark) -> None:
             {"name": name, **measured, "matmul_rate": rate, "fraction_of_matmul_peak": used / rate}
         )
         # After every workload: what has been measured survives an interrupt.
-        files.write_json(options.out, {"workloads": results, **circumstances()})
+        files.write_json(
+            options.out, {"workloads": results, **circumstances(mesh_for(jax.device_count()))}
+        )
 
     columns = ("to best peer", "to PyTorch", "of matmul rate", "compile, s", "cached, s")
     table = Table("workload", "jaxmeta", *PEERS, *columns, box=None)

@@ -45,7 +45,7 @@ class RunOptions:
     overwrite: bool = False
     """Delete the run that the folder holds and start anew."""
     devices: int | None = None
-    """Devices that share the tasks of a batch; None: as many of all as divide it."""
+    """Devices that share the tasks of a batch; None: as many of all as make it shorter."""
     coordinator: str | None = None
     """HOST:PORT of process 0, where several processes train together, or auto on a cluster."""
     num_processes: int | None = None

@@ -7,6 +7,7 @@ import platform
 import shlex
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -24,11 +25,11 @@ from jaxmeta.training import build, checkpoints, files
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
-from jaxmeta.training.feed import Source
+from jaxmeta.training.feed import Source, on_all_devices
 from jaxmeta.training.loop import CHECKPOINTS, train
 from jaxmeta.training.parallel import (
+    check_same,
     in_agreement,
-    is_first_process,
     mesh_for,
     on_first_process,
     size_of,
@@ -65,13 +66,20 @@ def run(
     held_out, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build.learner_of(config, train=False)
     update = build.update_of(config, mesh)
+    check_same(_digest(config, dataset), "give all the same options and the same images.")
     on_first_process(
         lambda: prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
     )
+    in_agreement(lambda: _check_visible(folder))
 
     train_key, validation_key, _ = run_keys(config.seed)
     at_once = evaluation_tasks_at_once(config)
-    validate = evaluation(test_learner, config.validation_tasks, tasks_at_once=at_once, mesh=mesh)
+    # Evaluation has tasks for all devices, also where a training batch has not.
+    everywhere = mesh_for(jax.device_count(), devices)
+    validation_tasks = on_all_devices(validation_tasks, everywhere)
+    validate = evaluation(
+        test_learner, config.validation_tasks, tasks_at_once=at_once, mesh=everywhere
+    )
     with progress.training(config) as report:
         outcome = train(
             folder,
@@ -90,7 +98,7 @@ def run(
         )
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
-    evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=mesh)
+    evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=everywhere)
     estimates = evaluate(outcome.best_params, held_out, test_key)
     results = {
         **describe(config, dataset),
@@ -111,16 +119,33 @@ def run(
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
         objective = build.objective_of(config)
         evaluate = trajectory_evaluation(
-            test_learner, objective, tasks, tasks_at_once=at_once, mesh=mesh
+            test_learner, objective, tasks, tasks_at_once=at_once, mesh=everywhere
         )
         curve = evaluate(outcome.best_params, held_out, test_key)
         results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
-    if is_first_process():
+
+    def keep() -> None:
         files.write_json(folder / "results.json", results)
         pictures.draw_all(
             folder, config, results, test_learner, outcome.best_params, held_out, test_key
         )
+
+    on_first_process(keep)
     return results
+
+
+def _digest(config: AnyExperiment, dataset: Dataset | None) -> int:
+    """31 bits of what all processes of a run must have in common."""
+    images = "" if dataset is None else dataset.protocol["images_sha256"]
+    text = json.dumps([files.plain(configs.to_json(config)), images], sort_keys=True)
+    return zlib.crc32(text.encode()) >> 1
+
+
+def _check_visible(folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"process 0 made {folder}, which is not seen here: share it between hosts."
+        )
 
 
 def load_dataset(config: AnyExperiment) -> Dataset | None:

@@ -28,6 +28,7 @@ from experiments.run import circumstances, load_dataset
 from jaxmeta.training import build, files, parallel
 from jaxmeta.training.config import FewShot, Maml
 from jaxmeta.training.feed import first_task, open_feed
+from jaxmeta.training.parallel import mesh_for, size_of
 from jaxmeta.training.update import chunk_of
 
 
@@ -93,7 +94,11 @@ def pipelines(options: Scaling) -> dict[str, Any]:
             times[name].append(seconds_of(train))
     done = options.tasks * options.steps
     speed = {name: done / statistics.median(seconds) for name, seconds in times.items()}
-    return {"tasks_per_second": speed, "stream_to_device": speed["stream"] / speed["device"]}
+    return {
+        "tasks_per_second": speed,
+        "devices": size_of(mesh_for(options.tasks)),
+        "stream_to_device": speed["stream"] / speed["device"],
+    }
 
 
 def processes(options: Scaling) -> dict[str, Any]:
@@ -151,8 +156,15 @@ def scaling(options: Scaling) -> None:
     """Measure, print, write the JSON."""
     options.out.parent.mkdir(parents=True, exist_ok=True)
     measured = {"processes": processes, "pipelines": pipelines}[options.what](options)
-    settings = {"dataset": options.dataset, "tasks": options.tasks, "rounds": options.rounds}
-    files.write_json(options.out, {options.what: measured, **settings, **circumstances()})
+    settings = dataclasses.asdict(options) | {"out": options.out.name}
+    files.write_json(
+        options.out,
+        {
+            options.what: measured,
+            "settings": settings,
+            **circumstances(mesh_for(jax.device_count())),
+        },
+    )
     for name, value in measured["tasks_per_second"].items():
         print(f"{name}: {value:,.1f} tasks/s")
     print(f"ratio: {list(measured.values())[-1]:.2f}; figures: {options.out}")

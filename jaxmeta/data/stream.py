@@ -98,11 +98,17 @@ def iterate(
     import grain
 
     batches = stream.tasks.batch(task_batch // shares)[share::shares]
-    ahead = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD)
-    return iter(batches.to_iter_dataset(ahead))
+    ahead = max(_THREADS, min(64, _BYTES_AHEAD // (bytes_of_task(stream) * task_batch // shares)))
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
+    return iter(batches.to_iter_dataset(options))
 
 
-_THREADS, _BATCHES_AHEAD = 4, 64
+_THREADS, _BYTES_AHEAD = 4, 2**29
+
+
+def bytes_of_task(stream: TaskStream) -> int:
+    """What a task takes on its way to the device."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(stream.tasks[0]))
 
 
 def read(stream: TaskStream, start: int, count: int) -> Task:

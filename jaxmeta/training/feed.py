@@ -7,8 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from jaxmeta.core import PyTree, Task
-from jaxmeta.data.stream import TaskStream, iterate, read, stack
-from jaxmeta.training.parallel import place_tasks
+from jaxmeta.data.stream import TaskStream, bytes_of_task, iterate, read, stack
+from jaxmeta.training.parallel import place_tasks, replicate
 from jaxmeta.training.update import Sample
 
 Source = Sample | TaskStream
@@ -22,11 +22,16 @@ class Feed(NamedTuple):
       take: `take(length)`, the tasks of the next `length` steps, `[length, task_batch, ...]`;
         None where the steps draw their own.
       position: `position()`, where the stream stands, fit for JSON; `{}` where there is none.
+      longest: steps that `take` may be asked for at once; None stands for any number.
     """
 
     sample: Sample
     take: Callable[[int], PyTree]
     position: Callable[[], dict[str, Any]]
+    longest: int | None = None
+
+
+_BYTES_A_CHUNK = 2**29  # on the devices; the chunk before may still be there
 
 
 def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict[str, Any]) -> Feed:
@@ -40,7 +45,15 @@ def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict
     def take(length: int) -> PyTree:
         return place_tasks(stack(next(batches) for _ in range(length)), mesh, axis=1)
 
-    return Feed(source.sample, take, batches.get_state)
+    longest = max(1, _BYTES_A_CHUNK // (bytes_of_task(source) * task_batch))
+    return Feed(source.sample, take, batches.get_state, longest)
+
+
+def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
+    """The source with what it keeps on the devices laid on all of the mesh, once and for all."""
+    if isinstance(source, TaskStream):
+        return source
+    return replicate(source, mesh)
 
 
 def sampler(source: Source) -> Sample:

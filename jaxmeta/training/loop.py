@@ -124,6 +124,10 @@ def train(
             f"all must see the checkpoints in {folder}; share the folder between the hosts.",
         )
         restored = parallel.in_agreement(lambda: checkpoints.restore(folder, like, warn=say))
+        parallel.check_same(
+            None if restored is None else restored.step,
+            f"not all can read the newest checkpoint in {folder}; run again, or copy it anew.",
+        )
     if restored is None:
         if resume:
             say("no complete checkpoint yet: starting at step 0.")
@@ -136,10 +140,13 @@ def train(
     feed = open_feed(source, task_batch, mesh, progress.stream_position)
     state, sample = parallel.replicate((state, feed.sample), mesh)
     run_chunk = chunk_of(meta_update.update)
-    log = (
-        open_log(run_directory, resume_step=None if restored is None else step)
-        if parallel.is_first_process()
-        else Log(write=lambda step, scalars: None, close=lambda: None)
+    chunk = min(chunk, feed.longest or chunk)
+    log = parallel.in_agreement(
+        lambda: (
+            open_log(run_directory, resume_step=None if restored is None else step)
+            if parallel.is_first_process()
+            else Log(write=lambda step, scalars: None, close=lambda: None)
+        )
     )
     clock = _Clock(progress)
 
@@ -169,6 +176,7 @@ def train(
                 if pending is not None:  # read while the next chunk runs
                     read(*pending)
                 pending = (step, infos)
+                # Several processes wait here for the chunk: none may stop without the others.
                 stopping = parallel.any_process(bool(received))
                 if step < boundary and not stopping:
                     continue

@@ -40,7 +40,8 @@ def task_mesh(devices: int | None = None) -> Mesh:
     count = len(available) if devices is None else devices
     if not 1 <= count <= len(available):
         raise ValueError(f"{count} devices: give 1 to {len(available)}, which are here.")
-    return jax.make_mesh((count,), (TASKS,), axis_types=(AxisType.Auto,), devices=available[:count])
+    # In the order of the processes; `jax.make_mesh` may change it, and wants whole TPU slices.
+    return Mesh(np.array(available[:count]), (TASKS,), axis_types=(AxisType.Auto,))
 
 
 def mesh_for(
@@ -159,10 +160,11 @@ def _shared_out(
 def check_divides(tasks: int, devices: int) -> None:
     """Raises `ValueError` where the tasks can't be shared out evenly."""
     if tasks % devices:
+        own_choice = f", or --devices with a divisor of {tasks}" if jax.process_count() == 1 else ""
         near = sorted({tasks - tasks % devices, tasks - tasks % devices + devices} - {0})
         raise ValueError(
             f"{tasks} tasks don't divide among {devices} devices; give a task batch of "
-            f"{' or '.join(map(str, near))}, or --devices with a divisor of {tasks}."
+            f"{' or '.join(map(str, near))}{own_choice}."
         )
 
 
@@ -247,7 +249,7 @@ def check_same(number: int | None, remedy: str) -> None:
         own = np.asarray(-1 if number is None else number)
         numbers = multihost_utils.process_allgather(own).tolist()
         if len(set(numbers)) > 1:
-            raise ValueError(f"the processes see different steps {numbers}: {remedy}")
+            raise ValueError(f"the processes differ, {numbers}: {remedy}")
 
 
 def in_agreement(work: Callable[[], Result]) -> Result:
@@ -256,11 +258,11 @@ def in_agreement(work: Callable[[], Result]) -> Result:
     Otherwise the others would wait for the one that has gone.
 
     Raises:
-      ValueError, OSError: of `work`; in processes where it went well, that it failed elsewhere.
+      Exception: of `work`; ValueError in processes where it went well: it failed elsewhere.
     """
     try:
         result, failure = work(), None
-    except (ValueError, OSError) as error:
+    except Exception as error:
         result, failure = None, error
     elsewhere = any_process(failure is not None)
     if failure is not None:
@@ -271,7 +273,7 @@ def in_agreement(work: Callable[[], Result]) -> Result:
 
 
 def on_first_process(work: Callable[[], Any]) -> None:
-    """Run `work()` in process 0 while the others wait; its `ValueError` or `OSError` stops all."""
+    """Run `work()` in process 0 while the others wait; its error stops all."""
     in_agreement(work if is_first_process() else lambda: None)
 
 

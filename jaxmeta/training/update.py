@@ -91,7 +91,7 @@ def mean_over_tasks(
         carry = Carry(state.step, state.shared, slot)
         grads, info, slot = learner.grad(learn_key, state.meta_params, task, carry)
         if weight is not None:
-            weigh = lambda leaf: leaf * weight.astype(leaf.dtype)  # noqa: E731
+            weigh = lambda leaf: leaf * weight.astype(jnp.result_type(leaf, 1.0))  # noqa: E731
             grads, info = jax.tree.map(weigh, (grads, info))
         return grads, info, slot
 

@@ -164,7 +164,9 @@ def test_a_batch_that_does_not_divide_gives_the_same_mean(tasks, devices, x64):
 
     def grad(key, meta_params, task, carry):
         grads, info, _ = learner.grad(key, meta_params, task, carry)
-        return grads, info, carry.slot + task.support.targets.sum()
+        counted = {**info.metrics, "positive": (task.query.targets > 0).sum()}
+        slot = carry.slot + task.support.targets.sum()
+        return grads, info._replace(metrics=counted), slot
 
     ends = []
     for mesh in (None, task_mesh(devices)):
