@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.ops import pooled_block, pooled_block_pays
 
 
 class _Conv4(nn.Module):
@@ -20,6 +21,9 @@ class _Conv4(nn.Module):
         strided = self.downsampling == "stride"
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
+            if index == 0 and self._is_pooled_block(values):
+                values = self._first_block(values, references)
+                continue
             stride = 2 if strided else 1
             values = Convolution(self.width, stride=stride, name=f"conv_{index}")(values)
             normalisation = Normalisation(self.normalisation, name=f"norm_{index}")
@@ -31,6 +35,26 @@ class _Conv4(nn.Module):
         if self.outputs is not None:
             features = nn.Dense(self.outputs, name="head")(features)
         return features[references:]
+
+    def _is_pooled_block(self, images: Array) -> bool:
+        """Whether the first block is computed as one; the layers themselves make its parameters."""
+        return (
+            not self.is_initializing()
+            and self.downsampling == "pool"
+            and self.normalisation in ("batch", "support")
+            and pooled_block_pays(images.shape[-1])
+        )
+
+    def _first_block(self, images: Array, references: int) -> Array:
+        params = self.variables["params"]
+        normalisation = params["norm_0"]
+        return pooled_block(
+            images,
+            params["conv_0"]["kernel"],
+            normalisation["scale"],
+            normalisation["bias"],
+            references=references or None,
+        )
 
 
 def conv4(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxmeta.core import Array
-from jaxmeta.ops import convolve, max_pool, standardise
+from jaxmeta.ops import convolve, extreme_pool, standardise
 
 NormalisationKind = Literal["batch", "support", "layer", "group", "none"]
 NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
@@ -69,9 +69,7 @@ class Normalisation(nn.Module):
         scale, bias = scale.reshape(affine), bias.reshape(affine)
         kept = values
         if pool > 1:
-            # A rising line takes the maximum to the maximum, a falling one the minimum.
-            sign = jnp.where(scale < 0, -1.0, 1.0).astype(values.dtype)
-            kept = sign * max_pool(sign * values, pool)
+            kept = extreme_pool(values, scale, pool)
         return self._standardised(kept, values, references) * scale + bias
 
     def _standardised(self, kept: Array, values: Array, references: int) -> Array:

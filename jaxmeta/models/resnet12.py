@@ -65,8 +65,8 @@ def resnet12(
 
     >>> import jax, jax.numpy as jnp
     >>> model = resnet12(5, width=2)
-    >>> params = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
-    >>> model.apply(params, jnp.ones((3, 16, 16, 3))).shape
+    >>> params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+    >>> jax.eval_shape(model.apply, params, jnp.ones((3, 16, 16, 3))).shape
     (3, 5)
     """
     return from_linen(_ResNet12(outputs, width, normalisation))

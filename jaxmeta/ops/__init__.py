@@ -1,7 +1,15 @@
 """Array operations closed under differentiation: convolution, pooling, normalisation."""
 
+from jaxmeta.ops.block import pooled_block, pooled_block_pays
 from jaxmeta.ops.convolution import convolve
 from jaxmeta.ops.normalisation import standardise
-from jaxmeta.ops.pooling import max_pool
+from jaxmeta.ops.pooling import extreme_pool, max_pool
 
-__all__ = ["convolve", "max_pool", "standardise"]
+__all__ = [
+    "convolve",
+    "extreme_pool",
+    "max_pool",
+    "pooled_block",
+    "pooled_block_pays",
+    "standardise",
+]

@@ -78,13 +78,13 @@ def convolve_by_xla(images: Array, kernel: Array, geometry: Geometry) -> Array:
     return lax.conv_general_dilated(images, kernel, strides, "SAME", dimension_numbers=layout)
 
 
-def convolve_by_patches(images: Array, kernel: Array, geometry: Geometry) -> Array:
-    """Copies of the image, one for each entry of the window, and one matrix product."""
+def patches_of(images: Array, geometry: Geometry) -> Array:
+    """Copies of the image, one for each entry of the window: `[N, ⌈H/s⌉, ⌈W/s⌉, h·w·C]`."""
     (height, width), (rows, columns), stride = geometry
     out_height, out_width = geometry.outputs
     pads = lax.padtype_to_pads((height, width), (rows, columns), (stride, stride), "SAME")
     padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    patches = jnp.concatenate(
+    return jnp.concatenate(
         [
             padded[
                 :,
@@ -96,6 +96,11 @@ def convolve_by_patches(images: Array, kernel: Array, geometry: Geometry) -> Arr
         ],
         axis=-1,
     )
+
+
+def convolve_by_patches(images: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Patches and one matrix product."""
+    patches = patches_of(images, geometry)
     # Two axes: of a product over more, XLA lays the transpose out anew, entry by entry.
     products = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
     return products.reshape(*patches.shape[:-1], -1)

@@ -33,6 +33,20 @@ def max_pool(images_NHWC: Array, window: int = 2) -> Array:
     return _max_pool(window, images_NHWC)
 
 
+def extreme_pool(images_NHWC: Array, slope: Array, window: int = 2) -> Array:
+    """The maximum of every window where the channel's slope is not negative, else the minimum.
+
+    What a pooling after `slope * x + offset` keeps: a rising line takes the maximum to the
+    maximum, a falling one the minimum. `slope` broadcasts against the images.
+
+    >>> slope = jnp.array([1.0, -1.0]).reshape(1, 1, 1, 2)
+    >>> extreme_pool(jnp.arange(8.0).reshape(1, 2, 2, 2), slope).ravel().tolist()
+    [6.0, 1.0]
+    """
+    sign = jnp.where(slope < 0, -1.0, 1.0).astype(images_NHWC.dtype)
+    return sign * max_pool(sign * images_NHWC, window)
+
+
 def _maximum(window: int, images: Array) -> Array:
     entries = _entries(window, images)
     largest = entries[0]

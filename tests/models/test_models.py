@@ -123,7 +123,9 @@ def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
     )
 
 
-@pytest.mark.parametrize("name", ["conv4-stride", "conv4-pool", "resnet12"])
+@pytest.mark.parametrize(
+    "name", ["conv4-stride", "conv4-pool", pytest.param("resnet12", marks=pytest.mark.slow)]
+)
 def test_networks_are_what_xla_convolutions_make_of_them(name, monkeypatch, x64):
     """Values, gradients and their derivative along the gradient, as MAML takes them."""
     inputs = images(0, 2).astype(float)
