@@ -104,7 +104,7 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
     calls = {}
     for name in work:
         work[name]()  # compiles, and warms the caches
-        calls[name] = math.ceil(_TURN / seconds_of(work[name], 1))
+        calls[name] = math.ceil(_TURN / seconds_of(work[name]))
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name in work:
@@ -128,7 +128,7 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
     }
 
 
-def seconds_of(work: Callable[[], None], calls: int) -> float:
+def seconds_of(work: Callable[[], Any], calls: int = 1) -> float:
     """Of one call, when it is called so often in a row."""
     start = time.perf_counter()
     for _ in range(calls):
@@ -173,11 +173,7 @@ def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
     matrix = jnp.ones((size, size)) / size
     product = jax.jit(lambda a: a @ a)
     product(matrix).block_until_ready()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        product(matrix).block_until_ready()
-        times.append(time.perf_counter() - start)
+    times = [seconds_of(lambda: product(matrix).block_until_ready()) for _ in range(rounds)]
     return 2 * size**3 / statistics.median(times)
 
 

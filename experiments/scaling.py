@@ -13,7 +13,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import jax
 import tyro
 
 from experiments import presets
+from experiments.benchmark import seconds_of
 from experiments.command_line import guarded, read_arguments
 from experiments.run import circumstances, load_dataset
 from jaxmeta.training import build, files, parallel
@@ -77,12 +77,6 @@ def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable
     return work
 
 
-def seconds_of(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def pipelines(options: Scaling) -> dict[str, Any]:
     """Both pipelines in this process, in turns."""
     work = {name: trainer(options, name) for name in ("device", "stream")}
@@ -123,9 +117,7 @@ def processes(options: Scaling) -> dict[str, Any]:
 
 
 def _seconds_of_processes(options: Scaling, cores: list[int]) -> float:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     fields = dataclasses.asdict(options) | {"out": str(options.out)}
     started = []
     for number, core in enumerate(cores):
@@ -139,6 +131,13 @@ def _seconds_of_processes(options: Scaling, cores: list[int]) -> float:
     if any(process.returncode for process in started):
         raise ValueError("a process failed; its own message is above.")
     return float(said[0].splitlines()[-1])
+
+
+def free_address() -> str:
+    """`HOST:PORT` on loopback that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def worker() -> None:

@@ -3,13 +3,13 @@
 import json
 import re
 import signal
-import socket
 import time
 
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from experiments.scaling import free_address
 from jaxmeta.training import restore
 from jaxmeta.training.config import FewShot, Regression
 from jaxmeta.training.logs import read_metrics
@@ -26,9 +26,7 @@ def start_two(start):
     started = []
 
     def start_two(module, *arguments):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = free_address()
         together = ("--coordinator", address, "--num-processes", "2")
         for number in range(2):
             options = [*arguments, *together, "--process-id", str(number)]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.scaling import free_address
 from jaxmeta import cross_entropy, meta_learner, squared_error
 from jaxmeta.data import sinusoids
 from jaxmeta.inner import adam
@@ -234,9 +234,7 @@ assert parallel.any_process(number == "1") and not parallel.any_process(False)
 
 
 def test_slots_of_two_processes_are_saved_and_read_by_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SAVES_SLOTS, address, str(number), str(tmp_path)],
