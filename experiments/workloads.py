@@ -42,8 +42,8 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = {
-    "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 50),
-    "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 10),
+    "sinusoid-1-step": Workload(Problem("mlp", "maml", 1, 0.01, 0), 25, 10, 10, 500),
+    "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 100),
     "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 5),
     "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 2),
     "stride-2": Workload(Problem("conv-stride", "maml", 1, 0.4, 5), 32, 1, 1, 2),
