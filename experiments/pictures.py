@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxmeta.core import Key, MetaLearner, PyTree, Task
 from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
-from jaxmeta.training import build, plots
-from jaxmeta.training.config import AnyExperiment, FewShot, Prototypical, Regression
+from jaxmeta.training import build_learner, plots
+from jaxmeta.training.config import AnyExperiment, FewShot, Regression
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.logs import read_metrics
+from jaxmeta.training.options import Prototypical
 
 
 def draw_all(
@@ -79,7 +80,7 @@ def _draw_adaptation(
 
 
 def _draw_embedding(path: Path, config: FewShot, adapted: Any, task: Task, title: str) -> None:
-    encoder = build.network_of(config, None)
+    encoder = build_learner.network_of(config, None)
     params = adapted.meta_params["encoder"]
     embed = jax.jit(lambda inputs, reference: encoder.apply(params, inputs, reference=reference))
     plots.embedding_map(

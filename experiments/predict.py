@@ -43,7 +43,7 @@ def predict(options: Predict) -> None:
 
     from jaxmeta.core import Batch
     from jaxmeta.data.folder import class_files, read_images
-    from jaxmeta.training import build, files, plots, restore
+    from jaxmeta.training import build_learner, files, plots, restore
     from jaxmeta.training.config import FewShot
     from jaxmeta.training.restore import read_config, with_episode
 
@@ -60,7 +60,8 @@ def predict(options: Predict) -> None:
     classes = class_files(options.support)
     names = list(classes)
     config = with_episode(config, ways=len(names))
-    build.learner_of(config, train=False)  # refuses a number of ways before anything is read
+    # Refuses a number of ways before anything is read.
+    build_learner.learner_of(config, train=False)
     trained = restore(options.run_dir, config=config)
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(f) for f in classes.values()])
     learned_from = {name: read(group) for name, group in classes.items()}

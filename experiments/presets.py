@@ -13,15 +13,20 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxmeta.training import config as configs
-from jaxmeta.training.config import (
+from jaxmeta.training.config import AnyExperiment, FewShot, Regression
+from jaxmeta.training.options import (
     Anil,
-    AnyExperiment,
-    FewShot,
+    Boil,
+    Cavia,
     FirstOrderMaml,
+    Imaml,
     Maml,
-    MetaSgd,
+    MamlPlusPlus,
+    MetaCurvature,
+    MetaLstm,
+    ProtoMaml,
     Prototypical,
-    Regression,
+    R2d2,
     Reptile,
 )
 
@@ -62,13 +67,22 @@ def _glyphs(learner: type) -> FewShot:
         outer_schedule="cosine",
         learner=learner(),
     )
-    if learner in (Maml, FirstOrderMaml, Anil):
-        return base
-    if learner is MetaSgd:
-        return base
     if learner is Reptile:
         return dataclasses.replace(_reptile(base), steps=1500)
-    return dataclasses.replace(_prototypical(base), steps=300, checkpoint_every=50, chunk=10)
+    if learner is Prototypical:
+        return dataclasses.replace(_prototypical(base), steps=300, checkpoint_every=50, chunk=10)
+    if learner is MamlPlusPlus:
+        return dataclasses.replace(base, steps=600, checkpoint_every=100)
+    if learner is Imaml:
+        return dataclasses.replace(base, steps=400, checkpoint_every=100)
+    if learner is MetaLstm:
+        return dataclasses.replace(_meta_lstm(base), steps=300, checkpoint_every=100, chunk=10)
+    return base
+
+
+def _meta_lstm(base: FewShot) -> FewShot:
+    """What Meta-LSTM changes: 32 filters, meta-gradients of a norm of 0.25 at most."""
+    return dataclasses.replace(base, learner=MetaLstm(), width=32, clip_norm=0.25)
 
 
 def _reptile(base: FewShot) -> FewShot:
@@ -112,12 +126,18 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     | meta-sgd | the same, learned rates, 1 step | 99.53 / 99.93 / 95.93 / 98.97 | 2 h |
     | reptile | 100,000 × 5 tasks, linear to 0 | 97.68 / 99.48 / 89.43 / 97.12 | 1.5 h |
     | prototypical | 60-way, 5 queries, 1e-3 halved every 2000 | 98.8 / 99.7 / 96.0 / 98.9 | 1.5 h |
+    | boil, meta-curvature | as maml | – | 2 h |
+    | maml-plus-plus | 50,000 × 8 tasks, 5 steps, pooling | 99.47 / 99.93 / 97.65 / 99.33 | 11 h |
+    | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1, λ 2 | 99.50 / 99.74 / 96.18 / 99.14 | 14 h |
+    | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 3 h |
+    | r2d2, proto-maml | as maml, an encoder without a head; 15 queries | – | 3 h |
+    | meta-lstm | 12 (5) steps, 32 filters, norms of 0.25 at most | – | 8 h |
 
-    Figures in brackets are for 20 ways, times for 2 CPU cores. MAML's family normalises with the
-    query's own statistics and draws rotations per task; prototypical networks take rotations as
-    classes. The published prototypical networks normalise with running statistics, which are
-    not kept here: `group` judges each example by itself as those do at test. Test tasks have 15
-    queries a class.
+    Figures in brackets are for 20 ways (Meta-LSTM's for 5 shots), times for 2 CPU cores. MAML's
+    family normalises with the query's own statistics and draws rotations per task; prototypical
+    networks take rotations as classes. The published prototypical networks normalise with running
+    statistics, which are not kept here: `group` judges each example by itself as those do at test.
+    Test tasks have 15 queries a class.
     """
 
     def preset(learner: type) -> FewShot:
@@ -132,10 +152,28 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
             steps=60_000,
             task_batch=16 if twenty else 32,
         )
-        if learner in (Maml, FirstOrderMaml, Anil):
+        if learner in (Maml, FirstOrderMaml, Anil, Boil, MetaCurvature):
             rate, steps, test_steps = (0.1, 5, 5) if twenty else (0.4, 1, 3)
             options = learner(inner_rate=rate, inner_steps=steps, eval_inner_steps=test_steps)
             return dataclasses.replace(base, learner=options)
+        if learner is MamlPlusPlus:
+            return dataclasses.replace(
+                base,
+                task_batch=8,
+                steps=50_000,
+                network="conv4-pool",
+                outer_schedule="cosine",
+            )
+        if learner is Imaml:
+            steps = 25 if twenty else 16
+            options = Imaml(inner_steps=steps, eval_inner_steps=steps)
+            return dataclasses.replace(base, learner=options, steps=20_000)
+        if learner in (R2d2, ProtoMaml):
+            return dataclasses.replace(base, train_queries=15)
+        if learner is MetaLstm:
+            steps = 12 if shots == 1 else 5
+            options = MetaLstm(inner_steps=steps, eval_inner_steps=steps)
+            return dataclasses.replace(_meta_lstm(base), learner=options)
         if learner is Reptile:
             options = Reptile(
                 inner_rate=5e-4 if twenty else 1e-3,
@@ -176,8 +214,8 @@ def sinusoid(learner: type) -> Regression:
     authors' code), tested at K = 5 with up to 10 steps; Adam 1e-3, MLP 40-40. About 2 minutes
     on 2 CPU cores. Expected for MAML: 0.67 / 0.38 / 0.35 or less after 1 / 5 / 10 steps.
     """
-    options: Any = learner()
-    if learner in (Maml, FirstOrderMaml, Anil):
+    options = _of_curves(learner)
+    if learner in (Maml, FirstOrderMaml, Anil, Boil, MetaCurvature):
         options = learner(inner_rate=1e-3, inner_steps=1, eval_inner_steps=10)
     base = Regression(
         learner=options,
@@ -201,6 +239,18 @@ def sinusoid(learner: type) -> Regression:
     )
 
 
+def _of_curves(learner: type) -> Any:
+    """A learner's options where its defaults are for images."""
+    return {
+        # The perceptron has no normalisation.
+        MamlPlusPlus: MamlPlusPlus(inner_rate=1e-3, normalisation_per_step=False),
+        Imaml: Imaml(inner_rate=1e-2, strength=1.0, damping=0.0),
+        # Zintgraf et al. 2019, section 5.1.
+        Cavia: Cavia(context=5, inner_steps=1, eval_inner_steps=1),
+        MetaLstm: MetaLstm(inner_steps=5, eval_inner_steps=5),
+    }.get(learner, learner())
+
+
 def sinusoid_frequency(learner: type) -> Regression:
     """`python -m experiments.regression meta-sgd --preset sinusoid-frequency`: Meta-SGD's.
 
@@ -208,8 +258,8 @@ def sinusoid_frequency(learner: type) -> Regression:
     test too (Li et al. 2017, section 4.1). About 2 minutes on 2 CPU cores. Expected after one
     step: 0.90 for Meta-SGD against 1.13 for MAML.
     """
-    options: Any = learner()
-    if learner in (Maml, FirstOrderMaml, Anil):
+    options = _of_curves(learner)
+    if learner in (Maml, FirstOrderMaml, Anil, Boil, MetaCurvature):
         options = learner(inner_rate=1e-2, inner_steps=1, eval_inner_steps=1)
     return dataclasses.replace(
         sinusoid(learner),

@@ -21,7 +21,7 @@ from experiments import pictures, presets
 from experiments.progress import Progress
 from jaxmeta.core import Key
 from jaxmeta.data import Dataset, load
-from jaxmeta.training import build, checkpoints, files
+from jaxmeta.training import build, build_learner, checkpoints, files
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
@@ -64,7 +64,7 @@ def run(
     train_tasks = build.source_of(config, dataset, "train")
     validation_tasks = build.source_of(config, dataset, "validation")
     held_out, test_key = test_tasks(config, dataset, config.seed)
-    test_learner = build.learner_of(config, train=False)
+    test_learner = build_learner.learner_of(config, train=False)
     update = build.update_of(config, mesh)
     check_same(_digest(config, dataset), "give all the same options and the same images.")
     on_first_process(
@@ -117,7 +117,7 @@ def run(
     if test_learner.trajectory is not None:
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
-        objective = build.objective_of(config)
+        objective = build_learner.objective_of(config)
         evaluate = trajectory_evaluation(
             test_learner, objective, tasks, tasks_at_once=at_once, mesh=everywhere
         )

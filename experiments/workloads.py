@@ -193,7 +193,7 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
                     evaluate(tree, sample, jax.random.key(0))
 
             return work
-        chunk, state, sample = compiled_steps(workload, params, tasks)
+        chunk, state, sample = compiled_steps(workload._replace(length=length), params, tasks)
 
         def work() -> None:
             nonlocal state

@@ -122,6 +122,8 @@ class MetaLearner(NamedTuple):
         one task: `value_and_grad(loss)`, unless the method has its own (Reptile's).
       trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs` with an
         axis in front: the predictions after 0, 1, 2, ... inner steps.
+      slot: None, or `slot(key, meta_params, task) -> slot`: what `carry.slot` is at first, where
+        `grad` keeps something from one meta-update to the next (a truncated unroll).
     """
 
     init: Callable[[Key, Task], PyTree]
@@ -130,6 +132,7 @@ class MetaLearner(NamedTuple):
     loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
     grad: Callable[[Key, PyTree, Task, Carry], tuple[PyTree, Info, PyTree]]
     trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None
+    slot: Callable[[Key, PyTree, Task], PyTree] | None = None
 
 
 def meta_learner(

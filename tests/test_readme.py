@@ -18,7 +18,8 @@ from PIL import Image
 from experiments.command_line import main, parse
 from experiments.table import with_tables
 from jaxmeta.data import load
-from jaxmeta.training.config import EXPERIMENTS, FewShot, Maml
+from jaxmeta.training.config import EXPERIMENTS, FewShot
+from jaxmeta.training.options import Maml
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

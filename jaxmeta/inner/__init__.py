@@ -10,22 +10,30 @@ from jaxmeta.inner.differentiation import (
     second_order,
     truncated,
 )
-from jaxmeta.inner.optimizers import adam
-from jaxmeta.inner.partition import combine, only, partition
+from jaxmeta.inner.implicit import Solver, conjugate_gradients, implicit, neumann_series
+from jaxmeta.inner.optimizers import adam, log_and_sign, scaled
+from jaxmeta.inner.partition import combine, excluding, only, partition
 from jaxmeta.inner.unroll import minibatches, support_loss, unroll
 
 __all__ = [
     "DIFFERENTIATIONS",
     "Differentiation",
+    "Solver",
     "adam",
     "combine",
+    "conjugate_gradients",
+    "excluding",
     "first_order",
+    "implicit",
+    "log_and_sign",
     "minibatches",
     "mixed_mode",
+    "neumann_series",
     "only",
     "partition",
     "rematerialised",
     "reverse_mode",
+    "scaled",
     "second_order",
     "support_loss",
     "truncated",

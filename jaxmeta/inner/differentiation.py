@@ -80,27 +80,31 @@ DIFFERENTIATIONS = {
 }
 
 
-def gradient_of(loss: InnerLoss, way: Differentiation) -> Callable[..., PyTree]:
+def gradient_of(
+    loss: InnerLoss, way: Differentiation, *, value: bool = False
+) -> Callable[..., PyTree]:
     """The inner gradient `g(theta, key, rest) = ∇_theta loss(key, theta, rest)`, in that way.
 
     All that may carry a derivative is an explicit argument: `rest` holds the frozen
-    parameters and the data.
+    parameters and the data. With `value`, g gives the pair of loss and gradient.
     """
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
-        return jax.grad(loss, argnums=1)(key, theta, rest)
+        derivative = jax.value_and_grad if value else jax.grad
+        return derivative(loss, argnums=1)(key, theta, rest)
 
     if way.constant_gradients:
         return lambda theta, key, rest: jax.lax.stop_gradient(gradient(theta, key, rest))
-    return _forward_over_reverse(loss) if way.mixed else gradient
+    return _forward_over_reverse(loss, value) if way.mixed else gradient
 
 
-def _forward_over_reverse(loss: InnerLoss) -> Callable[..., PyTree]:
+def _forward_over_reverse(loss: InnerLoss, value: bool) -> Callable[..., PyTree]:
     """The inner gradient with a backward pass that never differentiates a backward pass.
 
     A cotangent v of g = ∇_θ L pulls back to vᵀ∂g/∂θ and vᵀ∂g/∂η for every other argument η.
     Second derivatives commute, so both are the derivative of ∇_(θ,η) L along (v, 0): one
-    `jvp` of `grad` (Kemaev et al. 2025, arXiv 2505.00793, section 3).
+    `jvp` of `grad` (Kemaev et al. 2025, arXiv 2505.00793, section 3). A cotangent u of the value
+    adds u ∇_(θ,η) L, which that `jvp` has at hand.
     """
 
     def split(tree: PyTree) -> tuple[list, list, Callable[[list, list], PyTree]]:
@@ -124,21 +128,26 @@ def _forward_over_reverse(loss: InnerLoss) -> Callable[..., PyTree]:
             key, rest = join(floats, others)
             return loss(key, theta, rest)
 
+        derivative = jax.value_and_grad if value else jax.grad
+
         @jax.custom_vjp
         def differentiable(theta: PyTree, floats: list, others: list) -> PyTree:
-            return jax.grad(loss_of)(theta, floats, others)
+            return derivative(loss_of)(theta, floats, others)
 
         def forward(theta: PyTree, floats: list, others: list):
             return differentiable(theta, floats, others), (theta, floats, others)
 
         def backward(residuals, cotangent: PyTree):
             theta, floats, others = residuals
-            _, (to_theta, to_floats) = jax.jvp(
+            of_value, of_gradient = cotangent if value else (None, cotangent)
+            gradients, pulled_back = jax.jvp(
                 lambda theta: jax.grad(loss_of, argnums=(0, 1))(theta, floats, others),
                 (theta,),
-                (cotangent,),
+                (of_gradient,),
             )
-            return to_theta, to_floats, None
+            if value:
+                pulled_back = jax.tree.map(lambda a, b: a + of_value * b, pulled_back, gradients)
+            return *pulled_back, None
 
         differentiable.defvjp(forward, backward)
         return differentiable(theta, floats, others)

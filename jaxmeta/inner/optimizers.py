@@ -1,6 +1,10 @@
-"""Inner optimizers whose meta-gradient is finite."""
+"""What inner optimizers are made of, where optax' own parts don't serve."""
 
+import jax
+import jax.numpy as jnp
 import optax
+
+from jaxmeta.core import Array, PyTree
 
 
 def adam(
@@ -21,3 +25,38 @@ def adam(
     -1000
     """
     return optax.adam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+
+
+def scaled(rates: PyTree) -> optax.GradientTransformation:
+    """Gradient descent with a rate of its own for every parameter, learned ones for instance.
+
+        θ ← θ − η ∘ ∇
+
+    Args:
+      rates: η, a tree like the parameters, each leaf of a shape that broadcasts to its parameter's.
+
+    >>> updates, _ = scaled({"w": jnp.array([0.1, 2.0])}).update({"w": jnp.ones(2)}, ())
+    >>> updates["w"].round(1).tolist()
+    [-0.1, -2.0]
+    """
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(lambda rate, g: -rate * g, rates, updates)
+    )
+
+
+def log_and_sign(values: Array, p: float = 10.0) -> Array:
+    """Size and sign of numbers that range over many magnitudes: float `[..., 2]` in [−1, ~1].
+
+        (log|x| / p, sign x)  where |x| ≥ e⁻ᵖ,  (−1, eᵖ x)  elsewhere
+
+    Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
+    appendix A.
+
+    >>> log_and_sign(jnp.array([-1.0, 0.0])).tolist()
+    [[0.0, -1.0], [-1.0, 0.0]]
+    """
+    smallest = jnp.exp(jnp.asarray(-p, values.dtype))
+    large = jnp.abs(values) >= smallest
+    # The logarithm of what it is not taken of must be finite, or the derivative would be NaN.
+    sizes = jnp.where(large, jnp.log(jnp.where(large, jnp.abs(values), 1)) / p, -1)
+    return jnp.stack([sizes, jnp.where(large, jnp.sign(values), values / smallest)], axis=-1)

@@ -12,10 +12,22 @@ Selection = Callable[[str], bool]
 def only(*names: str) -> Selection:
     """Select the parameters under any of these names: `only("head")` is ANIL's mask.
 
+    A name may be several in a row: `only("hidden_0/bias")`.
+
     >>> only("head")("head/kernel"), only("head")("conv_0/kernel")
     (True, False)
     """
-    return lambda path: any(part in names for part in path.split("/"))
+    return lambda path: any(f"/{name}/" in f"/{path}/" for name in names)
+
+
+def excluding(*names: str) -> Selection:
+    """Select the parameters under none of these names: `excluding("head")` is BOIL's mask.
+
+    >>> excluding("head")("head/kernel"), excluding("head")("conv_0/kernel")
+    (False, True)
+    """
+    chosen = only(*names)
+    return lambda path: not chosen(path)
 
 
 def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:

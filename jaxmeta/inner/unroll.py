@@ -40,7 +40,7 @@ class InnerLoop(Protocol):
         support: PyTree,
         /,
         *,
-        rates: PyTree = None,
+        optimizer: optax.GradientTransformation | None = None,
         optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
     ) -> Unrolled: ...
@@ -64,31 +64,35 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
 
 def unroll(
     loss: InnerLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | None,
     steps: int,
     *,
     differentiation: Differentiation = second_order,
     adapts: Selection | None = None,
     batch_size: int | None = None,
+    value: bool = False,
 ) -> InnerLoop:
     """`steps` steps of `optimizer` on `loss`, for one task, differentiable as asked.
 
-        θ_0 = φ,  θ_{k+1} = θ_k + η ∘ optimizer(∇_θ loss(θ_k; support))
+        θ_0 = φ,  θ_{k+1} = θ_k + optimizer(∇_θ loss(θ_k; support))
 
     Args:
       loss: `loss(key, params, batch) -> scalar`; see `support_loss`.
-      optimizer: any optax transformation. For Adam take `jaxmeta.inner.adam`.
+      optimizer: any optax transformation. For Adam take `jaxmeta.inner.adam`. None where every
+        call brings its own.
       steps: K, at least 0.
       differentiation: how the meta-gradient goes back through the steps; the default is mixed
         mode.
       adapts: which parameters adapt, by path (`only("head")`); None stands for all.
       batch_size: examples a step, drawn in shuffled passes over the support set; None stands
         for the whole support set.
+      value: hand the optimizer the loss as well, as optax's extra argument `value`.
 
     Returns:
-      `inner(key, params, support, *, rates=None, optimizer_state=None, observe=None)`, which
-      gives an `Unrolled`. `rates`, η above, multiply the optimizer's step, a tree like `params`
-      (learned rates). `optimizer_state` is what the optimizer starts from; None stands for its
+      `inner(key, params, support, *, optimizer=None, optimizer_state=None, observe=None)`, which
+      gives an `Unrolled`. `optimizer` takes the place of the one above: made from
+      meta-parameters it is learned, for the meta-gradient goes through it (learned rates,
+      `scaled(rates)`). `optimizer_state` is what the optimizer starts from; None stands for its
       own beginning. `observe(params)` is evaluated before the first and after every step, its
       values stacked `[steps + 1, ...]`: the losses of an adaptation curve, say.
 
@@ -109,7 +113,8 @@ def unroll(
         frozen, batch = rest
         return loss(key, combine(theta, frozen), batch)
 
-    gradient = gradient_of(loss_of_adapting, differentiation)
+    gradient = gradient_of(loss_of_adapting, differentiation, value=value)
+    default = optimizer
 
     def inner(
         key: Key,
@@ -117,13 +122,16 @@ def unroll(
         support: PyTree,
         /,
         *,
-        rates: PyTree = None,
+        optimizer: optax.GradientTransformation | None = None,
         optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
     ) -> Unrolled:
+        optimizer = default if optimizer is None else optimizer
+        if optimizer is None:
+            raise ValueError("inner loop: no optimizer; give one to `unroll` or to this call.")
+        transform = optax.with_extra_args_support(optimizer)
         theta, frozen = partition(params, adapts)
-        if rates is not None:
-            rates, _ = partition(rates, adapts)
+        theta = varying_with(theta, support)
         watch = (lambda params: None) if observe is None else observe
 
         def step(state, step_inputs):
@@ -134,9 +142,10 @@ def unroll(
                 batch = jax.tree.map(lambda leaf: leaf[indices], support)
             observed = watch(combine(theta, frozen))
             grads = gradient(theta, step_key, (frozen, batch))
-            updates, optimizer_state = optimizer.update(grads, optimizer_state, theta)
-            if rates is not None:
-                updates = jax.tree.map(jnp.multiply, rates, updates)
+            extra = {}
+            if value:
+                extra["value"], grads = grads
+            updates, optimizer_state = transform.update(grads, optimizer_state, theta, **extra)
             return (optax.apply_updates(theta, updates), optimizer_state), observed
 
         body = jax.checkpoint(step) if differentiation.rematerialise else step
@@ -149,7 +158,7 @@ def unroll(
 
         if optimizer_state is None:
             optimizer_state = optimizer.init(theta)
-        state = (theta, optimizer_state)
+        state = (theta, varying_with(optimizer_state, support))
         last = steps if differentiation.last is None else min(differentiation.last, steps)
         before, after = (
             jax.tree.map(lambda x: x[: steps - last], step_inputs),
@@ -177,6 +186,25 @@ def _stack(earlier: PyTree, later: PyTree, final: PyTree) -> PyTree:
     parts = [part for part in (earlier, later) if part is not None]
     final = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], final)
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts, final)
+
+
+def varying_with(tree: PyTree, data: PyTree) -> PyTree:
+    """The tree, varying over the mesh axes that the data varies over; itself outside `shard_map`.
+
+    A start that all devices share, zeros for instance, would else get the inner gradient of all
+    their tasks, summed, without a word.
+    """
+    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(data)))
+
+    def cast(leaf: Any) -> Any:
+        missing = tuple(sorted(axes - _varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying_axes(leaf: Any) -> frozenset:
+    return jax.typeof(leaf).manual_axis_type.varying
 
 
 def minibatches(key: Key, count: int, size: int, steps: int) -> Array:

@@ -3,107 +3,15 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from jaxmeta.data.episodes import Rotations
 from jaxmeta.models.layers import NormalisationKind
+from jaxmeta.training.aggregation import Aggregation
+from jaxmeta.training.options import Learner, Maml, Regressor
 
-Differentiate = Literal["second-order", "mixed-mode", "rematerialised", "reverse-mode"]
-
-
-# --- learners -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _InnerLoop:
-    inner_rate: float = 0.4
-    """Learning rate of the inner loop."""
-    inner_steps: int = 1
-    """Inner steps in training."""
-    eval_inner_steps: int = 3
-    """Inner steps in evaluation."""
-    inner_batch: int | None = None
-    """Support examples an inner step; None: all of them."""
-
-
-@dataclass(frozen=True)
-class _GradientDescent(_InnerLoop):
-    inner_optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimizer of the inner loop."""
-
-
-@dataclass(frozen=True)
-class _Exact:
-    differentiate: Differentiate = "second-order"
-    """How the meta-gradient goes back through the inner steps; second-order is the recommended
-    one of the three exact ways."""
-    truncate: int | None = None
-    """Differentiate through this many last inner steps only; None: all."""
-
-
-@dataclass(frozen=True)
-class Maml(_Exact, _GradientDescent):
-    """MAML (Finn et al. 2017): learn an initialisation by gradients through the inner loop."""
-
-    name: ClassVar[str] = "maml"
-
-
-@dataclass(frozen=True)
-class FirstOrderMaml(_GradientDescent):
-    """First-order MAML (Finn et al. 2017): inner gradients taken as constants."""
-
-    name: ClassVar[str] = "first-order-maml"
-
-
-@dataclass(frozen=True)
-class Anil(_Exact, _GradientDescent):
-    """ANIL (Raghu et al. 2020): MAML in which only the head adapts."""
-
-    name: ClassVar[str] = "anil"
-
-
-@dataclass(frozen=True)
-class MetaSgd(_Exact):
-    """Meta-SGD (Li et al. 2017): MAML with a learned inner rate for every parameter."""
-
-    name: ClassVar[str] = "meta-sgd"
-    initial_rate: tuple[float, float] = (0.005, 0.1)
-    """The learned rates start uniformly between these two."""
-    inner_steps: int = 1
-    """Inner steps in training."""
-    eval_inner_steps: int = 1
-    """Inner steps in evaluation."""
-
-
-@dataclass(frozen=True)
-class Reptile(_InnerLoop):
-    """Reptile (Nichol et al. 2018): move towards where each task's training ends."""
-
-    name: ClassVar[str] = "reptile"
-    inner_rate: float = 1e-3
-    """Learning rate of the inner loop."""
-    inner_steps: int = 5
-    """Inner steps in training."""
-    eval_inner_steps: int = 50
-    """Inner steps in evaluation."""
-    inner_batch: int | None = 10
-    """Support examples an inner step, the whole support set where it is smaller."""
-    inner_optimizer: Literal["sgd", "adam", "rmsprop"] = "rmsprop"
-    """Optimizer of the inner loop. rmsprop: Adam with β1 = 0 whose second moments run on from
-    task to task, as in the authors' code; adam: they start anew in every task."""
-
-
-@dataclass(frozen=True)
-class Prototypical:
-    """Prototypical networks (Snell et al. 2017): classify by the nearest class mean."""
-
-    name: ClassVar[str] = "prototypical"
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-    """Squared Euclidean as published, or cosine with a learned temperature."""
-
-
-LEARNERS = (Maml, FirstOrderMaml, Anil, MetaSgd, Reptile, Prototypical)
-REGRESSORS = (Maml, FirstOrderMaml, Anil, MetaSgd, Reptile)
+LEARNERS: tuple[type[Learner], ...] = get_args(Learner)
+REGRESSORS: tuple[type[Regressor], ...] = get_args(Regressor)
 
 
 # --- experiments --------------------------------------------------------------------------
@@ -130,6 +38,14 @@ class Experiment:
     """Meta-updates between halvings, where the schedule is halving."""
     clip: float | None = None
     """Clip each entry of the meta-gradient to ± this; None: not at all."""
+    clip_norm: float | None = None
+    """Scale the meta-gradient down to this norm where it is larger; None: not at all."""
+    aggregate: Aggregation = "mean"
+    """How the gradients of the tasks become one: mean; mean of those clipped to --aggregate-norm;
+    median of each entry; pcgrad: conflicting ones projected; balanced: all of one norm. For
+    median and pcgrad, devices exchange the gradients of all tasks."""
+    aggregate_norm: float = 1.0
+    """Largest norm of a task's gradient, where the aggregation is clipped."""
     seed: int = 0
     """Seed of the run: initialisation, tasks, data splits."""
     eval_tasks: int = 1000
@@ -147,7 +63,7 @@ class FewShot(Experiment):
     """Meta-train a few-shot image classifier and evaluate it on classes never seen."""
 
     experiment: ClassVar[str] = "few_shot"
-    learner: Maml | FirstOrderMaml | Anil | MetaSgd | Reptile | Prototypical = Maml()
+    learner: Learner = Maml()
     """The learner."""
     dataset: str = "glyphs"
     """glyphs, omniglot, a TFDS image-classification set, or a folder FOLDER/class/*.png."""
@@ -203,7 +119,7 @@ class Regression(Experiment):
     """Meta-train a regressor of sinusoids and evaluate it on curves never seen."""
 
     experiment: ClassVar[str] = "regression"
-    learner: Maml | FirstOrderMaml | Anil | MetaSgd | Reptile = Maml()
+    learner: Regressor = Maml()
     """The learner."""
     amplitude: tuple[float, float] = (0.1, 5.0)
     """Range of the amplitude."""
@@ -249,10 +165,11 @@ def check(config: AnyExperiment) -> None:
         _require(config, name, lambda value: value >= 1, "at least 1")
     for name in ("ways", "train_ways", "eval_tasks", "validation_tasks"):
         _require(config, name, lambda value: value >= 2, "at least 2")
-    for name in ("outer_rate", "clip", "device_budget"):
+    for name in ("outer_rate", "clip", "clip_norm", "aggregate_norm", "device_budget"):
         _require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
     learner = config.learner
-    _require(learner, "inner_rate", lambda value: 0 < value < math.inf, "positive and finite")
+    for name in ("inner_rate", "strength"):
+        _require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
     low, high = getattr(learner, "initial_rate", (1.0, 1.0))
     if not 0 < low <= high < math.inf:
         raise ValueError(
@@ -260,7 +177,11 @@ def check(config: AnyExperiment) -> None:
         )
     for name in ("inner_steps", "eval_inner_steps", "truncate"):
         _require(learner, name, lambda value: value >= 0, "0 or more")
-    _require(learner, "inner_batch", lambda value: value >= 1, "at least 1")
+    for name in ("inner_batch", "solver_steps", "context", "hidden"):
+        _require(learner, name, lambda value: value >= 1, "at least 1")
+    for name in ("every_step_part", "first_order_part"):
+        _require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
+    _require(learner, "damping", lambda value: 0 <= value < math.inf, "0 or more, and finite")
 
 
 def _require(options: Any, name: str, accepts: Any, remedy: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 
 from jaxmeta.core import MetaLearner, PyTree
-from jaxmeta.training import build, checkpoints
+from jaxmeta.training import build, build_learner, checkpoints
 from jaxmeta.training.config import AnyExperiment, FewShot, from_json
 from jaxmeta.training.loop import CHECKPOINTS
 
@@ -51,7 +51,7 @@ def restore(run_directory: str | Path, *, config: AnyExperiment | None = None) -
     folder = Path(run_directory)
     own, image_shape = read_config(folder)
     config = own if config is None else config
-    learner = build.learner_of(config, train=False)
+    learner = build_learner.learner_of(config, train=False)
     task = build.example_task(config, image_shape)
     like = jax.eval_shape(lambda key: learner.init(key, task), jax.random.key(0))
     best = checkpoints.restore(folder / CHECKPOINTS, like, step="best")

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
+from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.parallel import (
     OverTasks,
     averaged_over_devices,
@@ -67,14 +68,17 @@ def mean_over_tasks(
     learner: MetaLearner,
     tasks_at_once: int | None = None,
     *,
+    aggregate: Aggregate = mean,
     vary: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> OverTasks:
-    """`mean((state, sample), (keys, given, slots, weights)) -> ((grads, info), slots)`, of the
-    tasks of one device, with the weights of their mean: None stands for 1 each.
+    """`mean((state, sample), (keys, given, slots, weights)) -> ((grads, info), (slots, each))`,
+    of the tasks of one device, with the weights of their mean: None stands for 1 each.
 
     Args:
       learner: whose `grad` is averaged.
       tasks_at_once: how many tasks `vmap` takes together; None stands for all.
+      aggregate: where it takes the gradients together, they come in `each`, one for each task,
+        in place of `grads`.
       vary: makes what is the same on all devices a device's own: `parallel.vary` for a mean that
         is to be taken under `shard_map`.
     """
@@ -86,16 +90,21 @@ def mean_over_tasks(
         given: PyTree,
         slot: PyTree,
         weight: Array | None,
-    ) -> tuple[PyTree, Info, PyTree]:
+    ) -> tuple[PyTree, PyTree]:
         task, learn_key = draw(sample, key, given)
         carry = Carry(state.step, state.shared, slot)
         grads, info, slot = learner.grad(learn_key, state.meta_params, task, carry)
+        each = ()
+        if aggregate.each is not None:
+            grads = aggregate.each(grads)
+        if aggregate.together is not None:
+            grads, each = (), grads
         if weight is not None:
             weigh = lambda leaf: leaf * weight.astype(jnp.result_type(leaf, 1.0))  # noqa: E731
             grads, info = jax.tree.map(weigh, (grads, info))
-        return grads, info, slot
+        return (grads, info), (slot, each)
 
-    def mean(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
+    def on_one_device(replicated: PyTree, per_task: PyTree) -> tuple[PyTree, PyTree]:
         tasks = jax.tree.leaves(per_task)[0].shape[0]
         at_once = tasks if tasks_at_once is None else tasks_at_once
         mapped = jax.vmap(partial(of_one_task, *replicated))
@@ -104,18 +113,18 @@ def mean_over_tasks(
         )
 
         def add_group(total: PyTree, group: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
-            grads, info, slots = mapped(*group)
-            summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (grads, info))
-            return jax.tree.map(jnp.add, total, summed), slots
+            to_sum, to_keep = mapped(*group)
+            summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), to_sum)
+            return jax.tree.map(jnp.add, total, summed), to_keep
 
         first = jax.tree.map(lambda leaf: leaf[0], groups)
-        shapes = jax.eval_shape(mapped, *first)[:2]
+        shapes, _ = jax.eval_shape(mapped, *first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), shapes)
-        total, slots = jax.lax.scan(add_group, vary(zeros), groups)
-        slots = jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), slots)
-        return jax.tree.map(lambda leaf: leaf / tasks, total), slots
+        total, kept = jax.lax.scan(add_group, vary(zeros), groups)
+        kept = jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), kept)
+        return jax.tree.map(lambda leaf: leaf / tasks, total), kept
 
-    return mean
+    return on_one_device
 
 
 def meta_update(
@@ -124,6 +133,7 @@ def meta_update(
     *,
     task_batch: int,
     tasks_at_once: int | None = None,
+    aggregate: Aggregate = mean,
     mesh: Mesh | None = None,
 ) -> MetaUpdate:
     """The training step that serves every learner.
@@ -136,6 +146,7 @@ def meta_update(
       task_batch: T, tasks of a meta-update.
       tasks_at_once: how many of them `vmap` takes together; the others wait their turn. The
         same mean gradient (to rounding) in less memory. None stands for all.
+      aggregate: what to take in place of the mean, see `jaxmeta.training.aggregation`.
       mesh: the devices that share the tasks; None stands for one device. A batch that doesn't
         divide among them is padded with tasks that count for nothing. See
         `jaxmeta.training.parallel`.
@@ -171,17 +182,31 @@ def meta_update(
     def init(key: Key, sample: Sample) -> TrainState:
         init_key, task_key, run_key = jax.random.split(key, 3)
         meta_params = learner.init(init_key, sample(task_key))
-        return TrainState(
+        state = TrainState(
             jnp.zeros((), jnp.int32), run_key, meta_params, optimizer.init(meta_params)
         )
+        first_slot = learner.slot
+        if first_slot is None:
+            return state
+
+        def fill(key: Key) -> PyTree:
+            task, learn_key = draw(sample, key)
+            return first_slot(learn_key, meta_params, task)
+
+        slot_keys = jax.random.split(jax.random.fold_in(key, 3), task_batch)
+        # Copied, for a state is donated: no two of its leaves may be one buffer.
+        return state._replace(slots=jax.tree.map(jnp.copy, jax.vmap(fill)(slot_keys)))
 
     if mesh is None:
-        over_tasks = mean_over_tasks(learner, together)
+        over_tasks = mean_over_tasks(learner, together, aggregate=aggregate)
     else:
-        over_tasks = averaged_over_devices(mean_over_tasks(learner, together, vary=vary), mesh)
+        over_tasks = averaged_over_devices(
+            mean_over_tasks(learner, together, aggregate=aggregate, vary=vary), mesh
+        )
 
     def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
+        step_key = jax.random.fold_in(state.key, state.step)
+        keys = jax.random.split(step_key, task_batch)
         per_task, weights = (keys, given, state.slots), None
         if padded > task_batch:
             if given is not None:
@@ -190,8 +215,10 @@ def meta_update(
             again = jnp.arange(padded) % task_batch
             per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
             weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
-        (grads, info), slots = over_tasks((state, sample), (*per_task, weights))
-        slots = jax.tree.map(lambda leaf: leaf[:task_batch], slots)
+        (grads, info), kept = over_tasks((state, sample), (*per_task, weights))
+        slots, each = jax.tree.map(lambda leaf: leaf[:task_batch], kept)
+        if aggregate.together is not None:
+            grads = aggregate.together(jax.random.fold_in(step_key, task_batch), each)
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)
         meta_params = optax.apply_updates(state.meta_params, updates)
         return (

@@ -9,18 +9,8 @@ from typing import Any
 import pytest
 
 from experiments import command_line, presets, run
-from jaxmeta.training.config import (
-    LEARNERS,
-    REGRESSORS,
-    Anil,
-    FewShot,
-    FirstOrderMaml,
-    Maml,
-    MetaSgd,
-    Prototypical,
-    Regression,
-    Reptile,
-)
+from jaxmeta.training.config import LEARNERS, REGRESSORS, FewShot, Regression
+from jaxmeta.training.options import Anil, FirstOrderMaml, Maml, MetaSgd, Prototypical, Reptile
 
 # --- parsing ------------------------------------------------------------------------------
 

@@ -163,8 +163,13 @@ def test_any_optimizer_any_way_is_the_loop_written_by_hand(optimizer):
 
 def rated(way):
     """A loss of initialisation, learned rates and data alike."""
-    adapt = unroll(wavy, optax.sgd(0.1), STEPS, differentiation=way)
-    return lambda theta, rates, batch: queried(adapt(KEY, theta, batch, rates=rates).params)
+    adapt = unroll(wavy, None, STEPS, differentiation=way)
+
+    def loss(theta, rates, batch):
+        optimizer = inner.scaled(jax.tree.map(lambda rate: 0.1 * rate, rates))
+        return queried(adapt(KEY, theta, batch, optimizer=optimizer).params)
+
+    return loss
 
 
 def rates_like(theta):
@@ -197,6 +202,31 @@ def test_rates_learn_in_first_order_too():
         return queried(moving)
 
     assert_close(found, jax.jit(jax.grad(constant_gradients))(rates))
+
+
+@pytest.mark.parametrize("way", [rematerialised, mixed_mode], ids=["rematerialised", "mixed"])
+def test_the_loss_that_an_optimizer_sees_is_differentiated_too(way):
+    """A step by the loss' size, along the gradient's: both carry the meta-gradient."""
+    theta, batch = wavy_problem()
+
+    def update(updates, state, params=None, **extra):
+        return jax.tree.map(lambda g: -extra["value"] * g, updates), state
+
+    by_loss = optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+    def loss(way):
+        adapt = unroll(wavy, by_loss, STEPS, differentiation=way, value=True)
+        return lambda theta, batch: queried(adapt(KEY, theta, batch).params)
+
+    def by_hand(theta, batch):
+        for _ in range(STEPS):
+            value, grads = jax.value_and_grad(wavy, argnums=1)(KEY, theta, batch)
+            theta = jax.tree.map(lambda t, g, value=value: t - value * g, theta, grads)
+        return queried(theta)
+
+    of = lambda function: jax.jit(jax.value_and_grad(function, argnums=(0, 1)))(theta, batch)  # noqa: E731
+    assert_close(of(loss(way)), of(by_hand))
+    assert_close(of(loss(reverse_mode)), of(by_hand))
 
 
 @pytest.mark.parametrize("way", [rematerialised, mixed_mode], ids=["rematerialised", "mixed"])

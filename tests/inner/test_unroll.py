@@ -16,6 +16,7 @@ from jaxmeta.inner import (
     minibatches,
     only,
     partition,
+    scaled,
     support_loss,
     truncated,
     unroll,
@@ -76,22 +77,40 @@ def test_the_others_still_get_a_meta_gradient():
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
 
 
-def test_rates_are_per_parameter_and_none_stands_for_one():
+def test_rates_are_per_parameter():
     params = initial()
-    rates = jax.tree.map(jnp.ones_like, params)
+    rates = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.1), params)
     inner = unroll(LOSS, optax.sgd(0.1), 1)
     plain = inner(KEY, params, SUPPORT).params
-    chex.assert_trees_all_close(inner(KEY, params, SUPPORT, rates=rates).params, plain)
-    rates["head"] = {"bias": jnp.full((1,), -2.0), "kernel": jnp.zeros((5, 1)).at[3].set(3.0)}
-    scaled = inner(KEY, params, SUPPORT, rates=rates).params
-    steps = jax.tree.map(jnp.subtract, scaled, params)
+    same = inner(KEY, params, SUPPORT, optimizer=scaled(rates)).params
+    chex.assert_trees_all_close(same, plain)
+    rates["head"] = {"bias": jnp.full((1,), -0.2), "kernel": jnp.zeros((5, 1)).at[3].set(0.3)}
+    moved_by_rates = inner(KEY, params, SUPPORT, optimizer=scaled(rates)).params
+    steps = jax.tree.map(jnp.subtract, moved_by_rates, params)
     plain_steps = jax.tree.map(jnp.subtract, plain, params)
-    expected = jax.tree.map(jnp.multiply, rates, plain_steps)
+    expected = jax.tree.map(lambda rate, step: rate / 0.1 * step, rates, plain_steps)
     chex.assert_trees_all_close(steps, expected, rtol=1e-4, atol=1e-6)
-    masked = unroll(LOSS, optax.sgd(0.1), 1, adapts=only("head"))
+    masked = unroll(LOSS, None, 1, adapts=only("head"))
+    of_the_head = scaled(partition(rates, only("head"))[0])
     chex.assert_trees_all_close(
-        masked(KEY, params, SUPPORT, rates=rates).params,
-        {"head": scaled["head"], "hidden_0": params["hidden_0"]},
+        masked(KEY, params, SUPPORT, optimizer=of_the_head).params,
+        {"head": moved_by_rates["head"], "hidden_0": params["hidden_0"]},
+    )
+
+
+def test_an_optimizer_is_needed_and_may_see_the_loss():
+    with pytest.raises(ValueError, match="no optimizer"):
+        unroll(LOSS, None, 1)(KEY, initial(), SUPPORT)
+
+    def seeing(updates, state, params=None, **extra):
+        return jax.tree.map(lambda g: -extra["value"] * jnp.ones_like(g), updates), state
+
+    by_loss = optax.GradientTransformationExtraArgs(lambda params: (), seeing)
+    params = initial()
+    adapted = unroll(LOSS, by_loss, 1, value=True)(KEY, params, SUPPORT).params
+    value = LOSS(KEY, params, SUPPORT)
+    chex.assert_trees_all_close(
+        adapted, jax.tree.map(lambda leaf: leaf - value, params), rtol=1e-5, atol=1e-6
     )
 
 

@@ -18,7 +18,23 @@ import pytest
 
 from jaxmeta import Batch, Carry, MetaLearner, Objective, Task, cross_entropy, squared_error
 from jaxmeta.data import sinusoids
-from jaxmeta.learners import anil, first_order_maml, maml, meta_sgd, prototypical, reptile
+from jaxmeta.inner import conjugate_gradients, only, second_order
+from jaxmeta.learners import (
+    anil,
+    boil,
+    cavia,
+    first_order_maml,
+    imaml,
+    maml,
+    maml_plus_plus,
+    meta_curvature,
+    meta_lstm,
+    meta_sgd,
+    proto_maml,
+    prototypical,
+    r2d2,
+    reptile,
+)
 from jaxmeta.models import mlp
 
 
@@ -92,6 +108,38 @@ CASES = [
         batch_size=4,
         outer=optax.sgd(1.0),
     ),
+    of_images("boil", boil, CLASSES(), optax.sgd(0.3), steps=2),
+    of_curves(
+        "imaml",
+        imaml,
+        CURVE,
+        optax.sgd(0.005),  # the meta-gradient doesn't see, and so doesn't avoid, a step too long
+        steps=5,
+        strength=5.0,
+        solver=conjugate_gradients(60),
+    ),
+    of_images(
+        "maml-plus-plus",
+        maml_plus_plus,
+        CLASSES(normalisation="batch"),
+        steps=2,
+        rate=0.3,
+        every_step_until=1000,
+    ),
+    of_curves(
+        "cavia",
+        cavia,
+        CURVE,
+        optax.sgd(0.1),
+        steps=2,
+        context=3,
+        conditions=only("hidden_0/bias"),
+    ),
+    of_curves("meta-curvature", meta_curvature, CURVE, optax.sgd(0.02), steps=2),
+    # As published it takes inner gradients as constants; `test_meta_lstm` has that.
+    of_images("meta-lstm", meta_lstm, CLASSES(), steps=3, differentiation=second_order),
+    of_images("r2d2", r2d2, EMBEDDING(), ways=3),
+    of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), steps=2),
     of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),
     of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),
 ]
@@ -111,6 +159,12 @@ def case(request) -> Case:
     ids=name_of,
 )
 def differentiable(request) -> Case:
+    return request.param
+
+
+@pytest.fixture(params=[c for c in CASES if c.name in ("maml", "anil", "meta-sgd")], ids=name_of)
+def of_initialisation(request) -> Case:
+    """Those whose meta-parameters are an initialisation, and perhaps rates: see the surrogates."""
     return request.param
 
 

@@ -11,20 +11,29 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxmeta import Carry, Info
+from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
+
+CURVE = mlp((16,), 1)  # the model of `conftest`'s curves
 
 # test, learner: why it is otherwise
 EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
+    ("gradient", "imaml"): "implicit: that of where the inner loop would end, from where it ended",
+    ("gradient", "maml-plus-plus"): "the losses after every step, weighted",
+    ("padding", "maml-plus-plus"): "batch statistics count every row",
     ("padding", "first-order-maml"): "batch statistics count every row",
     ("padding", "anil"): "the support's statistics count every row",
     ("padding", "reptile"): "minibatches are drawn from all rows",
     ("padding", "prototypical"): "the support's statistics count every row",
     ("query", "first-order-maml"): "its model takes the query's batch statistics: transductive",
+    ("query", "maml-plus-plus"): "its model takes the query's batch statistics: transductive",
+    ("trajectory", "r2d2"): "takes no inner steps",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",
 }
@@ -58,7 +67,38 @@ def squared_distance(setting, objective):
     return loss
 
 
-SURROGATES = {"first-order-maml": straight_through, "reptile": squared_distance}
+def implicit(setting, objective):
+    """`φ' ↦ v·φ'` with (I + H/λ) v = ∇L(θ_K; query), the Hessian written out and inverted."""
+    learner, key, meta_params, task, _ = setting
+    theta, unravel = ravel_pytree(learner.adapt(key, meta_params, task.support).params)
+
+    def loss(batch):
+        outputs = lambda theta: CURVE.apply(unravel(theta), batch.inputs)  # noqa: E731
+        return lambda theta: objective(outputs(theta), batch.targets)[0]
+
+    hessian = jax.hessian(loss(task.support))(theta)
+    at_query = jax.grad(loss(task.query))(theta)
+    solution = jnp.linalg.solve(jnp.eye(theta.size) + hessian / 5.0, at_query)
+    return lambda moved: solution @ ravel_pytree(moved)[0]
+
+
+def every_step(setting, objective):
+    """The mean of the losses after every step: the weights at the beginning."""
+    learner, key, _, task, _ = setting
+
+    def loss(moved):
+        path = learner.trajectory(key, moved, task.support, task.query.inputs)
+        return jax.vmap(lambda outputs: objective(outputs, task.query.targets)[0])(path)[1:].mean()
+
+    return loss
+
+
+SURROGATES = {
+    "first-order-maml": straight_through,
+    "reptile": squared_distance,
+    "imaml": implicit,
+    "maml-plus-plus": every_step,
+}
 
 
 @functools.cache

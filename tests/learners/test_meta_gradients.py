@@ -67,45 +67,45 @@ def truncated_surrogate(case, last, key, at, task):
     return loss
 
 
-@pytest.fixture
-def gradients(differentiable, prepare):
-    """`gradients(*ways)`: the meta-gradient in each, of one setting; and that setting."""
-    learner, key, meta_params, task, _ = prepare(differentiable)
+def gradients_of(case, setting):
+    """`gradients(*ways)`: the meta-gradient of the case in each, in one setting."""
+    _, key, meta_params, task, _ = setting
 
     def gradients(*ways):
         @jax.jit
         def all_of_them(meta_params, task):
-            learners = [differentiable.build(differentiation=way) for way in ways]
+            learners = [case.build(differentiation=way) for way in ways]
             return [
                 jax.grad(one.loss, 1, has_aux=True)(key, meta_params, task)[0] for one in learners
             ]
 
         return all_of_them(meta_params, task)
 
-    return gradients, (learner, key, meta_params, task)
+    return gradients
 
 
-def test_exact_ways(gradients, assert_gradient):
-    gradients, (learner, key, meta_params, task) = gradients
+def test_exact_ways(differentiable, prepare, assert_gradient):
+    learner, key, meta_params, task, _ = setting = prepare(differentiable)
+    gradients = gradients_of(differentiable, setting)
     reverse, remat, mixed = gradients(reverse_mode, rematerialised, mixed_mode)
     assert_gradient(reverse, lambda at: learner.loss(key, at, task)[0], meta_params)
     assert_close(remat, reverse)
     assert_close(mixed, reverse)
 
 
-def test_first_order(gradients, differentiable, assert_gradient):
-    gradients, (learner, key, meta_params, task) = gradients
-    first, second = gradients(first_order, reverse_mode)
-    surrogate = first_order_surrogate(differentiable, learner, key, meta_params, task)
+def test_first_order(of_initialisation, prepare, assert_gradient):
+    learner, key, meta_params, task, _ = setting = prepare(of_initialisation)
+    first, second = gradients_of(of_initialisation, setting)(first_order, reverse_mode)
+    surrogate = first_order_surrogate(of_initialisation, learner, key, meta_params, task)
     assert_gradient(first, surrogate, meta_params)
     with pytest.raises(AssertionError):  # where first and second order must differ
         chex.assert_trees_all_close(first, second, rtol=1e-3)
 
 
-def test_truncated(gradients, differentiable, assert_gradient):
-    gradients, (_, key, meta_params, task) = gradients
-    last, exact = gradients(truncated(1), reverse_mode)
-    surrogate = truncated_surrogate(differentiable, 1, key, meta_params, task)
+def test_truncated(of_initialisation, prepare, assert_gradient):
+    _, key, meta_params, task, _ = setting = prepare(of_initialisation)
+    last, exact = gradients_of(of_initialisation, setting)(truncated(1), reverse_mode)
+    surrogate = truncated_surrogate(of_initialisation, 1, key, meta_params, task)
     assert_gradient(last, surrogate, meta_params)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(last, exact, rtol=1e-3)

@@ -14,16 +14,12 @@ from jaxmeta.training.config import (
     LEARNERS,
     REGRESSORS,
     FewShot,
-    FirstOrderMaml,
-    Maml,
-    MetaSgd,
-    Prototypical,
     Regression,
-    Reptile,
     check,
     from_json,
     to_json,
 )
+from jaxmeta.training.options import FirstOrderMaml, Maml, MetaSgd, Prototypical, Reptile
 from jaxmeta.training.restore import with_episode
 
 IMAGES = FewShot(steps=10, task_batch=4)

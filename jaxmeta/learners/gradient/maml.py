@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning: an initialisation from which a few gradient steps suffice."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
@@ -76,7 +76,7 @@ def maml(
         objective,
         inner,
         init=lambda key, task: model.init(key, task.support.inputs),
-        unpack=lambda meta_params: (meta_params, {}),
+        unpack=lambda meta_params, support: (meta_params, {}),
     )
 
 
@@ -116,23 +116,23 @@ def gradient_learner(
     inner: InnerLoop,
     *,
     init: Callable[[Key, Task], PyTree],
-    unpack: Callable[[PyTree], tuple[PyTree, dict[str, PyTree]]],
+    unpack: Callable[[PyTree, Batch], tuple[PyTree, dict[str, Any]]],
 ) -> MetaLearner:
     """What the learners with an inner gradient share: adapt, predict and trajectory from `inner`.
 
-    `unpack(meta_params) -> (initial, options)` says what the inner loop starts from and what
-    else it takes: learned rates, the optimizer's state.
+    `unpack(meta_params, support) -> (initial, options)` says what the inner loop starts from and
+    what else it takes: an optimizer with learned rates, the optimizer's state.
     """
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
-        initial, options = unpack(meta_params)
+        initial, options = unpack(meta_params, support)
         return Adapted(inner(key, initial, support, **options).params, support.inputs)
 
     def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
         return model.apply(adapted.params, inputs, reference=adapted.reference)
 
     def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
-        initial, options = unpack(meta_params)
+        initial, options = unpack(meta_params, support)
         return inner(
             key,
             initial,

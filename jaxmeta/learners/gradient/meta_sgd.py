@@ -1,12 +1,11 @@
 """Meta-SGD: the initialisation and every parameter's inner learning rate are learned."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import optax
 
-from jaxmeta.core import Key, MetaLearner, Model, Objective, PyTree, Task
-from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
+from jaxmeta.core import Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.inner import Differentiation, scaled, second_order, support_loss, unroll
 from jaxmeta.learners.gradient.maml import gradient_learner
 
 
@@ -61,7 +60,7 @@ def meta_sgd(
         raise ValueError(f"initial_rate: ({low}, {high}) is no range; give (low, high).")
     inner = unroll(
         support_loss(model, objective),
-        optax.sgd(1.0),
+        None,
         steps,
         differentiation=differentiation,
         batch_size=batch_size,
@@ -78,7 +77,7 @@ def meta_sgd(
         ]
         return MetaSGDParams(initial, treedef.unflatten(rates))
 
-    def unpack(meta_params: MetaSGDParams) -> tuple[PyTree, dict[str, PyTree]]:
-        return meta_params.initial, {"rates": meta_params.rates}
+    def unpack(meta_params: MetaSGDParams, support: Batch) -> tuple[PyTree, dict[str, Any]]:
+        return meta_params.initial, {"optimizer": scaled(meta_params.rates)}
 
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)

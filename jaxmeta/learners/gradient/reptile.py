@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.core import Carry, Info, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import Batch, Carry, Info, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import first_order, support_loss, unroll
 from jaxmeta.learners.gradient.maml import Adapted, gradient_learner
 
@@ -88,7 +88,7 @@ def reptile(
             )
         return ReptileParams(initial, state)
 
-    def unpack(meta_params: ReptileParams) -> tuple[PyTree, dict[str, PyTree]]:
+    def unpack(meta_params: ReptileParams, support: Batch) -> tuple[PyTree, dict[str, PyTree]]:
         state = meta_params.optimizer_state if carry_optimizer_state else None
         return meta_params.initial, {"optimizer_state": state}
 
@@ -97,7 +97,7 @@ def reptile(
     def grad(
         key: Key, meta_params: ReptileParams, task: Task, carry: Carry
     ) -> tuple[ReptileParams, Info, PyTree]:
-        initial, options = unpack(meta_params)
+        initial, options = unpack(meta_params, task.support)
         end = inner(key, initial, task.support, **options)
         outputs = base.predict(Adapted(end.params, task.support.inputs), task.query.inputs)
         loss, metrics = objective(outputs, task.query.targets, task.query.mask)

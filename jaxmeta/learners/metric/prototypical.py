@@ -71,12 +71,7 @@ def prototypical(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Prototypes:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
-        members_SW = jax.nn.one_hot(support.targets, ways, dtype=features_SD.dtype)
-        if support.mask is not None:
-            members_SW = jnp.where(support.mask[:, None], members_SW, 0)
-        counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
-        prototypes_WD = members_SW.T @ features_SD / counts_W[:, None]
-        return Prototypes(meta_params, prototypes_WD, support.inputs)
+        return Prototypes(meta_params, class_means(features_SD, support, ways), support.inputs)
 
     def predict(adapted: Prototypes, inputs: PyTree) -> Array:
         features_QD = encoder.apply(
@@ -88,6 +83,20 @@ def prototypical(
         return -squared_distances(features_QD, adapted.prototypes_WD)
 
     return meta_learner(init, adapt, predict, objective)
+
+
+def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
+    """The mean of each class' real examples, float `[ways, D]`; 0 for a class that has none.
+
+    >>> support = Batch(None, jnp.array([0, 0, 1]))
+    >>> class_means(jnp.array([[0.0], [2.0], [9.0]]), support, 2).tolist()
+    [[1.0], [9.0]]
+    """
+    members_SW = jax.nn.one_hot(support.targets, ways, dtype=features_SD.dtype)
+    if support.mask is not None:
+        members_SW = jnp.where(support.mask[:, None], members_SW, 0)
+    counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
+    return members_SW.T @ features_SD / counts_W[:, None]
 
 
 def squared_distances(points_QD: Array, centres_WD: Array) -> Array:

@@ -1,0 +1,184 @@
+"""The inner loop that ends at an optimum, differentiated without going back through its steps."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.inner.differentiation import InnerLoss, first_order
+from jaxmeta.inner.partition import Selection, combine, partition
+from jaxmeta.inner.unroll import InnerLoop, Unrolled, unroll, varying_with
+
+Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]  # A·, b -> x with A x = b
+
+
+def conjugate_gradients(steps: int = 5, *, tolerance: float | None = None) -> Solver:
+    """Solve A x = b, A symmetric and positive, by this many conjugate-gradient steps at most.
+
+    It ends earlier where ‖A x − b‖ ≤ tolerance · ‖b‖; by default what rounding leaves anyway.
+
+    >>> solve = conjugate_gradients(2)
+    >>> solve(lambda x: jnp.array([2.0, 4.0]) * x, jnp.array([2.0, 2.0])).round(3).tolist()
+    [1.0, 0.5]
+    """
+
+    def solve(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
+        rounding = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(b))
+        least = rounding if tolerance is None else tolerance
+        return jax.scipy.sparse.linalg.cg(matrix, b, tol=least, maxiter=steps)[0]
+
+    return solve
+
+
+def neumann_series(terms: int, scale: float) -> Solver:
+    """Solve A x = b by the first terms of a series.
+
+        x = α Σ_{j < terms} (I − α A)ʲ b
+
+    which converges where A's eigenvalues lie between 0 and 2/α. For A = H + λI, `scale=1 / λ`
+    gives the series of (−H/λ)ʲ (Lorraine et al. 2020, section 4).
+
+    >>> round(float(neumann_series(20, 0.2)(lambda x: 4.0 * x, jnp.array(2.0))), 3)
+    0.5
+    """
+
+    def solve(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
+        def add_term(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
+            total, term = carry
+            total = jax.tree.map(jnp.add, total, term)
+            term = jax.tree.map(lambda t, moved: t - scale * moved, term, matrix(term))
+            return (total, term), None
+
+        first = jax.tree.map(lambda leaf: scale * leaf, b)
+        zeros = jax.tree.map(jnp.zeros_like, b)
+        return jax.lax.scan(add_term, (zeros, first), length=terms)[0][0]
+
+    return solve
+
+
+def implicit(
+    loss: InnerLoss,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    strength: float,
+    damping: float = 0.0,
+    solver: Solver | None = None,
+    adapts: Selection | None = None,
+) -> InnerLoop:
+    """A proximal inner loop, its derivative taken at its end by the implicit function theorem.
+
+        θ* = argmin_θ loss(θ; support) + λ/2 ‖θ − φ‖²
+        dθ*/dφ = λ (H + λI)⁻¹,  dθ*/dη = −(H + λI)⁻¹ ∂²loss/∂θ∂η
+
+    H is the Hessian of the loss in θ at θ*, η all else that the loss depends on: parameters that
+    don't adapt, the support set. `optimizer` may be any; nothing of its steps is kept, so that
+    memory doesn't grow with them. The derivative is exact where the inner loop has reached θ*.
+
+    Args:
+      loss, optimizer, steps, adapts: as in `unroll`.
+      strength: λ > 0, which also must outweigh negative curvature: H + λI positive.
+      damping: added to λ in the derivatives alone.
+      solver: of the symmetric system; `conjugate_gradients(5)` by default.
+
+    Returns:
+      a function as `unroll` gives it. Its observations carry no derivative.
+
+    Raises:
+      ValueError: negative `steps`, λ not positive, negative damping; at a call, an `optimizer` or
+        a state of its own: what the meta-gradient cannot see would get no gradient, silently.
+
+    Source: Rajeswaran, Finn, Kakade, Levine 2019, "Meta-learning with implicit gradients", Lemma 1.
+
+    >>> inner = implicit(lambda key, w, target: (w - target) ** 2, optax.sgd(0.2), 50, strength=2.0)
+    >>> end = lambda start: inner(jax.random.key(0), start, jnp.asarray(3.0)).params
+    >>> round(float(end(1.0)), 3), round(float(jax.grad(end)(1.0)), 3)  # (2·3 + 2·1) / 4, 2 / 4
+    (2.0, 0.5)
+    """
+    if not strength > 0 or damping < 0:
+        raise ValueError(
+            f"implicit: strength {strength}, damping {damping}; give a positive strength and a "
+            "damping of 0 or more."
+        )
+
+    def proximal(key: Key, params: PyTree, given: tuple[PyTree, PyTree]) -> Array:
+        support, start = given
+        squares = jax.tree.map(lambda a, b: jnp.square(a - b).sum(), params, start)
+        return loss(key, params, support) + strength / 2 * sum(jax.tree.leaves(squares))
+
+    descend = unroll(proximal, optimizer, steps, differentiation=first_order, adapts=adapts)
+    solve = conjugate_gradients() if solver is None else solver
+
+    def inner(
+        key: Key,
+        params: PyTree,
+        support: PyTree,
+        /,
+        *,
+        optimizer: optax.GradientTransformation | None = None,
+        optimizer_state: PyTree = None,
+        observe: Callable[[PyTree], Any] | None = None,
+    ) -> Unrolled:
+        if optimizer is not None or optimizer_state is not None:
+            raise ValueError(
+                "implicit: the derivative is that of where the inner loop ends, not of the way "
+                "there; it cannot see an optimizer or a state given at the call (learned rates). "
+                "Take `unroll` for these."
+            )
+
+        end = _without_derivative(partial(descend, observe=observe), key, params, (support, params))
+        start, frozen = partition(params, adapts)
+        start = varying_with(start, support)
+
+        def slope(theta: PyTree) -> PyTree:
+            grads = jax.grad(lambda theta: loss(key, combine(theta, frozen), support))(theta)
+            pull = strength + damping
+            return jax.tree.map(lambda g, a, b: g + pull * (a - b), grads, theta, start)
+
+        def solve_linear(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
+            return jax.lax.custom_linear_solve(matrix, b, solve, symmetric=True)
+
+        theta = jax.lax.custom_root(
+            slope, partition(end.params, adapts)[0], lambda _, theta: theta, solve_linear
+        )
+        return end._replace(params=combine(theta, frozen))
+
+    return inner
+
+
+def _without_derivative(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+    """`stop_gradient(function(*arguments))`, in which what the function hides has none either.
+
+    Raises:
+      ValueError: a derivative is asked for with respect to what it hides.
+    """
+    arguments = jax.lax.stop_gradient(arguments)
+    structure = jax.tree.structure(jax.eval_shape(function, *arguments))
+
+    def leaves_of(*arguments: PyTree) -> tuple:
+        return tuple(jax.tree.leaves(function(*arguments)))
+
+    # The values that it closes over become arguments.
+    converted, hidden = jax.closure_convert(leaves_of, *arguments)
+
+    @jax.custom_jvp
+    def run(arguments: Any, hidden: Any) -> tuple:
+        return converted(*arguments, *hidden)
+
+    @partial(run.defjvp, symbolic_zeros=True)
+    def _(primals: Any, tangents: Any) -> Any:
+        zero = jax.custom_derivatives.SymbolicZero
+        if not all(isinstance(tangent, zero) for tangent in jax.tree.leaves(tangents[1])):
+            raise ValueError(
+                "implicit: something that the optimizer or the loss holds is differentiated (a "
+                "learned rate); the derivative of where the inner loop ends cannot see it. Take "
+                "`unroll`, or pass what the loss needs in the parameters or the support set."
+            )
+        outputs = run(*primals)
+        return outputs, jax.tree.map(jnp.zeros_like, outputs)
+
+    return jax.tree.unflatten(structure, run(arguments, hidden))

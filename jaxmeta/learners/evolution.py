@@ -1,0 +1,165 @@
+"""Evolution strategies: a learner trained without any derivative."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
+from jaxmeta.learners.truncation import Unroll
+
+
+def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> MetaLearner:
+    """The same learner, its meta-gradient estimated from losses alone, by antithetic evolution.
+
+        ḡ = 1/(2σn) Σ_{i ≤ n} [L(φ + σε_i; task) − L(φ − σε_i; task)] ε_i,  ε_i ~ N(0, I)
+
+    an unbiased estimate of the gradient of E_ε L(φ + σε): of a smoothed loss, which exists where
+    L has none and doesn't explode where a long inner loop's does. All 2n losses are of one task
+    and one key, so that chance inside the learner cancels.
+
+    Args:
+      learner: any.
+      deviation: σ, in the meta-parameters' units.
+      pairs: n.
+
+    `info` is the mean over the perturbed losses. Meta-parameters that are no floats don't move.
+
+    Raises:
+      ValueError: a deviation that isn't positive; fewer pairs than 1.
+
+    Source: Salimans et al. 2017, "Evolution strategies as a scalable alternative to reinforcement
+    learning", section 2; for learned optimizers Metz et al. 2019, section 4.
+
+    >>> import jaxmeta, optax
+    >>> from jaxmeta.learners import maml
+    >>> from jaxmeta.models import mlp
+    >>> learner = evolve(maml(mlp((8,), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=100))
+    """
+    _check(deviation, pairs)
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, PyTree]:
+        learn_key, noise_key = jax.random.split(key)
+
+        def of_pair(key: Key) -> tuple[PyTree, Info]:
+            noise = noise_like(key, meta_params)
+            above, info_above = learner.loss(learn_key, moved(meta_params, deviation, noise), task)
+            below, info_below = learner.loss(learn_key, moved(meta_params, -deviation, noise), task)
+            slope = (above - below) / (2 * deviation)
+            info = jax.tree.map(lambda a, b: (a + b) / 2, info_above, info_below)
+            return jax.tree.map(lambda e: slope.astype(e.dtype) * e, noise), info
+
+        of_pairs = jax.vmap(of_pair)(jax.random.split(noise_key, pairs))
+        grads, info = jax.tree.map(lambda leaf: leaf.mean(axis=0), of_pairs)
+        return grads, info, carry.slot
+
+    return learner._replace(grad=grad)
+
+
+class Particles(NamedTuple):
+    """The slot of `evolve_persistently`.
+
+    Attributes:
+      states: of the unrolls under φ + noise and φ − noise, `[2, pairs, ...]`.
+      sums: what has been added to φ since the unroll began, `[pairs, ...]`, like φ.
+      window: how many windows have passed.
+    """
+
+    states: PyTree
+    sums: PyTree
+    window: Array
+
+
+def evolve_persistently(
+    learner: MetaLearner, unroll: Unroll, *, deviation: float = 0.05, pairs: int = 8
+) -> MetaLearner:
+    """Persistent evolution strategies: truncated unrolls, whose estimate isn't short-sighted.
+
+        ξ_i ← ξ_i + σ ε_i,  ḡ = 1/(2σ²n) Σ_i [L_w(φ + σε_i) − L_w(φ − σε_i)] ξ_i
+
+    Every pair goes on with its own two unrolls, a window L_w a meta-update; all noise since their
+    beginning counts, so that over the windows of an unroll the estimates sum to an unbiased one of
+    the (smoothed) gradient of Σ_w L_w.
+
+    Args:
+      learner: as built for the whole unroll; its `grad` and `slot` are replaced.
+      unroll: the same in windows.
+      deviation, pairs: σ and n, as in `evolve`.
+
+    Raises:
+      ValueError: as `evolve`.
+
+    Source: Vicol, Metz, Sohl-Dickstein 2021, "Unbiased gradient estimation in unrolled computation
+    graphs with persistent evolution strategies", Algorithm 2.
+    """
+    _check(deviation, pairs)
+
+    def begin(key: Key, meta_params: PyTree, task: Task) -> Particles:
+        state = unroll.start(key, meta_params, task)
+        states = jax.tree.map(lambda s: jnp.broadcast_to(s, (2, pairs, *s.shape)), state)
+        sums = jax.tree.map(lambda p: jnp.zeros((pairs, *p.shape), p.dtype), meta_params)
+        return Particles(states, sums, jnp.zeros((), jnp.int32))
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, Particles]:
+        start_key, advance_key, noise_key = jax.random.split(key, 3)
+        particles: Particles = carry.slot
+        noise = jax.vmap(lambda key: noise_like(key, meta_params))(
+            jax.random.split(noise_key, pairs)
+        )
+        sums = jax.tree.map(lambda total, e: total + deviation * e, particles.sums, noise)
+
+        def advance(sign: Array, noise: PyTree, state: PyTree) -> tuple[PyTree, Array]:
+            # One key for all: what is drawn within is the same on both sides.
+            there = moved(meta_params, sign * deviation, noise)
+            return unroll.advance(advance_key, there, state)
+
+        states, losses = jax.vmap(  # over signs, and over pairs
+            jax.vmap(advance, in_axes=(None, 0, 0)), in_axes=(0, None, 0)
+        )(jnp.array([1.0, -1.0]), noise, particles.states)
+        slopes = (losses[0] - losses[1]) / (2 * deviation**2)
+        grads = jax.tree.map(
+            lambda total: jnp.tensordot(slopes.astype(total.dtype), total, axes=1) / pairs, sums
+        )
+        going_on = Particles(states, sums, particles.window + 1)
+        anew = begin(start_key, meta_params, task)
+        slot = jax.tree.map(
+            lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on
+        )
+        return grads, Info(losses.mean(), {}), slot
+
+    return learner._replace(grad=grad, slot=begin)
+
+
+def moved(meta_params: PyTree, distance: float | Array, noise: PyTree) -> PyTree:
+    """`φ + distance · noise`, of φ's types."""
+    return jax.tree.map(lambda p, e: p + jnp.asarray(distance, e.dtype) * e, meta_params, noise)
+
+
+def _check(deviation: float, pairs: int) -> None:
+    if not deviation > 0 or pairs < 1:
+        raise ValueError(
+            f"evolution: deviation {deviation}, pairs {pairs}; give a positive deviation and at "
+            "least 1 pair."
+        )
+
+
+def noise_like(key: Key, tree: PyTree) -> PyTree:
+    """Standard normal numbers for every float of the tree; zeros for what is no float.
+
+    >>> noise_like(jax.random.key(0), {"a": jnp.zeros((2, 3))})["a"].shape
+    (2, 3)
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(
+        [
+            jax.random.normal(key, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else jnp.zeros_like(leaf)
+            for key, leaf in zip(keys, leaves)
+        ]
+    )

@@ -1,0 +1,46 @@
+"""Body only update in the inner loop: MAML in which all but the head adapts."""
+
+import optax
+
+from jaxmeta.core import MetaLearner, Model, Objective
+from jaxmeta.inner import Differentiation, excluding, second_order
+from jaxmeta.learners.gradient.maml import maml
+
+
+def boil(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    head: str = "head",
+    differentiation: Differentiation = second_order,
+    batch_size: int | None = None,
+) -> MetaLearner:
+    """BOIL: `maml` with the body adapted and the parameters named `head` shared by all tasks.
+
+        φ = (body, head):  body_{k+1} = body_k − α ∇_body L(body_k, head; support)
+        meta-gradient: with respect to both
+
+    Arguments as in `maml`, and
+      head: name of the parameters that stay; the networks here call their last layer `head`.
+
+    Raises:
+      ValueError: at the first use, if there is no other parameter; else as `maml`.
+
+    Source: Oh, Yoo, Kim, Yun 2021, "BOIL: towards representation change for few-shot learning",
+    section 3.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import conv4
+    >>> learner = boil(conv4(5), jaxmeta.cross_entropy, optax.sgd(0.1), steps=1)
+    """
+    return maml(
+        model,
+        objective,
+        optimizer,
+        steps,
+        differentiation=differentiation,
+        adapts=excluding(head),
+        batch_size=batch_size,
+    )

@@ -1,0 +1,208 @@
+"""MAML++: what makes MAML train well, each part of it to be switched alone."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Carry,
+    Info,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    Task,
+)
+from jaxmeta.inner import (
+    Differentiation,
+    combine,
+    first_order,
+    partition,
+    second_order,
+    support_loss,
+    unroll,
+)
+from jaxmeta.inner.partition import Selection
+from jaxmeta.learners.gradient.maml import Adapted, gradient_learner
+
+_LEAST_WEIGHT = 0.03  # of an early step's loss, in parts of its weight at first
+
+
+class MAMLPlusPlusParams(NamedTuple):
+    """Meta-parameters of MAML++.
+
+    Attributes:
+      initial: φ, the initialisation.
+      rates: like `initial`, in place of each parameter its inner rates, float `[steps]`; `()`
+        where they are not learned.
+      normalisation: the normalisation's parameters after each step, float `[steps, ...]`, None in
+        place of the others; `()` where they are not kept per step.
+    """
+
+    initial: PyTree
+    rates: PyTree = ()
+    normalisation: PyTree = ()
+
+
+def in_normalisation(path: str) -> bool:
+    """Select the parameters of normalisation layers, which the networks here name `norm...`.
+
+    >>> in_normalisation("norm_0/scale"), in_normalisation("conv_0/kernel")
+    (True, False)
+    """
+    return any(part.startswith("norm") for part in path.split("/"))
+
+
+def maml_plus_plus(
+    model: Model,
+    objective: Objective,
+    steps: int,
+    *,
+    rate: float = 0.1,
+    learned_rates: bool = True,
+    normalisation_per_step: Selection | None = in_normalisation,
+    every_step_until: int = 0,
+    first_order_until: int = 0,
+    trained_steps: int | None = None,
+    differentiation: Differentiation = second_order,
+    batch_size: int | None = None,
+) -> MetaLearner:
+    """MAML++: MAML with rates and normalisation per step, and a loss and an order that anneal.
+
+        θ_{k+1} = θ_k − α_{k,l} ∇_θ L(θ_k; support)   for every parameter l but normalisation's,
+        γ_k, β_k learned for every step k
+        meta-gradient: ∇ Σ_k w_k L(θ_k; query),  w from 1/K each to the last step alone
+
+    With everything off it is `maml`. The paper's cosine schedule of the outer rate is an argument
+    of the outer optimizer. Its running statistics per step normalise nothing in its experiments,
+    which take those of the batch, and are left out.
+
+    Args:
+      model, objective, differentiation, batch_size: as in `maml`.
+      steps: K.
+      rate: of the inner loop; where the learned rates start.
+      learned_rates: learn a rate for every parameter tensor and step.
+      normalisation_per_step: which parameters have a value for every step, instead of being
+        adapted; None: none.
+      every_step_until: over so many meta-updates the losses after every step count, with weights
+        that fall linearly for all but the last; 0: only the last counts.
+      first_order_until: for so many meta-updates the inner gradients are constants.
+      trained_steps: K in training, where `steps` is another number: further steps take the last
+        step's rates and normalisation. None: as `steps`.
+
+    Raises:
+      ValueError: a negative number of meta-updates; no parameter is a normalisation's; else as
+        `maml`.
+
+    Source: Antoniou, Edwards, Storkey 2019, "How to train your MAML", section 4.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import conv4
+    >>> learner = maml_plus_plus(conv4(5), jaxmeta.cross_entropy, steps=5, every_step_until=1000)
+    """
+    trained_steps = steps if trained_steps is None else trained_steps
+    if min(trained_steps, every_step_until, first_order_until) < 0:
+        raise ValueError(
+            f"maml_plus_plus: trained_steps {trained_steps}, every_step_until {every_step_until}, "
+            f"first_order_until {first_order_until}; give 0 or more."
+        )
+
+    def loop(way: Differentiation):
+        return unroll(
+            support_loss(model, objective), None, steps, differentiation=way, batch_size=batch_size
+        )
+
+    def init(key: Key, task: Task) -> MAMLPlusPlusParams:
+        initial = model.init(key, task.support.inputs)
+        rates = normalisation = ()
+        if learned_rates:
+            rates = jax.tree.map(lambda leaf: jnp.full((trained_steps,), rate, leaf.dtype), initial)
+        if normalisation_per_step is not None:
+            normalisation = jax.tree.map(
+                lambda leaf: jnp.repeat(leaf[None], trained_steps, axis=0),
+                partition(initial, normalisation_per_step)[0],
+            )
+        return MAMLPlusPlusParams(initial, rates, normalisation)
+
+    def optimizer_of(meta_params: MAMLPlusPlusParams) -> optax.GradientTransformation:
+        """Gradient descent whose state is the number of the step."""
+
+        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+            at = jnp.minimum(state, trained_steps - 1)
+            if learned_rates:
+                moves = jax.tree.map(lambda rates, g: -rates[at] * g, meta_params.rates, updates)
+            else:
+                moves = jax.tree.map(lambda g: -rate * g, updates)
+            if normalisation_per_step is not None:
+                now, _ = partition(params, normalisation_per_step)
+                jumps = jax.tree.map(lambda n, p: n[at] - p, meta_params.normalisation, now)
+                moves = combine(jumps, partition(moves, normalisation_per_step)[1])
+            return moves, state + 1
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+    def unpack(meta_params: MAMLPlusPlusParams, support: Batch) -> tuple[PyTree, dict[str, Any]]:
+        return meta_params.initial, {"optimizer": optimizer_of(meta_params)}
+
+    base = gradient_learner(model, objective, loop(differentiation), init=init, unpack=unpack)
+
+    def loss_of_every_step(
+        way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
+    ) -> tuple[Array, Info]:
+        @jax.checkpoint  # else the query's activations of all steps would be kept
+        def judged(params: PyTree) -> tuple[Array, dict[str, Array]]:
+            outputs = base.predict(Adapted(params, task.support.inputs), task.query.inputs)
+            return objective(outputs, task.query.targets, task.query.mask)
+
+        initial, options = unpack(meta_params, task.support)
+        end = loop(way)(key, initial, task.support, observe=judged, **options)
+        losses, metrics = end.observations
+        weights = step_weights(steps, step / every_step_until).astype(losses.dtype)
+        info = Info(losses[-1], jax.tree.map(lambda values: values[-1], metrics))
+        return weights @ losses[1:], info
+
+    def loss_of_last_step(
+        way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
+    ) -> tuple[Array, Info]:
+        learner = gradient_learner(model, objective, loop(way), init=init, unpack=unpack)
+        return learner.loss(key, meta_params, task)
+
+    def grad(
+        key: Key, meta_params: MAMLPlusPlusParams, task: Task, carry: Carry
+    ) -> tuple[MAMLPlusPlusParams, Info, PyTree]:
+        # A phase lasts until one of the two switches falls; each is compiled by itself.
+        ends = sorted({every_step_until, first_order_until} - {0})
+        phases = []
+        for start in (0, *ends):
+            judge = loss_of_every_step if steps and start < every_step_until else loss_of_last_step
+            way = first_order if start < first_order_until else differentiation
+
+            def of_phase(operands: tuple, judge=judge, way=way) -> tuple[PyTree, Info]:
+                return jax.grad(judge, argnums=3, has_aux=True)(way, carry.step, *operands)
+
+            phases.append(of_phase)
+        phase = sum((carry.step >= end).astype(jnp.int32) for end in ends) if ends else 0
+        grads, info = jax.lax.switch(phase, phases, (key, meta_params, task))
+        return grads, info, carry.slot
+
+    return base._replace(grad=grad)
+
+
+def step_weights(steps: int, progress: Array) -> Array:
+    """The weights of the losses after steps 1 … K, float `[steps]`, which sum to 1.
+
+        w_k = max(1 − p, 0.03) / K  for k < K,  w_K = 1 − Σ_{k<K} w_k
+
+    Args:
+      progress: p, from 0 to 1.
+
+    >>> step_weights(2, jnp.array(0.0)).tolist(), step_weights(2, jnp.array(0.5)).tolist()
+    ([0.5, 0.5], [0.25, 0.75])
+    """
+    early = jnp.maximum(1 - progress, _LEAST_WEIGHT) / steps
+    return jnp.full((steps,), early).at[-1].set(1 - (steps - 1) * early)

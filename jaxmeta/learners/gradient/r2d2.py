@@ -1,0 +1,101 @@
+"""R2-D2: the inner problem is a ridge regression on learned features, solved in closed form."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    Task,
+    meta_learner,
+)
+
+
+class R2D2Params(NamedTuple):
+    """Meta-parameters of R2-D2.
+
+    Attributes:
+      encoder: of the feature network.
+      log_ridge: log λ, of the penalty.
+      scale, bias: α and β, from regression outputs to logits.
+    """
+
+    encoder: PyTree
+    log_ridge: Array
+    scale: Array
+    bias: Array
+
+
+class RidgeHead(NamedTuple):
+    """What R2-D2's adaptation leaves behind.
+
+    Attributes:
+      meta_params: see `R2D2Params`.
+      weights_DW: float `[features, ways]`.
+      reference: the support inputs, for an encoder normalised by the support's statistics.
+    """
+
+    meta_params: R2D2Params
+    weights_DW: Array
+    reference: PyTree
+
+
+def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
+    """R2-D2: adapt a linear head by ridge regression, differentiate through its closed form.
+
+        W = Xᵀ (X Xᵀ + λ I)⁻¹ Y,  X the support's features, Y its labels one-hot
+        logits(x) = α f(x) W + β;  λ, α, β and f are learned
+
+    The system has the size of the support set, not of the features (the Woodbury identity).
+
+    Args:
+      encoder: maps inputs to features `[examples, D]`.
+      objective: of logits `[examples, ways]`, cross-entropy.
+      ways: classes of a task. The meta-parameters do not depend on it.
+
+    Raises:
+      ValueError: fewer than two ways.
+
+    Source: Bertinetto, Henriques, Torr, Vedaldi 2019, "Meta-learning with differentiable
+    closed-form solvers", section 3.2.
+
+    >>> import jaxmeta
+    >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+    >>> learner = r2d2(identity, jaxmeta.cross_entropy, ways=2)
+    >>> support = Batch(jnp.eye(2), jnp.array([0, 1]))
+    >>> meta_params = learner.init(jax.random.key(0), Task(support, support))
+    >>> learner.adapt(jax.random.key(0), meta_params, support).weights_DW.tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
+    """
+    if ways < 2:
+        raise ValueError(f"r2d2: {ways} ways; a classification needs at least 2.")
+
+    def init(key: Key, task: Task) -> R2D2Params:
+        # A number each, of the features' type; the paper starts at λ = 1 as well.
+        return R2D2Params(
+            encoder.init(key, task.support.inputs), jnp.zeros(()), jnp.ones(()), jnp.zeros(())
+        )
+
+    def adapt(key: Key, meta_params: R2D2Params, support: Batch) -> RidgeHead:
+        features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
+        labels_SW = jax.nn.one_hot(support.targets, ways, dtype=features_SD.dtype)
+        if support.mask is not None:
+            features_SD = jnp.where(support.mask[:, None], features_SD, 0)
+        ridge = jnp.exp(meta_params.log_ridge) * jnp.eye(features_SD.shape[0])
+        gram_SS = features_SD @ features_SD.T + ridge.astype(features_SD.dtype)
+        duals_SW = jax.scipy.linalg.solve(gram_SS, labels_SW, assume_a="pos")
+        return RidgeHead(meta_params, features_SD.T @ duals_SW, support.inputs)
+
+    def predict(adapted: RidgeHead, inputs: PyTree) -> Array:
+        meta_params = adapted.meta_params
+        features_QD = encoder.apply(meta_params.encoder, inputs, reference=adapted.reference)
+        return meta_params.scale * (features_QD @ adapted.weights_DW) + meta_params.bias
+
+    return meta_learner(init, adapt, predict, objective)

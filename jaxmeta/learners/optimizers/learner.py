@@ -1,0 +1,193 @@
+"""Learning to optimize: adaptation is the run of an optimizer whose rule is learned."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.inner import Differentiation, first_order, support_loss, unroll
+from jaxmeta.learners.gradient.maml import Adapted
+from jaxmeta.learners.truncation import Unroll
+
+
+class LearnedOptimizer(NamedTuple):
+    """An update rule with parameters of its own.
+
+    Attributes:
+      init: `init(key) -> meta_params`; they don't depend on what is to be optimized.
+      transformation: `transformation(meta_params) -> optax.GradientTransformation`, to be used
+        like any other, in a chain for instance.
+    """
+
+    init: Callable[[Key], PyTree]
+    transformation: Callable[[PyTree], optax.GradientTransformation]
+
+
+class Run(NamedTuple):
+    """Where the run of an optimizer stands between two windows; the state of `windows`."""
+
+    params: PyTree
+    optimizer_state: PyTree
+    task: Task
+
+
+def optimizer_learner(
+    model: Model,
+    objective: Objective,
+    optimizer: LearnedOptimizer,
+    steps: int,
+    *,
+    batch_size: int | None = None,
+    differentiation: Differentiation = first_order,
+) -> MetaLearner:
+    """A learner whose meta-parameters are an optimizer's, which trains a new network in each task.
+
+        θ_0 from model.init, anew in every task,  θ_{k+1} = θ_k + optimizer(∇L(θ_k; minibatch); φ)
+        loss(φ; task) = 1/K Σ_{k ≥ 1} L(θ_k; query)
+
+    A query set of other examples makes it an optimizer for generalisation, the support set itself
+    one for the training loss, as published.
+
+    Args:
+      model, objective: what is trained, and by what it is judged.
+      optimizer: `lstm_optimizer()`, `mlp_optimizer()`.
+      steps: K.
+      batch_size: support examples a step; None: all of them.
+      differentiation: the papers take the gradients that the optimizer reads as constants.
+
+    `info` has the objective's metrics and the loss after the last step, `final_loss`.
+
+    Raises:
+      ValueError: as `jaxmeta.inner.unroll`; no steps.
+
+    Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
+    equation 3.
+    """
+    if steps < 1:
+        raise ValueError(f"optimizer_learner: {steps} steps; give at least 1.")
+    run = _runs(model, objective, steps, batch_size, differentiation)
+
+    def init(key: Key, task: Task) -> PyTree:
+        return optimizer.init(key)
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
+        init_key, run_key = jax.random.split(key)
+        params = model.init(init_key, support.inputs)
+        end = run(run_key, params, support, optimizer=optimizer.transformation(meta_params))
+        return Adapted(end.params, support.inputs)
+
+    def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
+        return model.apply(adapted.params, inputs, reference=adapted.reference)
+
+    def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
+        init_key, run_key = jax.random.split(key)
+        params = model.init(init_key, support.inputs)
+        return run(
+            run_key,
+            params,
+            support,
+            optimizer=optimizer.transformation(meta_params),
+            observe=lambda params: predict(Adapted(params, support.inputs), inputs),
+        ).observations
+
+    def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+        outputs = trajectory(key, meta_params, task.support, task.query.inputs)
+        losses, metrics = jax.vmap(
+            lambda outputs: objective(outputs, task.query.targets, task.query.mask)
+        )(outputs)
+        last = jax.tree.map(lambda values: values[-1], {**metrics, "final_loss": losses})
+        value = losses[1:].mean()
+        return value, Info(value, last)
+
+    def grad(key: Key, meta_params: PyTree, task: Task, carry: Any) -> tuple[PyTree, Info, PyTree]:
+        grads, info = jax.grad(loss, argnums=1, has_aux=True)(key, meta_params, task)
+        return grads, info, carry.slot
+
+    base = plain_learner(init, adapt, predict, objective, trajectory=trajectory)
+    return base._replace(loss=loss, grad=grad)
+
+
+def windows(
+    model: Model,
+    objective: Objective,
+    optimizer: LearnedOptimizer,
+    steps: int,
+    window: int,
+    *,
+    batch_size: int | None = None,
+    differentiation: Differentiation = first_order,
+) -> Unroll:
+    """The run of `optimizer_learner` in windows of so many steps.
+
+    For `truncated_backpropagation` and `evolve_persistently`; a window's loss is the mean query
+    loss after each of its steps. Arguments as in `optimizer_learner`.
+
+    Raises:
+      ValueError: `steps` is no multiple of `window`.
+    """
+    if window < 1 or steps % window:
+        raise ValueError(f"windows of {window} steps don't divide {steps}; give a divisor.")
+    run = _runs(model, objective, window, batch_size, differentiation)
+
+    def start(key: Key, meta_params: PyTree, task: Task) -> Run:
+        params = model.init(key, task.support.inputs)
+        return Run(params, optimizer.transformation(meta_params).init(params), task)
+
+    def advance(key: Key, meta_params: PyTree, state: Run) -> tuple[Run, Array]:
+        query = state.task.query
+
+        def judge(params: PyTree) -> Array:
+            outputs = model.apply(params, query.inputs, reference=state.task.support.inputs)
+            return objective(outputs, query.targets, query.mask)[0]
+
+        end = run(
+            key,
+            state.params,
+            state.task.support,
+            optimizer=optimizer.transformation(meta_params),
+            optimizer_state=state.optimizer_state,
+            observe=judge,
+        )
+        return Run(end.params, end.optimizer_state, state.task), end.observations[1:].mean()
+
+    return Unroll(start, advance, steps // window)
+
+
+def _runs(
+    model: Model,
+    objective: Objective,
+    steps: int,
+    batch_size: int | None,
+    differentiation: Differentiation,
+):
+    return unroll(
+        support_loss(model, objective),
+        None,
+        steps,
+        differentiation=differentiation,
+        batch_size=batch_size,
+    )
+
+
+def ravelled(
+    start: Callable[[Array], PyTree], step: Callable[[Array, PyTree, Array], tuple[Array, PyTree]]
+) -> optax.GradientTransformation:
+    """A transformation that sees all parameters as one vector `[N]`, coordinate by coordinate.
+
+    `start(params_N) -> state`, `step(grads_N, state, params_N) -> (updates_N, state)`.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        return start(ravel_pytree(params)[0])
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        grads_N, unravel = ravel_pytree(updates)
+        updates_N, state = step(grads_N, state, ravel_pytree(params)[0])
+        return unravel(jnp.asarray(updates_N, grads_N.dtype)), state
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,68 @@
+"""An LSTM as optimizer: the same small one for every coordinate."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.inner import log_and_sign
+from jaxmeta.learners.optimizers.learner import LearnedOptimizer, ravelled
+
+
+class _Cells(nn.Module):
+    """Two LSTM layers and a linear output, of one coordinate: `[N, 2]` to `[N]`."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, memories: Any, values: Array) -> tuple[Any, Array]:
+        after = []
+        for index, memory in enumerate(memories):
+            memory, values = nn.OptimizedLSTMCell(self.hidden, name=f"layer_{index}")(
+                memory, values
+            )
+            after.append(memory)
+        return tuple(after), nn.Dense(1, name="output")(values)[:, 0]
+
+
+def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer:
+    """The coordinate-wise LSTM of two layers.
+
+        u_k, h_{k+1} = LSTM(log-and-sign of ∇_k, h_k; φ),  θ_{k+1} = θ_k + scale · u_k
+
+    Args:
+      hidden: numbers that each layer keeps for every coordinate.
+      scale: of its output.
+
+    Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
+    sections 2.1 and 3, appendix A.
+
+    >>> optimizer = lstm_optimizer()
+    >>> transformation = optimizer.transformation(optimizer.init(jax.random.key(0)))
+    >>> params = {"w": jnp.ones((3, 2))}
+    >>> updates, _ = transformation.update(params, transformation.init(params), params)
+    >>> updates["w"].shape
+    (3, 2)
+    """
+    cells = _Cells(hidden)
+
+    def memories(count: int, dtype: Any) -> Any:
+        zeros = jnp.zeros((count, hidden), dtype)
+        return ((zeros, zeros), (zeros, zeros))
+
+    def init(key: Key) -> PyTree:
+        return cells.init(key, memories(1, jnp.float32), jnp.zeros((1, 2)))["params"]
+
+    def transformation(meta_params: PyTree) -> optax.GradientTransformation:
+        def start(params_N: Array) -> Any:
+            return memories(params_N.size, params_N.dtype)
+
+        def step(grads_N: Array, state: Any, params_N: Array) -> tuple[Array, Any]:
+            outputs: Any = cells.apply({"params": meta_params}, state, log_and_sign(grads_N))
+            return scale * outputs[1], outputs[0]
+
+        return ravelled(start, step)
+
+    return LearnedOptimizer(init, transformation)

@@ -1,0 +1,117 @@
+"""A perceptron as optimizer: it reads what hand-made optimizers keep, for every parameter."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.learners.optimizers.learner import LearnedOptimizer
+
+DECAYS = (0.5, 0.9, 0.99, 0.999)
+TIMESCALES = (1, 3, 10, 30, 100, 300, 1000, 3000)
+
+
+class _State(NamedTuple):
+    """Of the optimizer: momenta with every decay `[4, ...]`, mean square, steps done."""
+
+    momenta: PyTree
+    squares: PyTree
+    step: Array
+
+
+class _Rule(nn.Module):
+    """From the features of each parameter, `[n, F]`, to a direction and a log size, `[n, 2]`."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        for index in range(2):
+            features = nn.relu(nn.Dense(self.hidden, name=f"hidden_{index}")(features))
+        return nn.Dense(2, name="output")(features)
+
+
+def mlp_optimizer(
+    *, hidden: int = 16, scale: float = 0.01, exponent: float = 1.0
+) -> LearnedOptimizer:
+    """A perceptron that is shared by all parameters and reads momenta, sizes and time.
+
+        (d, s) = MLP(θ, ∇, m_β for four β, m_β/√v, ∇/√v, log √v, time; φ)
+        θ ← θ + scale · d · exp(exponent · s)
+
+    with v the mean square of the gradient (decay 0.999). All but what is divided by √v is scaled
+    to a mean square of 1 over its tensor, so that units don't matter; time is tanh of log-spaced
+    multiples of the step.
+
+    Args:
+      hidden: width of both hidden layers.
+      scale, exponent: of the step at first, and how fast its size may change.
+
+    Source: Metz et al. 2019, "Understanding and correcting pathologies in the training of learned
+    optimizers", section 5.1; Metz et al. 2020, "Tasks, stability, architecture, and compute",
+    appendix.
+
+    >>> optimizer = mlp_optimizer()
+    >>> transformation = optimizer.transformation(optimizer.init(jax.random.key(0)))
+    >>> params = {"w": jnp.ones((3, 2))}
+    >>> updates, _ = transformation.update(params, transformation.init(params), params)
+    >>> updates["w"].shape
+    (3, 2)
+    """
+    rule = _Rule(hidden)
+    count = 4 + 2 * len(DECAYS) + len(TIMESCALES)
+
+    def init(key: Key) -> PyTree:
+        return rule.init(key, jnp.zeros((1, count)))["params"]
+
+    def transformation(meta_params: PyTree) -> optax.GradientTransformation:
+        def start(params: PyTree) -> _State:
+            momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), p.dtype), params)
+            return _State(momenta, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+        def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+            step = state.step + 1
+
+            def remember(momenta: Array, g: Array) -> Array:
+                decays = jnp.asarray(DECAYS, g.dtype).reshape(-1, *(1,) * g.ndim)
+                return decays * momenta + (1 - decays) * g[None]
+
+            momenta = jax.tree.map(remember, state.momenta, updates)
+            squares = jax.tree.map(
+                lambda v, g: 0.999 * v + 0.001 * jnp.square(g), state.squares, updates
+            )
+
+            def move(p: Array, g: Array, momenta: Array, v: Array) -> Array:
+                features = _features(p, g, momenta, v, step)
+                outputs: Any = rule.apply({"params": meta_params}, features)
+                moves = scale * outputs[:, 0] * jnp.exp(exponent * outputs[:, 1])
+                return moves.reshape(p.shape)
+
+            moves = jax.tree.map(move, params, updates, momenta, squares)
+            return moves, _State(momenta, squares, step)
+
+        return optax.GradientTransformation(start, update)
+
+    return LearnedOptimizer(init, transformation)
+
+
+def _features(p: Array, g: Array, momenta: Array, v: Array, step: Array) -> Array:
+    """What the rule reads of each entry of a parameter, float `[n, F]`."""
+    p, g, v = (leaf.reshape(-1) for leaf in (p, g, v))
+    momenta = momenta.reshape(len(DECAYS), -1)
+    time = step.astype(g.dtype)
+    unbiased = v / (1 - 0.999**time)
+    size = jnp.sqrt(unbiased + 1e-16)
+    corrected = momenta / (1 - jnp.asarray(DECAYS, g.dtype)[:, None] ** time)
+
+    def unit(row: Array) -> Array:
+        return row * jax.lax.rsqrt(jnp.square(row).mean(axis=-1, keepdims=True) + 1e-12)
+
+    rows = jnp.stack(
+        [unit(p), unit(g), *unit(corrected), g / size, *corrected / size[None], jnp.log(size) / 10]
+    )
+    times = jnp.tanh(time / jnp.asarray(TIMESCALES, g.dtype) - 1)
+    return jnp.concatenate([rows, jnp.broadcast_to(times[:, None], (times.size, g.size))]).T

@@ -1,0 +1,76 @@
+"""Long inner problems in windows: a meta-update for each, the state kept in the task's slot."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
+
+
+class Unroll(NamedTuple):
+    """An inner problem that can be gone on with.
+
+    Attributes:
+      start: `start(key, meta_params, task) -> state`, which holds what it needs of the task.
+      advance: `advance(key, meta_params, state) -> (state, loss)`, a window of it.
+      windows: how many windows make the whole.
+    """
+
+    start: Callable[[Key, PyTree, Task], PyTree]
+    advance: Callable[[Key, PyTree, PyTree], tuple[PyTree, Array]]
+    windows: int
+
+
+class Position(NamedTuple):
+    """The slot of `truncated_backpropagation`.
+
+    Attributes:
+      state: of the unroll.
+      window: how many windows have passed.
+    """
+
+    state: PyTree
+    window: Array
+
+
+def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearner:
+    """The learner, trained by the gradient of one window after the other.
+
+        ḡ = ∇_φ L_w(φ, state_w),  state_{w+1} = advance(φ, state_w) taken as a constant
+
+    What φ does to later windows is left out: the gradient is biased towards what helps at once.
+    Each place of the task batch goes on with its own unroll, and takes the meta-update's task when
+    it begins a new one. As published, all begin together.
+
+    Args:
+      learner: as built for the whole unroll; its `grad` and `slot` are replaced.
+      unroll: the same in windows.
+
+    Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
+    section 2.1; Werbos 1990.
+    """
+
+    def begin(key: Key, meta_params: PyTree, task: Task) -> Position:
+        return Position(unroll.start(key, meta_params, task), jnp.zeros((), jnp.int32))
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, Position]:
+        start_key, advance_key = jax.random.split(key)
+        position: Position = carry.slot
+
+        def window(meta_params: PyTree) -> tuple[Array, PyTree]:
+            state, loss = unroll.advance(advance_key, meta_params, position.state)
+            return loss, state
+
+        (loss, state), grads = jax.value_and_grad(window, has_aux=True)(meta_params)
+        going_on = Position(jax.lax.stop_gradient(state), position.window + 1)
+        anew = begin(start_key, meta_params, task)
+        slot = jax.tree.map(
+            lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on
+        )
+        return grads, Info(loss, {}), slot
+
+    return learner._replace(grad=grad, slot=begin)

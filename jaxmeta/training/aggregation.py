@@ -1,0 +1,130 @@
+"""How the meta-gradients of the tasks become one, where it is not their mean."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxmeta.core import Array, Key, PyTree
+
+Aggregation = Literal["mean", "clipped", "median", "pcgrad", "balanced"]
+
+
+class Aggregate(NamedTuple):
+    """What happens to the gradients before and in place of their mean.
+
+    Attributes:
+      each: `each(grads) -> grads`, of one task; None leaves them as they are.
+      together: `together(key, grads) -> grads`, of all tasks, stacked `[tasks, ...]`, to that of
+        one; None stands for the mean. For it devices exchange what it needs of all gradients.
+    """
+
+    each: Callable[[PyTree], PyTree] | None = None
+    together: Callable[[Key, PyTree], PyTree] | None = None
+
+
+mean = Aggregate()
+
+
+def clipped(largest: float) -> Aggregate:
+    """The mean of gradients none of which is longer than `largest`.
+
+        ḡ = 1/T Σ_t g_t · min(1, c / ‖g_t‖)
+
+    No single task leads the update astray. Devices exchange no more than for the mean.
+
+    >>> clipped(1.0).each(jnp.array([3.0, 4.0])).round(1).tolist()
+    [0.6, 0.8]
+    """
+
+    def each(grads: PyTree) -> PyTree:
+        scale = jnp.minimum(1.0, largest / jnp.maximum(optax.tree.norm(grads), 1e-30))
+        return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), grads)
+
+    return Aggregate(each=each)
+
+
+def median() -> Aggregate:
+    """The median of each entry over the tasks: robust against tasks far off, not only long ones.
+
+    Devices exchange the gradients of all tasks. Source: Yin, Chen, Ramchandran, Bartlett 2018,
+    "Byzantine-robust distributed learning", definition 1.
+
+    >>> median().together(jax.random.key(0), jnp.array([[0.0], [1.0], [9.0]])).tolist()
+    [1.0]
+    """
+    return Aggregate(together=lambda key, grads: jax.tree.map(partial(jnp.median, axis=0), grads))
+
+
+def pcgrad() -> Aggregate:
+    """The mean of gradients from which conflict with others is projected away.
+
+        g_i ← g_i − (g_i·g_j / ‖g_j‖²) g_j  where g_i·g_j < 0,  j over the others in random order
+
+    Devices exchange the gradients of all tasks.
+
+    Source: Yu et al. 2020, "Gradient surgery for multi-task learning", Algorithm 1.
+
+    >>> pcgrad().together(jax.random.key(0), jnp.array([[1.0, 0.0], [-1.0, 1.0]])).tolist()
+    [0.25, 0.75]
+    """
+
+    def together(key: Key, grads: PyTree) -> PyTree:
+        rows_TP, unravel = _rows(grads)
+        tasks = rows_TP.shape[0]
+        squares_T = jnp.maximum(jnp.square(rows_TP).sum(axis=1), 1e-30)
+
+        def surgery(key: Key, row_P: Array) -> Array:
+            def project(row_P: Array, other: Array) -> tuple[Array, None]:
+                # Never in conflict with its own gradient: row · row is not negative.
+                along = jnp.minimum(row_P @ rows_TP[other], 0) / squares_T[other]
+                return row_P - along * rows_TP[other], None
+
+            return jax.lax.scan(project, row_P, jax.random.permutation(key, tasks))[0]
+
+        changed_TP = jax.vmap(surgery)(jax.random.split(key, tasks), rows_TP)
+        return unravel(changed_TP.mean(axis=0))
+
+    return Aggregate(together=together)
+
+
+def balanced() -> Aggregate:
+    """The mean of gradients made as long as they are on average: every task has the same say.
+
+        ḡ = (1/T Σ_t ‖g_t‖) · 1/T Σ_t g_t / ‖g_t‖
+
+    Devices exchange norms and sums alone. Source: Chen et al. 2018, "GradNorm", section 3.1, with
+    equal training rates and the norms set, not learned.
+
+    >>> balanced().together(jax.random.key(0), jnp.array([[3.0], [-1.0]])).tolist()
+    [0.0]
+    """
+
+    def together(key: Key, grads: PyTree) -> PyTree:
+        rows_TP, unravel = _rows(grads)
+        norms_T = jnp.linalg.norm(rows_TP, axis=1)
+        units_TP = rows_TP / jnp.maximum(norms_T, 1e-30)[:, None]
+        return unravel(norms_T.mean() * units_TP.mean(axis=0))
+
+    return Aggregate(together=together)
+
+
+def _rows(grads: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    """The tasks' gradients as the rows of a matrix, and the way back for one of them."""
+    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], grads))
+    return jax.vmap(lambda grads: ravel_pytree(grads)[0])(grads), unravel
+
+
+def aggregate_of(name: Aggregation, largest: float = 1.0) -> Aggregate:
+    """The aggregation of that name; `largest` is the norm of `clipped`."""
+    return {
+        "mean": lambda: mean,
+        "clipped": partial(clipped, largest),
+        "median": median,
+        "pcgrad": pcgrad,
+        "balanced": balanced,
+    }[name]()

@@ -1,0 +1,198 @@
+"""From a configuration to the learner and the network that it describes."""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import learners
+from jaxmeta.core import MetaLearner, Model, Objective, cross_entropy, squared_error
+from jaxmeta.inner import (
+    DIFFERENTIATIONS,
+    Solver,
+    adam,
+    conjugate_gradients,
+    neumann_series,
+    only,
+    truncated,
+)
+from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.models import computed_in, conv4, mlp, resnet12
+from jaxmeta.training import options as kinds
+from jaxmeta.training.config import AnyExperiment, FewShot
+
+
+def objective_of(config: AnyExperiment) -> Objective:
+    """Cross-entropy for images, squared error for curves."""
+    return cross_entropy if isinstance(config, FewShot) else squared_error
+
+
+def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
+    """The learner, with the ways and the inner steps of training or of evaluation.
+
+    Raises:
+      ValueError: a learner with a head of its own is trained and tested with different ways.
+    """
+    options, objective = config.learner, objective_of(config)
+    inner = _inner_loop(config, train)
+    if isinstance(options, kinds.Prototypical | kinds.R2d2 | kinds.ProtoMaml):
+        assert isinstance(config, FewShot)
+        encoder, ways = network_of(config, None), config.episode(train)["ways"]
+        if isinstance(options, kinds.R2d2):
+            return learners.r2d2(encoder, objective, ways)
+        if isinstance(options, kinds.ProtoMaml):
+            return learners.proto_maml(encoder, objective, ways, **inner)
+        return learners.prototypical(encoder, objective, ways, distance=options.distance)
+
+    model = _model_with_head(config)
+    match options:
+        case kinds.Maml():
+            return learners.maml(model, objective, **inner)
+        case kinds.FirstOrderMaml():
+            return learners.first_order_maml(model, objective, **inner)
+        case kinds.Anil():
+            return learners.anil(model, objective, **inner)
+        case kinds.Boil():
+            return learners.boil(model, objective, **inner)
+        case kinds.MetaSgd():
+            return learners.meta_sgd(model, objective, initial_rate=options.initial_rate, **inner)
+        case kinds.MetaCurvature():
+            return learners.meta_curvature(model, objective, **inner)
+        case kinds.MamlPlusPlus():
+            return learners.maml_plus_plus(
+                model,
+                objective,
+                rate=options.inner_rate,
+                learned_rates=options.learned_rates,
+                normalisation_per_step=(
+                    in_normalisation if options.normalisation_per_step else None
+                ),
+                every_step_until=round(options.every_step_part * config.steps),
+                first_order_until=round(options.first_order_part * config.steps),
+                trained_steps=options.inner_steps,
+                **inner,
+            )
+        case kinds.Imaml():
+            return learners.imaml(
+                model,
+                objective,
+                strength=options.strength,
+                damping=options.damping,
+                solver=_solver(options),
+                **inner,
+            )
+        case kinds.Cavia():
+            conditions = only(options.conditions or _conditioned_layer(config))
+            return learners.cavia(
+                model, objective, context=options.context, conditions=conditions, **inner
+            )
+        case kinds.MetaLstm():
+            return learners.meta_lstm(model, objective, hidden=options.hidden, **inner)
+        case kinds.Reptile():
+            return _reptile(config, options, model, objective, **inner)
+
+
+def _inner_loop(config: AnyExperiment, train: bool) -> dict[str, Any]:
+    """What the learner's options say of its inner loop, by the names of the learners' arguments."""
+    options: Any = config.learner
+    inner: dict[str, Any] = {}
+    if hasattr(options, "inner_steps"):
+        inner["steps"] = options.inner_steps if train else options.eval_inner_steps
+    if hasattr(options, "inner_batch"):
+        # A support set that is not larger is taken whole.
+        sizes = config.episode(train)
+        small = sizes.get("ways", 1) * sizes["shots"] <= (options.inner_batch or 0)
+        inner["batch_size"] = None if small else options.inner_batch
+    if hasattr(options, "differentiate"):
+        way = DIFFERENTIATIONS[options.differentiate]
+        inner["differentiation"] = (
+            way if options.truncate is None else truncated(options.truncate, way)
+        )
+    if hasattr(options, "inner_optimizer") and not isinstance(options, kinds.Reptile):
+        make = {"sgd": optax.sgd, "adam": adam}[options.inner_optimizer]
+        inner["optimizer"] = make(options.inner_rate)
+    return inner
+
+
+def _reptile(
+    config: AnyExperiment,
+    options: kinds.Reptile,
+    model: Model,
+    objective: Objective,
+    *,
+    steps: int,
+    batch_size: int | None,
+) -> MetaLearner:
+    carried = options.inner_optimizer == "rmsprop"
+    if carried and (config.outer_optimizer != "sgd" or config.outer_rate > 1):
+        raise ValueError(
+            f"--outer-optimizer {config.outer_optimizer} --outer-rate {config.outer_rate:g}: the "
+            "second moments that --inner-optimizer rmsprop carries from task to task stay positive "
+            "under sgd with a rate of at most 1 alone; give these, or --inner-optimizer adam."
+        )
+    optimizer = {
+        "sgd": optax.sgd,
+        "adam": partial(adam, b1=0.0),
+        # Second moments start well above those of gradients, so that the first steps are small.
+        "rmsprop": partial(optax.rmsprop, decay=0.999, initial_scale=1e-4, eps_in_sqrt=False),
+    }[options.inner_optimizer](options.inner_rate)
+    return learners.reptile(
+        model,
+        objective,
+        optimizer,
+        steps,
+        batch_size=batch_size,
+        carry_optimizer_state=carried,
+    )
+
+
+def _solver(options: kinds.Imaml) -> Solver:
+    if options.solver == "neumann":
+        return neumann_series(options.solver_steps, 1 / (options.strength + options.damping))
+    return conjugate_gradients(options.solver_steps)
+
+
+def _conditioned_layer(config: AnyExperiment) -> str:
+    """Where CAVIA's context enters, unless told: see `options.Cavia`."""
+    if not isinstance(config, FewShot):
+        return "hidden_0/bias"
+    return {"mlp": "norm_0", "resnet12": "block_2/norm_2"}.get(config.network, "norm_2")
+
+
+# --- networks -----------------------------------------------------------------------------
+
+
+def _model_with_head(config: AnyExperiment) -> Model:
+    """The network of a learner with a head, which fixes the number of ways."""
+    if not isinstance(config, FewShot):
+        return mlp(config.hidden, 1)
+    ways, trained_ways = (config.episode(train)["ways"] for train in (False, True))
+    if ways != trained_ways:
+        raise ValueError(
+            f"{config.learner.name} has an output for each of the {trained_ways} classes that it "
+            f"is trained with and cannot tell {ways}; prototypical, r2d2 and proto-maml can. Give "
+            "both the same."
+        )
+    return network_of(config, ways)
+
+
+def network_of(config: FewShot, outputs: int | None) -> Model:
+    """The image network; without `outputs` the encoder, which has no head."""
+    network = _float32_network(config, outputs)
+    return network if config.precision == "float32" else computed_in(network, jnp.bfloat16)
+
+
+def _float32_network(config: FewShot, outputs: int | None) -> Model:
+    if config.network == "mlp":  # the one of Finn et al. 2017, section 5.2
+        hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
+        return mlp(hidden, outputs or 64, normalisation=config.query_statistics)
+    if config.network == "resnet12":
+        return resnet12(outputs, width=config.width, normalisation=config.query_statistics)
+    downsampling = "stride" if config.network == "conv4-stride" else "pool"
+    return conv4(
+        outputs,
+        width=config.width,
+        downsampling=downsampling,
+        normalisation=config.query_statistics,
+    )

@@ -1,0 +1,225 @@
+"""The learners' settings, as typed dataclasses: the command line, `config.json`, presets."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Differentiate = Literal["second-order", "mixed-mode", "rematerialised", "reverse-mode"]
+
+
+# --- what several have --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Steps:
+    inner_steps: int = 1
+    """Inner steps in training."""
+    eval_inner_steps: int = 3
+    """Inner steps in evaluation."""
+
+
+@dataclass(frozen=True)
+class _Batches:
+    inner_batch: int | None = None
+    """Support examples an inner step; None: all of them."""
+
+
+@dataclass(frozen=True)
+class _GradientDescent(_Steps):
+    inner_rate: float = 0.4
+    """Learning rate of the inner loop."""
+    inner_optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer of the inner loop."""
+
+
+@dataclass(frozen=True)
+class _Exact:
+    differentiate: Differentiate = "second-order"
+    """How the meta-gradient goes back through the inner steps; second-order is the recommended
+    one of the three exact ways."""
+    truncate: int | None = None
+    """Differentiate through this many last inner steps only; None: all."""
+
+
+# --- the gradient family ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Maml(_Exact, _Batches, _GradientDescent):
+    """MAML (Finn et al. 2017): learn an initialisation by gradients through the inner loop."""
+
+    name: ClassVar[str] = "maml"
+
+
+@dataclass(frozen=True)
+class FirstOrderMaml(_Batches, _GradientDescent):
+    """First-order MAML (Finn et al. 2017): inner gradients taken as constants."""
+
+    name: ClassVar[str] = "first-order-maml"
+
+
+@dataclass(frozen=True)
+class Anil(_Exact, _Batches, _GradientDescent):
+    """ANIL (Raghu et al. 2020): MAML in which only the head adapts."""
+
+    name: ClassVar[str] = "anil"
+
+
+@dataclass(frozen=True)
+class Boil(_Exact, _Batches, _GradientDescent):
+    """BOIL (Oh et al. 2021): MAML in which all but the head adapts."""
+
+    name: ClassVar[str] = "boil"
+
+
+@dataclass(frozen=True)
+class MetaSgd(_Exact, _Batches, _Steps):
+    """Meta-SGD (Li et al. 2017): MAML with a learned inner rate for every parameter."""
+
+    name: ClassVar[str] = "meta-sgd"
+    initial_rate: tuple[float, float] = (0.005, 0.1)
+    """The learned rates start uniformly between these two."""
+    eval_inner_steps: int = 1
+    """Inner steps in evaluation."""
+
+
+@dataclass(frozen=True)
+class MetaCurvature(_Exact, _Batches, _GradientDescent):
+    """Meta-Curvature (Park, Oliva 2019): MAML with a learned preconditioner of its gradients."""
+
+    name: ClassVar[str] = "meta-curvature"
+
+
+@dataclass(frozen=True)
+class MamlPlusPlus(_Exact, _Batches, _Steps):
+    """MAML++ (Antoniou et al. 2019): MAML with rates and normalisation learned per step, and a
+    loss and an order of differentiation that anneal."""
+
+    name: ClassVar[str] = "maml-plus-plus"
+    inner_rate: float = 0.1
+    """Learning rate of the inner loop; where the learned rates start."""
+    inner_steps: int = 5
+    """Inner steps in training."""
+    eval_inner_steps: int = 5
+    """Inner steps in evaluation."""
+    learned_rates: bool = True
+    """Learn a rate for every parameter tensor and inner step."""
+    normalisation_per_step: bool = True
+    """Scale and shift of every normalisation are learned for each inner step, not adapted."""
+    every_step_part: float = 0.1
+    """Part of the training in which the losses after every inner step count."""
+    first_order_part: float = 0.0
+    """Part of the training, at its beginning, with first-order gradients."""
+
+
+@dataclass(frozen=True)
+class Imaml(_GradientDescent):
+    """iMAML (Rajeswaran et al. 2019): a meta-gradient that needs only where the inner loop ends."""
+
+    name: ClassVar[str] = "imaml"
+    inner_rate: float = 0.1
+    """Learning rate of the inner loop."""
+    inner_steps: int = 16
+    """Inner steps in training."""
+    eval_inner_steps: int = 16
+    """Inner steps in evaluation."""
+    strength: float = 2.0
+    """How strongly adaptation is held near the initialisation: λ."""
+    damping: float = 1.0
+    """Added to λ in the meta-gradient."""
+    solver: Literal["conjugate-gradients", "neumann"] = "conjugate-gradients"
+    """What solves the meta-gradient's linear system."""
+    solver_steps: int = 5
+    """Conjugate-gradient steps, or terms of the Neumann series."""
+
+
+@dataclass(frozen=True)
+class Cavia(_Exact, _Batches, _GradientDescent):
+    """CAVIA (Zintgraf et al. 2019): a small context adapts, the network it conditions is shared."""
+
+    name: ClassVar[str] = "cavia"
+    inner_rate: float = 1.0
+    """Learning rate of the inner loop."""
+    inner_steps: int = 2
+    """Inner steps in training."""
+    eval_inner_steps: int = 2
+    """Inner steps in evaluation."""
+    context: int = 100
+    """Numbers of the context."""
+    conditions: str | None = None
+    """Parameters that the context moves, by name; None: scale and shift of the third block's
+    last normalisation, or the bias of a perceptron's first layer."""
+
+
+@dataclass(frozen=True)
+class R2d2:
+    """R2-D2 (Bertinetto et al. 2019): ridge regression on learned features, in closed form."""
+
+    name: ClassVar[str] = "r2d2"
+
+
+@dataclass(frozen=True)
+class ProtoMaml(_Exact, _Batches, _GradientDescent):
+    """Proto-MAML (Triantafillou et al. 2020): MAML whose head starts at the class means."""
+
+    name: ClassVar[str] = "proto-maml"
+    inner_rate: float = 0.05
+    """Learning rate of the inner loop."""
+
+
+@dataclass(frozen=True)
+class MetaLstm(_Batches, _Steps):
+    """Meta-LSTM (Ravi, Larochelle 2017): an LSTM whose cell state is the learner."""
+
+    name: ClassVar[str] = "meta-lstm"
+    inner_steps: int = 12
+    """Inner steps in training."""
+    eval_inner_steps: int = 12
+    """Inner steps in evaluation."""
+    hidden: int = 20
+    """Numbers that the LSTM keeps for each parameter."""
+
+
+@dataclass(frozen=True)
+class Reptile(_Batches, _Steps):
+    """Reptile (Nichol et al. 2018): move towards where each task's training ends."""
+
+    name: ClassVar[str] = "reptile"
+    inner_rate: float = 1e-3
+    """Learning rate of the inner loop."""
+    inner_steps: int = 5
+    """Inner steps in training."""
+    eval_inner_steps: int = 50
+    """Inner steps in evaluation."""
+    inner_batch: int | None = 10
+    """Support examples an inner step, the whole support set where it is smaller."""
+    inner_optimizer: Literal["sgd", "adam", "rmsprop"] = "rmsprop"
+    """Optimizer of the inner loop. rmsprop: Adam with β1 = 0 whose second moments run on from
+    task to task, as in the authors' code; adam: they start anew in every task."""
+
+
+# --- metrics ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prototypical:
+    """Prototypical networks (Snell et al. 2017): classify by the nearest class mean."""
+
+    name: ClassVar[str] = "prototypical"
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """Squared Euclidean as published, or cosine with a learned temperature."""
+
+
+Regressor = (
+    Maml
+    | FirstOrderMaml
+    | Anil
+    | Boil
+    | MetaSgd
+    | MetaCurvature
+    | MamlPlusPlus
+    | Imaml
+    | Cavia
+    | MetaLstm
+    | Reptile
+)
+Learner = Regressor | R2d2 | ProtoMaml | Prototypical
