@@ -13,7 +13,7 @@ from jaxmeta.inner.differentiation import (
 from jaxmeta.inner.implicit import Solver, conjugate_gradients, implicit, neumann_series
 from jaxmeta.inner.optimizers import adam, log_and_sign, scaled
 from jaxmeta.inner.partition import combine, excluding, only, partition
-from jaxmeta.inner.unroll import minibatches, support_loss, unroll
+from jaxmeta.inner.unroll import minibatches, support_loss, unroll, varying_with
 
 __all__ = [
     "DIFFERENTIATIONS",
@@ -38,4 +38,5 @@ __all__ = [
     "support_loss",
     "truncated",
     "unroll",
+    "varying_with",
 ]

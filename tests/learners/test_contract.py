@@ -230,22 +230,28 @@ def test_sharded_equals_unsharded(case, prepare, x64):
     everywhere, by_task = PartitionSpec(), PartitionSpec("tasks")
     mean = partial(jax.tree.map, lambda leaf: leaf.mean(axis=0))
 
+    def draw(seed):
+        setting = prepare(case, seed)
+        return setting.key, setting.task
+
     @jax.jit
     @partial(
         jax.shard_map,
         mesh=mesh,
-        in_specs=(everywhere, by_task, by_task),
+        in_specs=(everywhere, by_task),
         out_specs=everywhere,
         check_vma=True,
     )
-    def sharded(meta_params, keys, tasks):
+    def sharded(meta_params, seeds):
+        # Drawn here: what is the same in all tasks, labels for one, then is so on all devices.
+        keys, tasks = jax.vmap(draw)(seeds)
         # Without this JAX sums the inner gradients over the devices and mixes their tasks.
         meta_params = jax.lax.pcast(meta_params, "tasks", to="varying")
         grads, info, _ = mapped(learner)(keys, meta_params, tasks, carry)
         return jax.lax.pmean(mean((grads, info)), "tasks")
 
     grads, info, _ = mapped(learner)(keys, meta_params, tasks, carry)
-    assert_close(sharded(meta_params, keys, tasks), mean((grads, info)))
+    assert_close(sharded(meta_params, jnp.arange(len(keys))), mean((grads, info)))
 
 
 def pad(batch, rows):

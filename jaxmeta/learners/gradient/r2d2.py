@@ -16,6 +16,7 @@ from jaxmeta.core import (
     Task,
     meta_learner,
 )
+from jaxmeta.inner import varying_with
 
 
 class R2D2Params(NamedTuple):
@@ -90,6 +91,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
             features_SD = jnp.where(support.mask[:, None], features_SD, 0)
         ridge = jnp.exp(meta_params.log_ridge) * jnp.eye(features_SD.shape[0])
         gram_SS = features_SD @ features_SD.T + ridge.astype(features_SD.dtype)
+        labels_SW = varying_with(labels_SW, gram_SS)  # labels may be the same on all devices
         duals_SW = jax.scipy.linalg.solve(gram_SS, labels_SW, assume_a="pos")
         return RidgeHead(meta_params, features_SD.T @ duals_SW, support.inputs)
 
