@@ -35,9 +35,9 @@ def scaled(rates: PyTree) -> optax.GradientTransformation:
     Args:
       rates: η, a tree like the parameters, each leaf of a shape that broadcasts to its parameter's.
 
-    >>> updates, _ = scaled({"w": jnp.array([0.1, 2.0])}).update({"w": jnp.ones(2)}, ())
-    >>> updates["w"].round(1).tolist()
-    [-0.1, -2.0]
+    >>> updates, _ = scaled({"w": jnp.array([0.5, 2.0])}).update({"w": jnp.ones(2)}, ())
+    >>> updates["w"].tolist()
+    [-0.5, -2.0]
     """
     return optax.stateless(
         lambda updates, params: jax.tree.map(lambda rate, g: -rate * g, rates, updates)

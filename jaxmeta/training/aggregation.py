@@ -37,8 +37,8 @@ def clipped(largest: float) -> Aggregate:
 
     No single task leads the update astray. Devices exchange no more than for the mean.
 
-    >>> clipped(1.0).each(jnp.array([3.0, 4.0])).round(1).tolist()
-    [0.6, 0.8]
+    >>> clipped(2.5).each(jnp.array([3.0, 4.0])).tolist()
+    [1.5, 2.0]
     """
 
     def each(grads: PyTree) -> PyTree:

@@ -177,7 +177,7 @@ def check(config: AnyExperiment) -> None:
         )
     for name in ("inner_steps", "eval_inner_steps", "truncate"):
         _require(learner, name, lambda value: value >= 0, "0 or more")
-    for name in ("inner_batch", "solver_steps", "context", "hidden"):
+    for name in ("inner_batch", "solver_steps", "context", "lstm_width"):
         _require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):
         _require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")

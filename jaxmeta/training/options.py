@@ -175,7 +175,7 @@ class MetaLstm(_Batches, _Steps):
     """Inner steps in training."""
     eval_inner_steps: int = 12
     """Inner steps in evaluation."""
-    hidden: int = 20
+    lstm_width: int = 20
     """Numbers that the LSTM keeps for each parameter."""
 
 

@@ -151,12 +151,12 @@ _FIVE, _TWENTY = {"ways": 5, "task_batch": 32}, {"ways": 20, "task_batch": 16}
             _OMNIGLOT_MAML | _FIVE,
         ),
         (
-            Reptile(1e-3, 5, 50, 10, "rmsprop"),
+            Reptile(5, 50, 10, 1e-3, "rmsprop"),
             "omniglot-5w1s",
             _REPTILE | {"ways": 5, "steps": 100_000},
         ),
         (
-            Reptile(5e-4, 10, 50, 20, "rmsprop"),
+            Reptile(10, 50, 20, 5e-4, "rmsprop"),
             "omniglot-20w5s",
             _REPTILE | {"ways": 20, "shots": 5, "steps": 200_000},
         ),

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import presets
-from jaxmeta.training.build import learner_of, network_of, update_of
+from jaxmeta.training.build import update_of
+from jaxmeta.training.build_learner import learner_of, network_of
 from jaxmeta.training.config import (
     LEARNERS,
     REGRESSORS,

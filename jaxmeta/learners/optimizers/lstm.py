@@ -39,6 +39,7 @@ def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     sections 2.1 and 3, appendix A.
 
+    >>> import jax
     >>> optimizer = lstm_optimizer()
     >>> transformation = optimizer.transformation(optimizer.init(jax.random.key(0)))
     >>> params = {"w": jnp.ones((3, 2))}
