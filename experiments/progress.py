@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from jaxmeta.training.config import AnyExperiment
 from jaxmeta.training.loop import Report
 
 
@@ -22,7 +21,7 @@ class Progress:
         self.console.print(line, soft_wrap=True, markup=False)
 
     @contextlib.contextmanager
-    def training(self, config: AnyExperiment) -> Iterator[Report]:
+    def training(self, name: str, steps: int) -> Iterator[Report]:
         """The bar of one training; what it yields takes the step and its scalars."""
         bar = Bar(
             BarColumn(bar_width=None),  # what is left of the line: 13 of 80 columns
@@ -33,14 +32,14 @@ class Progress:
             expand=True,
         )
         with bar:
-            task = bar.add_task(config.learner.name, total=config.steps, scalars="compiling")
+            task = bar.add_task(name, total=steps, scalars="compiling")
 
             def report(step: int, scalars: Mapping[str, float]) -> None:
                 seen.update(scalars)
                 bar.update(task, completed=step, scalars=_summary(seen))
                 if "validation_loss" in scalars and not self.console.is_terminal:
                     # A log file gets a line a validation instead of a bar.
-                    self.say(f"step {step}/{config.steps}  {_summary(seen)}")
+                    self.say(f"step {step}/{steps}  {_summary(seen)}")
 
             seen: dict[str, float] = {}
             yield report

@@ -80,7 +80,7 @@ def run(
     validate = evaluation(
         test_learner, config.validation_tasks, tasks_at_once=at_once, mesh=everywhere
     )
-    with progress.training(config) as report:
+    with progress.training(config.learner.name, config.steps) as report:
         outcome = train(
             folder,
             update,
@@ -270,14 +270,32 @@ def prepare_folder(
     if dataset is not None:
         fields["image_shape"] = list(dataset.train.images.shape[1:])
         fields["images_sha256"] = dataset.protocol["images_sha256"]
+
+    def known(found: dict[str, Any]) -> dict[str, Any]:
+        # Through the dataclasses: options that came later have their defaults there.
+        return {**found, "config": configs.to_json(configs.from_json(found["config"]))}
+
+    claim_folder(folder, fields, known, resume=resume, overwrite=overwrite)
+
+
+def claim_folder(
+    folder: Path,
+    fields: dict[str, Any],
+    known: Callable[[dict[str, Any]], dict[str, Any]] = lambda found: found,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Write a run's settings into its folder, or refuse as `prepare_folder` does.
+
+    `known(found)` gives settings found there the options that this version has.
+    """
     fields = files.plain(fields)
     path = folder / "config.json"
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
     if path.exists() and not overwrite:
-        found = json.loads(path.read_text())
-        # Through the dataclasses: options that came later have their defaults there.
-        found["config"] = configs.to_json(configs.from_json(found["config"]))
+        found = known(json.loads(path.read_text()))
         different = _differences(files.plain(found), fields)
         if different:
             raise ValueError(

@@ -13,7 +13,7 @@ from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import learner_of
-from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
 from jaxmeta.training.feed import Source
 from jaxmeta.training.update import MetaUpdate, meta_update
 
@@ -38,6 +38,18 @@ def fastest_at_once(images: bool) -> int | None:
 
 def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
     """The meta-update: the learner's gradient, averaged over the mesh, and the outer optimizer."""
+    return meta_update(
+        learner_of(config, train=True),
+        outer_optimizer_of(config),
+        task_batch=config.task_batch,
+        tasks_at_once=tasks_at_once(config),
+        aggregate=aggregate_of(config.aggregate, config.aggregate_norm),
+        mesh=mesh,
+    )
+
+
+def outer_optimizer_of(config: Experiment) -> optax.GradientTransformation:
+    """The optimizer of the meta-parameters, its schedule and what it clips."""
     schedule = {
         "constant": optax.constant_schedule(config.outer_rate),
         "linear": optax.linear_schedule(config.outer_rate, 0.0, config.steps),
@@ -51,14 +63,7 @@ def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.clip is not None:
         optimizer = optax.chain(optax.clip(config.clip), optimizer)
-    return meta_update(
-        learner_of(config, train=True),
-        optimizer,
-        task_batch=config.task_batch,
-        tasks_at_once=tasks_at_once(config),
-        aggregate=aggregate_of(config.aggregate, config.aggregate_norm),
-        mesh=mesh,
-    )
+    return optimizer
 
 
 def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Source:

@@ -7,6 +7,7 @@ matplotlib figure for who wants to show it. matplotlib is imported by the first 
 from jaxmeta.training.plots.curves import adaptation_curve, curve_episode, learning_curve
 from jaxmeta.training.plots.embeddings import embedding_map
 from jaxmeta.training.plots.images import image_episode, prediction_sheet
+from jaxmeta.training.plots.optimization import optimization_curves
 
 __all__ = [
     "adaptation_curve",
@@ -14,5 +15,6 @@ __all__ = [
     "embedding_map",
     "image_episode",
     "learning_curve",
+    "optimization_curves",
     "prediction_sheet",
 ]

@@ -1,0 +1,129 @@
+"""Optimizers side by side on problems that none of them has seen: tuned ones, and a learned one."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta.core import Array, Key
+from jaxmeta.data.optimization import Family
+from jaxmeta.inner import first_order, support_loss, unroll
+
+TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "rmsprop": optax.rmsprop,
+}
+_GRID = tuple(10.0 ** (power / 2) for power in range(-7, 1))  # 3e-4 … 1
+_WIDENINGS = 8
+
+
+class Curve(NamedTuple):
+    """How an optimizer did.
+
+    Attributes:
+      losses: query losses, float `[tasks, steps + 1]`.
+      rate: the tuned one; None for a learned optimizer.
+    """
+
+    losses: np.ndarray
+    rate: float | None
+
+
+class Course(NamedTuple):
+    """Problems to compare on, and for how many steps."""
+
+    family: Family
+    steps: int
+
+
+def compare(
+    course: Course, learned: optax.GradientTransformation, key: Key, tasks: int
+) -> dict[str, Curve]:
+    """Each tuned optimizer at its best rate on these very tasks, and the learned one.
+
+    A rate is best by the mean loss after the last step. Where the best one lies at an end of the
+    grid, the grid is widened.
+
+    Raises:
+      ArithmeticError: an optimizer's best rate lies outside every grid.
+    """
+    keys = jax.random.split(key, tasks)
+    curves = {"learned": Curve(_losses(course, lambda _: learned)(jnp.zeros(()), keys), None)}
+    for name, make in TUNED.items():
+        of_rate = _losses(course, make)
+        found = {rate: of_rate(jnp.asarray(rate), keys) for rate in _GRID}
+        while not min(found) < (best := _best(found)) < max(found):
+            if len(found) > len(_GRID) + _WIDENINGS:
+                raise ArithmeticError(f"{name} is best at a rate of {best:g}, the end of the grid.")
+            end = best / np.sqrt(10) if best == min(found) else best * np.sqrt(10)
+            found[end] = of_rate(jnp.asarray(end), keys)
+        curves[name] = Curve(found[best], best)
+    return curves
+
+
+def _best(found: dict[float, np.ndarray]) -> float:
+    return min(found, key=lambda rate: found[rate][:, -1].mean())
+
+
+def _losses(
+    course: Course, make: Callable[[Any], optax.GradientTransformation]
+) -> Callable[[Array, Key], np.ndarray]:
+    """`losses(rate, keys)`: the query losses of the tasks of these keys, `[tasks, steps + 1]`."""
+    model, objective = course.family.model, course.family.objective
+    run = unroll(
+        support_loss(model, objective),
+        None,
+        course.steps,
+        differentiation=first_order,
+        batch_size=course.family.batch_size,
+    )
+
+    @jax.jit
+    def losses(sample: Any, rate: Array, keys: Key) -> Array:
+        def of_task(key: Key) -> Array:
+            task_key, init_key, run_key = jax.random.split(key, 3)
+            support, query = sample(task_key)
+
+            def judge(params: Any) -> Array:
+                return objective(model.apply(params, query.inputs), query.targets, query.mask)[0]
+
+            params = model.init(init_key, support.inputs)
+            return run(run_key, params, support, optimizer=make(rate), observe=judge).observations
+
+        return jax.lax.map(of_task, keys, batch_size=32)
+
+    def finite(rate: Array, keys: Key) -> np.ndarray:
+        values = np.asarray(losses(course.family.sample, rate, keys), np.float64)
+        # What has diverged counts as far worse than anything that has not.
+        return np.clip(np.nan_to_num(values, nan=1e6, posinf=1e6), -1e6, 1e6)
+
+    return finite
+
+
+def summary(curves: dict[str, Curve]) -> dict[str, Any]:
+    """The mean loss after the last step and over all steps, with 95 % intervals over tasks."""
+
+    def of_values(values: np.ndarray) -> tuple[float, float]:
+        return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
+
+    rows = {}
+    for name, curve in curves.items():
+        last, last_ci95 = of_values(curve.losses[:, -1])
+        mean, mean_ci95 = of_values(curve.losses[:, 1:].mean(axis=1))
+        # The same tasks for all: their difference has a smaller interval than either.
+        lead = of_values(curves["learned"].losses[:, -1] - curve.losses[:, -1])
+        rows[name] = {
+            "final_loss": last,
+            "final_loss_ci95": last_ci95,
+            "mean_loss": mean,
+            "mean_loss_ci95": mean_ci95,
+            "learned_minus_this": lead[0],
+            "learned_minus_this_ci95": lead[1],
+            "rate": curve.rate,
+        }
+    return rows

@@ -1,0 +1,98 @@
+"""The optimizers command: trained, compared, resumed; and the comparison's own arithmetic."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from experiments import optimizers
+from experiments.command_line import guarded
+from experiments.comparison import Course, compare, summary
+from jaxmeta.data.optimization import quadratics
+from jaxmeta.learners.optimizers import lstm_optimizer
+
+SMALL = {
+    "steps": 4,
+    "task_batch": 2,
+    "checkpoint_every": 2,
+    "chunk": 2,
+    "validation_tasks": 4,
+    "eval_tasks": 6,
+    "horizon": 6,
+    "window": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "training"),
+    [("lstm", "truncated"), ("mlp", "full"), ("lstm", "persistent"), ("mlp", "evolution")],
+)
+def test_a_run_writes_results_and_pictures(rule, training, tmp_path, capsys):
+    settings = optimizers.Optimizers(rule=rule, training=training, out=tmp_path / "run", **SMALL)
+    optimizers.main(settings)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["comparison"]) == {"unseen problems", "30 steps", "twice the dimensions"}
+    for rows in results["comparison"].values():
+        assert set(rows) == {"learned", "adam", "momentum", "rmsprop"}
+        assert rows["learned"]["rate"] is None
+        assert rows["adam"]["rate"] > 0
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == {
+        "comparison.png",
+        "learning_curve.png",
+    }
+    weights = np.load(tmp_path / "run" / "rule.npz")
+    assert len(weights.files) >= 4
+    assert "unseen problems: learned" in capsys.readouterr().out
+
+
+def test_a_run_resumes_where_it_would_have_been(tmp_path):
+    whole = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
+    expected = optimizers.run(whole, optimizers.Progress(quiet=True))["parameters_sha256"]
+    half = optimizers.Optimizers(out=tmp_path / "half", **{**SMALL, "steps": 2})
+    optimizers.run(half, optimizers.Progress(quiet=True))
+    other = optimizers.Optimizers(out=tmp_path / "half", resume=True, **SMALL)
+    assert guarded(lambda: optimizers.main(other)) == 1  # another number of steps
+    again = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
+    assert guarded(lambda: optimizers.main(again)) == 1  # neither resumed nor overwritten
+    resumed = optimizers.Optimizers(out=tmp_path / "whole", resume=True, **SMALL)
+    found = optimizers.run(resumed, optimizers.Progress(quiet=True))
+    assert found["parameters_sha256"] == expected
+
+
+def test_every_family_has_its_courses():
+    digits = optimizers.courses(optimizers.Optimizers(family="digits"))
+    assert set(digits) == {
+        "unseen problems",
+        "500 steps",
+        "twice the width",
+        "activation elu",
+        "on glyphs",
+    }
+    sizes = {
+        name: course.family.sample(jax.random.key(0)).support.inputs["units"].shape[-1]
+        for name, course in digits.items()
+    }
+    assert sizes["twice the width"] == 2 * sizes["unseen problems"]
+    assert digits["500 steps"].steps == 500
+
+
+def test_tuned_rates_lie_inside_the_grid_and_are_the_best(tmp_path):
+    rule = lstm_optimizer(hidden=2)
+    learned = rule.transformation(rule.init(jax.random.key(0)))
+    course = Course(quadratics(3), 5)
+    curves = compare(course, learned, jax.random.key(1), 8)
+    for name, make in {"adam": optax.adam, "rmsprop": optax.rmsprop}.items():
+        rate = curves[name].rate
+        assert rate is not None
+        for factor in (10**-0.5, 10**0.5):
+            other = compare(course, make(rate * factor), jax.random.key(1), 8)["learned"]
+            assert other.losses[:, -1].mean() >= curves[name].losses[:, -1].mean()
+    rows = summary(curves)
+    difference = curves["learned"].losses[:, -1] - curves["adam"].losses[:, -1]
+    np.testing.assert_allclose(rows["adam"]["learned_minus_this"], difference.mean())
+    assert rows["learned"]["learned_minus_this"] == 0
+    # All start alike: the same problems, the same beginnings.
+    starts = np.stack([curve.losses[:, 0] for curve in curves.values()])
+    np.testing.assert_allclose(starts, starts[:1].repeat(4, axis=0))
