@@ -25,12 +25,17 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize(
-    ("rule", "training"),
-    [("lstm", "truncated"), ("mlp", "full"), ("lstm", "persistent"), ("mlp", "evolution")],
-)
-def test_a_run_writes_results_and_pictures(rule, training, tmp_path, capsys):
-    settings = optimizers.Optimizers(rule=rule, training=training, out=tmp_path / "run", **SMALL)
+@pytest.fixture
+def one_course(monkeypatch):
+    """A comparison of a second: on unseen problems alone."""
+    every = optimizers.courses
+    monkeypatch.setattr(
+        optimizers, "courses", lambda settings: dict(list(every(settings).items())[:1])
+    )
+
+
+def test_a_run_writes_results_and_pictures(tmp_path, capsys):
+    settings = optimizers.Optimizers(rule="mlp", out=tmp_path / "run", **SMALL)
     optimizers.main(settings)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(results["comparison"]) == {"unseen problems", "30 steps", "twice the dimensions"}
@@ -47,7 +52,21 @@ def test_a_run_writes_results_and_pictures(rule, training, tmp_path, capsys):
     assert "unseen problems: learned" in capsys.readouterr().out
 
 
-def test_a_run_resumes_where_it_would_have_been(tmp_path):
+@pytest.mark.parametrize("training", ["full", "persistent", "evolution"])
+def test_every_way_of_training_leaves_a_rule(training, tmp_path, one_course):
+    settings = optimizers.Optimizers(training=training, out=tmp_path / "run", **SMALL)
+    results = optimizers.run(settings, optimizers.Progress(quiet=True))
+    assert results["comparison"]["unseen problems"]["learned"]["final_loss"] > 0
+    weights = np.load(tmp_path / "run" / "rule.npz")
+    start = optimizers.rule_of(settings).init(jax.random.split(jax.random.key(0), 3)[0])
+    named = {
+        jax.tree_util.keystr(place, simple=True, separator="/"): leaf.shape
+        for place, leaf in jax.tree_util.tree_leaves_with_path(start)
+    }
+    assert {name: weights[name].shape for name in weights.files} == named
+
+
+def test_a_run_resumes_where_it_would_have_been(tmp_path, one_course):
     whole = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
     expected = optimizers.run(whole, optimizers.Progress(quiet=True))["parameters_sha256"]
     half = optimizers.Optimizers(out=tmp_path / "half", **{**SMALL, "steps": 2})
