@@ -64,7 +64,7 @@ def test_a_command_line_is_understood(command, capsys):
         assert "--steps" in capsys.readouterr().out
     elif name in EXPERIMENTS:
         parse(EXPERIMENTS[name], arguments)
-    elif name in ("evaluate", "predict"):
+    elif name in ("evaluate", "optimizers", "predict"):
         options = getattr(importlib.import_module(module), name.capitalize())
         tyro.cli(options, args=arguments)
     else:
@@ -108,6 +108,7 @@ _SMALL = [
 _SMALLER = {
     "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "experiments.regression": _SMALL,
+    "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
     "experiments.evaluate": ["--tasks", "4", "--queries", "2"],
 }
 
@@ -145,6 +146,10 @@ def test_a_command_runs(command, readers_folder, request):
     if module == "experiments.predict":
         assert (readers_folder / "predictions.png").is_file()
         assert (readers_folder / "predictions.csv").read_text().count("\n") == 1 + 5
+        return
+    if module == "experiments.optimizers":
+        assert "unseen problems: learned" in finished.stdout
+        assert (readers_folder / "runs/optimizer/comparison.png").is_file()
         return
     assert "on 4 held-out tasks" in finished.stdout
     if module != "experiments.evaluate":

@@ -1,5 +1,6 @@
 """Meta-learners, one file per algorithm."""
 
+from jaxmeta.learners.evolution import evolve, evolve_persistently
 from jaxmeta.learners.gradient import (
     CAVIAParams,
     MAMLPlusPlusParams,
@@ -23,6 +24,7 @@ from jaxmeta.learners.gradient import (
     reptile,
 )
 from jaxmeta.learners.metric import prototypical
+from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
 __all__ = [
     "CAVIAParams",
@@ -32,9 +34,12 @@ __all__ = [
     "MetaSGDParams",
     "R2D2Params",
     "ReptileParams",
+    "Unroll",
     "anil",
     "boil",
     "cavia",
+    "evolve",
+    "evolve_persistently",
     "first_order_maml",
     "imaml",
     "maml",
@@ -46,4 +51,5 @@ __all__ = [
     "prototypical",
     "r2d2",
     "reptile",
+    "truncated_backpropagation",
 ]
