@@ -1,5 +1,6 @@
 """Where tasks come from: image sets by name, and the samplers that draw tasks from them."""
 
+from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import episodes
 from jaxmeta.data.sinusoids import sinusoids
@@ -11,6 +12,7 @@ __all__ = [
     "Dataset",
     "TaskStream",
     "episodes",
+    "image_batches",
     "load",
     "sinusoids",
     "task_stream",

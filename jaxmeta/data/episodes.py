@@ -7,7 +7,7 @@ that sampling stands inside the compiled training step and the host feeds nothin
 import difflib
 import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,7 @@ def _draw_task(
     counts: Array,
     key: Key,
     *,
+    weights: Array | None = None,
     ways: int,
     shots: int,
     queries: int,
@@ -105,8 +106,8 @@ def _draw_task(
 ) -> Task:
     class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
     turned_classes = 4 if rotations == "as-classes" else 1
-    total = jnp.asarray(turned_classes * starts.size, jnp.int32)
-    classes_W, turns_W = jnp.divmod(_draw_distinct(class_key, total, ways), turned_classes)
+    drawn_W = _draw_classes(class_key, turned_classes * starts.size, ways, weights)
+    classes_W, turns_W = jnp.divmod(drawn_W, turned_classes)
     if rotations == "per-task":
         turns_W = jax.random.randint(turn_key, (ways,), 0, 4, dtype=jnp.int32)
 
@@ -129,6 +130,47 @@ def _draw_task(
         batch(images_WEHWC[:, :shots], support_key),
         batch(images_WEHWC[:, shots:], query_key),
     )
+
+
+def weighted(sample: Any, weights: Array) -> Any:
+    """The sampler of `episodes`, with classes drawn in proportion to their weights.
+
+    One after the other without replacement, each with a probability of its weight among those
+    that are left. Weights are float `[classes]` (four for each class where its rotations are
+    classes), positive, and may be traced.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1).repeat(2, axis=0)
+    >>> three = class_images(pixels, np.arange(6) // 2, ("a", "b", "c"))
+    >>> sample = episodes(three, ways=2, shots=1, queries=1)
+    >>> often_c = weighted(sample, jnp.array([1e-6, 1.0, 1e6]))
+    >>> drawn_classes(often_c, jax.random.key(0)).tolist()
+    [2, 1]
+    """
+    options = {**sample.keywords, "weights": weights}
+    return jax.tree_util.Partial(sample.func, *sample.args, **options)
+
+
+def drawn_classes(sample: Any, key: Key) -> Array:
+    """Which classes the task has that the sampler of `episodes` draws with this key.
+
+    int32 `[ways]`: indices of classes, of their four rotations where these are classes. The place
+    of a class is its label in the task.
+    """
+    settings, (_, starts, _) = sample.func.keywords, sample.args
+    turned_classes = 4 if settings["rotations"] == "as-classes" else 1
+    class_key = jax.random.split(key, 5)[0]
+    weights = sample.keywords.get("weights")
+    return _draw_classes(class_key, turned_classes * starts.size, settings["ways"], weights)
+
+
+def _draw_classes(key: Key, total: int, ways: int, weights: Array | None) -> Array:
+    if weights is None:
+        return _draw_distinct(key, jnp.asarray(total, jnp.int32), ways)
+    # The largest of log-weights with Gumbel noise are such a draw (Efraimidis, Spirakis 2006).
+    noisy = jnp.log(weights) + jax.random.gumbel(key, (total,))
+    return jax.lax.top_k(noisy, ways)[1]
 
 
 def _draw_distinct(key: Key, count: Array, size: int) -> Array:

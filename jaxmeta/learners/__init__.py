@@ -7,6 +7,7 @@ from jaxmeta.learners.gradient import (
     MetaCurvatureParams,
     MetaLSTMParams,
     MetaSGDParams,
+    MetaTransferParams,
     R2D2Params,
     ReptileParams,
     anil,
@@ -19,11 +20,13 @@ from jaxmeta.learners.gradient import (
     meta_curvature,
     meta_lstm,
     meta_sgd,
+    meta_transfer,
     proto_maml,
     r2d2,
     reptile,
 )
 from jaxmeta.learners.metric import prototypical
+from jaxmeta.learners.supervised import supervised
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "MetaCurvatureParams",
     "MetaLSTMParams",
     "MetaSGDParams",
+    "MetaTransferParams",
     "R2D2Params",
     "ReptileParams",
     "Unroll",
@@ -47,9 +51,11 @@ __all__ = [
     "meta_curvature",
     "meta_lstm",
     "meta_sgd",
+    "meta_transfer",
     "proto_maml",
     "prototypical",
     "r2d2",
     "reptile",
+    "supervised",
     "truncated_backpropagation",
 ]

@@ -2,6 +2,7 @@
 
 from jaxmeta.models.adapters import from_linen, from_nnx
 from jaxmeta.models.conv4 import conv4
+from jaxmeta.models.folding import folded
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.mlp import mlp
 from jaxmeta.models.precision import computed_in
@@ -12,6 +13,7 @@ __all__ = [
     "Normalisation",
     "computed_in",
     "conv4",
+    "folded",
     "from_linen",
     "from_nnx",
     "mlp",

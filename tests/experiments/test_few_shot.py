@@ -8,7 +8,13 @@ from PIL import Image
 from jaxmeta.training.config import LEARNERS, FewShot, to_json
 from jaxmeta.training.logs import read_metrics
 
-NAMES = [learner.name for learner in LEARNERS]
+# Those whose runs differ by more than their update, which the contract battery tries.
+QUICK = ("maml", "maml-plus-plus", "prototypical", "r2d2", "reptile")
+NAMES = [
+    learner.name if learner.name in QUICK else pytest.param(learner.name, marks=pytest.mark.slow)
+    for learner in LEARNERS
+]
+WITHOUT_STEPS = ("prototypical", "r2d2")
 
 
 @pytest.mark.parametrize("learner", NAMES)
@@ -35,9 +41,8 @@ def test_the_run_folder_is_whole(learner, trained, image_folder):
     assert protocol["query_statistics"] == ("group" if learner == "prototypical" else "batch")
     assert protocol["selected_on"] == "validation accuracy, 6 tasks every 3 steps"
     assert protocol["train_episode"] == {"ways": 3, "shots": 2, "queries": 2}
-    if learner != "prototypical":
+    if learner not in WITHOUT_STEPS:
         assert {"inner_steps", "eval_inner_steps"} <= protocol["inner"].keys()
-        assert {"inner_rate", "initial_rate"} & protocol["inner"].keys()
 
     config = json.loads((folder / "config.json").read_text())["config"]
     assert config["learner"]["name"] == learner
@@ -50,6 +55,8 @@ def test_the_run_folder_is_whole(learner, trained, image_folder):
     assert best.startswith("best_0000000")
     assert others == ["step_00000003", "step_00000006"]
     for picture in ("learning_curve", "adaptation", "episode"):
+        if (learner, picture) == ("r2d2", "adaptation"):
+            continue  # neither steps nor prototypes to show
         with Image.open(folder / f"{picture}.png") as image:
             assert min(image.size) >= 200
 

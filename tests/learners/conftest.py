@@ -30,12 +30,13 @@ from jaxmeta.learners import (
     meta_curvature,
     meta_lstm,
     meta_sgd,
+    meta_transfer,
     proto_maml,
     prototypical,
     r2d2,
     reptile,
 )
-from jaxmeta.models import mlp
+from jaxmeta.models import conv4, mlp
 
 
 class Case(NamedTuple):
@@ -137,7 +138,15 @@ CASES = [
     ),
     of_curves("meta-curvature", meta_curvature, CURVE, optax.sgd(0.02), steps=2),
     # As published it takes inner gradients as constants; `test_meta_lstm` has that.
-    of_images("meta-lstm", meta_lstm, CLASSES(), steps=3, differentiation=second_order),
+    of_images("meta-lstm", meta_lstm, CLASSES(), steps=2, hidden=4, differentiation=second_order),
+    of_images(
+        "meta-transfer",
+        meta_transfer,
+        conv4(width=8, downsampling="stride", normalisation="none"),
+        3,
+        optax.sgd(0.5),
+        steps=3,
+    ),
     of_images("r2d2", r2d2, EMBEDDING(), ways=3),
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), steps=2),
     of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),

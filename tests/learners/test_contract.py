@@ -24,6 +24,7 @@ CURVE = mlp((16,), 1)  # the model of `conftest`'s curves
 EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
+    ("gradient", "meta-transfer"): "the pre-trained parameters are frozen: constants",
     ("gradient", "imaml"): "implicit: that of where the inner loop would end, from where it ended",
     ("gradient", "maml-plus-plus"): "the losses after every step, weighted",
     ("padding", "maml-plus-plus"): "batch statistics count every row",
@@ -93,7 +94,14 @@ def every_step(setting, objective):
     return loss
 
 
+def frozen(setting, objective):
+    """The loss with the pre-trained parameters where they are."""
+    learner, key, meta_params, task, _ = setting
+    return lambda moved: learner.loss(key, moved._replace(frozen=meta_params.frozen), task)[0]
+
+
 SURROGATES = {
+    "meta-transfer": frozen,
     "first-order-maml": straight_through,
     "reptile": squared_distance,
     "imaml": implicit,

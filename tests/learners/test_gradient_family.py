@@ -21,6 +21,7 @@ from jaxmeta.learners import (
     maml_plus_plus,
     meta_curvature,
     meta_lstm,
+    meta_transfer,
     proto_maml,
     prototypical,
     r2d2,
@@ -306,6 +307,43 @@ def test_proto_maml_starts_as_a_prototypical_network_and_then_adapts():
     adapted = one.adapt(KEY, meta_params, support).params
     assert_close(adapted["encoder"]["w"], moved["w"])
     assert_close(adapted["head"], {"kernel": moved["kernel"], "bias": moved["bias"]})
+
+
+# --- meta-transfer ------------------------------------------------------------------------
+
+
+def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
+    encoder = conv4(width=3, downsampling="stride", normalisation="none")
+    images = jax.random.normal(KEY, (4, 8, 8, 1))
+    support = Batch(images, jnp.array([0, 1, 0, 1], jnp.int32))
+    pretrained = in_float64(encoder.init(jax.random.key(5), images))
+    learner = meta_transfer(encoder, cross_entropy, 2, optax.sgd(0.3), 2, pretrained=pretrained)
+    meta_params = in_float64(learner.init(KEY, Task(support, support)))
+    assert_close(meta_params.frozen, pretrained)
+    assert {leaf.shape for leaf in jax.tree.leaves((meta_params.scales, meta_params.shifts))} == {
+        (3,)
+    }
+    meta_params.scales["norm_1"]["scale"] = jnp.array([2.0, 1.0, 0.5])
+    meta_params.shifts["norm_3"]["bias"] = jnp.array([0.1, 0.0, -0.2])
+    changed = jax.tree.map(lambda leaf: leaf, pretrained)
+    changed["norm_1"]["scale"] = pretrained["norm_1"]["scale"] * jnp.array([2.0, 1.0, 0.5])
+    changed["norm_3"]["bias"] = pretrained["norm_3"]["bias"] + jnp.array([0.1, 0.0, -0.2])
+    features = encoder.apply(changed, images)
+
+    def loss(head):
+        logits = features @ head["kernel"] + head["bias"][None]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, support.targets).mean()
+
+    head = meta_params.head
+    for _ in range(2):
+        head = jax.tree.map(lambda p, g: p - 0.3 * g, head, jax.grad(loss)(head))
+    adapted = learner.adapt(KEY, meta_params, support)
+    assert_close(adapted.head, head)
+    expected = features @ head["kernel"] + head["bias"][None]
+    assert_close(learner.predict(adapted, images), expected)
+    grads = learner.grad(KEY, meta_params, Task(support, support), at(0))[0]
+    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(grads.frozen))
+    assert all(jnp.any(leaf) for leaf in jax.tree.leaves((grads.scales, grads.shifts, grads.head)))
 
 
 # --- Meta-LSTM ----------------------------------------------------------------------------

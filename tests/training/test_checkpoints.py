@@ -131,6 +131,7 @@ def test_a_restored_state_may_be_donated(tmp_path):
 
 def test_relative_folders_running_loops_and_threads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    save("first", 0, state(0), metadata={})  # Orbax may start a thread, once in a process
     threads = set(threading.enumerate())
 
     async def notebook():  # a notebook's cells run inside an event loop

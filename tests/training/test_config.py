@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import presets
-from jaxmeta.training.build import update_of
+from jaxmeta.training.build import example_task, update_of
 from jaxmeta.training.build_learner import learner_of, network_of
 from jaxmeta.training.config import (
     LEARNERS,
@@ -108,6 +108,32 @@ def test_a_head_knows_as_many_ways_as_it_was_trained_with():
     with pytest.raises(ValueError, match="the 5 classes that it is trained with and cannot tell 7"):
         learner_of(config, train=False)
     learner_of(dataclasses.replace(config, learner=Prototypical()), train=False)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [presets.find(FewShot, learner, None) for learner in LEARNERS]
+    + [presets.find(Regression, learner, None) for learner in REGRESSORS],
+    ids=lambda config: f"{config.experiment}-{config.learner.name}",
+)
+def test_every_learner_is_built_and_updates(config):
+    """In shapes alone: nothing is compiled."""
+    config = dataclasses.replace(config, task_batch=1, steps=10)
+    if isinstance(config, FewShot):
+        config = dataclasses.replace(config, width=4, train_ways=5, train_shots=2, train_queries=1)
+    sample = jax.tree_util.Partial(lambda key: example_task(config, (28, 28, 1)))
+    init, update = update_of(config)
+    state = jax.eval_shape(init, jax.random.key(0), sample)
+    after, info = jax.eval_shape(update, state, sample)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert info.loss.shape == ()
+    adapted = jax.eval_shape(
+        learner_of(config, train=False).loss,
+        jax.random.key(0),
+        state.meta_params,
+        example_task(config, (28, 28, 1)),
+    )
+    assert adapted[0].shape == ()
 
 
 def test_tasks_at_once_divides_the_task_batch():

@@ -9,6 +9,7 @@ from jaxmeta.learners.gradient.maml_plus_plus import MAMLPlusPlusParams, maml_pl
 from jaxmeta.learners.gradient.meta_curvature import MetaCurvatureParams, meta_curvature
 from jaxmeta.learners.gradient.meta_lstm import MetaLSTMParams, meta_lstm
 from jaxmeta.learners.gradient.meta_sgd import MetaSGDParams, meta_sgd
+from jaxmeta.learners.gradient.meta_transfer import MetaTransferParams, meta_transfer
 from jaxmeta.learners.gradient.proto_maml import proto_maml
 from jaxmeta.learners.gradient.r2d2 import R2D2Params, r2d2
 from jaxmeta.learners.gradient.reptile import ReptileParams, reptile
@@ -20,6 +21,7 @@ __all__ = [
     "MetaCurvatureParams",
     "MetaLSTMParams",
     "MetaSGDParams",
+    "MetaTransferParams",
     "R2D2Params",
     "ReptileParams",
     "anil",
@@ -33,6 +35,7 @@ __all__ = [
     "meta_curvature",
     "meta_lstm",
     "meta_sgd",
+    "meta_transfer",
     "proto_maml",
     "r2d2",
     "reptile",

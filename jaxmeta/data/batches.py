@@ -1,0 +1,84 @@
+"""Batches of images with the labels of all classes, for ordinary supervised training."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.data.classes import ClassImages
+
+
+def image_batches(
+    classes: ClassImages, size: int, *, shift: int = 0, flip: bool = False, light: float = 0.0
+) -> Callable[[Key], Task]:
+    """The sampler of batches: `sample(key) -> Task` whose support and query are the same batch.
+
+    Images are drawn uniformly with replacement and changed at random: each moved by up to `shift`
+    pixels both ways (what comes in is black), mirrored left to right, its brightness and its
+    contrast multiplied by a factor between 1 − `light` and 1 + `light`.
+
+    Args:
+      classes: the images; a class' label is its place there.
+      size: images of a batch.
+      shift: in pixels.
+      flip: mirror half of the images.
+      light: 0 to 1.
+
+    Returns:
+      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[size, H, W, C]` in [0, 1], targets
+      int32 `[size]`.
+
+    Raises:
+      ValueError: a size below 1, a shift that is negative or as large as the image, a light
+        outside 0 to 1.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> letters = class_images(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2, ("a", "b"))
+    >>> sample = image_batches(letters, 4, shift=1, flip=True)
+    >>> sample(jax.random.key(0)).query.inputs.shape
+    (4, 8, 8, 1)
+    """
+    height, width = classes.images.shape[1:3]
+    if size < 1 or not 0 <= shift < min(height, width) or not 0 <= light <= 1:
+        raise ValueError(
+            f"image_batches: size {size}, shift {shift} of {height}×{width} pixels, light {light}; "
+            "give at least 1, a shift within the image, and a light of 0 to 1."
+        )
+    labels = jnp.asarray(np.repeat(np.arange(len(classes.names)), classes.counts), jnp.int32)
+    draw = _bind(_draw_batch, size=size, shift=shift, flip=flip, light=light)
+    return jax.tree_util.Partial(draw, jnp.asarray(classes.images), labels)
+
+
+_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+
+
+def _draw_batch(
+    images: Array, labels: Array, key: Key, *, size: int, shift: int, flip: bool, light: float
+) -> Task:
+    index_key, change_key = jax.random.split(key)
+    rows = jax.random.randint(index_key, (size,), 0, images.shape[0])
+    change = functools.partial(_changed, shift=shift, flip=flip, light=light)
+    inputs = jax.vmap(change)(
+        jax.random.split(change_key, size), images[rows].astype(jnp.float32) / 255
+    )
+    batch = Batch(inputs, labels[rows])
+    return Task(batch, batch)
+
+
+def _changed(key: Key, image: Array, *, shift: int, flip: bool, light: float) -> Array:
+    shift_key, flip_key, light_key = jax.random.split(key, 3)
+    if shift:
+        padded = jnp.pad(image, ((shift, shift), (shift, shift), (0, 0)))
+        row, column = jax.random.randint(shift_key, (2,), 0, 2 * shift + 1)
+        image = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    if flip:
+        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    if light:
+        factors = jax.random.uniform(light_key, (2,), minval=1 - light, maxval=1 + light)
+        image, contrast = image * factors[0], factors[1]
+        image = image.mean() + contrast * (image - image.mean())
+    return jnp.clip(image, 0, 1)

@@ -1,0 +1,132 @@
+"""Meta-transfer learning: a frozen pre-trained network, scaled and shifted filter by filter."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
+from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+
+
+class MetaTransferParams(NamedTuple):
+    """Meta-parameters of meta-transfer learning.
+
+    Attributes:
+      frozen: of the pre-trained encoder; their gradient is zero.
+      scales, shifts: one each for every filter, where the encoder's normalisations have theirs.
+      head: `{"kernel": [features, ways], "bias": [ways]}`, where every task's head starts.
+    """
+
+    frozen: PyTree
+    scales: PyTree
+    shifts: PyTree
+    head: PyTree
+
+
+class TransferredHead(NamedTuple):
+    """What adaptation leaves behind: the meta-parameters, and the task's head."""
+
+    meta_params: MetaTransferParams
+    head: PyTree
+
+
+def meta_transfer(
+    encoder: Model,
+    objective: Objective,
+    ways: int,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    pretrained: PyTree = None,
+    differentiation: Differentiation = second_order,
+) -> MetaLearner:
+    """Meta-transfer learning: the head adapts; its start and every filter's scale and shift learn.
+
+        f(x) = encoder with γ ∘ s in place of γ, β + t in place of β, for every filter
+        head_0 = φ_head,  head_{k+1} = head_k − α ∇_head L(head_k; f(support))
+        meta-gradient: with respect to s, t and φ_head; s = 1 and t = 0 at first
+
+    The inner loop sees the support's features, computed once.
+
+    Args:
+      encoder: without a head and without statistics: built with `normalisation="none"`.
+      objective: of logits, cross-entropy.
+      ways: classes of a task.
+      optimizer, steps, differentiation: of the head's adaptation, as in `maml`.
+      pretrained: the encoder's parameters, see `jaxmeta.models.folded`. None: random ones.
+
+    Raises:
+      ValueError: fewer than two ways; the encoder has no normalisation layers; else as `maml`.
+
+    Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
+    sections 4.2 and 4.3.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import resnet12
+    >>> encoder = resnet12(width=8, normalisation="none")
+    >>> learner = meta_transfer(encoder, jaxmeta.cross_entropy, 5, optax.sgd(0.01), steps=100)
+    """
+    if ways < 2:
+        raise ValueError(f"meta_transfer: {ways} ways; a classification needs at least 2.")
+
+    def loss_of_head(key: Key, head: PyTree, features: Batch) -> Array:
+        return objective(_logits(head, features.inputs), features.targets, features.mask)[0]
+
+    inner = unroll(loss_of_head, optimizer, steps, differentiation=differentiation)
+
+    def init(key: Key, task: Task) -> MetaTransferParams:
+        encoder_key, key = jax.random.split(key)
+        frozen = pretrained
+        if frozen is None:
+            frozen = encoder.init(encoder_key, task.support.inputs)
+        frozen = jax.tree.map(jnp.asarray, frozen)
+        size = jax.eval_shape(encoder.apply, frozen, task.support.inputs).shape[-1]
+        kernel = jax.random.normal(key, (size, ways)) / jnp.sqrt(size)
+        return MetaTransferParams(
+            frozen,
+            jax.tree.map(jnp.ones_like, _split(frozen, "scale")[0]),
+            jax.tree.map(jnp.zeros_like, _split(frozen, "bias")[0]),
+            {"kernel": kernel, "bias": jnp.zeros((ways,))},
+        )
+
+    def features_of(meta_params: MetaTransferParams, inputs: Array) -> Array:
+        frozen = jax.lax.stop_gradient(meta_params.frozen)
+        scales, rest = _split(frozen, "scale")
+        shifts, rest = _split(rest, "bias")
+        params = combine(
+            jax.tree.map(jnp.multiply, scales, meta_params.scales),
+            combine(jax.tree.map(jnp.add, shifts, meta_params.shifts), rest),
+        )
+        return encoder.apply(params, inputs)
+
+    def run(key: Key, meta_params: MetaTransferParams, support: Batch, **options: Any) -> Any:
+        features = support._replace(inputs=features_of(meta_params, support.inputs))
+        return inner(key, meta_params.head, features, **options)
+
+    def adapt(key: Key, meta_params: MetaTransferParams, support: Batch) -> TransferredHead:
+        return TransferredHead(meta_params, run(key, meta_params, support).params)
+
+    def predict(adapted: TransferredHead, inputs: Array) -> Array:
+        return _logits(adapted.head, features_of(adapted.meta_params, inputs))
+
+    def trajectory(
+        key: Key, meta_params: MetaTransferParams, support: Batch, inputs: Array
+    ) -> Array:
+        features = features_of(meta_params, inputs)
+        observe = lambda head: _logits(head, features)  # noqa: E731
+        return run(key, meta_params, support, observe=observe).observations
+
+    return plain_learner(init, adapt, predict, objective, trajectory=trajectory)
+
+
+def _logits(head: PyTree, features: Array) -> Array:
+    return features @ head["kernel"] + head["bias"][None]
+
+
+def _split(tree: PyTree, name: str) -> tuple[PyTree, PyTree]:
+    """The normalisations' parameters of that name, and the others."""
+    return partition(tree, lambda path: in_normalisation(path) and path.endswith(f"/{name}"))

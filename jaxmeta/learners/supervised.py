@@ -1,0 +1,30 @@
+"""Ordinary supervised training, as the learner that does not adapt."""
+
+from jaxmeta.core import Key, MetaLearner, Model, Objective, PyTree, Task, meta_learner
+
+
+def supervised(model: Model, objective: Objective) -> MetaLearner:
+    """A network trained on batches: the query set is the batch, and nothing adapts to the support.
+
+        meta-gradient: ∇_θ L(θ; query)
+
+    What pre-training is, and a baseline. Its tasks come from `jaxmeta.data.image_batches`.
+
+    >>> import jax, jax.numpy as jnp, jaxmeta
+    >>> from jaxmeta.models import mlp
+    >>> learner = supervised(mlp((8,), 3), jaxmeta.cross_entropy)
+    >>> batch = jaxmeta.Batch(jnp.ones((4, 2)), jnp.array([0, 1, 2, 0]))
+    >>> params = learner.init(jax.random.key(0), Task(batch, batch))
+    >>> learner.predict(learner.adapt(jax.random.key(1), params, batch), batch.inputs).shape
+    (4, 3)
+    """
+
+    def init(key: Key, task: Task) -> PyTree:
+        return model.init(key, task.query.inputs)
+
+    return meta_learner(
+        init,
+        lambda key, meta_params, support: meta_params,
+        lambda adapted, inputs: model.apply(adapted, inputs),
+        objective,
+    )

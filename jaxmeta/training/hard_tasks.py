@@ -1,0 +1,127 @@
+"""Hard tasks: every second batch is drawn from the classes that the one before failed at."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxmeta.core import (
+    Array,
+    Carry,
+    Info,
+    Key,
+    MetaLearner,
+    Objective,
+    PyTree,
+    Task,
+    cross_entropy,
+)
+from jaxmeta.data.episodes import drawn_classes, weighted
+from jaxmeta.training.aggregation import Aggregate, mean
+from jaxmeta.training.update import MetaUpdate, TrainState, meta_update
+
+_WORST = "worst_class"
+_OTHER_WEIGHT = 1e-6  # of a class that was not failed: drawn where those don't suffice
+
+
+def cross_entropy_and_worst_class(ways: int) -> Objective:
+    """`cross_entropy` with one metric more, the class that the task was worst at.
+
+    That is the label with the lowest accuracy, of several the one with the highest mean loss.
+
+    >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    >>> _, metrics = cross_entropy_and_worst_class(2)(logits, jnp.array([0, 1, 1]))
+    >>> int(metrics["worst_class"])
+    1
+    """
+
+    def objective(
+        outputs: Array, targets: Array, mask: Array | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        loss, metrics = cross_entropy(outputs, targets, mask)
+        members_QW = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
+        if mask is not None:
+            members_QW = jnp.where(mask[:, None], members_QW, 0)
+        counts_W = members_QW.sum(axis=0)
+        shares_QW = members_QW / jnp.maximum(counts_W, 1)[None]
+        correct_Q = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
+        losses_Q = -(jax.nn.log_softmax(outputs) * members_QW).sum(axis=1)
+        # Losses break ties: squeezed below one example's part of an accuracy.
+        squeezed_W = jnp.tanh(losses_Q @ shares_QW) / (2 * outputs.shape[0])
+        worst = jnp.where(counts_W > 0, correct_Q @ shares_QW - squeezed_W, jnp.inf).argmin()
+        return loss, {**metrics, _WORST: worst.astype(jnp.int32)}
+
+    return objective
+
+
+def hard_task_update(
+    learner: MetaLearner,
+    optimizer: optax.GradientTransformation,
+    *,
+    task_batch: int,
+    tasks_at_once: int | None = None,
+    aggregate: Aggregate = mean,
+    mesh: Mesh | None = None,
+) -> MetaUpdate:
+    """As `meta_update`, with every second batch from the classes that the one before failed at.
+
+        failed = {worst class of task_t},  weight_c = number of tasks that failed at c, else 1e-6
+
+    The failed classes are kept in the state's `shared`.
+
+    Args:
+      learner: built with `cross_entropy_and_worst_class`.
+      optimizer, task_batch, tasks_at_once, aggregate, mesh: as in `meta_update`.
+
+    The sampler must be that of `episodes`, on the device.
+
+    Raises:
+      ValueError: as `meta_update`; the learner's metrics don't name the worst class; tasks are
+        sent by the host.
+
+    Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
+    section 4.4, Algorithm 1.
+    """
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, PyTree]:
+        grads, info, _ = learner.grad(key, meta_params, task, carry)
+        metrics = dict(info.metrics)
+        if _WORST not in metrics:
+            raise ValueError("hard tasks want the objective `cross_entropy_and_worst_class`.")
+        slot = metrics.pop(_WORST)  # of each task; a mean of labels would say nothing
+        return grads, info._replace(metrics=metrics), slot
+
+    init_plain, update_plain = meta_update(
+        learner._replace(grad=grad, slot=lambda *_: jnp.zeros((), jnp.int32)),
+        optimizer,
+        task_batch=task_batch,
+        tasks_at_once=tasks_at_once,
+        aggregate=aggregate,
+        mesh=mesh,
+    )
+
+    def init(key: Key, sample: Any) -> TrainState:
+        # No class has been failed yet.
+        return init_plain(key, sample)._replace(shared=jnp.zeros((task_batch,), jnp.int32))
+
+    def update(state: TrainState, sample: Any, given: PyTree = None) -> tuple[TrainState, Info]:
+        if given is not None:
+            raise ValueError("hard tasks are drawn on the device: --pipeline device.")
+        _, starts, _ = sample.args
+        classes = starts.size * (4 if sample.func.keywords["rotations"] == "as-classes" else 1)
+        failed = jnp.zeros((classes,)).at[state.shared].add(1.0)
+        hard = state.step % 2 == 1
+        weights = jnp.where(hard, jnp.maximum(failed, _OTHER_WEIGHT), 1.0)
+        drawing = weighted(sample, weights)
+        after, info = update_plain(state, drawing)
+        # The keys of the batch, as `meta_update` splits them.
+        keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
+        classes_TW = jax.vmap(lambda key: drawn_classes(drawing, jax.random.split(key)[0]))(keys)
+        worst = jnp.take_along_axis(classes_TW, after.slots[:, None], axis=1)[:, 0]
+        return after._replace(shared=worst), info
+
+    return MetaUpdate(init, update)

@@ -1,0 +1,44 @@
+"""Population statistics folded into scale and shift."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta.models import conv4, folded, mlp, resnet12
+
+KEY = jax.random.key(0)
+
+
+def test_of_one_batch_it_is_the_network_in_training(x64):
+    """Where the set is the batch, its own statistics and the folded ones are the same."""
+    images = jax.random.normal(KEY, (6, 16, 16, 3), float)
+    network = resnet12(3, width=2)
+    params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(KEY, images))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + 0.3 * random.normal(size=p.shape), params)
+    frozen = folded(network, params, images[None])
+    outputs = resnet12(3, width=2, normalisation="none").apply(frozen, images)
+    chex.assert_trees_all_close(outputs, network.apply(params, images), rtol=1e-8, atol=1e-10)
+
+
+def test_statistics_are_those_of_all_batches():
+    """A network of one layer by hand: the variance between batches counts."""
+    batches = jnp.array([[[0.0], [2.0]], [[10.0], [12.0]]])[..., None, None]
+    network = conv4(width=1, downsampling="stride")
+    params = network.init(KEY, batches[0])
+    frozen = folded(network, params, batches)
+    center = params["conv_0"]["kernel"][1, 1, 0, 0]  # of one pixel, all that meets it
+    values = np.array([0.0, 2.0, 10.0, 12.0]) * float(center)
+    scale = 1 / np.sqrt(values.var() + 1e-5)
+    np.testing.assert_allclose(frozen["norm_0"]["scale"], [scale], rtol=1e-5)
+    np.testing.assert_allclose(frozen["norm_0"]["bias"], [-values.mean() * scale], rtol=1e-5)
+    assert params["norm_0"]["scale"] == 1  # not written over
+
+
+def test_layers_that_cannot_be_seen_are_an_error():
+    images = jnp.ones((1, 2, 16, 16, 1))
+    for network in (conv4(width=2), mlp((3,), 2)):
+        with pytest.raises(ValueError, match="not all seen"):
+            folded(network, network.init(KEY, images[0]), images)
