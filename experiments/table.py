@@ -83,24 +83,28 @@ def _row(results: dict[str, Any], path: Path) -> str:
 
 
 def speed_table(benchmark: Path = BENCHMARK) -> str:
-    """Markdown: one row a workload that PyTorch was measured on too."""
-    rows = ["| workload | tasks/s | best PyTorch | ratio | of matmul rate | compile | from cache |"]
-    rows += ["|---|---|---|---|---|---|---|"]
+    """Markdown: one row a workload, with the tasks per second of all and how they compare."""
+    peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
+    columns = ["workload", "jaxmeta", *peers.values(), "to best PyTorch", "to best of all"]
+    columns += ["of matmul rate", "compile", "from cache"]
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in json.loads(benchmark.read_text())["workloads"]:
-        if row["ratio_to_best_torch"] is None:
-            continue
+        ratios = (row["ratio_to_best_torch"], row["ratio_to_best_peer"])
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
-        compiling = ["–" if value is None else f"{value:.1f} s" for value in seconds]
         cells = [
             row["name"],
             f"{row['tasks_per_second']:,.1f}",
-            f"{row['tasks_per_second'] / row['ratio_to_best_torch']:,.1f}",
-            f"{row['ratio_to_best_torch']:.2f}",
+            *(_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers),
+            *(_or_dash(ratio, "{:.2f}") for ratio in ratios),
             f"{100 * row['fraction_of_matmul_peak']:.0f} %",
-            *compiling,
+            *(_or_dash(value, "{:.1f} s") for value in seconds),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
 
 
 def scaling_line(folder: Path = SCALING) -> str:

@@ -52,6 +52,7 @@ def test_a_run_writes_results_and_pictures(tmp_path, capsys):
     assert "unseen problems: learned" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["full", "persistent", "evolution"])
 def test_every_way_of_training_leaves_a_rule(training, tmp_path, one_course):
     settings = optimizers.Optimizers(training=training, out=tmp_path / "run", **SMALL)
