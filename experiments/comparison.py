@@ -1,4 +1,4 @@
-"""Optimizers side by side on problems that none of them has seen: tuned ones, and a learned one."""
+"""Optimizers side by side: a learned one on problems it has not seen, others tuned on them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +20,7 @@ TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 }
 _GRID = tuple(10.0 ** (power / 2) for power in range(-7, 1))  # 3e-4 … 1
 _WIDENINGS = 8
+_DIVERGED = 1e6
 
 
 class Curve(NamedTuple):
@@ -28,10 +29,12 @@ class Curve(NamedTuple):
     Attributes:
       losses: query losses, float `[tasks, steps + 1]`.
       rate: the tuned one; None for a learned optimizer.
+      inside: whether that rate lies inside the grid, which was widened for it.
     """
 
     losses: np.ndarray
     rate: float | None
+    inside: bool = True
 
 
 class Course(NamedTuple):
@@ -48,21 +51,18 @@ def compare(
 
     A rate is best by the mean loss after the last step. Where the best one lies at an end of the
     grid, the grid is widened.
-
-    Raises:
-      ArithmeticError: an optimizer's best rate lies outside every grid.
     """
     keys = jax.random.split(key, tasks)
     curves = {"learned": Curve(_losses(course, lambda _: learned)(jnp.zeros(()), keys), None)}
     for name, make in TUNED.items():
         of_rate = _losses(course, make)
         found = {rate: of_rate(jnp.asarray(rate), keys) for rate in _GRID}
-        while not min(found) < (best := _best(found)) < max(found):
-            if len(found) > len(_GRID) + _WIDENINGS:
-                raise ArithmeticError(f"{name} is best at a rate of {best:g}, the end of the grid.")
+        while not (inside := min(found) < (best := _best(found)) < max(found)):
+            if len(found) >= len(_GRID) + _WIDENINGS:
+                break
             end = best / np.sqrt(10) if best == min(found) else best * np.sqrt(10)
             found[end] = of_rate(jnp.asarray(end), keys)
-        curves[name] = Curve(found[best], best)
+        curves[name] = Curve(found[best], best, inside)
     return curves
 
 
@@ -100,7 +100,7 @@ def _losses(
     def finite(rate: Array, keys: Key) -> np.ndarray:
         values = np.asarray(losses(course.family.sample, rate, keys), np.float64)
         # What has diverged counts as far worse than anything that has not.
-        return np.clip(np.nan_to_num(values, nan=1e6, posinf=1e6), -1e6, 1e6)
+        return np.clip(np.nan_to_num(values, nan=_DIVERGED, posinf=_DIVERGED), None, _DIVERGED)
 
     return finite
 
@@ -124,6 +124,8 @@ def summary(curves: dict[str, Curve]) -> dict[str, Any]:
             "mean_loss_ci95": mean_ci95,
             "learned_minus_this": lead[0],
             "learned_minus_this_ci95": lead[1],
+            "diverged": float((curve.losses[:, -1] >= _DIVERGED).mean()),
             "rate": curve.rate,
+            "rate_inside_grid": curve.inside,
         }
     return rows

@@ -25,7 +25,7 @@ from experiments.run import circumstances, claim_folder, run_keys
 from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
 from jaxmeta.data.digits import digits
-from jaxmeta.data.optimization import Family, classifiers, quadratics
+from jaxmeta.data.optimization import ACTIVATIONS, Family, classifiers, quadratics
 from jaxmeta.learners.evolution import evolve, evolve_persistently
 from jaxmeta.learners.optimizers import (
     LearnedOptimizer,
@@ -36,6 +36,8 @@ from jaxmeta.learners.optimizers import (
 )
 from jaxmeta.learners.truncation import truncated_backpropagation
 from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
+from jaxmeta.training import config as configs
+from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.loop import train
@@ -99,7 +101,19 @@ class Optimizers(Experiment):
 _NOT_SETTINGS = ("out", "resume", "overwrite")
 _EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
 _OTHER_SET: dict[str, Images] = {"digits": "glyphs", "glyphs": "digits", "omniglot": "digits"}
-_OTHER_ACTIVATION = "elu"
+
+
+def check(settings: Optimizers) -> None:
+    """Refuse numbers that no run can use.
+
+    Raises:
+      ValueError: which option has which value, and what it may be.
+    """
+    configs.check(settings)
+    for name in ("horizon", "window", "pairs", "hidden", "dimensions", "problem_batch"):
+        configs.require(settings, name, lambda value: value >= 1, "at least 1")
+    for name in ("deviation", "scale"):
+        configs.require(settings, name, lambda value: 0 < value < np.inf, "positive and finite")
 
 
 def family_of(settings: Optimizers, part: str, **changes: Any) -> Family:
@@ -158,9 +172,10 @@ def courses(settings: Optimizers) -> dict[str, Course]:
         wide = family_of(settings, "test", dimensions=2 * settings.dimensions)
         return found | {"twice the dimensions": Course(wide, settings.horizon)}
     low, high = settings.widths
+    unseen_activations = [name for name in ACTIVATIONS if name not in settings.activations]
     changes: dict[str, dict[str, Any]] = {
         "twice the width": {"widths": (2 * low, 2 * high)},
-        f"activation {_OTHER_ACTIVATION}": {"activations": (_OTHER_ACTIVATION,)},
+        **{f"activation {other}": {"activations": (other,)} for other in unseen_activations[:1]},
         f"on {_OTHER_SET[settings.family]}": {"family": _OTHER_SET[settings.family]},
     }
     return found | {
@@ -180,14 +195,18 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
         for name, value in dataclasses.asdict(settings).items()
         if name not in _NOT_SETTINGS
     }
-    mesh = mesh_for(settings.task_batch)
+    check(settings)
+    mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     family = family_of(settings, "train")
     update = meta_update(
         learner_of(settings, family, training=settings.training),
         build.outer_optimizer_of(settings),
         task_batch=settings.task_batch,
+        tasks_at_once=settings.tasks_at_once,
+        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
         mesh=mesh,
     )
+    compared_on = courses(settings)
     on_first_process(
         lambda: claim_folder(
             settings.out, fields, resume=settings.resume, overwrite=settings.overwrite
@@ -219,7 +238,7 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
         )
     learned = rule_of(settings).transformation(jax.device_get(outcome.best_params))
     curves: dict[str, dict[str, Curve]] = {}
-    for name, course in courses(settings).items():
+    for name, course in compared_on.items():
         progress.say(f"comparing: {name}.")
         curves[name] = compare(course, learned, test_key, settings.eval_tasks)
     results = {

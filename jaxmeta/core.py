@@ -141,14 +141,15 @@ def meta_learner(
     predict: Callable[[PyTree, PyTree], PyTree],
     objective: Objective,
     *,
+    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]] | None = None,
     trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None,
 ) -> MetaLearner:
     """A `MetaLearner` whose loss is the objective of the adapted predictions on the query set.
 
         L(φ; task) = objective(predict(adapt(φ, support), query.inputs), query.targets)
 
-    and whose `grad` is `jax.value_and_grad` of it. A method with an update of its own
-    replaces the field: `learner._replace(grad=...)`.
+    or another `loss`, and whose `grad` is `jax.value_and_grad` of it. A method with an update of
+    its own replaces the field: `learner._replace(grad=...)`.
 
     >>> import jaxmeta
     >>> def mean_of_targets(key, meta_params, support):
@@ -164,11 +165,13 @@ def meta_learner(
     1.0
     """
 
-    def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+    def query_loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
         adapted = adapt(key, meta_params, task.support)
         outputs = predict(adapted, task.query.inputs)
         value, metrics = objective(outputs, task.query.targets, task.query.mask)
         return value, Info(value, metrics)
+
+    loss = query_loss if loss is None else loss
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry

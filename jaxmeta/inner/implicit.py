@@ -20,11 +20,15 @@ def conjugate_gradients(steps: int = 5, *, tolerance: float | None = None) -> So
     """Solve A x = b, A symmetric and positive, by this many conjugate-gradient steps at most.
 
     It ends earlier where ‖A x − b‖ ≤ tolerance · ‖b‖; by default what rounding leaves anyway.
+    Raises `ValueError` for fewer steps than 1.
 
     >>> solve = conjugate_gradients(2)
     >>> solve(lambda x: jnp.array([2.0, 4.0]) * x, jnp.array([2.0, 2.0])).round(3).tolist()
     [1.0, 0.5]
     """
+
+    if steps < 1:
+        raise ValueError(f"conjugate_gradients: {steps} steps; give at least 1.")
 
     def solve(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
         rounding = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(b))
@@ -40,11 +44,17 @@ def neumann_series(terms: int, scale: float) -> Solver:
         x = α Σ_{j < terms} (I − α A)ʲ b
 
     which converges where A's eigenvalues lie between 0 and 2/α. For A = H + λI, `scale=1 / λ`
-    gives the series of (−H/λ)ʲ (Lorraine et al. 2020, section 4).
+    gives the series of (−H/λ)ʲ (Lorraine et al. 2020, section 4). Raises `ValueError` for fewer
+    terms than 1, a scale that isn't positive.
 
     >>> round(float(neumann_series(20, 0.2)(lambda x: 4.0 * x, jnp.array(2.0))), 3)
     0.5
     """
+
+    if terms < 1 or not scale > 0:
+        raise ValueError(
+            f"neumann_series: {terms} terms, scale {scale}; give at least 1, positive."
+        )
 
     def solve(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
         def add_term(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
@@ -151,10 +161,10 @@ def implicit(
 
 
 def _without_derivative(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-    """`stop_gradient(function(*arguments))`, in which what the function hides has none either.
+    """`stop_gradient(function(*arguments))`; of what the function closes over too.
 
     Raises:
-      ValueError: a derivative is asked for with respect to what it hides.
+      ValueError: a derivative is asked for with respect to what it closes over.
     """
     arguments = jax.lax.stop_gradient(arguments)
     structure = jax.tree.structure(jax.eval_shape(function, *arguments))

@@ -43,10 +43,7 @@ def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
     """
     if selects is None:
         return tree, jax.tree.map(lambda leaf: None, tree)
-    paths = [
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-    ]
+    paths = paths_of(tree)
     leaves, treedef = jax.tree.flatten(tree)
     chosen = [selects(path) for path in paths]
     if not any(chosen):
@@ -55,6 +52,18 @@ def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
         treedef.unflatten([leaf if pick else None for leaf, pick in zip(leaves, chosen)]),
         treedef.unflatten([None if pick else leaf for leaf, pick in zip(leaves, chosen)]),
     )
+
+
+def paths_of(tree: PyTree) -> list[str]:
+    """The paths of the leaves, as selections see them.
+
+    >>> paths_of({"head": {"bias": 1.0, "kernel": 2.0}})
+    ['head/bias', 'head/kernel']
+    """
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
 
 
 def combine(first: PyTree, second: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 """The inner loop: a few steps of any optax transformation on one task."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -134,13 +135,19 @@ def unroll(
         theta = varying_with(theta, support)
         watch = (lambda params: None) if observe is None else observe
 
-        def step(state, step_inputs):
+        start = theta
+
+        def straight_through(moved: PyTree) -> PyTree:
+            """Where it has moved to, with the derivative of where it started."""
+            return jax.tree.map(lambda a, b: a + jax.lax.stop_gradient(b - a), start, moved)
+
+        def step(state, step_inputs, seen=lambda theta: theta):
             theta, optimizer_state = state
             step_key, indices = step_inputs
             batch = support
             if indices is not None:
                 batch = jax.tree.map(lambda leaf: leaf[indices], support)
-            observed = watch(combine(theta, frozen))
+            observed = watch(combine(seen(theta), frozen))
             grads = gradient(theta, step_key, (frozen, batch))
             extra = {}
             if value:
@@ -167,12 +174,9 @@ def unroll(
         earlier = later = None
         if last < steps:
             (moved, state_before), earlier = jax.lax.scan(
-                step, jax.lax.stop_gradient(state), before
+                partial(step, seen=straight_through), jax.lax.stop_gradient(state), before
             )
-            straight = jax.tree.map(
-                lambda start, end: start + jax.lax.stop_gradient(end - start), theta, moved
-            )
-            state = (straight, jax.lax.stop_gradient(state_before))
+            state = (straight_through(moved), jax.lax.stop_gradient(state_before))
         if last > 0:
             state, later = jax.lax.scan(body, state, after)
         theta, final_state = state

@@ -64,11 +64,13 @@ class Particles(NamedTuple):
     Attributes:
       states: of the unrolls under φ + noise and φ − noise, `[2, pairs, ...]`.
       sums: what has been added to φ since the unroll began, `[pairs, ...]`, like φ.
+      task: that the unrolls are of.
       window: how many windows have passed.
     """
 
     states: PyTree
     sums: PyTree
+    task: Task
     window: Array
 
 
@@ -100,7 +102,7 @@ def evolve_persistently(
         state = unroll.start(key, meta_params, task)
         states = jax.tree.map(lambda s: jnp.broadcast_to(s, (2, pairs, *s.shape)), state)
         sums = jax.tree.map(lambda p: jnp.zeros((pairs, *p.shape), p.dtype), meta_params)
-        return Particles(states, sums, jnp.zeros((), jnp.int32))
+        return Particles(states, sums, task, jnp.zeros((), jnp.int32))
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
@@ -115,7 +117,7 @@ def evolve_persistently(
         def advance(sign: Array, noise: PyTree, state: PyTree) -> tuple[PyTree, Array]:
             # One key for all: what is drawn within is the same on both sides.
             there = moved(meta_params, sign * deviation, noise)
-            return unroll.advance(advance_key, there, state)
+            return unroll.advance(advance_key, there, particles.task, state)
 
         states, losses = jax.vmap(  # over signs, and over pairs
             jax.vmap(advance, in_axes=(None, 0, 0)), in_axes=(0, None, 0)
@@ -124,7 +126,7 @@ def evolve_persistently(
         grads = jax.tree.map(
             lambda total: jnp.tensordot(slopes.astype(total.dtype), total, axes=1) / pairs, sums
         )
-        going_on = Particles(states, sums, particles.window + 1)
+        going_on = Particles(states, sums, particles.task, particles.window + 1)
         anew = begin(start_key, meta_params, task)
         slot = jax.tree.map(
             lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on

@@ -13,13 +13,13 @@ class Unroll(NamedTuple):
     """An inner problem that can be gone on with.
 
     Attributes:
-      start: `start(key, meta_params, task) -> state`, which holds what it needs of the task.
-      advance: `advance(key, meta_params, state) -> (state, loss)`, a window of it.
+      start: `start(key, meta_params, task) -> state`.
+      advance: `advance(key, meta_params, task, state) -> (state, loss)`, a window of it.
       windows: how many windows make the whole.
     """
 
     start: Callable[[Key, PyTree, Task], PyTree]
-    advance: Callable[[Key, PyTree, PyTree], tuple[PyTree, Array]]
+    advance: Callable[[Key, PyTree, Task, PyTree], tuple[PyTree, Array]]
     windows: int
 
 
@@ -28,10 +28,12 @@ class Position(NamedTuple):
 
     Attributes:
       state: of the unroll.
+      task: that it is of.
       window: how many windows have passed.
     """
 
     state: PyTree
+    task: Task
     window: Array
 
 
@@ -49,11 +51,11 @@ def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearn
       unroll: the same in windows.
 
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
-    section 2.1; Werbos 1990.
+    section 2; Werbos 1990.
     """
 
     def begin(key: Key, meta_params: PyTree, task: Task) -> Position:
-        return Position(unroll.start(key, meta_params, task), jnp.zeros((), jnp.int32))
+        return Position(unroll.start(key, meta_params, task), task, jnp.zeros((), jnp.int32))
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
@@ -62,11 +64,11 @@ def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearn
         position: Position = carry.slot
 
         def window(meta_params: PyTree) -> tuple[Array, PyTree]:
-            state, loss = unroll.advance(advance_key, meta_params, position.state)
+            state, loss = unroll.advance(advance_key, meta_params, position.task, position.state)
             return loss, state
 
         (loss, state), grads = jax.value_and_grad(window, has_aux=True)(meta_params)
-        going_on = Position(jax.lax.stop_gradient(state), position.window + 1)
+        going_on = Position(jax.lax.stop_gradient(state), position.task, position.window + 1)
         anew = begin(start_key, meta_params, task)
         slot = jax.tree.map(
             lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Model, PyTree
 from jaxmeta.models.layers import Normalisation
+from jaxmeta.ops.normalisation import Moments
 
 
 def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-5) -> PyTree:
@@ -37,32 +38,34 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     (4, 16)
     """
 
-    def sums(batch: Array) -> dict[tuple[str, ...], tuple[Array, Array]]:
-        found: dict[tuple[str, ...], tuple[Array, Array]] = {}
+    def moments_of(batch: Array) -> dict[tuple[str, ...], Moments]:
+        found: dict[tuple[str, ...], Moments] = {}
 
         def record(run: Callable, args: Any, kwargs: Any, context: Any) -> Any:
             if isinstance(context.module, Normalisation) and context.method_name == "__call__":
-                values = args[0]
+                # As `standardise` does: widened, and centred before squaring.
+                values = args[0].astype(jnp.promote_types(args[0].dtype, jnp.float32))
                 axes = tuple(range(values.ndim - 1))
-                found[context.module.path] = values.mean(axes), jnp.square(values).mean(axes)
+                found[context.module.path] = Moments(values.mean(axes), values.var(axes))
             return run(*args, **kwargs)
 
         with nn.intercept_methods(record):
             model.apply(params, batch)
         return found
 
-    means = jax.tree.map(lambda leaf: leaf.mean(axis=0), jax.lax.map(sums, batches))
+    moments = jax.lax.map(moments_of, batches)
     result = jax.tree.map(lambda leaf: leaf, params)  # a copy of the tree, not of its leaves
     layers = _layers(result)
-    if not layers or set(layers) != set(means):
+    if not layers or set(layers) != set(moments):
         raise ValueError(
             "folded: the model's normalisation layers are not all seen by themselves "
-            f"({len(means)} of {len(layers)}); take a network without fused blocks, resnet12."
+            f"({len(moments)} of {len(layers)}); take a network without fused blocks, resnet12."
         )
-    for path, (mean, square) in means.items():
+    for path, (means, variances) in moments.items():
         layer = layers[path]
-        scale = layer["scale"] * jax.lax.rsqrt(square - jnp.square(mean) + epsilon)
-        layer.update(scale=scale, bias=layer["bias"] - mean * scale)
+        variance = variances.mean(axis=0) + means.var(axis=0)
+        scale = layer["scale"] * jax.lax.rsqrt(variance + epsilon)
+        layer.update(scale=scale, bias=layer["bias"] - means.mean(axis=0) * scale)
     return result
 
 

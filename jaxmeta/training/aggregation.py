@@ -78,15 +78,14 @@ def pcgrad() -> Aggregate:
         tasks = rows_TP.shape[0]
         squares_T = jnp.maximum(jnp.square(rows_TP).sum(axis=1), 1e-30)
 
-        def surgery(key: Key, row_P: Array) -> Array:
+        def surgery(key: Key, own: Array) -> Array:
             def project(row_P: Array, other: Array) -> tuple[Array, None]:
-                # Never in conflict with its own gradient: row · row is not negative.
                 along = jnp.minimum(row_P @ rows_TP[other], 0) / squares_T[other]
-                return row_P - along * rows_TP[other], None
+                return row_P - jnp.where(other == own, 0, along) * rows_TP[other], None
 
-            return jax.lax.scan(project, row_P, jax.random.permutation(key, tasks))[0]
+            return jax.lax.scan(project, rows_TP[own], jax.random.permutation(key, tasks))[0]
 
-        changed_TP = jax.vmap(surgery)(jax.random.split(key, tasks), rows_TP)
+        changed_TP = jax.vmap(surgery)(jax.random.split(key, tasks), jnp.arange(tasks))
         return unravel(changed_TP.mean(axis=0))
 
     return Aggregate(together=together)

@@ -70,7 +70,7 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
                 ),
                 every_step_until=round(options.every_step_part * config.steps),
                 first_order_until=round(options.first_order_part * config.steps),
-                trained_steps=options.inner_steps,
+                trained_steps=max(options.inner_steps, 1),
                 **inner,
             )
         case kinds.Imaml():

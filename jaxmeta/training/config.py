@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -154,7 +155,7 @@ AnyExperiment = FewShot | Regression
 EXPERIMENTS = {kind.experiment: kind for kind in (FewShot, Regression)}
 
 
-def check(config: AnyExperiment) -> None:
+def check(config: Experiment) -> None:
     """Refuse numbers that no run can use, before anything is loaded or compiled.
 
     Raises:
@@ -162,29 +163,30 @@ def check(config: AnyExperiment) -> None:
     """
     positive = ("steps", "task_batch", "tasks_at_once", "halve_every", "checkpoint_every", "chunk")
     for name in (*positive, "shots", "queries", "train_shots", "train_queries", "width"):
-        _require(config, name, lambda value: value >= 1, "at least 1")
+        require(config, name, lambda value: value >= 1, "at least 1")
     for name in ("ways", "train_ways", "eval_tasks", "validation_tasks"):
-        _require(config, name, lambda value: value >= 2, "at least 2")
+        require(config, name, lambda value: value >= 2, "at least 2")
     for name in ("outer_rate", "clip", "clip_norm", "aggregate_norm", "device_budget"):
-        _require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
-    learner = config.learner
+        require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
+    learner = getattr(config, "learner", None)
     for name in ("inner_rate", "strength"):
-        _require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
+        require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
     low, high = getattr(learner, "initial_rate", (1.0, 1.0))
     if not 0 < low <= high < math.inf:
         raise ValueError(
             f"--initial-rate {low} {high}: give the ends of a range, positive and finite."
         )
     for name in ("inner_steps", "eval_inner_steps", "truncate"):
-        _require(learner, name, lambda value: value >= 0, "0 or more")
+        require(learner, name, lambda value: value >= 0, "0 or more")
     for name in ("inner_batch", "solver_steps", "context", "lstm_width"):
-        _require(learner, name, lambda value: value >= 1, "at least 1")
+        require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):
-        _require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
-    _require(learner, "damping", lambda value: 0 <= value < math.inf, "0 or more, and finite")
+        require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
+    require(learner, "damping", lambda value: 0 <= value < math.inf, "0 or more, and finite")
 
 
-def _require(options: Any, name: str, accepts: Any, remedy: str) -> None:
+def require(options: Any, name: str, accepts: Callable[[Any], bool], remedy: str) -> None:
+    """Raises `ValueError` where that option has a value which is not accepted; None always is."""
     value = getattr(options, name, None)
     if value is not None and not accepts(value):
         raise ValueError(f"--{name.replace('_', '-')} {value}: give a number that is {remedy}.")

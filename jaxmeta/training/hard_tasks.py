@@ -20,7 +20,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.data.episodes import drawn_classes, weighted
 from jaxmeta.training.aggregation import Aggregate, mean
-from jaxmeta.training.update import MetaUpdate, TrainState, meta_update
+from jaxmeta.training.update import MetaUpdate, TrainState, draw_keys, meta_update, task_keys
 
 _WORST = "worst_class"
 _OTHER_WEIGHT = 1e-6  # of a class that was not failed: drawn where those don't suffice
@@ -48,9 +48,9 @@ def cross_entropy_and_worst_class(ways: int) -> Objective:
         shares_QW = members_QW / jnp.maximum(counts_W, 1)[None]
         correct_Q = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
         losses_Q = -(jax.nn.log_softmax(outputs) * members_QW).sum(axis=1)
-        # Losses break ties: squeezed below one example's part of an accuracy.
-        squeezed_W = jnp.tanh(losses_Q @ shares_QW) / (2 * outputs.shape[0])
-        worst = jnp.where(counts_W > 0, correct_Q @ shares_QW - squeezed_W, jnp.inf).argmin()
+        accuracies_W = jnp.where(counts_W > 0, correct_Q @ shares_QW, jnp.inf)
+        lowest_W = accuracies_W == accuracies_W.min()
+        worst = jnp.where(lowest_W, losses_Q @ shares_QW, -jnp.inf).argmax()
         return loss, {**metrics, _WORST: worst.astype(jnp.int32)}
 
     return objective
@@ -78,12 +78,14 @@ def hard_task_update(
     The sampler must be that of `episodes`, on the device.
 
     Raises:
-      ValueError: as `meta_update`; the learner's metrics don't name the worst class; tasks are
-        sent by the host.
+      ValueError: as `meta_update`; the learner keeps a slot of its own; its metrics don't name the
+        worst class; tasks are sent by the host.
 
     Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
-    section 4.4, Algorithm 1.
+    section 4.3.
     """
+    if learner.slot is not None:
+        raise ValueError("hard tasks: the learner keeps a slot of its own, which this would take.")
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
@@ -118,9 +120,8 @@ def hard_task_update(
         weights = jnp.where(hard, jnp.maximum(failed, _OTHER_WEIGHT), 1.0)
         drawing = weighted(sample, weights)
         after, info = update_plain(state, drawing)
-        # The keys of the batch, as `meta_update` splits them.
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
-        classes_TW = jax.vmap(lambda key: drawn_classes(drawing, jax.random.split(key)[0]))(keys)
+        keys = task_keys(state, task_batch)
+        classes_TW = jax.vmap(lambda key: drawn_classes(drawing, draw_keys(key)[0]))(keys)
         worst = jnp.take_along_axis(classes_TW, after.slots[:, None], axis=1)[:, 0]
         return after._replace(shared=worst), info
 

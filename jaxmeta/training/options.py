@@ -127,7 +127,8 @@ class Imaml(_GradientDescent):
     damping: float = 1.0
     """Added to λ in the meta-gradient."""
     solver: Literal["conjugate-gradients", "neumann"] = "conjugate-gradients"
-    """What solves the meta-gradient's linear system."""
+    """What solves the meta-gradient's linear system; the Neumann series converges where the loss is
+    curved less than λ and the damping."""
     solver_steps: int = 5
     """Conjugate-gradient steps, or terms of the Neumann series."""
 

@@ -58,9 +58,19 @@ class MetaUpdate(NamedTuple):
     update: Callable[..., tuple[TrainState, Info]]
 
 
+def task_keys(state: TrainState, task_batch: int) -> Key:
+    """The keys of the tasks of the state's next meta-update."""
+    return jax.random.split(jax.random.fold_in(state.key, state.step), task_batch)
+
+
+def draw_keys(key: Key) -> Key:
+    """Of a task's key, the one that it is drawn with and the one to learn from it with."""
+    return jax.random.split(key)
+
+
 def draw(sample: Sample, key: Key, given: PyTree = None) -> tuple[Task, Key]:
     """A task, drawn or `given` by the host, and the key to learn from it with."""
-    sample_key, learn_key = jax.random.split(key)
+    sample_key, learn_key = draw_keys(key)
     return sample(sample_key if given is None else given), learn_key
 
 
@@ -205,8 +215,8 @@ def meta_update(
         )
 
     def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
-        step_key = jax.random.fold_in(state.key, state.step)
-        keys = jax.random.split(step_key, task_batch)
+        keys = task_keys(state, task_batch)
+        aggregate_key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), task_batch)
         per_task, weights = (keys, given, state.slots), None
         if padded > task_batch:
             if given is not None:
@@ -218,7 +228,7 @@ def meta_update(
         (grads, info), kept = over_tasks((state, sample), (*per_task, weights))
         slots, each = jax.tree.map(lambda leaf: leaf[:task_batch], kept)
         if aggregate.together is not None:
-            grads = aggregate.together(jax.random.fold_in(step_key, task_batch), each)
+            grads = aggregate.together(aggregate_key, each)
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)
         meta_params = optax.apply_updates(state.meta_params, updates)
         return (

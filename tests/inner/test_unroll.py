@@ -58,6 +58,21 @@ def test_losses_of_every_step_are_observed(way):
     chex.assert_trees_all_equal(adapted, last)
 
 
+def test_what_is_observed_before_the_window_has_the_derivative_of_the_start():
+    """θ ← θ − rate · 2θ: seen before the last step, θ_k passes straight through to the start."""
+
+    def observed(start, rate):
+        loss = lambda key, theta, batch: jnp.square(theta).sum()  # noqa: E731
+        inner = unroll(loss, None, 3, differentiation=truncated(1))
+        end = inner(KEY, start, jnp.zeros(()), optimizer=optax.sgd(rate), observe=lambda t: t)
+        return end.observations
+
+    to_start, to_rate = jax.jacrev(observed, argnums=(0, 1))(jnp.array(1.0), jnp.array(0.25))
+    # After 0, 1, 2 and 3 steps; only the third is differentiated.
+    assert to_start.tolist() == [1.0, 1.0, 1.0, 0.5]
+    assert to_rate.tolist() == [0.0, 0.0, 0.0, -0.5]
+
+
 def test_nothing_is_observed_unless_asked():
     adapted, observations, _ = unroll(LOSS, optax.sgd(0.1), 0)(KEY, initial(), SUPPORT)
     assert observations is None

@@ -79,7 +79,7 @@ def test_bad_settings_are_refused(options):
 WINDOWS = 3
 
 
-def advance(key, meta_params, state):
+def advance(key, meta_params, task, state):
     """A linear system that φ drives, judged by a square: earlier φ matters in later windows."""
     state = 0.9 * state + meta_params["a"] + meta_params["b"]
     return state, jnp.square(state - 1).sum()
@@ -91,7 +91,7 @@ UNROLL = Unroll(lambda key, meta_params, task: jnp.zeros(2), advance, WINDOWS)
 def whole(meta_params):
     state, total = jnp.zeros(2), 0.0
     for _ in range(WINDOWS):
-        state, loss = advance(KEY, meta_params, state)
+        state, loss = advance(KEY, meta_params, NOTHING, state)
         total += loss
     return total
 
@@ -125,7 +125,7 @@ def test_evolution_in_windows_without_memory_is_short_sighted():
     def short_sighted(meta_params):
         state, total = jnp.zeros(2), 0.0
         for _ in range(WINDOWS):
-            state, loss = advance(KEY, meta_params, jax.lax.stop_gradient(state))
+            state, loss = advance(KEY, meta_params, NOTHING, jax.lax.stop_gradient(state))
             total += loss
         return total
 

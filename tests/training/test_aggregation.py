@@ -84,6 +84,15 @@ def test_pcgrad_projects_conflict_away_and_leaves_agreement():
     assert_close(pcgrad().together(KEY, agreeing), agreeing.mean(axis=0))
     at_right_angles = pcgrad().together(KEY, {"a": TARGETS, "b": jnp.zeros((4, 3))})
     assert at_right_angles["b"].shape == (3,)
+    apart = jnp.array([[1.0, 0.0], [-(0.75**0.5), 0.5], [-(0.75**0.5), -0.5]])
+    for key in jax.random.split(KEY, 4):
+        changed = np.zeros((3, 2))
+        for own, own_key in enumerate(jax.random.split(key, 3)):
+            changed[own] = apart[own]
+            for other in np.asarray(jax.random.permutation(own_key, 3)):
+                if other != own:  # also where projections have turned it against itself
+                    changed[own] -= min(changed[own] @ apart[other], 0) * apart[other]
+        assert_close(pcgrad().together(key, apart), changed.mean(axis=0))
     around = jnp.array([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]])
     orders = [pcgrad().together(key, around).tolist() for key in jax.random.split(KEY, 8)]
     assert len({tuple(order) for order in orders}) > 1  # the order is drawn

@@ -10,7 +10,6 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTre
 from jaxmeta.inner import (
     Differentiation,
     combine,
-    only,
     partition,
     second_order,
     support_loss,
@@ -104,7 +103,7 @@ def cavia(
         optimizer,
         steps,
         differentiation=differentiation,
-        adapts=only("context"),
+        adapts=lambda path: path == "context",
         batch_size=batch_size,
     )
 

@@ -96,8 +96,8 @@ def maml_plus_plus(
         step's rates and normalisation. None: as `steps`.
 
     Raises:
-      ValueError: a negative number of meta-updates; no parameter is a normalisation's; else as
-        `maml`.
+      ValueError: no step in training; a negative number of meta-updates; no parameter is a
+        normalisation's; else as `maml`.
 
     Source: Antoniou, Edwards, Storkey 2019, "How to train your MAML", section 4.
 
@@ -105,11 +105,11 @@ def maml_plus_plus(
     >>> from jaxmeta.models import conv4
     >>> learner = maml_plus_plus(conv4(5), jaxmeta.cross_entropy, steps=5, every_step_until=1000)
     """
-    trained_steps = steps if trained_steps is None else trained_steps
-    if min(trained_steps, every_step_until, first_order_until) < 0:
+    trained_steps = max(steps, 1) if trained_steps is None else trained_steps
+    if trained_steps < 1 or min(every_step_until, first_order_until) < 0:
         raise ValueError(
             f"maml_plus_plus: trained_steps {trained_steps}, every_step_until {every_step_until}, "
-            f"first_order_until {first_order_until}; give 0 or more."
+            f"first_order_until {first_order_until}; give at least 1 step, and 0 or more updates."
         )
 
     def loop(way: Differentiation):

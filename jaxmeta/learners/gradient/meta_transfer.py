@@ -9,6 +9,7 @@ import optax
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
+from jaxmeta.inner.partition import paths_of
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
 
 
@@ -63,7 +64,7 @@ def meta_transfer(
       ValueError: fewer than two ways; the encoder has no normalisation layers; else as `maml`.
 
     Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
-    sections 4.2 and 4.3.
+    section 4.2.
 
     >>> import jaxmeta
     >>> from jaxmeta.models import resnet12
@@ -83,7 +84,7 @@ def meta_transfer(
         frozen = pretrained
         if frozen is None:
             frozen = encoder.init(encoder_key, task.support.inputs)
-        frozen = jax.tree.map(jnp.asarray, frozen)
+        frozen = jax.tree.map(jnp.array, frozen)  # copied: a training state is donated
         size = jax.eval_shape(encoder.apply, frozen, task.support.inputs).shape[-1]
         kernel = jax.random.normal(key, (size, ways)) / jnp.sqrt(size)
         return MetaTransferParams(
@@ -129,4 +130,9 @@ def _logits(head: PyTree, features: Array) -> Array:
 
 def _split(tree: PyTree, name: str) -> tuple[PyTree, PyTree]:
     """The normalisations' parameters of that name, and the others."""
+    if not any(in_normalisation(path) for path in paths_of(tree)):
+        raise ValueError(
+            "meta_transfer: the encoder has no normalisation layers to scale and shift; take conv4 "
+            'or resnet12 with normalisation="none".'
+        )
     return partition(tree, lambda path: in_normalisation(path) and path.endswith(f"/{name}"))

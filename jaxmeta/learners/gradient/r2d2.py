@@ -79,7 +79,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
         raise ValueError(f"r2d2: {ways} ways; a classification needs at least 2.")
 
     def init(key: Key, task: Task) -> R2D2Params:
-        # A number each, of the features' type; the paper starts at λ = 1 as well.
+        # λ = 1, α = 1, β = 0 at first.
         return R2D2Params(
             encoder.init(key, task.support.inputs), jnp.zeros(()), jnp.ones(()), jnp.zeros(())
         )

@@ -8,8 +8,18 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, Objective, PyTree, Task
-from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Info,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    Task,
+    meta_learner,
+)
 from jaxmeta.inner import Differentiation, first_order, support_loss, unroll
 from jaxmeta.learners.gradient.maml import Adapted
 from jaxmeta.learners.truncation import Unroll
@@ -33,7 +43,6 @@ class Run(NamedTuple):
 
     params: PyTree
     optimizer_state: PyTree
-    task: Task
 
 
 def optimizer_learner(
@@ -104,12 +113,7 @@ def optimizer_learner(
         value = losses[1:].mean()
         return value, Info(value, last)
 
-    def grad(key: Key, meta_params: PyTree, task: Task, carry: Any) -> tuple[PyTree, Info, PyTree]:
-        grads, info = jax.grad(loss, argnums=1, has_aux=True)(key, meta_params, task)
-        return grads, info, carry.slot
-
-    base = plain_learner(init, adapt, predict, objective, trajectory=trajectory)
-    return base._replace(loss=loss, grad=grad)
+    return meta_learner(init, adapt, predict, objective, loss=loss, trajectory=trajectory)
 
 
 def windows(
@@ -130,30 +134,30 @@ def windows(
     Raises:
       ValueError: `steps` is no multiple of `window`.
     """
-    if window < 1 or steps % window:
+    if window < 1 or steps < 1 or steps % window:
         raise ValueError(f"windows of {window} steps don't divide {steps}; give a divisor.")
     run = _runs(model, objective, window, batch_size, differentiation)
 
     def start(key: Key, meta_params: PyTree, task: Task) -> Run:
         params = model.init(key, task.support.inputs)
-        return Run(params, optimizer.transformation(meta_params).init(params), task)
+        return Run(params, optimizer.transformation(meta_params).init(params))
 
-    def advance(key: Key, meta_params: PyTree, state: Run) -> tuple[Run, Array]:
-        query = state.task.query
+    def advance(key: Key, meta_params: PyTree, task: Task, state: Run) -> tuple[Run, Array]:
+        query = task.query
 
         def judge(params: PyTree) -> Array:
-            outputs = model.apply(params, query.inputs, reference=state.task.support.inputs)
+            outputs = model.apply(params, query.inputs, reference=task.support.inputs)
             return objective(outputs, query.targets, query.mask)[0]
 
         end = run(
             key,
             state.params,
-            state.task.support,
+            task.support,
             optimizer=optimizer.transformation(meta_params),
             optimizer_state=state.optimizer_state,
             observe=judge,
         )
-        return Run(end.params, end.optimizer_state, state.task), end.observations[1:].mean()
+        return Run(end.params, end.optimizer_state), end.observations[1:].mean()
 
     return Unroll(start, advance, steps // window)
 

@@ -42,13 +42,14 @@ def mlp_optimizer(
         (d, s) = MLP(θ, ∇, m_β for four β, m_β/√v, ∇/√v, log √v, time; φ)
         θ ← θ + scale · d · exp(exponent · s)
 
-    with v the mean square of the gradient (decay 0.999). All but what is divided by √v is scaled
-    to a mean square of 1 over its tensor, so that units don't matter; time is tanh of log-spaced
-    multiples of the step.
+    with v the mean square of the gradient (decay 0.999). θ, ∇ and m are scaled to a mean square of
+    1 over their tensor: log √v alone tells the loss' unit. Time is tanh(step / scale − 1) for
+    scales from 1 to 3000.
 
     Args:
       hidden: width of both hidden layers.
-      scale, exponent: of the step at first, and how fast its size may change.
+      scale: factor to every step.
+      exponent: factor to s, the logarithm of a step's size.
 
     Source: Metz et al. 2019, "Understanding and correcting pathologies in the training of learned
     optimizers", section 5.1; Metz et al. 2020, "Tasks, stability, architecture, and compute",
