@@ -263,7 +263,7 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
             axes.text(
                 ratio * 1.03,
                 row + 0.2 * place - 0.3,
-                f"{speed[name]:,.0f}",
+                f"{speed[name]:,.0f}" if speed[name] >= 100 else f"{speed[name]:.2g}",
                 va="center",
                 fontsize=7,
             )
@@ -276,7 +276,7 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(results)), [result["name"] for result in results])
     axes.invert_yaxis()
     axes.set_xlabel("speed relative to the best peer; tasks per second beside the bars")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
     axes.spines[["top", "right"]].set_visible(False)
     write(figure, path)
 
