@@ -9,7 +9,7 @@ from jaxmeta.training.config import LEARNERS, FewShot, to_json
 from jaxmeta.training.logs import read_metrics
 
 # Those whose runs differ by more than their update, which the contract battery tries.
-QUICK = ("maml", "maml-plus-plus", "prototypical", "r2d2", "reptile")
+QUICK = ("maml", "prototypical", "r2d2", "reptile")
 NAMES = [
     learner.name if learner.name in QUICK else pytest.param(learner.name, marks=pytest.mark.slow)
     for learner in LEARNERS

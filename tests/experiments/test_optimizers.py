@@ -67,6 +67,7 @@ def test_every_way_of_training_leaves_a_rule(training, tmp_path, one_course):
     assert {name: weights[name].shape for name in weights.files} == named
 
 
+@pytest.mark.slow
 def test_a_run_resumes_where_it_would_have_been(tmp_path, one_course):
     whole = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
     expected = optimizers.run(whole, optimizers.Progress(quiet=True))["parameters_sha256"]

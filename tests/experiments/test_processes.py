@@ -94,6 +94,7 @@ def test_two_processes_read_one_stream(start_two, tiny_images, status, tmp_path)
     check_same_run(tmp_path / "run", tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_run_changes_its_number_of_processes(start_two, status, alone, tmp_path):
     folder = tmp_path / "run"
     processes = start_two("regression", *SMALL, "--steps", "12", "--chunk", "1", "--out", folder)

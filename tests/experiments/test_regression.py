@@ -40,6 +40,7 @@ def test_the_run_folder_is_whole(learner, trained_curves):
     assert [row["step"] for row in read_metrics(folder) if "train_loss" in row] == [3, 6]
 
 
+@pytest.mark.slow
 def test_devices_share_the_tasks(status, tiny_curves, tmp_path, capsys):
     losses = []
     for devices in (1, 2, 3):  # two tasks on three devices: one has none to learn from

@@ -116,7 +116,15 @@ def test_the_meta_loss_is_the_mean_of_the_query_losses_after_every_step(x64):
     )
 
 
-@pytest.mark.parametrize("training", ["full", "truncated", "evolution", "persistent"])
+@pytest.mark.parametrize(
+    "training",
+    [
+        "truncated",
+        "persistent",
+        pytest.param("full", marks=pytest.mark.slow),
+        pytest.param("evolution", marks=pytest.mark.slow),
+    ],
+)
 def test_it_learns_to_optimize(training):
     rule = lstm_optimizer(hidden=8, scale=0.1)
     learner = optimizer_learner(SYSTEM, squared_error, rule, 20)

@@ -94,7 +94,13 @@ def setting(name):
     return build(), sample, outer(1e-2)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("conv4", "inner-adam") else name
+        for name in CASES
+    ],
+)
 def test_any_number_of_devices_learns_the_same(name, x64):
     learner, sample, outer = setting(name)
     ends = []

@@ -64,6 +64,7 @@ def cavia(
     meta-learning", sections 3.1 and 3.3.
 
     >>> import jaxmeta
+    >>> from jaxmeta.inner import only
     >>> from jaxmeta.models import conv4
     >>> learner = cavia(conv4(5), jaxmeta.cross_entropy, optax.sgd(1.0), steps=2, context=100,
     ...                 conditions=only("norm_2"))
