@@ -143,7 +143,7 @@ def test_only_those_that_need_every_gradient_exchange_them():
     collective = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute)\(")
     for name in ("mean", "clipped"):
         assert collective.findall(text(name)) == ["all-reduce"]
-    for name in ("median", "pcgrad", "balanced"):
+    for name in ("median", "pcgrad"):
         assert len(collective.findall(text(name))) > 1, name
 
 
