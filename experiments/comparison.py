@@ -11,7 +11,7 @@ import optax
 
 from jaxmeta.core import Array, Key
 from jaxmeta.data.optimization import Family
-from jaxmeta.inner import first_order, support_loss, unroll
+from jaxmeta.inner import first_order, query_loss, support_loss, unroll
 
 TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "adam": optax.adam,
@@ -87,13 +87,11 @@ def _losses(
     def losses(sample: Any, rate: Array, keys: Key) -> Array:
         def of_task(key: Key) -> Array:
             task_key, init_key, run_key = jax.random.split(key, 3)
-            support, query = sample(task_key)
-
-            def judge(params: Any) -> Array:
-                return objective(model.apply(params, query.inputs), query.targets, query.mask)[0]
-
-            params = model.init(init_key, support.inputs)
-            return run(run_key, params, support, optimizer=make(rate), observe=judge).observations
+            task = sample(task_key)
+            params = model.init(init_key, task.support.inputs)
+            judge = query_loss(model, objective, task)
+            end = run(run_key, params, task.support, optimizer=make(rate), observe=judge)
+            return end.observations[0]
 
         return jax.lax.map(of_task, keys, batch_size=32)
 

@@ -105,7 +105,7 @@ def _draw_task(
     shuffle_labels: bool,
 ) -> Task:
     class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
-    turned_classes = 4 if rotations == "as-classes" else 1
+    turned_classes = _turned_classes(rotations)
     drawn_W = _draw_classes(class_key, turned_classes * starts.size, ways, weights)
     classes_W, turns_W = jnp.divmod(drawn_W, turned_classes)
     if rotations == "per-task":
@@ -158,11 +158,19 @@ def drawn_classes(sample: Any, key: Key) -> Array:
     int32 `[ways]`: indices of classes, of their four rotations where these are classes. The place
     of a class is its label in the task.
     """
-    settings, (_, starts, _) = sample.func.keywords, sample.args
-    turned_classes = 4 if settings["rotations"] == "as-classes" else 1
     class_key = jax.random.split(key, 5)[0]
     weights = sample.keywords.get("weights")
-    return _draw_classes(class_key, turned_classes * starts.size, settings["ways"], weights)
+    return _draw_classes(class_key, count_classes(sample), sample.func.keywords["ways"], weights)
+
+
+def count_classes(sample: Any) -> int:
+    """Of how many classes the sampler of `episodes` draws, rotations that are classes included."""
+    _, starts, _ = sample.args
+    return starts.size * _turned_classes(sample.func.keywords["rotations"])
+
+
+def _turned_classes(rotations: Rotations) -> int:
+    return 4 if rotations == "as-classes" else 1
 
 
 def _draw_classes(key: Key, total: int, ways: int, weights: Array | None) -> Array:

@@ -13,7 +13,7 @@ from jaxmeta.inner.differentiation import (
 from jaxmeta.inner.implicit import Solver, conjugate_gradients, implicit, neumann_series
 from jaxmeta.inner.optimizers import adam, log_and_sign, scaled
 from jaxmeta.inner.partition import combine, excluding, only, partition
-from jaxmeta.inner.unroll import minibatches, support_loss, unroll, varying_with
+from jaxmeta.inner.unroll import minibatches, query_loss, support_loss, unroll
 
 __all__ = [
     "DIFFERENTIATIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "neumann_series",
     "only",
     "partition",
+    "query_loss",
     "rematerialised",
     "reverse_mode",
     "scaled",
@@ -38,5 +39,4 @@ __all__ = [
     "support_loss",
     "truncated",
     "unroll",
-    "varying_with",
 ]

@@ -11,7 +11,8 @@ import optax
 from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.inner.differentiation import InnerLoss, first_order
 from jaxmeta.inner.partition import Selection, combine, partition
-from jaxmeta.inner.unroll import InnerLoop, Unrolled, unroll, varying_with
+from jaxmeta.inner.unroll import InnerLoop, Unrolled, unroll
+from jaxmeta.ops import varying_with
 
 Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]  # A·, b -> x with A x = b
 

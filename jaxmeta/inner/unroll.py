@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree
+from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree, Task
 from jaxmeta.inner.differentiation import (
     Differentiation,
     InnerLoss,
@@ -16,6 +16,7 @@ from jaxmeta.inner.differentiation import (
     second_order,
 )
 from jaxmeta.inner.partition import Selection, combine, partition
+from jaxmeta.ops import varying_with
 
 
 class Unrolled(NamedTuple):
@@ -61,6 +62,26 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
         return objective(model.apply(params, batch.inputs, key=key), batch.targets, batch.mask)[0]
 
     return loss
+
+
+def query_loss(
+    model: Model, objective: Objective, task: Task
+) -> Callable[[PyTree], tuple[Array, dict[str, Array]]]:
+    """What adapted parameters are judged by: the objective of the model on the query set.
+
+    >>> import jaxmeta
+    >>> model = Model(init=lambda key, x: 0.0, apply=lambda w, x, reference=None, key=None: w * x)
+    >>> batch = Batch(jnp.ones((3, 1)), jnp.zeros((3, 1)))
+    >>> loss, _ = query_loss(model, jaxmeta.squared_error, Task(batch, batch))(2.0)
+    >>> float(loss)
+    4.0
+    """
+
+    def judge(params: PyTree) -> tuple[Array, dict[str, Array]]:
+        outputs = model.apply(params, task.query.inputs, reference=task.support.inputs)
+        return objective(outputs, task.query.targets, task.query.mask)
+
+    return judge
 
 
 def unroll(
@@ -190,25 +211,6 @@ def _stack(earlier: PyTree, later: PyTree, final: PyTree) -> PyTree:
     parts = [part for part in (earlier, later) if part is not None]
     final = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], final)
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts, final)
-
-
-def varying_with(tree: PyTree, data: PyTree) -> PyTree:
-    """The tree, varying over the mesh axes that the data varies over; itself outside `shard_map`.
-
-    A start that all devices share, zeros for instance, would else get the inner gradient of all
-    their tasks, summed, without a word.
-    """
-    axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(data)))
-
-    def cast(leaf: Any) -> Any:
-        missing = tuple(sorted(axes - _varying_axes(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(cast, tree)
-
-
-def _varying_axes(leaf: Any) -> frozenset:
-    return jax.typeof(leaf).manual_axis_type.varying
 
 
 def minibatches(key: Key, count: int, size: int, steps: int) -> Array:

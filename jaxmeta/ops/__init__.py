@@ -4,6 +4,7 @@ from jaxmeta.ops.block import pooled_block, pooled_block_pays
 from jaxmeta.ops.convolution import convolve
 from jaxmeta.ops.normalisation import standardise
 from jaxmeta.ops.pooling import extreme_pool, max_pool
+from jaxmeta.ops.varying import varying_with
 
 __all__ = [
     "convolve",
@@ -12,4 +13,5 @@ __all__ = [
     "pooled_block",
     "pooled_block_pays",
     "standardise",
+    "varying_with",
 ]

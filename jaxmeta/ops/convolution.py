@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxmeta.core import Array
 from jaxmeta.ops import convolution_forms as forms
 from jaxmeta.ops.convolution_forms import Geometry
+from jaxmeta.ops.varying import varying_with
 
 
 def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Array:
@@ -64,19 +65,11 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
         )
     if stride < 1:
         raise ValueError(f"convolve: stride {stride}; give at least 1.")
-    images_NHWC, kernel_hwCD = _varying_alike(images_NHWC, kernel_hwCD)
+    # Alike, as JAX's own operations see to.
+    images_NHWC = varying_with(images_NHWC, kernel_hwCD)
+    kernel_hwCD = varying_with(kernel_hwCD, images_NHWC)
     geometry = Geometry(images_NHWC.shape[1:3], kernel_hwCD.shape[:2], stride)
     return convolve_p.bind(images_NHWC, kernel_hwCD, geometry=geometry)
-
-
-def _varying_alike(images: Array, kernel: Array) -> tuple[Array, Array]:
-    """Under `shard_map`, both vary over the mesh axes that either does, as JAX's own operations
-    see to; the transpose of that is the sum over those axes."""
-    entries = images.reshape(-1)[0], kernel.reshape(-1)[0]
-    if jax.typeof(entries[0]) == jax.typeof(entries[1]):
-        return images, kernel
-    zero = 0 * lax.stop_gradient(entries[0] + entries[1])
-    return images + zero, kernel + zero
 
 
 def _define(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:

@@ -18,7 +18,7 @@ from jaxmeta.core import (
     Task,
     cross_entropy,
 )
-from jaxmeta.data.episodes import drawn_classes, weighted
+from jaxmeta.data.episodes import count_classes, drawn_classes, weighted
 from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.update import MetaUpdate, TrainState, draw_keys, meta_update, task_keys
 
@@ -113,9 +113,7 @@ def hard_task_update(
     def update(state: TrainState, sample: Any, given: PyTree = None) -> tuple[TrainState, Info]:
         if given is not None:
             raise ValueError("hard tasks are drawn on the device: --pipeline device.")
-        _, starts, _ = sample.args
-        classes = starts.size * (4 if sample.func.keywords["rotations"] == "as-classes" else 1)
-        failed = jnp.zeros((classes,)).at[state.shared].add(1.0)
+        failed = jnp.zeros((count_classes(sample),)).at[state.shared].add(1.0)
         hard = state.step % 2 == 1
         weights = jnp.where(hard, jnp.maximum(failed, _OTHER_WEIGHT), 1.0)
         drawing = weighted(sample, weights)

@@ -23,12 +23,13 @@ from jaxmeta.inner import (
     combine,
     first_order,
     partition,
+    query_loss,
     second_order,
     support_loss,
     unroll,
 )
 from jaxmeta.inner.partition import Selection
-from jaxmeta.learners.gradient.maml import Adapted, gradient_learner
+from jaxmeta.learners.gradient.maml import gradient_learner
 
 _LEAST_WEIGHT = 0.03  # of an early step's loss, in parts of its weight at first
 
@@ -154,13 +155,10 @@ def maml_plus_plus(
     def loss_of_every_step(
         way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
     ) -> tuple[Array, Info]:
-        @jax.checkpoint  # else the query's activations of all steps would be kept
-        def judged(params: PyTree) -> tuple[Array, dict[str, Array]]:
-            outputs = base.predict(Adapted(params, task.support.inputs), task.query.inputs)
-            return objective(outputs, task.query.targets, task.query.mask)
-
+        # Checkpointed, else the query's activations of all steps would be kept.
+        judge = jax.checkpoint(query_loss(model, objective, task))
         initial, options = unpack(meta_params, task.support)
-        end = loop(way)(key, initial, task.support, observe=judged, **options)
+        end = loop(way)(key, initial, task.support, observe=judge, **options)
         losses, metrics = end.observations
         weights = step_weights(steps, step / every_step_until).astype(losses.dtype)
         info = Info(losses[-1], jax.tree.map(lambda values: values[-1], metrics))

@@ -16,7 +16,7 @@ from jaxmeta.core import (
     Task,
     meta_learner,
 )
-from jaxmeta.inner import varying_with
+from jaxmeta.ops import varying_with
 
 
 class R2D2Params(NamedTuple):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Batch, Carry, Info, Key, MetaLearner, Model, Objective, PyTree, Task
-from jaxmeta.inner import first_order, support_loss, unroll
-from jaxmeta.learners.gradient.maml import Adapted, gradient_learner
+from jaxmeta.inner import first_order, query_loss, support_loss, unroll
+from jaxmeta.learners.gradient.maml import gradient_learner
 
 
 class ReptileParams(NamedTuple):
@@ -99,8 +99,7 @@ def reptile(
     ) -> tuple[ReptileParams, Info, PyTree]:
         initial, options = unpack(meta_params, task.support)
         end = inner(key, initial, task.support, **options)
-        outputs = base.predict(Adapted(end.params, task.support.inputs), task.query.inputs)
-        loss, metrics = objective(outputs, task.query.targets, task.query.mask)
+        loss, metrics = query_loss(model, objective, task)(end.params)
         ended = ReptileParams(end.params, end.optimizer_state if carry_optimizer_state else ())
         return jax.tree.map(jnp.subtract, meta_params, ended), Info(loss, metrics), carry.slot
 

@@ -20,7 +20,8 @@ from jaxmeta.core import (
     Task,
     meta_learner,
 )
-from jaxmeta.inner import Differentiation, first_order, support_loss, unroll
+from jaxmeta.inner import Differentiation, first_order, query_loss, support_loss, unroll
+from jaxmeta.inner.unroll import Unrolled
 from jaxmeta.learners.gradient.maml import Adapted
 from jaxmeta.learners.truncation import Unroll
 
@@ -84,31 +85,25 @@ def optimizer_learner(
     def init(key: Key, task: Task) -> PyTree:
         return optimizer.init(key)
 
-    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
+    def run_anew(key: Key, meta_params: PyTree, support: Batch, observe: Any = None) -> Unrolled:
         init_key, run_key = jax.random.split(key)
         params = model.init(init_key, support.inputs)
-        end = run(run_key, params, support, optimizer=optimizer.transformation(meta_params))
-        return Adapted(end.params, support.inputs)
+        transformation = optimizer.transformation(meta_params)
+        return run(run_key, params, support, optimizer=transformation, observe=observe)
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
+        return Adapted(run_anew(key, meta_params, support).params, support.inputs)
 
     def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
         return model.apply(adapted.params, inputs, reference=adapted.reference)
 
     def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
-        init_key, run_key = jax.random.split(key)
-        params = model.init(init_key, support.inputs)
-        return run(
-            run_key,
-            params,
-            support,
-            optimizer=optimizer.transformation(meta_params),
-            observe=lambda params: predict(Adapted(params, support.inputs), inputs),
-        ).observations
+        observe = lambda params: predict(Adapted(params, support.inputs), inputs)  # noqa: E731
+        return run_anew(key, meta_params, support, observe).observations
 
     def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
-        outputs = trajectory(key, meta_params, task.support, task.query.inputs)
-        losses, metrics = jax.vmap(
-            lambda outputs: objective(outputs, task.query.targets, task.query.mask)
-        )(outputs)
+        judge = query_loss(model, objective, task)
+        losses, metrics = run_anew(key, meta_params, task.support, judge).observations
         last = jax.tree.map(lambda values: values[-1], {**metrics, "final_loss": losses})
         value = losses[1:].mean()
         return value, Info(value, last)
@@ -143,21 +138,16 @@ def windows(
         return Run(params, optimizer.transformation(meta_params).init(params))
 
     def advance(key: Key, meta_params: PyTree, task: Task, state: Run) -> tuple[Run, Array]:
-        query = task.query
-
-        def judge(params: PyTree) -> Array:
-            outputs = model.apply(params, query.inputs, reference=task.support.inputs)
-            return objective(outputs, query.targets, query.mask)[0]
-
         end = run(
             key,
             state.params,
             task.support,
             optimizer=optimizer.transformation(meta_params),
             optimizer_state=state.optimizer_state,
-            observe=judge,
+            observe=query_loss(model, objective, task),
         )
-        return Run(end.params, end.optimizer_state), end.observations[1:].mean()
+        losses, _ = end.observations
+        return Run(end.params, end.optimizer_state), losses[1:].mean()
 
     return Unroll(start, advance, steps // window)
 
