@@ -8,7 +8,6 @@ family has these. Adam, momentum and RMSprop are each tuned on those very proble
 """
 
 import dataclasses
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from jaxmeta.learners.optimizers import (
     windows,
 )
 from jaxmeta.learners.truncation import truncated_backpropagation
+from jaxmeta.models import pack
 from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
 from jaxmeta.training import config as configs
 from jaxmeta.training.aggregation import aggregate_of
@@ -271,21 +271,10 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
             },
             title=title,
         )
-        _save_weights(settings.out / "rule.npz", outcome.best_params)
+        files.write_bytes(settings.out / "rule.npz", pack(outcome.best_params))
 
     on_first_process(keep)
     return results
-
-
-def _save_weights(path: Path, params: Any) -> None:
-    """The rule's parameters by their names, as NumPy reads them."""
-    named = {
-        jax.tree_util.keystr(place, simple=True, separator="/"): np.asarray(leaf)
-        for place, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **named)
-    files.write_bytes(path, buffer.getvalue())
 
 
 def table(results: dict[str, Any]) -> str:

@@ -39,7 +39,8 @@ def episodes(
     the default), which computes the same bits however an array is split over devices.
 
     Args:
-      classes: the images of a split. The sampler holds them on the device as uint8.
+      classes: the images of a split. The sampler holds them on the device as uint8. Features
+        in their place, float `[total, 1, 1, D]`, come as they are.
       ways: classes of a task.
       shots: support examples per class.
       queries: query examples per class.
@@ -120,7 +121,9 @@ def _draw_task(
 
     def batch(images_WEHWC: Array, shuffle_key: Key) -> Batch:
         examples = images_WEHWC.shape[1]
-        inputs = images_WEHWC.reshape(-1, *images_WEHWC.shape[2:]).astype(jnp.float32) / 255
+        inputs = images_WEHWC.reshape(-1, *images_WEHWC.shape[2:])
+        if inputs.dtype == jnp.uint8:  # others are features, taken as they are
+            inputs = inputs.astype(jnp.float32) / 255
         targets = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), examples)
         if shuffle_labels:
             targets = jax.random.permutation(shuffle_key, targets)

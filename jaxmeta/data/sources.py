@@ -1,4 +1,4 @@
-"""Image sets by name: the embedded letters, Omniglot, TFDS sets, folders of images."""
+"""Image sets by name: the embedded letters, Omniglot, photographs, TFDS sets, folders."""
 
 import os
 from typing import Any, NamedTuple, get_args
@@ -43,15 +43,16 @@ def load(
     """An image set, as uint8 arrays sorted by class, ready for `episodes`.
 
     Args:
-      name: `glyphs`, `omniglot`, the path of a folder `FOLDER/class/*.png|jpg|jpeg`, or any
-        image-classification set that TFDS has prepared (`cifar100`). `./omniglot` is a folder.
-      split: None is the set's own. `omniglot`: `vinyals` or `maml`. Folders and TFDS: classes to
-        train, validate and test on, `50/11/20`; by themselves 64/16/20 %.
+      name: `glyphs`, `omniglot`, `grocery`, the path of a folder `FOLDER/class/*.png|jpg|jpeg`,
+        or any image-classification set that TFDS has prepared (`cifar100`). `./omniglot` is a
+        folder.
+      split: None is the set's own. `omniglot`: `vinyals` or `maml`. Others: classes to train,
+        validate and test on, `50/11/20`; folders and TFDS by themselves 64/16/20 %.
       rotations: how `episodes` shall turn the images, for the protocol alone; None is
         `as-classes` for omniglot and `none` for others.
       image_size: pixels, the side of the images. None: 28 for glyphs and omniglot, 84 for
-        folders, for TFDS the set's own up to 84.
-      color: three channels or one, for folders and TFDS; None is as the images are.
+        grocery and folders, for TFDS the set's own up to 84.
+      color: three channels or one, not for glyphs and omniglot; None is as the images are.
       seed: of a random split, and of the small changes of glyphs.
 
     Raises:
@@ -83,6 +84,10 @@ def load(
         from jaxmeta.data.omniglot import omniglot
 
         dataset = omniglot(seed=seed, **options)
+    elif name == "grocery":
+        from jaxmeta.data.grocery import grocery
+
+        dataset = grocery(seed=seed, **options)
     elif name.startswith((".", "~", os.sep)) or os.path.isdir(name):
         from jaxmeta.data.folder import folder
 

@@ -7,6 +7,7 @@ from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.mlp import mlp
 from jaxmeta.models.precision import computed_in
 from jaxmeta.models.resnet12 import resnet12
+from jaxmeta.models.weights import pack, unpack
 
 __all__ = [
     "NORMALISATIONS",
@@ -17,5 +18,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "mlp",
+    "pack",
     "resnet12",
+    "unpack",
 ]

@@ -1,0 +1,100 @@
+"""Grocery Store: 5,421 photographs of 81 kinds of fruit, vegetables and cartons, taken in shops."""
+
+import os
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from jaxmeta.data.cache import cache_folder, cached_arrays, fingerprint
+from jaxmeta.data.classes import class_images, split_classes, split_sizes
+from jaxmeta.data.pixels import RESIZE, SIZE, gather, square
+from jaxmeta.data.sources import Dataset
+
+CLASSES, IMAGES = 81, 5421
+_PARTS = ("train", "val", "test")  # as published, for ordinary classification; taken together here
+_SOURCE = "https://github.com/marcusklasson/GroceryStoreDataset"
+
+
+def grocery(
+    *,
+    split: str = "50/11/20",
+    image_size: int = SIZE,
+    color: bool = True,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+) -> Dataset:
+    """The photographs of Grocery Store by their 81 fine classes, 35 to 143 each, split at random.
+
+    Args:
+      split: classes to train, validate and test on.
+      image_size: pixels, the side that every image's centre square is resized to.
+      color: three channels or one.
+      seed: of the split.
+      data_dir: a folder with a zip of the published repository, or of its folders `train`, `val`
+        and `test`; None is `grocery` in `JAXMETA_DATA_DIR`, or in the cache folder.
+
+    Raises:
+      FileNotFoundError: there is no such zip; where to get one.
+      ValueError: a zip that is damaged or holds other photographs, a split that doesn't fit.
+
+    Source: Klasson, Zhang, Kjellström 2019, "A hierarchical grocery store image dataset with
+    visual and semantic labels"; MIT licence.
+
+    >>> grocery(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no zip of Grocery Store in nowhere; download ...
+    """
+    sizes = split_sizes(split, CLASSES)
+    archive = _archive(_folder() if data_dir is None else Path(data_dir).expanduser())
+
+    def decode() -> dict[str, np.ndarray]:
+        return _decode(archive, image_size, color)
+
+    arrays = cached_arrays(f"grocery-{fingerprint([archive], image_size, color, RESIZE)}", decode)
+    classes = class_images(arrays["images"], arrays["labels"], arrays["names"].tolist())
+    protocol = {"split": split, "split_seed": seed, "resize": RESIZE}
+    return Dataset("grocery", *split_classes(classes, sizes, seed), protocol)
+
+
+def _folder() -> Path:
+    own = os.environ.get("JAXMETA_DATA_DIR")
+    return (Path(own).expanduser() if own else cache_folder()) / "grocery"
+
+
+def _archive(folder: Path) -> Path:
+    found = sorted(folder.glob("*.zip"))
+    if not found:
+        raise FileNotFoundError(
+            f"no zip of Grocery Store in {folder}; download one there from {_SOURCE} (Code, "
+            "Download ZIP), or set JAXMETA_DATA_DIR to the folder above"
+        )
+    return found[0]
+
+
+def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # A class is the last folder, the same under train, val and test.
+            entries = [entry for entry in sorted(archive.namelist()) if _is_photograph(entry)]
+            files = [archive.read(entry) for entry in entries]
+        found = [PurePosixPath(entry).parent.name for entry in entries]
+        names, labels = np.unique(found, return_inverse=True)
+        if (len(names), len(files)) != (CLASSES, IMAGES):
+            raise ValueError(f"{len(files)} photographs of {len(names)} classes")
+        images = gather(
+            lambda row: square(files[row], image_size, color),
+            (IMAGES, image_size, image_size, 3 if color else 1),
+        )
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not the whole of Grocery Store, {IMAGES} photographs of {CLASSES} classes "
+            f"({error}); download it anew from {_SOURCE}"
+        ) from error
+    return {"images": images, "labels": labels, "names": names}
+
+
+def _is_photograph(entry: str) -> bool:
+    path = PurePosixPath(entry)
+    return path.suffix == ".jpg" and any(part in _PARTS for part in path.parts[:-1])
