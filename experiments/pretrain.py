@@ -172,7 +172,8 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
 
     def validate(params: PyTree) -> dict[str, Estimate]:
         features = features_of(encoder, backbone_of(params), dataset.validation)
-        tasks = episodes(features, ways=5, shots=1, queries=15)
+        queries = min(15, int(features.counts.min()) - 1)
+        tasks = episodes(features, ways=5, shots=1, queries=queries)
         nothing_learned = prototypes.init(validation_key, tasks(validation_key))
         return judge(nothing_learned, tasks, validation_key)
 

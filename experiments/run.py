@@ -200,6 +200,7 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
             "shuffled_labels": config.shuffle_labels,
             "pipeline": build.pipeline_of(config, dataset),
             "network": f"{config.network}, width {config.width}, {config.precision}",
+            "hard_tasks": config.hard_tasks,
         }
     else:
         described |= {"dataset": "sinusoids", **config.episode(False)}

@@ -7,11 +7,12 @@ from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.mlp import mlp
 from jaxmeta.models.precision import computed_in
 from jaxmeta.models.resnet12 import resnet12
-from jaxmeta.models.weights import pack, unpack
+from jaxmeta.models.weights import check_alike, pack, unpack
 
 __all__ = [
     "NORMALISATIONS",
     "Normalisation",
+    "check_alike",
     "computed_in",
     "conv4",
     "folded",

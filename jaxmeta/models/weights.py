@@ -22,14 +22,13 @@ def pack(params: PyTree) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes, like: PyTree) -> PyTree:
-    """The parameters from what `pack` gave; `like` has their structure, shapes and dtypes.
+def unpack(data: bytes) -> dict[str, Any]:
+    """The parameters from what `pack` gave, as nested dictionaries of arrays.
 
     Raises:
-      ValueError: no such file; names or shapes of another model, with the first that differs.
+      ValueError: not such a file, or a damaged one.
 
-    >>> params = {"head": {"bias": np.ones(3)}}
-    >>> unpack(pack(params), params)["head"]["bias"].tolist()
+    >>> unpack(pack({"head": {"bias": np.ones(3)}}))["head"]["bias"].tolist()
     [1.0, 1.0, 1.0]
     """
     try:
@@ -37,16 +36,31 @@ def unpack(data: bytes, like: PyTree) -> PyTree:
             found = dict(entries)
     except Exception as error:  # a damaged zip raises many kinds
         raise ValueError(f"not a file of parameters, or a damaged one ({error})") from error
-    wanted = _named(like, lambda leaf: leaf)
+    params: dict[str, Any] = {}
+    for name, values in found.items():
+        *branches, leaf = name.split("/")
+        branch = params
+        for step in branches:
+            branch = branch.setdefault(step, {})
+        branch[leaf] = values
+    return params
+
+
+def check_alike(params: PyTree, like: PyTree) -> None:
+    """Raises `ValueError` unless both have the same names and shapes; says which first differs.
+
+    >>> check_alike({"bias": np.ones(3)}, {"bias": np.ones(4)})
+    Traceback (most recent call last):
+    ...
+    ValueError: parameters of another network: bias is (3,), where (4,) is wanted
+    """
+    found, wanted = _named(params, np.shape), _named(like, np.shape)
     for name in sorted(found.keys() | wanted.keys()):
-        here = str(found[name].shape) if name in found else "missing"
-        there = str(wanted[name].shape) if name in wanted else "missing"
-        if here != there:
+        if found.get(name) != wanted.get(name):
             raise ValueError(
-                f"parameters of another model: {name} is {here} in the file, {there} in the model"
+                f"parameters of another network: {name} is {found.get(name, 'missing')}, where "
+                f"{wanted.get(name, 'nothing')} is wanted"
             )
-    leaves = [found[name].astype(leaf.dtype) for name, leaf in wanted.items()]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _named(tree: PyTree, read: Callable[[Any], Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import learner_of
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
 from jaxmeta.training.feed import Source
+from jaxmeta.training.hard_tasks import hard_task_update
 from jaxmeta.training.update import MetaUpdate, meta_update
 
 Part = Literal["train", "validation", "test"]
@@ -38,7 +39,9 @@ def fastest_at_once(images: bool) -> int | None:
 
 def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
     """The meta-update: the learner's gradient, averaged over the mesh, and the outer optimizer."""
-    return meta_update(
+    hard = isinstance(config, FewShot) and config.hard_tasks
+    make = hard_task_update if hard else meta_update
+    return make(
         learner_of(config, train=True),
         outer_optimizer_of(config),
         task_batch=config.task_batch,

@@ -1,13 +1,14 @@
 """From a configuration to the learner and the network that it describes."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from jaxmeta import learners
-from jaxmeta.core import MetaLearner, Model, Objective, cross_entropy, squared_error
+from jaxmeta.core import MetaLearner, Model, Objective, PyTree, cross_entropy, squared_error
 from jaxmeta.inner import (
     DIFFERENTIATIONS,
     Solver,
@@ -18,24 +19,42 @@ from jaxmeta.inner import (
     truncated,
 )
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
-from jaxmeta.models import computed_in, conv4, mlp, resnet12
+from jaxmeta.models import computed_in, conv4, mlp, resnet12, unpack
 from jaxmeta.training import options as kinds
 from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class
 
 
-def objective_of(config: AnyExperiment) -> Objective:
-    """Cross-entropy for images, squared error for curves."""
-    return cross_entropy if isinstance(config, FewShot) else squared_error
+def objective_of(config: AnyExperiment, *, train: bool = False) -> Objective:
+    """Cross-entropy for images, squared error for curves; hard tasks want the worst class told."""
+    if not isinstance(config, FewShot):
+        return squared_error
+    if train and config.hard_tasks:
+        return cross_entropy_and_worst_class(config.episode(train)["ways"])
+    return cross_entropy
 
 
 def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
     """The learner, with the ways and the inner steps of training or of evaluation.
 
+    A pre-trained network is read for training alone: a trained run has all its parameters.
+
     Raises:
-      ValueError: a learner with a head of its own is trained and tested with different ways.
+      ValueError: a learner with a head of its own is trained and tested with different ways; a
+        pre-trained network is not named, or its file is no such file.
+      OSError: that file can't be read.
     """
-    options, objective = config.learner, objective_of(config)
+    options, objective = config.learner, objective_of(config, train=train)
     inner = _inner_loop(config, train)
+    if isinstance(options, kinds.MetaTransfer):
+        assert isinstance(config, FewShot)
+        return learners.meta_transfer(
+            _frozen_encoder(config),
+            objective,
+            _same_ways(config),
+            pretrained=_backbone(config, options) if train else None,
+            **inner,
+        )
     if isinstance(options, kinds.Prototypical | kinds.R2d2 | kinds.ProtoMaml):
         assert isinstance(config, FewShot)
         encoder, ways = network_of(config, None), config.episode(train)["ways"]
@@ -167,6 +186,10 @@ def _model_with_head(config: AnyExperiment) -> Model:
     """The network of a learner with a head, which fixes the number of ways."""
     if not isinstance(config, FewShot):
         return mlp(config.hidden, 1)
+    return network_of(config, _same_ways(config))
+
+
+def _same_ways(config: FewShot) -> int:
     ways, trained_ways = (config.episode(train)["ways"] for train in (False, True))
     if ways != trained_ways:
         raise ValueError(
@@ -174,7 +197,36 @@ def _model_with_head(config: AnyExperiment) -> Model:
             f"is trained with and cannot tell {ways}; prototypical, r2d2 and proto-maml can. Give "
             "both the same."
         )
-    return network_of(config, ways)
+    return ways
+
+
+def _frozen_encoder(config: FewShot) -> Model:
+    if config.query_statistics != "none":
+        raise ValueError(
+            f"--query-statistics {config.query_statistics}: a pre-trained network has the "
+            "statistics of its training in its scales and shifts; give none."
+        )
+    return network_of(config, None)
+
+
+def _backbone(config: FewShot, options: kinds.MetaTransfer) -> PyTree:
+    if options.pretrained is None:
+        raise ValueError(
+            "meta-transfer starts from a pre-trained network: run python -m experiments.pretrain "
+            f"--dataset {config.dataset} --network {config.network} --width {config.width} --out "
+            "FOLDER, then give --pretrained FOLDER."
+        )
+    path = Path(options.pretrained)
+    path = path / "backbone.npz" if path.is_dir() else path
+    try:
+        return unpack(path.read_bytes())
+    except OSError as error:
+        raise type(error)(
+            f"can't read the pre-trained network {path} ({error.strerror}); run python -m "
+            "experiments.pretrain, or go on until it has ended."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.") from error
 
 
 def network_of(config: FewShot, outputs: int | None) -> Model:

@@ -67,7 +67,8 @@ class FewShot(Experiment):
     learner: Learner = Maml()
     """The learner."""
     dataset: str = "glyphs"
-    """glyphs, omniglot, a TFDS image-classification set, or a folder FOLDER/class/*.png."""
+    """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
+    FOLDER/class/*.png."""
     split: str | None = None
     """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
     rotations: Rotations = "none"
@@ -98,6 +99,8 @@ class FewShot(Experiment):
     each example's own (layer, group), or none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; meta-parameters, statistics and losses stay float32."""
+    hard_tasks: bool = False
+    """Draw every second training batch from the classes that the one before failed at."""
     shuffle_labels: bool = False
     """The control: labels shuffled in every task, so that only chance can be reached."""
     pipeline: Literal["auto", "device", "stream"] = "auto"
@@ -168,6 +171,8 @@ def check(config: Experiment) -> None:
         require(config, name, lambda value: value >= 2, "at least 2")
     for name in ("outer_rate", "clip", "clip_norm", "aggregate_norm", "device_budget"):
         require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
+    if getattr(config, "hard_tasks", False) and getattr(config, "pipeline", None) == "stream":
+        raise ValueError("--hard-tasks are drawn on the device: give --pipeline device.")
     learner = getattr(config, "learner", None)
     for name in ("inner_rate", "strength"):
         require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")

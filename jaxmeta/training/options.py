@@ -181,6 +181,21 @@ class MetaLstm(_Batches, _Steps):
 
 
 @dataclass(frozen=True)
+class MetaTransfer(_Exact, _GradientDescent):
+    """Meta-transfer learning (Sun et al. 2019): scale and shift a frozen pre-trained network."""
+
+    name: ClassVar[str] = "meta-transfer"
+    pretrained: str | None = None
+    """What `python -m experiments.pretrain` wrote: its run folder, or the file backbone.npz."""
+    inner_rate: float = 0.01
+    """Learning rate of the head."""
+    inner_steps: int = 100
+    """Inner steps in training."""
+    eval_inner_steps: int = 100
+    """Inner steps in evaluation."""
+
+
+@dataclass(frozen=True)
 class Reptile(_Batches, _Steps):
     """Reptile (Nichol et al. 2018): move towards where each task's training ends."""
 
@@ -223,4 +238,4 @@ Regressor = (
     | MetaLstm
     | Reptile
 )
-Learner = Regressor | R2d2 | ProtoMaml | Prototypical
+Learner = Regressor | R2d2 | ProtoMaml | MetaTransfer | Prototypical

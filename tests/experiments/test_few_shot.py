@@ -13,6 +13,7 @@ QUICK = ("maml", "prototypical", "r2d2", "reptile")
 NAMES = [
     learner.name if learner.name in QUICK else pytest.param(learner.name, marks=pytest.mark.slow)
     for learner in LEARNERS
+    if learner.name != "meta-transfer"  # see test_pretrain.py
 ]
 WITHOUT_STEPS = ("prototypical", "r2d2")
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import presets
+from jaxmeta.models import pack
 from jaxmeta.training.build import example_task, update_of
 from jaxmeta.training.build_learner import learner_of, network_of
 from jaxmeta.training.config import (
@@ -27,16 +28,27 @@ IMAGES = FewShot(steps=10, task_batch=4)
 CURVES = Regression(steps=10, task_batch=4)
 
 
+def with_backbone(config, folder):
+    """With a pre-trained network for the learner that starts from one."""
+    if not hasattr(config.learner, "pretrained"):
+        return config
+    params = network_of(config, None).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    (folder / "backbone.npz").write_bytes(pack(params))
+    learner = dataclasses.replace(config.learner, pretrained=str(folder))
+    return dataclasses.replace(config, learner=learner)
+
+
 @pytest.mark.parametrize(
     "config",
     [presets.find(FewShot, learner, None) for learner in LEARNERS]
     + [presets.find(Regression, learner, None) for learner in REGRESSORS],
     ids=lambda config: f"{config.experiment}-{config.learner.name}",
 )
-def test_json_and_back(config):
+def test_json_and_back(config, tmp_path):
     text = json.dumps(to_json(config))
     assert from_json(json.loads(text)) == config
     check(config)
+    config = with_backbone(config, tmp_path)
     learner_of(config, train=True)
     learner_of(config, train=False)
     update_of(config)
@@ -116,11 +128,13 @@ def test_a_head_knows_as_many_ways_as_it_was_trained_with():
     + [presets.find(Regression, learner, None) for learner in REGRESSORS],
     ids=lambda config: f"{config.experiment}-{config.learner.name}",
 )
-def test_every_learner_is_built_and_updates(config):
+def test_every_learner_is_built_and_updates(config, tmp_path):
     """In shapes alone: nothing is compiled."""
     config = dataclasses.replace(config, task_batch=1, steps=10)
     if isinstance(config, FewShot):
         config = dataclasses.replace(config, width=4, train_ways=5, train_shots=2, train_queries=1)
+        config = dataclasses.replace(config, hard_tasks=False)  # these want real images
+    config = with_backbone(config, tmp_path)
     sample = jax.tree_util.Partial(lambda key: example_task(config, (28, 28, 1)))
     init, update = update_of(config)
     state = jax.eval_shape(init, jax.random.key(0), sample)

@@ -1,5 +1,6 @@
 """Meta-transfer learning: a frozen pre-trained network, scaled and shifted filter by filter."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
 from jaxmeta.inner.partition import paths_of
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.models import check_alike
 
 
 class MetaTransferParams(NamedTuple):
@@ -61,7 +63,8 @@ def meta_transfer(
       pretrained: the encoder's parameters, see `jaxmeta.models.folded`. None: random ones.
 
     Raises:
-      ValueError: fewer than two ways; the encoder has no normalisation layers; else as `maml`.
+      ValueError: fewer than two ways; the encoder has no normalisation layers; `pretrained` is of
+        another network; else as `maml`.
 
     Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
     section 4.2.
@@ -81,9 +84,12 @@ def meta_transfer(
 
     def init(key: Key, task: Task) -> MetaTransferParams:
         encoder_key, key = jax.random.split(key)
+        random = partial(encoder.init, encoder_key, task.support.inputs)
         frozen = pretrained
         if frozen is None:
-            frozen = encoder.init(encoder_key, task.support.inputs)
+            frozen = random()
+        else:
+            check_alike(frozen, jax.eval_shape(random))
         frozen = jax.tree.map(jnp.array, frozen)  # copied: a training state is donated
         size = jax.eval_shape(encoder.apply, frozen, task.support.inputs).shape[-1]
         kernel = jax.random.normal(key, (size, ways)) / jnp.sqrt(size)
