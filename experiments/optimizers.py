@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import guarded, read_arguments
-from experiments.comparison import Course, Curve, compare, summary
+from experiments.comparison import TUNING_TASKS, Course, Curve, compare, summary
 from experiments.progress import Progress
 from experiments.run import circumstances, claim_folder, run_keys
 from jaxmeta.core import MetaLearner
@@ -246,7 +246,8 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
         "settings": fields,
         "protocol": {
             "problems": settings.eval_tasks,
-            "tuned": "each on the same problems, by the mean loss after the last step",
+            "tuned": f"each on the first {TUNING_TASKS} of these problems, by the mean loss after "
+            "the last step",
             "selected_on": f"validation loss, {settings.validation_tasks} problems every "
             f"{settings.checkpoint_every} steps",
         },
