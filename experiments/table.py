@@ -11,6 +11,7 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
+MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 # What the papers report, as tabulated in the sources that the learners' docstrings name.
 _PUBLISHED = {
@@ -119,7 +120,24 @@ def scaling_line(folder: Path = SCALING) -> str:
     )
 
 
-PARTS = {"results": table, "speed": speed_table, "scaling": scaling_line}
+def memory_table(path: Path = MEMORY) -> str:
+    """Markdown: one row a way to take the meta-gradient, its memory after each number of steps."""
+    taken = json.loads(path.read_text())["temporary_bytes"]
+    steps = list(next(iter(taken.values())))
+    rows = [f"| MiB after | {' | '.join(f'{count} steps' for count in steps)} |"]
+    rows += ["|---" * (1 + len(steps)) + "|"]
+    for name, by_steps in taken.items():
+        cells = [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+PARTS = {
+    "results": table,
+    "speed": speed_table,
+    "scaling": scaling_line,
+    "memory": memory_table,
+}
 
 
 def with_tables(readme: str) -> str:

@@ -64,7 +64,7 @@ def test_a_command_line_is_understood(command, capsys):
         assert "--steps" in capsys.readouterr().out
     elif name in EXPERIMENTS:
         parse(EXPERIMENTS[name], arguments)
-    elif name in ("evaluate", "optimizers", "predict"):
+    elif name in ("baselines", "evaluate", "optimizers", "predict", "pretrain"):
         options = getattr(importlib.import_module(module), name.capitalize())
         tyro.cli(options, args=arguments)
     else:
@@ -110,6 +110,11 @@ _SMALLER = {
     "experiments.regression": _SMALL,
     "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
     "experiments.evaluate": ["--tasks", "4", "--queries", "2"],
+    "experiments.pretrain": [*_SMALL, "--width", "4", "--batch-size", "4"],
+    "experiments.baselines": [
+        *("--queries", "2", "--tasks", "4", "--tuned-tasks", "2"),
+        *("--choosing-tasks", "2", "--tuned-choosing-tasks", "2"),
+    ],
 }
 
 
@@ -134,6 +139,8 @@ def test_a_command_runs(command, readers_folder, request):
     module, *arguments = shlex.split(command)
     if "omniglot" in command or "runs/" in command:
         request.getfixturevalue("omniglot_dir")
+    if "pretrain" in command:
+        request.getfixturevalue("data_dir")
     finished = subprocess.run(
         [sys.executable, "-m", module, *arguments, *_SMALLER.get(module, [])],
         cwd=readers_folder,
@@ -150,6 +157,10 @@ def test_a_command_runs(command, readers_folder, request):
     if module == "experiments.optimizers":
         assert "unseen problems: learned" in finished.stdout
         assert (readers_folder / "runs/optimizer/comparison.png").is_file()
+        return
+    if module in ("experiments.pretrain", "experiments.baselines"):
+        written = {"pretrain": "backbone.npz", "baselines": "baselines.json"}
+        assert (readers_folder / "runs/pretrained" / written[module.split(".")[1]]).is_file()
         return
     assert "on 4 held-out tasks" in finished.stdout
     if module != "experiments.evaluate":

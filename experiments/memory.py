@@ -1,0 +1,85 @@
+"""How much memory a meta-gradient takes, by inner steps and way: `python -m experiments.memory`.
+
+The bytes that XLA sets aside for temporary values of the compiled meta-gradient of one 5-way 1-shot
+task with 15 queries, as on this device; nothing is run.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.command_line import guarded, read_arguments
+from experiments.run import circumstances
+from jaxmeta.core import Batch, Carry, MetaLearner, Task, cross_entropy
+from jaxmeta.inner import first_order, rematerialised, reverse_mode, second_order
+from jaxmeta.learners import imaml, maml
+from jaxmeta.models import conv4
+from jaxmeta.training import files
+
+WAYS = {
+    "maml, second order": second_order,
+    "maml, rematerialised": rematerialised,
+    "maml, reverse mode": reverse_mode,
+    "maml, first order": first_order,
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Measure the memory of meta-gradients."""
+
+    steps: tuple[int, ...] = (5, 20, 80)
+    """Inner steps."""
+    width: int = 64
+    """Channels of the four convolutions, of stride 2."""
+    out: Path = Path("memory.json")
+    """The figures as JSON."""
+
+
+def learners(steps: int, width: int) -> dict[str, MetaLearner]:
+    """What is compared, by name."""
+    model = conv4(5, width=width, downsampling="stride")
+    found = {
+        name: maml(model, cross_entropy, optax.sgd(0.1), steps, differentiation=way)
+        for name, way in WAYS.items()
+    }
+    return found | {"imaml": imaml(model, cross_entropy, optax.sgd(0.1), steps, strength=2.0)}
+
+
+def bytes_of(learner: MetaLearner) -> int:
+    """Temporary bytes of the learner's meta-gradient on one task."""
+
+    def batch(examples: int) -> Batch:
+        return Batch(jnp.zeros((examples, 28, 28, 1)), jnp.arange(examples, dtype=jnp.int32) % 5)
+
+    task, key = Task(batch(5), batch(75)), jax.random.key(0)
+    meta_params = jax.eval_shape(learner.init, key, task)
+    carry = Carry(jnp.zeros((), jnp.int32), (), ())
+    compiled = jax.jit(learner.grad).lower(key, meta_params, task, carry).compile()
+    analysis: Any = compiled.memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def measure(options: Memory) -> dict[str, Any]:
+    """Compile each, write the file; return it."""
+    taken: dict[str, dict[str, int]] = {}
+    for steps in options.steps:
+        for name, learner in learners(steps, options.width).items():
+            taken.setdefault(name, {})[str(steps)] = bytes_of(learner)
+            print(f"{name} · {steps} steps · {taken[name][str(steps)] / 2**20:.1f} MiB", flush=True)
+    results = {
+        "what": f"conv4-stride, width {options.width}, one 5-way 1-shot task with 15 queries",
+        "temporary_bytes": taken,
+        **circumstances(),
+    }
+    files.write_json(options.out, results)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: measure(read_arguments(Memory, "memory"))))
