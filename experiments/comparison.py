@@ -12,6 +12,7 @@ import optax
 from jaxmeta.core import Array, Key
 from jaxmeta.data.optimization import Family
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
+from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 
 TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "adam": optax.adam,
@@ -85,8 +86,9 @@ def _losses(
         batch_size=course.family.batch_size,
     )
 
-    @jax.jit
-    def losses(sample: Any, rate: Array, keys: Key) -> Array:
+    def on_one_device(given: tuple[Any, Array], keys: Key) -> Array:
+        sample, rate = given
+
         def of_task(key: Key) -> Array:
             task_key, init_key, run_key = jax.random.split(key, 3)
             task = sample(task_key)
@@ -97,8 +99,15 @@ def _losses(
 
         return jax.lax.map(of_task, keys, batch_size=32)
 
+    mesh = mesh_for(jax.device_count())
+    losses = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
+
     def finite(rate: Array, keys: Key) -> np.ndarray:
-        values = np.asarray(losses(course.family.sample, rate, keys), np.float64)
+        # As many as divide among the devices; those that are too many are left out again.
+        count = -(-len(keys) // size_of(mesh)) * size_of(mesh)
+        padded = keys[jnp.arange(count) % len(keys)]
+        given, padded = replicate(((course.family.sample, rate), padded), mesh)
+        values = np.asarray(losses(given, padded), np.float64)[: len(keys)]
         # What has diverged counts as far worse than anything that has not.
         return np.clip(np.nan_to_num(values, nan=_DIVERGED, posinf=_DIVERGED), None, _DIVERGED)
 

@@ -22,13 +22,17 @@ from jaxmeta.training.options import (
     Imaml,
     Maml,
     MamlPlusPlus,
+    Matching,
     MetaCurvature,
     MetaLstm,
     MetaTransfer,
     ProtoMaml,
     Prototypical,
     R2d2,
+    Relation,
     Reptile,
+    SemiSupervisedPrototypical,
+    Siamese,
 )
 
 PROTOTYPICAL_WAYS = 60  # as published, where the set has the classes: see `run.fit_train_ways`
@@ -80,12 +84,32 @@ def _glyphs(learner: type) -> FewShot:
         return dataclasses.replace(_meta_lstm(base), steps=300, checkpoint_every=100, chunk=10)
     if learner is MetaTransfer:
         return dataclasses.replace(_meta_transfer(base), steps=400, checkpoint_every=100)
+    if learner in _COMPARING:
+        return _comparing(base, learner)
     return base
 
 
 def _meta_lstm(base: FewShot) -> FewShot:
     """What Meta-LSTM changes: 32 filters, meta-gradients of a norm of 0.25 at most."""
     return dataclasses.replace(base, learner=MetaLstm(), width=32, clip_norm=0.25)
+
+
+_COMPARING = (Matching, Relation, SemiSupervisedPrototypical, Siamese)
+
+
+def _comparing(base: FewShot, learner: type) -> FewShot:
+    """What learned comparison changes: each example is judged by itself, 20-way training."""
+    return dataclasses.replace(
+        base,
+        learner=learner(),
+        train_ways=20,
+        train_queries=5,
+        task_batch=2,
+        network="conv-maps" if learner is Relation else "conv4-stride",
+        query_statistics="group",
+        distortions=learner is Siamese,
+        unlabelled=5 if learner is SemiSupervisedPrototypical else 0,
+    )
 
 
 def _meta_transfer(base: FewShot) -> FewShot:
@@ -181,6 +205,10 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
             return dataclasses.replace(base, learner=options, steps=20_000)
         if learner in (R2d2, ProtoMaml):
             return dataclasses.replace(base, train_queries=15)
+        if learner in _COMPARING:
+            return dataclasses.replace(
+                _comparing(base, learner), rotations="as-classes", train_shots=shots
+            )
         if learner is MetaTransfer:
             return _meta_transfer(base)
         if learner is MetaLstm:

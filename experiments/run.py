@@ -201,6 +201,9 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
             "pipeline": build.pipeline_of(config, dataset),
             "network": f"{config.network}, width {config.width}, {config.precision}",
             "hard_tasks": config.hard_tasks,
+            "distortions": config.distortions,
+            "unlabelled": config.unlabelled,
+            "distractors": config.distractors,
         }
     else:
         described |= {"dataset": "sinusoids", **config.episode(False)}

@@ -6,14 +6,17 @@ from jaxmeta.data.episodes import episodes
 from jaxmeta.data.sinusoids import sinusoids
 from jaxmeta.data.sources import Dataset, load
 from jaxmeta.data.stream import TaskStream, task_stream
+from jaxmeta.data.transformed import distorted, with_unlabelled
 
 __all__ = [
     "ClassImages",
     "Dataset",
     "TaskStream",
+    "distorted",
     "episodes",
     "image_batches",
     "load",
     "sinusoids",
     "task_stream",
+    "with_unlabelled",
 ]

@@ -25,7 +25,16 @@ from jaxmeta.learners.gradient import (
     r2d2,
     reptile,
 )
-from jaxmeta.learners.metric import prototypical
+from jaxmeta.learners.metric import (
+    RelationParams,
+    SiameseParams,
+    matching,
+    one_hot_squared_error,
+    prototypical,
+    relation,
+    semi_supervised_prototypical,
+    siamese,
+)
 from jaxmeta.learners.supervised import supervised
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
@@ -37,7 +46,9 @@ __all__ = [
     "MetaSGDParams",
     "MetaTransferParams",
     "R2D2Params",
+    "RelationParams",
     "ReptileParams",
+    "SiameseParams",
     "Unroll",
     "anil",
     "boil",
@@ -48,14 +59,19 @@ __all__ = [
     "imaml",
     "maml",
     "maml_plus_plus",
+    "matching",
     "meta_curvature",
     "meta_lstm",
     "meta_sgd",
     "meta_transfer",
+    "one_hot_squared_error",
     "proto_maml",
     "prototypical",
     "r2d2",
+    "relation",
     "reptile",
+    "semi_supervised_prototypical",
+    "siamese",
     "supervised",
     "truncated_backpropagation",
 ]

@@ -1,6 +1,7 @@
 """Networks as `Model` pairs of pure functions."""
 
 from jaxmeta.models.adapters import from_linen, from_nnx
+from jaxmeta.models.comparison import comparator, conv_maps
 from jaxmeta.models.conv4 import conv4
 from jaxmeta.models.folding import folded
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
@@ -13,8 +14,10 @@ __all__ = [
     "NORMALISATIONS",
     "Normalisation",
     "check_alike",
+    "comparator",
     "computed_in",
     "conv4",
+    "conv_maps",
     "folded",
     "from_linen",
     "from_nnx",

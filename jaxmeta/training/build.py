@@ -1,6 +1,6 @@
 """From a configuration to the learner, the update and the samplers that it describes."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxmeta.core import Batch, Task
 from jaxmeta.data import Dataset, episodes, sinusoids
 from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
+from jaxmeta.data.transformed import distorted, with_unlabelled
 from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import learner_of
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
@@ -79,16 +80,36 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
     if isinstance(config, FewShot):
         assert dataset is not None
         classes = getattr(dataset, part)
-        how = {"rotations": config.rotations, "shuffle_labels": config.shuffle_labels}
-        if pipeline_of(config, dataset) == "device":
-            return episodes(classes, **sizes, **how)
-        return task_stream(classes, **sizes, **how, seed=(config.seed, PARTS.index(part)))
+        drawn = {
+            "rotations": config.rotations,
+            "shuffle_labels": config.shuffle_labels,
+            "ways": sizes["ways"] + config.distractors,
+            "shots": sizes["shots"] + config.unlabelled,
+            "queries": sizes["queries"],
+        }
+        if pipeline_of(config, dataset) == "stream":
+            stream = task_stream(classes, **drawn, seed=(config.seed, PARTS.index(part)))
+            return stream._replace(sample=_with_unlabelled(config, sizes, stream.sample))
+        sample = _with_unlabelled(config, sizes, episodes(classes, **drawn))
+        return distorted(sample) if config.distortions and part == "train" else sample
     return sinusoids(
         **sizes,
         amplitude=config.amplitude,
         phase=config.phase,
         frequency=config.frequency,
         domain=config.domain,
+    )
+
+
+def _with_unlabelled(config: FewShot, sizes: dict[str, int], sample: Any) -> Any:
+    if not config.unlabelled:
+        return sample
+    return with_unlabelled(
+        sample,
+        ways=sizes["ways"],
+        shots=sizes["shots"],
+        unlabelled=config.unlabelled,
+        distractors=config.distractors,
     )
 
 

@@ -19,7 +19,7 @@ from jaxmeta.inner import (
     truncated,
 )
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
-from jaxmeta.models import computed_in, conv4, mlp, resnet12, unpack
+from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12, unpack
 from jaxmeta.training import options as kinds
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class
@@ -29,6 +29,8 @@ def objective_of(config: AnyExperiment, *, train: bool = False) -> Objective:
     """Cross-entropy for images, squared error for curves; hard tasks want the worst class told."""
     if not isinstance(config, FewShot):
         return squared_error
+    if isinstance(config.learner, kinds.Relation):
+        return learners.one_hot_squared_error
     if train and config.hard_tasks:
         return cross_entropy_and_worst_class(config.episode(train)["ways"])
     return cross_entropy
@@ -55,14 +57,11 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             pretrained=_backbone(config, options) if train else None,
             **inner,
         )
-    if isinstance(options, kinds.Prototypical | kinds.R2d2 | kinds.ProtoMaml):
+    if isinstance(options, _OF_FEATURES):
         assert isinstance(config, FewShot)
-        encoder, ways = network_of(config, None), config.episode(train)["ways"]
-        if isinstance(options, kinds.R2d2):
-            return learners.r2d2(encoder, objective, ways)
-        if isinstance(options, kinds.ProtoMaml):
-            return learners.proto_maml(encoder, objective, ways, **inner)
-        return learners.prototypical(encoder, objective, ways, distance=options.distance)
+        return _learner_of_features(
+            config, options, objective, config.episode(train)["ways"], inner
+        )
 
     model = _model_with_head(config)
     match options:
@@ -110,6 +109,48 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             return learners.meta_lstm(model, objective, hidden=options.lstm_width, **inner)
         case kinds.Reptile():
             return _reptile(config, options, model, objective, **inner)
+
+
+_OF_FEATURES = (
+    kinds.Prototypical
+    | kinds.R2d2
+    | kinds.ProtoMaml
+    | kinds.SemiSupervisedPrototypical
+    | kinds.Matching
+    | kinds.Siamese
+    | kinds.Relation
+)
+
+
+def _learner_of_features(
+    config: FewShot, options: _OF_FEATURES, objective: Objective, ways: int, inner: dict[str, Any]
+) -> MetaLearner:
+    """Those that have no head of a fixed number of ways."""
+    encoder = network_of(config, None)
+    match options:
+        case kinds.R2d2():
+            return learners.r2d2(encoder, objective, ways)
+        case kinds.ProtoMaml():
+            return learners.proto_maml(encoder, objective, ways, **inner)
+        case kinds.Prototypical():
+            return learners.prototypical(encoder, objective, ways, distance=options.distance)
+        case kinds.SemiSupervisedPrototypical():
+            return learners.semi_supervised_prototypical(
+                encoder,
+                objective,
+                ways,
+                steps=options.refinements,
+                distractors="cluster" if options.distractor_cluster else "none",
+            )
+        case kinds.Matching():
+            return learners.matching(
+                encoder, objective, ways, full_context=options.full_context, reads=options.reads
+            )
+        case kinds.Siamese():
+            return learners.siamese(encoder, ways)
+        case kinds.Relation():
+            compare = comparator(width=config.width, normalisation=config.query_statistics)
+            return learners.relation(encoder, compare, objective, ways)
 
 
 def _inner_loop(config: AnyExperiment, train: bool) -> dict[str, Any]:
@@ -194,8 +235,8 @@ def _same_ways(config: FewShot) -> int:
     if ways != trained_ways:
         raise ValueError(
             f"{config.learner.name} has an output for each of the {trained_ways} classes that it "
-            f"is trained with and cannot tell {ways}; prototypical, r2d2 and proto-maml can. Give "
-            "both the same."
+            f"is trained with and cannot tell {ways}; those that compare features (prototypical, "
+            "matching, relation, r2d2, proto-maml) can. Give both the same."
         )
     return ways
 
@@ -241,6 +282,8 @@ def _float32_network(config: FewShot, outputs: int | None) -> Model:
         return mlp(hidden, outputs or 64, normalisation=config.query_statistics)
     if config.network == "resnet12":
         return resnet12(outputs, width=config.width, normalisation=config.query_statistics)
+    if config.network == "conv-maps":
+        return conv_maps(width=config.width, normalisation=config.query_statistics)
     downsampling = "stride" if config.network == "conv4-stride" else "pool"
     return conv4(
         outputs,

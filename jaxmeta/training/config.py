@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal, get_args
 from jaxmeta.data.episodes import Rotations
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.training.aggregation import Aggregation
-from jaxmeta.training.options import Learner, Maml, Regressor
+from jaxmeta.training.options import (
+    Learner,
+    Maml,
+    Prototypical,
+    Regressor,
+    Relation,
+    SemiSupervisedPrototypical,
+)
 
 LEARNERS: tuple[type[Learner], ...] = get_args(Learner)
 REGRESSORS: tuple[type[Regressor], ...] = get_args(Regressor)
@@ -89,9 +96,15 @@ class FewShot(Experiment):
     """Support examples a class of a training task; None: as at test."""
     train_queries: int | None = None
     """Query examples a class of a training task; None: as at test."""
-    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
-    """Four convolutions of stride 2 (MAML's), the same with max-pooling, a residual network of
-    twelve layers, or a perceptron."""
+    unlabelled: int = 0
+    """Support examples without a label, of each class."""
+    distractors: int = 0
+    """Classes of which the support has unlabelled examples alone."""
+    distortions: bool = False
+    """Distort the images of training tasks at random, by affine maps."""
+    network: Literal["conv4-stride", "conv4-pool", "conv-maps", "resnet12", "mlp"] = "conv4-stride"
+    """Four convolutions of stride 2 (MAML's), the same with max-pooling, with two poolings and no
+    head (relation networks'), a residual network of twelve layers, or a perceptron."""
     width: int = 64
     """Channels of each convolution; of the first block in resnet12."""
     query_statistics: NormalisationKind = "batch"
@@ -171,8 +184,8 @@ def check(config: Experiment) -> None:
         require(config, name, lambda value: value >= 2, "at least 2")
     for name in ("outer_rate", "clip", "clip_norm", "aggregate_norm", "device_budget"):
         require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
-    if getattr(config, "hard_tasks", False) and getattr(config, "pipeline", None) == "stream":
-        raise ValueError("--hard-tasks are drawn on the device: give --pipeline device.")
+    if isinstance(config, FewShot):
+        _check_few_shot(config)
     learner = getattr(config, "learner", None)
     for name in ("inner_rate", "strength"):
         require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
@@ -188,6 +201,31 @@ def check(config: Experiment) -> None:
     for name in ("every_step_part", "first_order_part"):
         require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
     require(learner, "damping", lambda value: 0 <= value < math.inf, "0 or more, and finite")
+
+
+def _check_few_shot(config: FewShot) -> None:
+    """What goes with what."""
+    require(config, "unlabelled", lambda value: value >= 0, "0 or more")
+    require(config, "distractors", lambda value: value >= 0, "0 or more")
+    takes_unlabelled = isinstance(config.learner, SemiSupervisedPrototypical | Prototypical)
+    if config.unlabelled and not takes_unlabelled:
+        raise ValueError(
+            f"--unlabelled {config.unlabelled}: {config.learner.name} needs all labels; "
+            "semi-supervised-prototypical does not, and prototypical passes over the others."
+        )
+    if config.distractors and not config.unlabelled:
+        raise ValueError(f"--distractors {config.distractors} want --unlabelled of at least 1.")
+    if (config.network == "conv-maps") != isinstance(config.learner, Relation):
+        raise ValueError(
+            f"--network {config.network}: relation compares maps and wants conv-maps, which no "
+            "other learner takes."
+        )
+    if config.hard_tasks and (config.unlabelled or config.distortions):
+        raise ValueError("--hard-tasks don't go with --unlabelled or --distortions.")
+    if config.pipeline == "stream" and (config.hard_tasks or config.distortions):
+        raise ValueError(
+            "--hard-tasks and --distortions are drawn on the device: give --pipeline device."
+        )
 
 
 def require(options: Any, name: str, accepts: Callable[[Any], bool], remedy: str) -> None:

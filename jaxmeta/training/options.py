@@ -225,6 +225,43 @@ class Prototypical:
     """Squared Euclidean as published, or cosine with a learned temperature."""
 
 
+@dataclass(frozen=True)
+class SemiSupervisedPrototypical:
+    """Semi-supervised prototypical networks (Ren et al. 2018): unlabelled examples refine the class
+    means. Give --unlabelled, the number of these."""
+
+    name: ClassVar[str] = "semi-supervised-prototypical"
+    refinements: int = 1
+    """Times that the unlabelled examples refine the prototypes."""
+    distractor_cluster: bool = False
+    """One cluster more, for unlabelled examples that are of no class."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Matching networks (Vinyals et al. 2016): take the labels of what is attended to."""
+
+    name: ClassVar[str] = "matching"
+    full_context: bool = False
+    """Embed each support example in the light of the others, the query in that of the support."""
+    reads: int = 5
+    """Read-outs of the query's LSTM, with full context."""
+
+
+@dataclass(frozen=True)
+class Siamese:
+    """Siamese networks (Koch et al. 2015): learn to verify, classify by the best match."""
+
+    name: ClassVar[str] = "siamese"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Relation networks (Sung et al. 2018): how alike two examples are is learned, too."""
+
+    name: ClassVar[str] = "relation"
+
+
 Regressor = (
     Maml
     | FirstOrderMaml
@@ -238,4 +275,14 @@ Regressor = (
     | MetaLstm
     | Reptile
 )
-Learner = Regressor | R2d2 | ProtoMaml | MetaTransfer | Prototypical
+Learner = (
+    Regressor
+    | R2d2
+    | ProtoMaml
+    | MetaTransfer
+    | Prototypical
+    | SemiSupervisedPrototypical
+    | Matching
+    | Siamese
+    | Relation
+)

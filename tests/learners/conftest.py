@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from jaxmeta import Batch, Carry, MetaLearner, Objective, Task, cross_entropy, squared_error
-from jaxmeta.data import sinusoids
+from jaxmeta.data import sinusoids, with_unlabelled
 from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import (
     anil,
@@ -27,14 +27,19 @@ from jaxmeta.learners import (
     imaml,
     maml,
     maml_plus_plus,
+    matching,
     meta_curvature,
     meta_lstm,
     meta_sgd,
     meta_transfer,
+    one_hot_squared_error,
     proto_maml,
     prototypical,
     r2d2,
+    relation,
     reptile,
+    semi_supervised_prototypical,
+    siamese,
 )
 from jaxmeta.models import conv4, mlp
 
@@ -57,14 +62,19 @@ class Case(NamedTuple):
     outer: optax.GradientTransformation
 
 
-def patterns(ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8):
+def patterns(
+    ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8, by_class: bool = False
+):
     """Tasks of noisy images: a class is a coarse 2×2 pattern, so there is something to learn."""
+    order = np.tile(np.arange(ways), shots + queries)
+    if by_class:
+        order = np.concatenate([np.repeat(np.arange(ways), count) for count in (shots, queries)])
 
     def sample(key: jax.Array) -> Task:
         pattern_key, noise_key = jax.random.split(key)
         coarse = jax.random.normal(pattern_key, (ways, 2, 2, 1))
         classes = jnp.repeat(jnp.repeat(coarse, size // 2, axis=1), size // 2, axis=2)
-        labels = jnp.tile(jnp.arange(ways, dtype=jnp.int32), shots + queries)
+        labels = jnp.asarray(order, jnp.int32)
         noise = jax.random.normal(noise_key, (labels.shape[0], size, size, 1))
         images, support = classes[labels] + noise, ways * shots
         return Task(
@@ -83,6 +93,11 @@ def of_curves(name, learner, model, *rest, **options) -> Case:
 def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
     build = partial(learner, model, cross_entropy, *rest, **options)
     return Case(name, build, cross_entropy, patterns(), outer or optax.adam(1e-2))
+
+
+def siamese_of_patterns(model, objective, ways):
+    """Its loss is its own, its metrics are the objective's."""
+    return siamese(model, ways)
 
 
 CURVE = mlp((16,), 1)
@@ -151,6 +166,32 @@ CASES = [
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), steps=2),
     of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),
     of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),
+    of_images("matching", matching, EMBEDDING(), ways=3),
+    of_images("matching-full-context", matching, EMBEDDING(), ways=3, full_context=True, reads=2),
+    of_images("siamese", siamese_of_patterns, EMBEDDING(), ways=3),
+    Case(
+        "relation",
+        partial(relation, EMBEDDING(), mlp((8,), 1), one_hot_squared_error, ways=3),
+        one_hot_squared_error,
+        patterns(),
+        optax.adam(1e-2),
+    ),
+    Case(
+        "semi-supervised-prototypical",
+        partial(
+            semi_supervised_prototypical,
+            EMBEDDING(),
+            cross_entropy,
+            ways=3,
+            steps=2,
+            distractors="cluster",
+        ),
+        cross_entropy,
+        with_unlabelled(
+            patterns(ways=4, shots=4, by_class=True), ways=3, shots=2, unlabelled=2, distractors=1
+        ),
+        optax.adam(1e-2),
+    ),
 ]
 
 

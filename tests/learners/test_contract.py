@@ -37,6 +37,11 @@ EXCEPTIONS = {
     ("trajectory", "r2d2"): "takes no inner steps",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",
+    ("trajectory", "matching"): "takes no inner steps",
+    ("trajectory", "matching-full-context"): "takes no inner steps",
+    ("trajectory", "siamese"): "takes no inner steps",
+    ("trajectory", "relation"): "takes no inner steps",
+    ("trajectory", "semi-supervised-prototypical"): "refines prototypes, not parameters",
 }
 
 assert_close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-12)

@@ -1,6 +1,6 @@
 """Prototypical networks: a class is the mean of its embedded examples."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def prototypical(
             adapted.meta_params["encoder"], inputs, reference=adapted.reference
         )
         if distance == "cosine":
-            cosine_QW = _unit(features_QD) @ _unit(adapted.prototypes_WD).T
+            cosine_QW = unit(features_QD) @ unit(adapted.prototypes_WD).T
             return jnp.exp(adapted.meta_params["log_temperature"]) * cosine_QW
         return -squared_distances(features_QD, adapted.prototypes_WD)
 
@@ -92,11 +92,21 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
     >>> class_means(jnp.array([[0.0], [2.0], [9.0]]), support, 2).tolist()
     [[1.0], [9.0]]
     """
-    members_SW = jax.nn.one_hot(support.targets, ways, dtype=features_SD.dtype)
-    if support.mask is not None:
-        members_SW = jnp.where(support.mask[:, None], members_SW, 0)
+    members_SW = class_members(support, ways, features_SD.dtype)
     counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
     return members_SW.T @ features_SD / counts_W[:, None]
+
+
+def class_members(support: Batch, ways: int, dtype: Any = jnp.float32) -> Array:
+    """Which class each example belongs to, one-hot `[S, ways]`.
+
+    A row is 0 where the example is not real, or its target is −1: not labelled.
+
+    >>> class_members(Batch(None, jnp.array([1, -1]), jnp.array([True, True])), 2).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    members_SW = jax.nn.one_hot(support.targets, ways, dtype=dtype)
+    return members_SW if support.mask is None else jnp.where(support.mask[:, None], members_SW, 0)
 
 
 def squared_distances(points_QD: Array, centres_WD: Array) -> Array:
@@ -110,6 +120,12 @@ def squared_distances(points_QD: Array, centres_WD: Array) -> Array:
     return norms_Q[:, None] - 2 * points_QD @ centres_WD.T + norms_W[None, :]
 
 
-def _unit(vectors: Array) -> Array:
+def unit(vectors: Array) -> Array:
+    """The rows divided by their length; a zero row stays zero, and so does its gradient finite.
+
+    >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3))
+    [[0.6 0.8]
+     [0.  0. ]]
+    """
     # The floor is under the root: the gradient stays finite at a zero vector.
     return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(axis=1, keepdims=True) + 1e-12)

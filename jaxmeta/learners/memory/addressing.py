@@ -1,0 +1,167 @@
+"""How memories are addressed: the equations of Turing machines and their successors, one by one.
+
+A memory is float `[N, W]`, N rows (slots) of W numbers; a weighting is `[N]`, not negative, with a
+sum of 1 or less; several heads have theirs stacked, `[H, N]`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array
+
+_SMALL = 1e-6
+
+
+def by_content(memory_NW: Array, key_W: Array, strength: Array) -> Array:
+    """A weighting by the likeness of each row to the key.
+
+        w_i = softmax_i β cos(k, M_i)
+
+    Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", equations 5 and 6.
+
+    >>> by_content(jnp.eye(2), jnp.array([1.0, 0.0]), jnp.asarray(100.0)).tolist()
+    [1.0, 0.0]
+    """
+    return jax.nn.softmax(strength * cosine(memory_NW, key_W))
+
+
+def cosine(memory_NW: Array, key_W: Array) -> Array:
+    """The cosine between each row and the key, `[N]`; 0 where one of them is.
+
+    >>> cosine(jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([1.0, 0.0])).round(3).tolist()
+    [1.0, 0.0]
+    """
+    squares_N = jnp.square(memory_NW).sum(axis=1) * jnp.square(key_W).sum()
+    return memory_NW @ key_W * jax.lax.rsqrt(squares_N + _SMALL**2)
+
+
+def interpolated(weights_N: Array, before_N: Array, gate: Array) -> Array:
+    """Between this weighting and the one before.
+
+        w' = g w + (1 − g) w_{t−1}
+
+    Source: Graves et al. 2014, equation 7.
+
+    >>> interpolated(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), jnp.asarray(0.25)).tolist()
+    [0.25, 0.75]
+    """
+    return gate * weights_N + (1 - gate) * before_N
+
+
+def shifted(weights_N: Array, shifts_S: Array) -> Array:
+    """The weighting moved along the rows, which form a ring: a circular convolution.
+
+        w'_i = Σ_j s_j w_{i−j},  j from −(S − 1)/2 to (S − 1)/2
+
+    Source: Graves et al. 2014, equation 8.
+
+    >>> shifted(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.25, 0.75])).tolist()
+    [0.25, 0.75, 0.0]
+    """
+    reach = shifts_S.shape[0] // 2
+    moved = [jnp.roll(weights_N, step) for step in range(-reach, reach + 1)]
+    return shifts_S @ jnp.stack(moved)
+
+
+def sharpened(weights_N: Array, exponent: Array) -> Array:
+    """The weighting, made sharper.
+
+        w'_i = w_i^γ / Σ_j w_j^γ,  γ ≥ 1
+
+    Source: Graves et al. 2014, equation 9.
+
+    >>> [f"{weight:.2f}" for weight in sharpened(jnp.array([0.75, 0.25]), jnp.asarray(2.0))]
+    ['0.90', '0.10']
+    """
+    # By logarithms: a weight of 0 has a derivative too.
+    return jax.nn.softmax(exponent * jnp.log(weights_N + _SMALL))
+
+
+def written(memory_NW: Array, weights_N: Array, erase_W: Array, add_W: Array) -> Array:
+    """The memory after a write.
+
+        M'_i = M_i ∘ (1 − w_i e) + w_i a
+
+    Source: Graves et al. 2014, equations 3 and 4.
+
+    >>> first = jnp.array([1.0, 0.0])
+    >>> written(jnp.ones((2, 1)), first, jnp.array([1.0]), jnp.array([5.0])).tolist()
+    [[5.0], [1.0]]
+    """
+    kept_NW = memory_NW * (1 - weights_N[:, None] * erase_W[None])
+    return kept_NW + weights_N[:, None] * add_W[None]
+
+
+# --- the differentiable neural computer ---------------------------------------------------
+
+
+def usage(before_N: Array, written_N: Array, read_HN: Array, free_H: Array) -> Array:
+    """How much each row is in use.
+
+        u_t = (u_{t−1} + w − u_{t−1} ∘ w) ∘ ∏_h (1 − f_h r_h)
+
+    with w and r_h the write and read weightings of the step before, f_h the free gates.
+
+    Source: Graves et al. 2016, "Hybrid computing using a neural network with dynamic external
+    memory", Methods, dynamic memory allocation.
+
+    >>> free = usage(jnp.array([0.5, 0.0]), jnp.array([0.5, 0.0]), jnp.eye(2)[:1], jnp.ones(1))
+    >>> free.tolist()
+    [0.0, 0.0]
+    """
+    retained_N = (1 - free_H[:, None] * read_HN).prod(axis=0)
+    return (before_N + written_N - before_N * written_N) * retained_N
+
+
+def allocation(usage_N: Array) -> Array:
+    """A weighting of the rows least in use.
+
+        a_{φ_j} = (1 − u_{φ_j}) ∏_{i<j} u_{φ_i},  φ: rows by rising usage
+
+    Source: Graves et al. 2016, Methods, equation 1.
+
+    >>> allocation(jnp.array([0.5, 0.0, 1.0])).round(3).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    # Usage of exactly 0 would stop the gradient through the product.
+    usage_N = _SMALL + (1 - _SMALL) * usage_N
+    order = jnp.argsort(usage_N)
+    sorted_N = usage_N[order]
+    before_N = jnp.concatenate([jnp.ones((1,), usage_N.dtype), jnp.cumprod(sorted_N)[:-1]])
+    return jnp.zeros_like(usage_N).at[order].set((1 - sorted_N) * before_N)
+
+
+def linked(links_NN: Array, precedence_N: Array, weights_N: Array) -> tuple[Array, Array]:
+    """The links and the precedence after a write: which row was written after which.
+
+        L'_ij = (1 − w_i − w_j) L_ij + w_i p_j,  L'_ii = 0
+        p' = (1 − Σ_i w_i) p + w
+
+    Source: Graves et al. 2016, Methods, temporal memory linkage.
+
+    >>> links, precedence = linked(jnp.zeros((2, 2)), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+    >>> links.tolist(), precedence.tolist()
+    ([[0.0, 0.0], [1.0, 0.0]], [0.0, 1.0])
+    """
+    kept_NN = (1 - weights_N[:, None] - weights_N[None]) * links_NN
+    links_NN = kept_NN + weights_N[:, None] * precedence_N[None]
+    links_NN = links_NN * (1 - jnp.eye(weights_N.shape[0], dtype=links_NN.dtype))
+    return links_NN, (1 - weights_N.sum()) * precedence_N + weights_N
+
+
+# --- least recently used access -----------------------------------------------------------
+
+
+def least_used(usage_N: Array, count: int) -> Array:
+    """1 for the `count` rows that are used least, 0 for the others.
+
+    Of rows that are used alike, the first ones.
+
+    Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
+    memory-augmented neural networks", equation 6.
+
+    >>> least_used(jnp.array([0.5, 0.1, 0.1, 0.0]), 2).tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    chosen = jnp.argsort(usage_N, stable=True)[:count]
+    return jnp.zeros_like(usage_N).at[chosen].set(1.0)

@@ -1,0 +1,184 @@
+"""The differentiable neural computer: a memory that allocates, and remembers its own history."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.learners.memory.addressing import allocation, by_content, linked, usage, written
+from jaxmeta.learners.memory.machine import Machine, applied
+
+_MODES = 3  # backward, by content, forward
+
+
+class DNCState(NamedTuple):
+    """What a differentiable neural computer carries from step to step.
+
+    Attributes:
+      memory_NW: the memory.
+      usage_N: how much each row is in use.
+      links_NN: L_ij, whether row i was written after row j.
+      precedence_N: which row was written last.
+      write_N, read_RN: the weightings of the step before.
+      reads_RW: what was read last.
+      controller: the LSTM's cells and outputs.
+    """
+
+    memory_NW: Array
+    usage_N: Array
+    links_NN: Array
+    precedence_N: Array
+    write_N: Array
+    read_RN: Array
+    reads_RW: Array
+    controller: PyTree
+
+
+class _Interface(NamedTuple):
+    """The controller's signals to the memory, each in its range."""
+
+    read_keys_RW: Array
+    read_strengths_R: Array
+    write_key_W: Array
+    write_strength: Array
+    erase_W: Array
+    add_W: Array
+    free_R: Array
+    allocation_gate: Array
+    write_gate: Array
+    modes_R3: Array
+
+
+def dnc(
+    outputs: int,
+    *,
+    slots: int = 16,
+    slot_width: int = 16,
+    width: int = 64,
+    read_heads: int = 4,
+) -> Machine:
+    """The differentiable neural computer, with one write head.
+
+        h_t = LSTM([x_t, r_{t−1}])
+        u_t = usage(u_{t−1}, w_{t−1}, r_{t−1}, f),   a = allocation(u_t)
+        w_t = g_w (g_a a + (1 − g_a) content(M, k_w, β_w)),   M ← M ∘ (1 − w eᵀ) + w vᵀ
+        L, p ← linked(L, p, w_t)
+        r_h = π_h1 Lᵀ r_h + π_h2 content(M, k_h, β_h) + π_h3 L r_h,   read_h = Mᵀ r_h
+        y_t = W_h h_t + W_r [read]
+
+    with f, g, e = σ, β = 1 + softplus, π = softmax, all linear in h_t; see
+    `jaxmeta.learners.memory.addressing` for usage, allocation and links.
+
+    Args:
+      outputs: numbers of each output.
+      slots: N, rows of the memory.
+      slot_width: W, numbers of a row.
+      width: of the LSTM.
+      read_heads: R.
+
+    Raises:
+      ValueError: a number below 1.
+
+    Source: Graves, Wayne et al. 2016, "Hybrid computing using a neural network with dynamic
+    external memory", Methods.
+
+    >>> from jaxmeta.learners.memory import run
+    >>> machine = dnc(2, slots=8, slot_width=4, width=16, read_heads=2)
+    >>> inputs = jnp.ones((5, 3))
+    >>> _, outputs, seen = run(machine, machine.init(jax.random.key(0), inputs[0]), inputs)
+    >>> outputs.shape, seen["read"].shape
+    ((5, 2), (5, 2, 8))
+    """
+    if min(outputs, slots, slot_width, width, read_heads) < 1:
+        raise ValueError(
+            f"dnc: sizes {(outputs, slots, slot_width, width, read_heads)}; give at least 1 each."
+        )
+    cell = nn.OptimizedLSTMCell(width)
+    sizes = {
+        "read_keys": read_heads * slot_width,
+        "read_strengths": read_heads,
+        "write_key": slot_width,
+        "write_strength": 1,
+        "erase": slot_width,
+        "add": slot_width,
+        "free": read_heads,
+        "allocation_gate": 1,
+        "write_gate": 1,
+        "modes": read_heads * _MODES,
+    }
+    interface = nn.Dense(sum(sizes.values()))
+    output = nn.Dense(outputs)
+
+    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
+        cell_key, interface_key, output_key = jax.random.split(key, 3)
+        hidden, reads = jnp.zeros((width,)), jnp.zeros((read_heads * slot_width,))
+        seen = jnp.concatenate([inputs_D, reads])
+        return {
+            "controller": cell.init(cell_key, (hidden, hidden), seen)["params"],
+            "interface": interface.init(interface_key, hidden)["params"],
+            "output": output.init(output_key, jnp.concatenate([hidden, reads]))["params"],
+        }
+
+    def start(params: dict[str, Any]) -> DNCState:
+        def zeros(*shape: int) -> Array:
+            return jnp.zeros(shape, params["output"]["bias"].dtype)
+
+        return DNCState(
+            memory_NW=zeros(slots, slot_width),
+            usage_N=zeros(slots),
+            links_NN=zeros(slots, slots),
+            precedence_N=zeros(slots),
+            write_N=zeros(slots),
+            read_RN=zeros(read_heads, slots),
+            reads_RW=zeros(read_heads, slot_width),
+            controller=(zeros(width), zeros(width)),
+        )
+
+    def signals_of(params: dict[str, Any], hidden: Array) -> _Interface:
+        vector = applied(interface, params["interface"], hidden)
+        ends = list(itertools.accumulate(sizes.values()))[:-1]
+        part = dict(zip(sizes, jnp.split(vector, ends)))
+        return _Interface(
+            part["read_keys"].reshape(read_heads, slot_width),
+            1 + jax.nn.softplus(part["read_strengths"]),
+            part["write_key"],
+            1 + jax.nn.softplus(part["write_strength"][0]),
+            jax.nn.sigmoid(part["erase"]),
+            part["add"],
+            jax.nn.sigmoid(part["free"]),
+            jax.nn.sigmoid(part["allocation_gate"][0]),
+            jax.nn.sigmoid(part["write_gate"][0]),
+            jax.nn.softmax(part["modes"].reshape(read_heads, _MODES)),
+        )
+
+    def step(
+        params: dict[str, Any], state: DNCState, inputs_D: Array
+    ) -> tuple[DNCState, Array, dict[str, Array]]:
+        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
+        own, hidden = applied(cell, params["controller"], state.controller, seen)
+        signals = signals_of(params, hidden)
+
+        usage_N = usage(state.usage_N, state.write_N, state.read_RN, signals.free_R)
+        found_N = by_content(state.memory_NW, signals.write_key_W, signals.write_strength)
+        gate = signals.allocation_gate
+        write_N = signals.write_gate * (gate * allocation(usage_N) + (1 - gate) * found_N)
+        memory_NW = written(state.memory_NW, write_N, signals.erase_W, signals.add_W)
+        links_NN, precedence_N = linked(state.links_NN, state.precedence_N, write_N)
+
+        content_RN = jax.vmap(by_content, in_axes=(None, 0, 0))(
+            memory_NW, signals.read_keys_RW, signals.read_strengths_R
+        )
+        backward_RN, forward_RN = state.read_RN @ links_NN, state.read_RN @ links_NN.T
+        ways_R3N = jnp.stack([backward_RN, content_RN, forward_RN], axis=1)
+        read_RN = jnp.einsum("rm,rmn->rn", signals.modes_R3, ways_R3N)
+        reads_RW = read_RN @ memory_NW
+        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        after = DNCState(
+            memory_NW, usage_N, links_NN, precedence_N, write_N, read_RN, reads_RW, own
+        )
+        return after, outputs, {"read": read_RN, "write": write_N[None], "usage": usage_N}
+
+    return Machine(init, start, step)

@@ -1,0 +1,111 @@
+"""Recurrent machines: what one step does, run over sequences of any length."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from flax import linen as nn
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.ops import varying_with
+
+
+class Step(Protocol):
+    def __call__(
+        self, params: PyTree, state: PyTree, inputs: PyTree, /
+    ) -> tuple[PyTree, PyTree, dict[str, Array]]: ...
+
+
+class Machine(NamedTuple):
+    """A recurrent network as three pure functions of one sequence.
+
+    Attributes:
+      init: `init(key, inputs) -> params`, from the inputs of one step.
+      start: `start(params) -> state`, before the first step.
+      step: `step(params, state, inputs) -> (state, outputs, seen)`; `seen` has what is worth
+        looking at, the weightings of the heads by name.
+    """
+
+    init: Callable[[Key, PyTree], PyTree]
+    start: Callable[[PyTree], PyTree]
+    step: Step
+
+
+def run(
+    machine: Machine, params: PyTree, inputs: PyTree, state: PyTree = None
+) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    """The machine over a whole sequence: the last state, outputs `[T, ...]`, seen `[T, ...]`.
+
+    Args:
+      machine, params: see `Machine`.
+      inputs: a PyTree of arrays `[T, ...]`, of any length.
+      state: to start from; None is the machine's own start.
+
+    >>> import jax.numpy as jnp
+    >>> total = Machine(
+    ...     init=lambda key, x: (),
+    ...     start=lambda params: jnp.zeros(()),
+    ...     step=lambda params, state, x: (state + x, state + x, {}))
+    >>> run(total, (), jnp.arange(4.0))[1].tolist()
+    [0.0, 1.0, 3.0, 6.0]
+    """
+    state = machine.start(params) if state is None else state
+    state = varying_with(state, (inputs, params))
+
+    def step(state: PyTree, inputs: PyTree) -> tuple[PyTree, tuple[PyTree, dict[str, Array]]]:
+        state, outputs, seen = machine.step(params, state, inputs)
+        return state, (outputs, seen)
+
+    state, (outputs, seen) = jax.lax.scan(step, state, inputs)
+    return state, outputs, seen
+
+
+def applied(layer: nn.Module, params: PyTree, *inputs: PyTree) -> Any:
+    """The layer with these parameters on these inputs."""
+    return layer.apply({"params": params}, *inputs)
+
+
+def as_model(machine: Machine) -> Model:
+    """The machine as a `Model` of whole sequences: inputs `[T, ...]` to outputs `[T, ...]`."""
+
+    def init(key: Key, inputs: PyTree, /) -> PyTree:
+        return machine.init(key, jax.tree.map(lambda leaf: leaf[0], inputs))
+
+    def apply(
+        params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None
+    ) -> PyTree:
+        return run(machine, params, inputs)[1]
+
+    return Model(init, apply)
+
+
+def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
+    """A learner of sequences: what it learns within one, it keeps in its state alone.
+
+        L(φ; task) = objective(model(φ, query.inputs), query.targets, query.mask)
+
+    The query is one sequence, its steps in the place of examples; its mask says which outputs are
+    judged. The support is empty, `()`: there is nothing to adapt to before the sequence begins.
+
+    Args:
+      model: of sequences, see `as_model`.
+      objective: of outputs `[T, ...]`.
+
+    >>> import jax.numpy as jnp
+    >>> import jaxmeta
+    >>> from jaxmeta.learners.memory import lstm_machine
+    >>> learner = sequence_learner(as_model(lstm_machine(8, 2)), jaxmeta.squared_error)
+    >>> task = Task((), Batch(jnp.ones((5, 3)), jnp.zeros((5, 2))))
+    >>> params = learner.init(jax.random.key(0), task)
+    >>> learner.predict(params, task.query.inputs).shape
+    (5, 2)
+    """
+
+    def init(key: Key, task: Task) -> PyTree:
+        return model.init(key, task.query.inputs)
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> PyTree:
+        return meta_params
+
+    return plain_learner(init, adapt, lambda adapted, x: model.apply(adapted, x), objective)

@@ -1,0 +1,132 @@
+"""Memory-augmented neural networks: an LSTM that writes where memory is needed least."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.learners.memory.addressing import cosine, least_used
+from jaxmeta.learners.memory.machine import Machine, applied
+
+
+class MANNState(NamedTuple):
+    """What a memory-augmented neural network carries from step to step.
+
+    Attributes:
+      memory_NW: the memory.
+      usage_N: how recently and how often each row was read or written.
+      read_RN: the read weightings of the step before.
+      least_N: 1 for the rows that were used least, one for each read head.
+      reads_RW: what was read last.
+      controller: the LSTM's cells and outputs.
+    """
+
+    memory_NW: Array
+    usage_N: Array
+    read_RN: Array
+    least_N: Array
+    reads_RW: Array
+    controller: PyTree
+
+
+def mann(
+    outputs: int,
+    *,
+    slots: int = 128,
+    slot_width: int = 40,
+    width: int = 200,
+    read_heads: int = 4,
+    decay: float = 0.95,
+) -> Machine:
+    """A memory-augmented neural network with least-recently-used access.
+
+        h_t = LSTM([x_t, r_{t−1}])
+        each head r:  w^w_r = σ(α_r) w^r_r + (1 − σ(α_r)) w^lu           (of the step before)
+        M: the row used least is set to 0;  M ← M + Σ_r w^w_r k_rᵀ
+        w^r_r = softmax_i cos(k_r, M_i),   r_t = Mᵀ w^r
+        u ← γ u + Σ_r w^r_r + Σ_r w^w_r,   w^lu: 1 for the rows of the R smallest u
+        y_t = W [h_t, r_t]
+
+    with k_r = tanh and α_r linear in h_t.
+
+    Args:
+      outputs: numbers of each output.
+      slots: N, rows of the memory.
+      slot_width: W, numbers of a row.
+      width: of the LSTM.
+      read_heads: R, which are as many write heads.
+      decay: γ.
+
+    Raises:
+      ValueError: a number below 1, a decay outside 0 to 1.
+
+    Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
+    memory-augmented neural networks", section 3.
+
+    >>> from jaxmeta.learners.memory import run
+    >>> machine = mann(2, slots=8, slot_width=4, width=16, read_heads=2)
+    >>> inputs = jnp.ones((5, 3))
+    >>> _, outputs, seen = run(machine, machine.init(jax.random.key(0), inputs[0]), inputs)
+    >>> outputs.shape, seen["read"].shape
+    ((5, 2), (5, 2, 8))
+    """
+    if min(outputs, slots, slot_width, width, read_heads) < 1 or not 0 <= decay <= 1:
+        raise ValueError(
+            f"mann: sizes {(outputs, slots, slot_width, width, read_heads)}, decay {decay}; give "
+            "at least 1 each, and a decay from 0 to 1."
+        )
+    cell = nn.OptimizedLSTMCell(width)
+    interface = nn.Dense(read_heads * (slot_width + 1))
+    output = nn.Dense(outputs)
+
+    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
+        cell_key, interface_key, output_key = jax.random.split(key, 3)
+        hidden, reads = jnp.zeros((width,)), jnp.zeros((read_heads * slot_width,))
+        seen = jnp.concatenate([inputs_D, reads])
+        return {
+            "controller": cell.init(cell_key, (hidden, hidden), seen)["params"],
+            "interface": interface.init(interface_key, hidden)["params"],
+            "output": output.init(output_key, jnp.concatenate([hidden, reads]))["params"],
+        }
+
+    def start(params: dict[str, Any]) -> MANNState:
+        def zeros(*shape: int) -> Array:
+            return jnp.zeros(shape, params["output"]["bias"].dtype)
+
+        first_N = jnp.zeros_like(zeros(slots)).at[0].set(1.0)
+        return MANNState(
+            memory_NW=zeros(slots, slot_width) + 1e-6,
+            usage_N=zeros(slots),
+            read_RN=jnp.broadcast_to(first_N, (read_heads, slots)),
+            least_N=least_used(zeros(slots), read_heads),
+            reads_RW=zeros(read_heads, slot_width),
+            controller=(zeros(width), zeros(width)),
+        )
+
+    def step(
+        params: dict[str, Any], state: MANNState, inputs_D: Array
+    ) -> tuple[MANNState, Array, dict[str, Array]]:
+        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
+        own, hidden = applied(cell, params["controller"], state.controller, seen)
+        signals = applied(interface, params["interface"], hidden)
+        signals = signals.reshape(read_heads, slot_width + 1)
+        keys_RW, gates_R = jnp.tanh(signals[:, :-1]), jax.nn.sigmoid(signals[:, -1])
+
+        gates_R1 = gates_R[:, None]
+        write_RN = gates_R1 * state.read_RN + (1 - gates_R1) * state.least_N[None]
+        emptied_N = least_used(state.usage_N, 1)
+        memory_NW = state.memory_NW * (1 - emptied_N[:, None]) + write_RN.T @ keys_RW
+
+        likeness_RN = jax.vmap(cosine, in_axes=(None, 0))(memory_NW, keys_RW)
+        read_RN = jax.nn.softmax(likeness_RN)
+        reads_RW = read_RN @ memory_NW
+        usage_N = decay * state.usage_N + read_RN.sum(axis=0) + write_RN.sum(axis=0)
+        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        after = MANNState(
+            memory_NW, usage_N, read_RN, least_used(usage_N, read_heads), reads_RW, own
+        )
+        return after, outputs, {"read": read_RN, "write": write_RN}
+
+    return Machine(init, start, step)

@@ -1,0 +1,153 @@
+"""Neural Turing machines: a controller with heads on a memory, differentiable throughout."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.learners.memory.addressing import (
+    by_content,
+    interpolated,
+    sharpened,
+    shifted,
+    written,
+)
+from jaxmeta.learners.memory.machine import Machine, applied
+
+_SHIFTS = 3  # back, not at all, on
+
+
+class NTMState(NamedTuple):
+    """What a neural Turing machine carries from step to step.
+
+    Attributes:
+      memory_NW: the memory.
+      weights_HN: where the heads are, the read heads before the write heads.
+      reads_RW: what was read last.
+      controller: its own state; `()` of a feed-forward one.
+    """
+
+    memory_NW: Array
+    weights_HN: Array
+    reads_RW: Array
+    controller: PyTree
+
+
+class _Controller(nn.Module):
+    kind: Literal["lstm", "feedforward"]
+    width: int
+
+    @nn.compact
+    def __call__(self, state: PyTree, inputs_D: Array) -> tuple[PyTree, Array]:
+        if self.kind == "lstm":
+            return nn.OptimizedLSTMCell(self.width, name="cell")(state, inputs_D)
+        return (), nn.tanh(nn.Dense(self.width, name="hidden")(inputs_D))
+
+
+def ntm(
+    outputs: int,
+    *,
+    slots: int = 128,
+    slot_width: int = 20,
+    controller: Literal["lstm", "feedforward"] = "lstm",
+    width: int = 100,
+    read_heads: int = 1,
+    write_heads: int = 1,
+) -> Machine:
+    """The neural Turing machine.
+
+        h_t = controller(x_t, r_{t−1})
+        each head:   w^c = softmax_i β cos(k, M_i),  w^g = g w^c + (1 − g) w_{t−1},
+                     w^s = s ∗ w^g (a ring),  w_t = w^s ^ γ / Σ
+        write heads: M ← M ∘ (1 − w eᵀ) + w aᵀ,   read heads: r_t = Mᵀ w
+        y_t = W [h_t, r_t]
+
+    with k, β = softplus, g = σ, s = softmax of 3, γ = 1 + softplus, e = σ and a linear in h_t. The
+    heads write before they read. Memory, first reads and the heads' first places are learned.
+
+    Args:
+      outputs: numbers of each output.
+      slots: N, rows of the memory.
+      slot_width: W, numbers of a row.
+      controller: an LSTM, or one hidden layer without a state.
+      width: of the controller.
+      read_heads, write_heads: at least one each.
+
+    Raises:
+      ValueError: an unknown controller, a number below 1.
+
+    Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", sections 3.1 to 3.4.
+
+    >>> from jaxmeta.learners.memory import run
+    >>> machine = ntm(2, slots=8, slot_width=4, width=16)
+    >>> inputs = jnp.ones((5, 3))
+    >>> _, outputs, seen = run(machine, machine.init(jax.random.key(0), inputs[0]), inputs)
+    >>> outputs.shape, seen["read"].shape
+    ((5, 2), (5, 1, 8))
+    """
+    sizes = (outputs, slots, slot_width, width, read_heads, write_heads)
+    if controller not in ("lstm", "feedforward") or min(sizes) < 1:
+        raise ValueError(
+            f"ntm: controller {controller!r} and sizes {sizes}; give lstm or feedforward, and at "
+            "least 1 each."
+        )
+    heads = read_heads + write_heads
+    network = _Controller(controller, width)
+    of_head = slot_width + 1 + 1 + _SHIFTS + 1  # key, strength, gate, shifts, exponent
+    interface = nn.Dense(heads * of_head + write_heads * 2 * slot_width)
+    output = nn.Dense(outputs)
+
+    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
+        keys = jax.random.split(key, 6)
+        reads = jnp.zeros((read_heads * slot_width,))
+        state, hidden = (jnp.zeros((width,)), jnp.zeros((width,))), jnp.zeros((width,))
+        seen = jnp.concatenate([inputs_D, reads])
+        return {
+            "controller": network.init(keys[0], state, seen)["params"],
+            "interface": interface.init(keys[1], hidden)["params"],
+            "output": output.init(keys[2], jnp.concatenate([hidden, reads]))["params"],
+            "memory": 0.1 * jax.random.normal(keys[3], (slots, slot_width)),
+            "reads": 0.1 * jax.random.normal(keys[4], (read_heads, slot_width)),
+            "places": jax.random.normal(keys[5], (heads, slots)),
+        }
+
+    def start(params: dict[str, Any]) -> NTMState:
+        zeros = jnp.zeros((width,), params["memory"].dtype)
+        return NTMState(
+            params["memory"],
+            jax.nn.softmax(params["places"]),
+            jnp.tanh(params["reads"]),
+            (zeros, zeros) if controller == "lstm" else (),
+        )
+
+    def moved(memory_NW: Array, before_N: Array, signals: Array) -> Array:
+        key_W, (strength, gate), shifts_S, (exponent,) = jnp.split(
+            signals, [slot_width, slot_width + 2, slot_width + 2 + _SHIFTS]
+        )
+        weights_N = by_content(memory_NW, key_W, jax.nn.softplus(strength))
+        weights_N = interpolated(weights_N, before_N, jax.nn.sigmoid(gate))
+        weights_N = shifted(weights_N, jax.nn.softmax(shifts_S))
+        return sharpened(weights_N, 1 + jax.nn.softplus(exponent))
+
+    def step(
+        params: dict[str, Any], state: NTMState, inputs_D: Array
+    ) -> tuple[NTMState, Array, dict[str, Array]]:
+        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
+        own, hidden = applied(network, params["controller"], state.controller, seen)
+        signals = applied(interface, params["interface"], hidden)
+        of_heads, of_writes = jnp.split(signals, [heads * of_head])
+        of_heads = of_heads.reshape(heads, of_head)
+        memory_NW = state.memory_NW
+        weights_HN = jax.vmap(moved, in_axes=(None, 0, 0))(memory_NW, state.weights_HN, of_heads)
+        reading_RN, writing_HN = weights_HN[:read_heads], weights_HN[read_heads:]
+        for weights_N, erase_and_add in zip(writing_HN, of_writes.reshape(write_heads, 2, -1)):
+            erase_W, add_W = erase_and_add
+            memory_NW = written(memory_NW, weights_N, jax.nn.sigmoid(erase_W), add_W)
+        reads_RW = reading_RN @ memory_NW
+        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        after = NTMState(memory_NW, weights_HN, reads_RW, own)
+        return after, outputs, {"read": reading_RN, "write": writing_HN}
+
+    return Machine(init, start, step)

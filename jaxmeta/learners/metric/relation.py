@@ -1,0 +1,110 @@
+"""Relation networks: how alike two examples are is learned, too."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, masked_mean
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.metric.prototypical import class_members
+
+
+class RelationParams(NamedTuple):
+    """Meta-parameters of a relation network.
+
+    Attributes:
+      encoder: of the network that embeds examples.
+      comparator: of the network that compares two embeddings.
+    """
+
+    encoder: PyTree
+    comparator: PyTree
+
+
+class ClassMaps(NamedTuple):
+    """What relation networks leave behind.
+
+    Attributes:
+      meta_params: as they were.
+      maps_W: float `[ways, ...]`, the sum of each class' embedded examples.
+      reference: the support inputs, for an encoder normalised by the support's statistics.
+    """
+
+    meta_params: RelationParams
+    maps_W: Array
+    reference: PyTree
+
+
+def relation(encoder: Model, comparator: Model, objective: Objective, ways: int) -> MetaLearner:
+    """Relation networks: a second network compares each query with each class.
+
+        C_w = Σ f(x_s) over the support examples s of class w
+        r_w(x) = σ(g([C_w, f(x)])),   loss = Σ_w (r_w(x) − [y = w])²
+
+    Args:
+      encoder: f, maps inputs to maps `[examples, H, W, C]` or features `[examples, C]`.
+      comparator: g, maps pairs `[pairs, H, W, 2 C]` to a number each, `[pairs, 1]`.
+      objective: of scores r in (0, 1), `[examples, ways]`: `one_hot_squared_error`.
+      ways: classes of a task; the meta-parameters do not depend on it.
+
+    Raises:
+      ValueError: fewer than two ways.
+
+    Source: Sung, Yang, Zhang, Xiang, Torr, Hospedales 2018, "Learning to compare: relation network
+    for few-shot learning", section 3.
+
+    >>> from jaxmeta.models import comparator, conv_maps
+    >>> learner = relation(conv_maps(width=8), comparator(width=8), one_hot_squared_error, ways=5)
+    """
+    if ways < 2:
+        raise ValueError(f"relation: {ways} ways; a classification needs at least 2.")
+
+    def init(key: Key, task: Task) -> RelationParams:
+        encoder_key, key = jax.random.split(key)
+        params = encoder.init(encoder_key, task.support.inputs)
+        maps = jax.eval_shape(encoder.apply, params, task.support.inputs)
+        pair = jnp.zeros((1, *maps.shape[1:-1], 2 * maps.shape[-1]), maps.dtype)
+        return RelationParams(params, comparator.init(key, pair))
+
+    def adapt(key: Key, meta_params: RelationParams, support: Batch) -> ClassMaps:
+        maps_S = encoder.apply(meta_params.encoder, support.inputs, key=key)
+        members_SW = class_members(support, ways, maps_S.dtype)
+        maps_W = jnp.tensordot(members_SW.T, maps_S, axes=1)
+        return ClassMaps(meta_params, maps_W, support.inputs)
+
+    def predict(adapted: ClassMaps, inputs: PyTree) -> Array:
+        meta_params, maps_W, reference = adapted
+        maps_Q = encoder.apply(meta_params.encoder, inputs, reference=reference)
+        shape = (maps_Q.shape[0], ways, *maps_Q.shape[1:])
+        pairs_QW = jnp.concatenate(
+            [jnp.broadcast_to(maps_W[None], shape), jnp.broadcast_to(maps_Q[:, None], shape)],
+            axis=-1,
+        )
+        pairs = pairs_QW.reshape(-1, *pairs_QW.shape[2:])
+        scores = comparator.apply(meta_params.comparator, pairs)
+        return jax.nn.sigmoid(scores).reshape(-1, ways)
+
+    return plain_learner(init, adapt, predict, objective)
+
+
+def one_hot_squared_error(
+    outputs: Array, targets: Array, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """The squared distance of scores to the one-hot targets, with the accuracy as a metric.
+
+        loss = mean_i Σ_w (outputs_iw − [targets_i = w])²
+
+    Args:
+      outputs: scores `[examples, ways]`, between 0 and 1.
+      targets: int `[examples]`, each in `[0, ways)`.
+      mask: None or bool `[examples]`.
+
+    >>> loss, metrics = one_hot_squared_error(jnp.array([[0.5, 0.0]]), jnp.array([0]))
+    >>> float(loss), float(metrics["accuracy"])
+    (0.25, 1.0)
+    """
+    wanted = jax.nn.one_hot(targets, outputs.shape[1], dtype=outputs.dtype)
+    losses = jnp.square(outputs - wanted).sum(axis=1)
+    correct = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
+    return masked_mean(losses, mask), {"accuracy": masked_mean(correct, mask)}

@@ -1,0 +1,102 @@
+"""Prototypical networks that use examples without a label: soft k-means from the class means."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.metric.prototypical import (
+    Prototypes,
+    class_means,
+    class_members,
+    squared_distances,
+)
+
+
+def semi_supervised_prototypical(
+    encoder: Model,
+    objective: Objective,
+    ways: int,
+    *,
+    steps: int = 1,
+    distractors: Literal["none", "cluster"] = "none",
+) -> MetaLearner:
+    """Prototypical networks whose prototypes are refined by the support's unlabelled examples.
+
+        z_jw = softmax_w −‖f(x_j) − c_w‖²                      for each unlabelled x_j
+        c_w ← (Σ_i [y_i = w] f(x_i) + Σ_j z_jw f(x_j)) / (Σ_i [y_i = w] + Σ_j z_jw)
+        logit_w(x) = −‖f(x) − c_w‖²
+
+    from the class means on, `steps` times. With `distractors="cluster"` one more cluster, at 0,
+    takes what belongs to no class:
+
+        z_jw = softmax_w −‖f(x_j) − c_w‖² / r_w² − log r_w,   r_w = 1 for the classes,
+        r of the cluster at 0 is learned
+
+    Args:
+      encoder: maps inputs to features `[examples, D]`.
+      objective: of logits `[examples, ways]`, cross-entropy.
+      ways: classes of a task; the meta-parameters do not depend on it.
+      steps: refinements; 0 is `prototypical`.
+      distractors: see above.
+
+    An unlabelled example of the support has the target −1: see `unlabelled` of
+    `jaxmeta.data.episodes`. `prototypical` passes over these.
+
+    Raises:
+      ValueError: fewer than two ways, a negative number of steps, another kind of distractors.
+
+    Source: Ren, Triantafillou, Ravi, Snell, Swersky, Tenenbaum, Larochelle, Zemel 2018,
+    "Meta-learning for semi-supervised few-shot classification", sections 3.1.1 and 3.1.2.
+
+    >>> import jaxmeta
+    >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+    >>> learner = semi_supervised_prototypical(identity, jaxmeta.cross_entropy, ways=2)
+    >>> support = Batch(jnp.array([[0.0], [90.0], [2.0]]), jnp.array([0, 1, -1]))
+    >>> learner.adapt(jax.random.key(0), {"encoder": {}}, support).prototypes_WD.tolist()
+    [[1.0], [90.0]]
+    """
+    if ways < 2 or steps < 0 or distractors not in ("none", "cluster"):
+        raise ValueError(
+            f"semi_supervised_prototypical: {ways} ways, {steps} steps, distractors "
+            f"{distractors!r}; give at least 2, at least 0, and none or cluster."
+        )
+
+    def init(key: Key, task: Task) -> PyTree:
+        params = {"encoder": encoder.init(key, task.support.inputs)}
+        if distractors == "cluster":
+            params["log_radius"] = jnp.log(jnp.asarray(10.0))
+        return params
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Prototypes:
+        features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
+        labelled_SW = class_members(support, ways, features_SD.dtype)
+        free_S = support.targets < 0
+        if support.mask is not None:
+            free_S &= support.mask
+
+        def refine(centres_WD: Array) -> Array:
+            scores_SW = -squared_distances(features_SD, centres_WD)
+            if distractors == "cluster":
+                log_radius = meta_params["log_radius"]
+                squares_S = jnp.square(features_SD).sum(axis=1)
+                at_zero_S = -squares_S * jnp.exp(-2 * log_radius) - log_radius
+                scores_SW = jnp.concatenate([scores_SW, at_zero_S[:, None]], axis=1)
+            shares_SW = jax.nn.softmax(scores_SW)[:, :ways]
+            members_SW = labelled_SW + jnp.where(free_S[:, None], shares_SW, 0)
+            counts_W = jnp.maximum(members_SW.sum(axis=0), 1e-6)
+            return members_SW.T @ features_SD / counts_W[:, None]
+
+        centres_WD = class_means(features_SD, support, ways)
+        for _ in range(steps):
+            centres_WD = refine(centres_WD)
+        return Prototypes(meta_params, centres_WD, support.inputs)
+
+    def predict(adapted: Prototypes, inputs: PyTree) -> Array:
+        encoder_params = adapted.meta_params["encoder"]
+        features_QD = encoder.apply(encoder_params, inputs, reference=adapted.reference)
+        return -squared_distances(features_QD, adapted.prototypes_WD)
+
+    return plain_learner(init, adapt, predict, objective)

@@ -1,0 +1,121 @@
+"""Siamese networks: trained to verify, used to classify."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, cross_entropy
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.metric.prototypical import class_members
+
+
+class SiameseParams(NamedTuple):
+    """Meta-parameters of a siamese network.
+
+    Attributes:
+      encoder: of the twin networks.
+      weights_D: float `[features]`, α, of the components of the distance.
+      bias: scalar, the logit of two equal examples.
+    """
+
+    encoder: PyTree
+    weights_D: Array
+    bias: Array
+
+
+class Twins(NamedTuple):
+    """What siamese networks leave behind: the support set, embedded.
+
+    Attributes:
+      meta_params: as they were.
+      features_SD: float `[support, features]`, h.
+      members_SW: float `[support, ways]`, one-hot, 0 where an example is not real.
+      reference: the support inputs, for an encoder normalised by the support's statistics.
+    """
+
+    meta_params: SiameseParams
+    features_SD: Array
+    members_SW: Array
+    reference: PyTree
+
+
+def siamese(encoder: Model, ways: int) -> MetaLearner:
+    """Siamese networks: learn whether two examples are of one class, classify by the best match.
+
+        p(x, x') = σ(β − Σ_j α_j |h_j(x) − h_j(x')|),  h = σ(encoder)
+        training:  binary cross-entropy of p on pairs of query and support, same and different
+                   pairs weighing one half each
+        outputs:   logit p(x, x_s), averaged over the support examples s of each class
+
+    The loss is that of verification; the accuracy is that of classification.
+
+    Args:
+      encoder: maps inputs to features `[examples, D]`.
+      ways: classes of a task; the meta-parameters do not depend on it.
+
+    Raises:
+      ValueError: fewer than two ways.
+
+    Source: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image
+    recognition", section 3. There α has either sign and no β: the distance of a pair that is the
+    same is 0, and σ(0) is a half. For affine distortions see `jaxmeta.data.distorted`.
+
+    >>> import numpy as np
+    >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+    >>> learner = siamese(identity, ways=2)
+    >>> params = SiameseParams({}, jnp.array([4.0]), jnp.asarray(1.0))
+    >>> support = Batch(jnp.array([[-9.0], [9.0]]), jnp.array([0, 1]))
+    >>> adapted = learner.adapt(jax.random.key(0), params, support)
+    >>> np.round(learner.predict(adapted, jnp.array([[-9.0]])), 2).tolist()
+    [[1.0, -3.0]]
+    """
+    if ways < 2:
+        raise ValueError(f"siamese: {ways} ways; a classification needs at least 2.")
+
+    def init(key: Key, task: Task) -> SiameseParams:
+        encoder_key, key = jax.random.split(key)
+        params = encoder.init(encoder_key, task.support.inputs)
+        size = jax.eval_shape(encoder.apply, params, task.support.inputs).shape[-1]
+        weights_D = 1 + 0.1 * jax.random.normal(key, (size,))
+        return SiameseParams(params, weights_D, jnp.zeros(()))
+
+    def embed(meta_params: SiameseParams, inputs: PyTree, **options: PyTree) -> Array:
+        return jax.nn.sigmoid(encoder.apply(meta_params.encoder, inputs, **options))
+
+    def adapt(key: Key, meta_params: SiameseParams, support: Batch) -> Twins:
+        features_SD = embed(meta_params, support.inputs, key=key)
+        members_SW = class_members(support, ways, features_SD.dtype)
+        return Twins(meta_params, features_SD, members_SW, support.inputs)
+
+    def logits_of_pairs(adapted: Twins, inputs: PyTree) -> Array:
+        meta_params, features_SD, _, reference = adapted
+        features_QD = embed(meta_params, inputs, reference=reference)
+        distances_QSD = jnp.abs(features_QD[:, None] - features_SD[None])
+        return meta_params.bias - distances_QSD @ meta_params.weights_D
+
+    def by_class(adapted: Twins, logits_QS: Array) -> Array:
+        shares_SW = adapted.members_SW / jnp.maximum(adapted.members_SW.sum(axis=0), 1)[None]
+        return logits_QS @ shares_SW
+
+    def predict(adapted: Twins, inputs: PyTree) -> Array:
+        return by_class(adapted, logits_of_pairs(adapted, inputs))
+
+    def verification_loss(key: Key, meta_params: SiameseParams, task: Task) -> tuple[Array, Info]:
+        adapted = adapt(key, meta_params, task.support)
+        logits_QS = logits_of_pairs(adapted, task.query.inputs)
+        query_members_QW = class_members(task.query, ways, logits_QS.dtype)
+        same_QS = query_members_QW @ adapted.members_SW.T
+        known_QS = query_members_QW.sum(axis=1)[:, None] * adapted.members_SW.sum(axis=1)[None]
+        different_QS = known_QS - same_QS
+        log_p_QS, log_not_p_QS = jax.nn.log_sigmoid(logits_QS), jax.nn.log_sigmoid(-logits_QS)
+        loss = -(_mean(log_p_QS, same_QS) + _mean(log_not_p_QS, different_QS)) / 2
+        outputs = by_class(adapted, logits_QS)
+        _, metrics = cross_entropy(outputs, task.query.targets, task.query.mask)
+        return loss, Info(loss, metrics)
+
+    return plain_learner(init, adapt, predict, cross_entropy, loss=verification_loss)
+
+
+def _mean(values_QS: Array, weights_QS: Array) -> Array:
+    return (values_QS * weights_QS).sum() / jnp.maximum(weights_QS.sum(), 1)

@@ -1,0 +1,223 @@
+"""Learned comparison against values worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmeta import Batch, Model, Task, cross_entropy
+from jaxmeta.learners import (
+    RelationParams,
+    SiameseParams,
+    matching,
+    one_hot_squared_error,
+    prototypical,
+    relation,
+    semi_supervised_prototypical,
+    siamese,
+)
+from jaxmeta.models import comparator, conv_maps
+
+KEY = jax.random.key(0)
+IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+
+
+def adapted(learner, params, inputs, targets, mask=None):
+    support = Batch(jnp.asarray(inputs), jnp.asarray(targets), mask)
+    return learner.adapt(KEY, params, support)
+
+
+def started(learner, inputs, targets):
+    batch = Batch(jnp.asarray(inputs), jnp.asarray(targets))
+    return learner.init(KEY, Task(batch, batch))
+
+
+# --- matching networks --------------------------------------------------------------------
+
+
+def test_matching_sums_the_attention_of_each_class():
+    support, labels = [[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], [0, 1, 1]
+    learner = matching(IDENTITY, cross_entropy, ways=3, temperature=2.0)
+    params = started(learner, support, labels)
+    found = learner.predict(adapted(learner, params, support, labels), jnp.array([[5.0, 0.0]]))
+    weights = np.exp(2.0 * np.array([1.0, 0.0, 0.6]))  # cosines by hand
+    expected = np.array([weights[0], weights[1] + weights[2]]) / weights.sum()
+    np.testing.assert_allclose(np.exp(found[0, :2]), expected, rtol=1e-5)
+    assert float(found[0, 2]) == pytest.approx(np.log(1e-12), rel=1e-5)  # a class of none
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), order=st.permutations(range(6)))
+def test_attention_sums_to_one_and_knows_no_order(seed, order):
+    random = np.random.default_rng(seed)
+    support, query = random.normal(size=(6, 4)), jnp.asarray(random.normal(size=(3, 4)))
+    labels, order = np.array([0, 1, 2, 0, 1, 2]), list(order)
+    learner = matching(IDENTITY, cross_entropy, ways=3)
+    params = started(learner, support, labels)
+    found = learner.predict(adapted(learner, params, support, labels), query)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
+    again = adapted(learner, params, support[order], labels[order])
+    np.testing.assert_allclose(learner.predict(again, query), found, rtol=1e-4, atol=1e-4)
+
+
+def lstm(params, state, inputs):
+    """Flax' LSTM cell, written out."""
+    cells, hidden = state
+    gate = {
+        name: inputs @ params[f"i{name}"]["kernel"]
+        + hidden @ params[f"h{name}"]["kernel"]
+        + params[f"h{name}"]["bias"]
+        for name in "ifgo"
+    }
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    cells = sigmoid(gate["f"]) * cells + sigmoid(gate["i"]) * np.tanh(gate["g"])
+    return cells, sigmoid(gate["o"]) * np.tanh(cells)
+
+
+def test_full_context_is_the_papers_equations(x64):
+    random = np.random.default_rng(0)
+    support, labels = random.normal(size=(4, 3)), np.array([0, 1, 0, 1])
+    query = random.normal(size=(3,))
+    learner = matching(IDENTITY, cross_entropy, ways=2, full_context=True, reads=3)
+    params = jax.tree.map(lambda leaf: leaf.astype(float), started(learner, support, labels))
+    memory = adapted(learner, params, support, labels)
+
+    params = jax.device_get(params)
+    forward, backward = np.zeros((4, 3)), np.zeros((4, 3))
+    state = np.zeros(3), np.zeros(3)
+    for index in range(4):
+        state = lstm(params["support"]["forward"], state, support[index])
+        forward[index] = state[1]
+    state = np.zeros(3), np.zeros(3)
+    for index in reversed(range(4)):
+        state = lstm(params["support"]["backward"], state, support[index])
+        backward[index] = state[1]
+    embedded = support + forward + backward
+    np.testing.assert_allclose(memory.keys_SD, embedded, rtol=1e-10)
+
+    cells, hidden, read = np.zeros(3), np.zeros(3), np.zeros(3)
+    for _ in range(3):
+        cells, output = lstm(
+            params["query"]["cell"], (cells, hidden), np.concatenate([query, read])
+        )
+        hidden = output + query
+        attention = np.exp(embedded @ hidden)
+        read = attention / attention.sum() @ embedded
+    cosines = embedded @ hidden / np.linalg.norm(embedded, axis=1) / np.linalg.norm(hidden)
+    weights = np.exp(10 * cosines) / np.exp(10 * cosines).sum()
+    expected = np.log([weights[[0, 2]].sum(), weights[[1, 3]].sum()])
+    found = learner.predict(memory, jnp.asarray(query)[None])[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)  # log 10 was made in float32
+
+
+# --- relation networks --------------------------------------------------------------------
+
+
+def test_relation_compares_with_the_sum_of_each_class():
+    """A comparator of two weights: σ(a · C_w + b · f(x))."""
+    linear = Model(
+        lambda key, x: {},
+        lambda params, pairs, reference=None, key=None: pairs @ jnp.array([[0.5], [0.25]]),
+    )
+    learner = relation(IDENTITY, linear, one_hot_squared_error, ways=2)
+    memory = adapted(learner, RelationParams({}, {}), [[1.0], [2.0], [5.0]], [0, 0, 1])
+    scores = learner.predict(memory, jnp.array([[4.0], [-2.0]]))
+    logits = np.array([[1.5 + 1.0, 2.5 + 1.0], [1.5 - 0.5, 2.5 - 0.5]])
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+
+
+def test_relation_of_maps():
+    images, labels = jax.random.uniform(KEY, (4, 16, 16, 1)), jnp.array([0, 1, 0, 1])
+    learner = relation(conv_maps(width=4), comparator(width=4), one_hot_squared_error, ways=2)
+    params = started(learner, images, labels)
+    memory = adapted(learner, params, images, labels)
+    assert memory.maps_W.shape == (2, 4, 4, 4)
+    assert learner.predict(memory, images).shape == (4, 2)
+    with pytest.raises(ValueError, match="a pair of maps has no support set"):
+        comparator(normalisation="support")
+
+
+# --- siamese networks ---------------------------------------------------------------------
+
+
+def test_siamese_verifies_pairs_and_classifies_by_the_best():
+    learner = siamese(IDENTITY, ways=2)
+    params = SiameseParams({}, jnp.array([3.0, -1.0]), jnp.asarray(0.5))
+    support = Batch(jnp.array([[0.0, 0.0], [1.0, -1.0], [2.0, 0.0]]), jnp.array([0, 1, 1]))
+    query = Batch(jnp.array([[0.0, 1.0]]), jnp.array([1]))
+    sigmoid = lambda x: 1 / (1 + np.exp(-np.asarray(x)))  # noqa: E731
+    distances = np.abs(sigmoid(query.inputs) - sigmoid(support.inputs))
+    logits = 0.5 - distances @ [3.0, -1.0]
+    found = learner.predict(learner.adapt(KEY, params, support), query.inputs)
+    np.testing.assert_allclose(found[0], [logits[0], logits[1:].mean()], rtol=1e-5)
+    loss, info = learner.loss(KEY, params, Task(support, query))
+    # Two pairs are of one class, one is not; each kind counts for a half.
+    expected = -(np.log(sigmoid(logits[1:])).mean() + np.log(1 - sigmoid(logits[0]))) / 2
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(info.metrics["accuracy"]) == float(found[0].argmax() == 1)
+
+
+# --- semi-supervised prototypes -----------------------------------------------------------
+
+
+def test_refinement_by_hand():
+    """Two classes at 0 and 4, unlabelled points at 1 and 4: one step of soft k-means."""
+    learner = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2)
+    inputs, targets = [[0.0], [4.0], [1.0], [4.0]], [0, 1, -1, -1]
+    found = adapted(learner, {"encoder": {}}, inputs, targets).prototypes_WD[:, 0]
+    of_first = 1 / (1 + np.exp(-9.0 + 1.0)), 1 / (1 + np.exp(16.0))  # of the point at 1, at 4
+    expected = [
+        (0.0 + of_first[0] * 1 + of_first[1] * 4) / (1 + sum(of_first)),
+        (4.0 + (1 - of_first[0]) * 1 + (1 - of_first[1]) * 4) / (3 - sum(of_first)),
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_cluster_takes_what_belongs_to_no_class():
+    """A distractor at 0, far from both classes, moves the prototypes without the cluster alone."""
+    inputs, targets = [[10.0], [-10.5], [0.1]], [0, 1, -1]
+    plain = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2)
+    moved = adapted(plain, {"encoder": {}}, inputs, targets).prototypes_WD
+    assert abs(float(moved[0, 0]) - 10) > 1
+    robust = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, distractors="cluster")
+    params = {"encoder": {}, "log_radius": jnp.log(2.0)}
+    kept = adapted(robust, params, inputs, targets).prototypes_WD
+    np.testing.assert_allclose(kept[:, 0], [10.0, -10.5], atol=1e-6)
+
+
+def test_without_unlabelled_examples_it_is_the_supervised_one():
+    inputs, targets = [[0.0], [4.0], [1.0], [4.0]], [0, 1, -1, 1]
+    mask = jnp.array([True, True, False, True])  # the unlabelled one is not real
+    query = jnp.array([[1.0], [3.0]])
+    params = {"encoder": {}}
+    semi = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, steps=3)
+    plain = prototypical(IDENTITY, cross_entropy, ways=2)
+    results = [
+        learner.predict(adapted(learner, params, inputs, targets, mask), query)
+        for learner in (semi, plain)
+    ]
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: matching(IDENTITY, cross_entropy, ways=1),
+        lambda: matching(IDENTITY, cross_entropy, ways=5, reads=0),
+        lambda: matching(IDENTITY, cross_entropy, ways=5, temperature=0.0),
+        lambda: relation(IDENTITY, IDENTITY, one_hot_squared_error, ways=1),
+        lambda: siamese(IDENTITY, ways=0),
+        lambda: semi_supervised_prototypical(IDENTITY, cross_entropy, ways=5, steps=-1),
+        lambda: semi_supervised_prototypical(
+            IDENTITY,
+            cross_entropy,
+            ways=5,
+            distractors="mask",  # pyright: ignore
+        ),
+    ],
+)
+def test_errors_name_the_value(build):
+    with pytest.raises(ValueError, match=r"give at least|needs at least 2"):
+        build()
