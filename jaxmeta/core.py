@@ -229,6 +229,43 @@ def cross_entropy(
     return masked_mean(losses, mask), {"accuracy": masked_mean(correct, mask)}
 
 
+def binary_cross_entropy(
+    outputs: Array, targets: Array, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """Cross-entropy of independent bits, in nats a bit, with the bits that a sequence costs.
+
+        loss = mean_ij −log σ(±outputs_ij),  + where targets_ij = 1, − where it is 0
+        metrics: `bit_error`, the part of the bits guessed wrong; `bits`, the cost of all that is
+        judged, Σ_ij −log₂ σ(±outputs_ij); `wrong_bits`, how many of them are guessed wrong
+
+    Args:
+      outputs: logits `[examples, bits]`; the examples may be the steps of a sequence.
+      targets: `[examples, bits]`, 0 or 1.
+      mask: None or bool `[examples]`.
+
+    Raises:
+      ValueError: the shapes differ.
+
+    >>> loss, metrics = binary_cross_entropy(jnp.zeros((2, 3)), jnp.ones((2, 3)))
+    >>> round(float(loss), 4), float(metrics["bits"]), float(metrics["wrong_bits"])
+    (0.6931, 6.0, 6.0)
+    """
+    if outputs.shape != targets.shape:
+        raise ValueError(
+            f"binary_cross_entropy wants outputs and targets of one shape; got {outputs.shape} and "
+            f"{targets.shape}."
+        )
+    losses = -jax.nn.log_sigmoid(jnp.where(targets > 0.5, outputs, -outputs))
+    wrong = ((outputs > 0) != (targets > 0.5)).astype(losses.dtype)
+    judged = jnp.ones(targets.shape[:1], bool) if mask is None else mask
+    total = lambda values: jnp.where(judged[:, None], values, 0).sum()  # noqa: E731
+    return masked_mean(losses, mask), {
+        "bit_error": masked_mean(wrong, mask),
+        "bits": total(losses) / jnp.log(2.0).astype(losses.dtype),
+        "wrong_bits": total(wrong),
+    }
+
+
 def squared_error(
     outputs: Array, targets: Array, mask: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:

@@ -1,0 +1,226 @@
+"""Sequences that want a memory: copy, repeat copy, associative recall, priority sort.
+
+Each sampler is `sample(key) -> Task`, pure, for `jit` and `vmap`: the support is empty, the query
+is one sequence in a fixed shape, whose mask is True where the output is judged. How long it really
+is differs from task to task; behind its end all is 0.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, Task
+
+_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+
+
+def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Callable[[Key], Task]:
+    """Say a sequence of random bits again, after its end.
+
+        inputs:   start, v_1 … v_L, end, 0 … 0            channels: bits, start, end
+        targets:                         v_1 … v_L
+
+    Args:
+      bits: of each vector.
+      lengths: least and largest L, drawn evenly.
+
+    Shapes: inputs float32 `[2 L_max + 2, bits + 2]`, targets `[2 L_max + 2, bits]`.
+
+    Raises:
+      ValueError: a range without numbers of at least 1.
+
+    Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", section 4.1.
+
+    >>> query = copy(bits=2, lengths=(1, 2))(jax.random.key(0)).query
+    >>> query.inputs.shape, query.targets.shape, query.mask.shape
+    ((6, 4), (6, 2), (6,))
+    """
+    _check("copy", bits, lengths)
+    return jax.tree_util.Partial(_bind(_copy, bits=bits, lengths=lengths))
+
+
+def _copy(key: Key, *, bits: int, lengths: tuple[int, int]) -> Task:
+    length_key, bits_key = jax.random.split(key)
+    longest = lengths[1]
+    length = _length(length_key, lengths)
+    vectors_LB = _vectors(bits_key, longest, bits, length)
+    steps = jnp.arange(2 * longest + 2)
+    shown_TB = _placed(vectors_LB, 1, length, steps)
+    flags_T2 = jnp.stack([steps == 0, steps == length + 1], axis=1)
+    inputs = jnp.concatenate([shown_TB, flags_T2.astype(shown_TB.dtype)], axis=1)
+    judged_T = (steps >= length + 2) & (steps < 2 * length + 2)
+    return Task((), Batch(inputs, _placed(vectors_LB, length + 2, length, steps), judged_T))
+
+
+def repeat_copy(
+    *, bits: int = 8, lengths: tuple[int, int] = (1, 10), repeats: tuple[int, int] = (1, 10)
+) -> Callable[[Key], Task]:
+    """Say a sequence of random bits several times again, then say that this is the end.
+
+        inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, the number of repeats n,
+        targets:                       (v_1 … v_L) R times, end          scaled to a deviation of 1
+
+    Args:
+      bits: of each vector.
+      lengths: least and largest L, drawn evenly.
+      repeats: least and largest R, drawn evenly.
+
+    Shapes: inputs float32 `[L (R + 1) + 3, bits + 2]` with the largest L and R, targets
+    `[…, bits + 1]`.
+
+    Raises:
+      ValueError: a range without numbers of at least 1.
+
+    Source: Graves et al. 2014, section 4.2.
+
+    >>> query = repeat_copy(bits=2, lengths=(1, 2), repeats=(1, 3))(jax.random.key(0)).query
+    >>> query.inputs.shape, query.targets.shape
+    ((11, 4), (11, 3))
+    """
+    _check("repeat_copy", bits, lengths, repeats)
+    draw = _bind(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats)
+    return jax.tree_util.Partial(draw)
+
+
+def _repeat_copy(
+    key: Key, *, bits: int, lengths: tuple[int, int], repeats: tuple[int, int]
+) -> Task:
+    length_key, repeats_key, bits_key = jax.random.split(key, 3)
+    length, count = _length(length_key, lengths), _length(repeats_key, repeats)
+    vectors_LB = _vectors(bits_key, lengths[1], bits, length)
+    steps = jnp.arange(lengths[1] * (repeats[1] + 1) + 3)
+    shown_TB = _placed(vectors_LB, 1, length, steps)
+    middle, spread = (repeats[0] + repeats[1]) / 2, (repeats[1] - repeats[0]) / 12**0.5
+    number = (count - middle) / max(spread, 1.0)
+    flags_T2 = jnp.stack([steps == 0, jnp.where(steps == length + 1, number, 0.0)], axis=1)
+    inputs = jnp.concatenate([shown_TB, flags_T2.astype(shown_TB.dtype)], axis=1)
+
+    first, end = length + 2, length + 2 + length * count
+    judged_T = (steps >= first) & (steps <= end)
+    said_TB = vectors_LB[(steps - first) % length]
+    said_TB = jnp.where(((steps >= first) & (steps < end))[:, None], said_TB, 0)
+    ended_T1 = (steps == end).astype(said_TB.dtype)[:, None]
+    return Task((), Batch(inputs, jnp.concatenate([said_TB, ended_T1], axis=1), judged_T))
+
+
+def associative_recall(
+    *, bits: int = 6, item_length: int = 3, items: tuple[int, int] = (2, 6)
+) -> Callable[[Key], Task]:
+    """Shown a list of items and one of them, say the next one of the list.
+
+        inputs:   | item_1 | item_2 … | item_K ‖ item_q ‖ 0 0 0     channels: bits, |, ‖
+        targets:                                          item_{q+1}
+
+    An item is `item_length` vectors of random bits; q is drawn from all but the last.
+
+    Args:
+      bits: of each vector.
+      item_length: vectors of an item.
+      items: least and largest K, drawn evenly; at least 2.
+
+    Shapes: inputs float32 `[(1 + item_length) K + 2 + 2 item_length, bits + 2]` with the largest K,
+    targets `[…, bits]`.
+
+    Raises:
+      ValueError: a range without numbers of at least 2, another number below 1.
+
+    Source: Graves et al. 2014, section 4.3.
+
+    >>> query = associative_recall(bits=2, items=(2, 3))(jax.random.key(0)).query
+    >>> query.inputs.shape, query.targets.shape
+    ((20, 4), (20, 2))
+    """
+    _check("associative_recall", min(bits, item_length), items, least=2)
+    draw = _bind(_associative_recall, bits=bits, item_length=item_length, items=items)
+    return jax.tree_util.Partial(draw)
+
+
+def _associative_recall(key: Key, *, bits: int, item_length: int, items: tuple[int, int]) -> Task:
+    count_key, place_key, bits_key = jax.random.split(key, 3)
+    count = _length(count_key, items)
+    asked = jax.random.randint(place_key, (), 0, count - 1)
+    shape = (items[1], item_length, bits)
+    items_KLB = jax.random.bernoulli(bits_key, 0.5, shape).astype(jnp.float32)
+    block = item_length + 1
+    steps = jnp.arange(block * items[1] + 2 + 2 * item_length)
+    number, place = steps // block, steps % block
+    shown_TB = items_KLB[jnp.minimum(number, items[1] - 1), jnp.maximum(place - 1, 0)]
+    in_list_T = number < count
+    shown_TB = jnp.where((in_list_T & (place > 0))[:, None], shown_TB, 0)
+    query_at = block * count  # the first ‖
+    shown_TB += _placed(items_KLB[asked], query_at + 1, item_length, steps)
+    answer_at = query_at + 1 + item_length + 1
+    separators_T = in_list_T & (place == 0)
+    asking_T = (steps == query_at) | (steps == answer_at - 1)
+    flags_T2 = jnp.stack([separators_T, asking_T], axis=1).astype(shown_TB.dtype)
+    judged_T = (steps >= answer_at) & (steps < answer_at + item_length)
+    targets_TB = _placed(items_KLB[asked + 1], answer_at, item_length, steps)
+    return Task((), Batch(jnp.concatenate([shown_TB, flags_T2], axis=1), targets_TB, judged_T))
+
+
+def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Callable[[Key], Task]:
+    """Say vectors of random bits again in the order of their priorities, the highest first.
+
+        inputs:   (v_1, p_1) … (v_N, p_N), end, 0 … 0      channels: bits, priority, end
+        targets:                                v_{σ(1)} … v_{σ(K)},   p_{σ(1)} > p_{σ(2)} > …
+
+    Args:
+      bits: of each vector.
+      count: N, vectors shown; priorities are drawn from U[−1, 1].
+      kept: K, of the highest priorities.
+
+    Shapes: inputs float32 `[N + 1 + K, bits + 2]`, targets `[N + 1 + K, bits]`.
+
+    Raises:
+      ValueError: a number below 1, more kept than shown.
+
+    Source: Graves et al. 2014, section 4.5.
+
+    >>> query = priority_sort(bits=2, count=3, kept=2)(jax.random.key(0)).query
+    >>> query.inputs.shape, query.mask.tolist()
+    ((6, 4), [False, False, False, False, True, True])
+    """
+    _check("priority_sort", bits, (kept, count))
+    return jax.tree_util.Partial(_bind(_priority_sort, bits=bits, count=count, kept=kept))
+
+
+def _priority_sort(key: Key, *, bits: int, count: int, kept: int) -> Task:
+    bits_key, priority_key = jax.random.split(key)
+    vectors_NB = jax.random.bernoulli(bits_key, 0.5, (count, bits)).astype(jnp.float32)
+    priorities_N = jax.random.uniform(priority_key, (count,), minval=-1.0)
+    steps = jnp.arange(count + 1 + kept)
+    shown = jnp.concatenate([vectors_NB, priorities_N[:, None]], axis=1)
+    inputs = jnp.concatenate(
+        [_placed(shown, 0, count, steps), (steps == count).astype(jnp.float32)[:, None]], axis=1
+    )
+    highest_KB = vectors_NB[jnp.argsort(-priorities_N)[:kept]]
+    targets = _placed(highest_KB, count + 1, kept, steps)
+    return Task((), Batch(inputs, targets, steps > count))
+
+
+def _check(name: str, size: int, *ranges: tuple[int, int], least: int = 1) -> None:
+    if size < 1 or any(not least <= low <= high for low, high in ranges):
+        raise ValueError(
+            f"{name}: size {size}, from and to {', '.join(map(str, ranges))}; give at least 1, and "
+            f"ranges of at least {least}."
+        )
+
+
+def _length(key: Key, lengths: tuple[int, int]) -> Array:
+    return jax.random.randint(key, (), lengths[0], lengths[1] + 1)
+
+
+def _vectors(key: Key, longest: int, bits: int, length: Array) -> Array:
+    """Random bits, 0 behind the length, float32 `[longest, bits]`."""
+    drawn = jax.random.bernoulli(key, 0.5, (longest, bits)).astype(jnp.float32)
+    return jnp.where((jnp.arange(longest) < length)[:, None], drawn, 0)
+
+
+def _placed(rows: Array, start: Any, length: Any, steps: Array) -> Array:
+    """The first `length` rows from step `start` on, 0 before and behind."""
+    index = steps - start
+    found = rows[jnp.clip(index, 0, rows.shape[0] - 1)]
+    return jnp.where(((index >= 0) & (index < length))[:, None], found, 0)
