@@ -25,6 +25,7 @@ from jaxmeta.learners.gradient import (
     r2d2,
     reptile,
 )
+from jaxmeta.learners.memory import memory_classifier, sequence_learner, snail
 from jaxmeta.learners.metric import (
     RelationParams,
     SiameseParams,
@@ -60,6 +61,7 @@ __all__ = [
     "maml",
     "maml_plus_plus",
     "matching",
+    "memory_classifier",
     "meta_curvature",
     "meta_lstm",
     "meta_sgd",
@@ -71,7 +73,9 @@ __all__ = [
     "relation",
     "reptile",
     "semi_supervised_prototypical",
+    "sequence_learner",
     "siamese",
+    "snail",
     "supervised",
     "truncated_backpropagation",
 ]

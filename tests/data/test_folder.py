@@ -1,10 +1,6 @@
 """Any folder of images."""
 
-import csv
-import io
 import os
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,31 +150,3 @@ def test_images_without_a_class_can_be_read_too(shades):
     files = image_files(shades / "class-5")
     images = read_images(files, image_size=8, color=True)
     assert images[:, 0, 0].tolist() == [[100, 0, 0], [100, 1, 0], [100, 2, 0]]
-
-
-@pytest.mark.skipif("JAXMETA_DATA_DIR" not in os.environ, reason="JAXMETA_DATA_DIR is not set")
-def test_photographs_of_groceries(tmp_path):
-    """Unpacked into one folder for each of 81 classes, as a user would have them."""
-    source = Path(os.environ["JAXMETA_DATA_DIR"]) / "grocery"
-    counts = np.zeros(81, int)
-    with (
-        zipfile.ZipFile(source / "grocery_84.zip") as archive,
-        (source / "files.csv").open() as rows,
-    ):
-        for number, row in enumerate(csv.DictReader(rows)):
-            path = tmp_path / "groceries" / f"{int(row['fine']):02d}" / f"{number:04d}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(archive.read(row["path"]))
-            counts[int(row["fine"])] += 1
-        first = np.asarray(Image.open(io.BytesIO(archive.read(archive.namelist()[0]))))
-
-    dataset = load(str(tmp_path / "groceries"), split="50/11/20")
-    assert dataset.protocol["classes"] == {"train": 50, "validation": 11, "test": 20}
-    for part in dataset[1:4]:
-        assert part.images.shape[1:] == (84, 84, 3)
-        assert part.counts.tolist() == [counts[int(name)] for name in part.names]
-    assert sum(len(part.images) for part in dataset[1:4]) == 5421 == counts.sum()
-    everything = np.concatenate([part.images for part in dataset[1:4]])
-    assert (everything == first).all(axis=(1, 2, 3)).sum() == 1
-    small = load(str(tmp_path / "groceries"), image_size=32, color=False)
-    assert small.train.images.shape[1:] == (32, 32, 1)

@@ -216,6 +216,7 @@ def test_the_split_is_the_published_list():
 
 @needs_zips
 @needs_prepared
+@pytest.mark.slow
 def test_prepared_from_the_real_zips_it_equals_tfds_own_record_for_record(tmp_path):
     source = Path(os.environ["JAXMETA_DATA_DIR"]) / "omniglot"
     prepared = prepare_omniglot(tmp_path, source=source.as_uri(), checksums=checksums(source))

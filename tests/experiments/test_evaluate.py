@@ -36,6 +36,7 @@ def test_the_same_tasks_give_the_result_of_the_run(trained, evaluated, tmp_path)
     assert lines[1] == f"result: {tmp_path / 'again.json'}"
 
 
+@pytest.mark.slow
 def test_other_ways_and_shots_of_a_prototypical_network(trained, evaluated):
     status, lines, _ = evaluated("prototypical", ways=2, shots=4, tasks=10)
     assert status == 0

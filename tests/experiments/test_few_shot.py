@@ -9,7 +9,7 @@ from jaxmeta.training.config import LEARNERS, FewShot, to_json
 from jaxmeta.training.logs import read_metrics
 
 # Those whose runs differ by more than their update, which the contract battery tries.
-QUICK = ("maml", "prototypical", "r2d2", "reptile")
+QUICK = ("maml", "prototypical")
 NAMES = [
     learner.name if learner.name in QUICK else pytest.param(learner.name, marks=pytest.mark.slow)
     for learner in LEARNERS
@@ -105,6 +105,7 @@ def test_seeds_report_mean_and_deviation(tiny_images, tmp_path, status, capsys):
     assert len(hashes) == 2
 
 
+@pytest.mark.slow
 def test_sixty_ways_become_as_many_as_there_are_classes(image_folder, tmp_path, status, capsys):
     options = ["--steps", "1", "--network", "mlp", "--image-size", "12", "--split", "6/3/3"]
     sizes = ["--ways", "3", "--queries", "2", "--eval-tasks", "2", "--validation-tasks", "2"]

@@ -82,6 +82,7 @@ def test_two_processes_give_what_one_gives(start_two, alone, tmp_path):
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_two_processes_read_one_stream(start_two, tiny_images, status, tmp_path):
     """Each reads its part of every batch; together they learn what one learns from all of it."""
     options = ["prototypical", *tiny_images, "--task-batch", "4", "--devices", "4"]

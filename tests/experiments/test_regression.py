@@ -12,7 +12,7 @@ from jaxmeta.training.config import REGRESSORS, Regression
 from jaxmeta.training.logs import read_metrics
 
 # The others' runs differ by their update alone, which the contract battery tries.
-QUICK = ("maml", "imaml", "reptile")
+QUICK = ("maml",)
 NAMES = [
     learner.name if learner.name in QUICK else pytest.param(learner.name, marks=pytest.mark.slow)
     for learner in REGRESSORS
@@ -92,6 +92,7 @@ def kill_when(process, happened) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_kill_minus_9_loses_nothing(start, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     left_alone = start("regression", *LONG, "--out", alone)

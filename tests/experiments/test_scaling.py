@@ -11,9 +11,10 @@ from experiments.scaling import Scaling, scaling
     ("what", "names"),
     [
         ("pipelines", {"device", "stream"}),
-        pytest.param("processes", {"1", "2"}, marks=pytest.mark.slow),
+        ("processes", {"1", "2"}),
     ],
 )
+@pytest.mark.slow
 def test_the_figures_are_whole(what, names, tmp_path, capsys):
     out = tmp_path / "scaling.json"
     options = Scaling(what, dataset="glyphs", tasks=2, steps=1, rounds=1, out=out)

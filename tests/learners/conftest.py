@@ -40,7 +40,9 @@ from jaxmeta.learners import (
     reptile,
     semi_supervised_prototypical,
     siamese,
+    snail,
 )
+from jaxmeta.learners.memory import mann, memory_classifier
 from jaxmeta.models import conv4, mlp
 
 
@@ -98,6 +100,11 @@ def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
 def siamese_of_patterns(model, objective, ways):
     """Its loss is its own, its metrics are the objective's."""
     return siamese(model, ways)
+
+
+def mann_classifier(model, objective, ways):
+    machine = mann(ways, slots=8, slot_width=4, width=16, read_heads=2)
+    return memory_classifier(machine, model, objective, ways)
 
 
 CURVE = mlp((16,), 1)
@@ -169,6 +176,13 @@ CASES = [
     of_images("matching", matching, EMBEDDING(), ways=3),
     of_images("matching-full-context", matching, EMBEDDING(), ways=3, full_context=True, reads=2),
     of_images("siamese", siamese_of_patterns, EMBEDDING(), ways=3),
+    of_images(
+        "mann",
+        mann_classifier,
+        EMBEDDING(),
+        ways=3,
+    ),
+    of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8),
     Case(
         "relation",
         partial(relation, EMBEDDING(), mlp((8,), 1), one_hot_squared_error, ways=3),
@@ -204,9 +218,27 @@ def case(request) -> Case:
     return request.param
 
 
+# Whole programs take long to compile: of these tests, those of other learners are slow ones.
+QUICK = ("maml", "reptile", "prototypical", "mann")
+
+
 @pytest.fixture(
-    params=[c for c in CASES if "differentiation" in inspect.signature(c.build).parameters],
-    ids=name_of,
+    params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+    ids=[c.name for c in CASES],
+)
+def long_case(request) -> Case:
+    return request.param
+
+
+DIFFERENTIABLE = [c for c in CASES if "differentiation" in inspect.signature(c.build).parameters]
+
+
+@pytest.fixture(
+    params=[
+        c if c.name in ("maml", "anil", "meta-sgd") else pytest.param(c, marks=pytest.mark.slow)
+        for c in DIFFERENTIABLE
+    ],
+    ids=[c.name for c in DIFFERENTIABLE],
 )
 def differentiable(request) -> Case:
     return request.param

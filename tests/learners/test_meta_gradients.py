@@ -125,6 +125,7 @@ def images(seed, count):
     )
 
 
+@pytest.mark.slow
 def test_mixed_mode_through_convolutions(assert_gradient):
     model = conv4(3, width=4, downsampling="stride", normalisation="batch")
     task = Task(images(1, 3), images(2, 6))

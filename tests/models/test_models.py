@@ -267,7 +267,7 @@ def test_modules_of_other_libraries_learn_to_learn(kind):
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("kind", ["batch", "group"])
+@pytest.mark.parametrize("kind", ["batch", pytest.param("group", marks=pytest.mark.slow)])
 def test_bfloat16_inside_float32_outside(kind):
     model = conv4(3, width=16, normalisation=kind)
     short = computed_in(model, jnp.bfloat16)

@@ -53,7 +53,7 @@ def setting(request, x64):
     return normal(0, *images), normal(1, *kernel), stride
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
@@ -235,6 +235,7 @@ def test_bad_operands(images, kernel, stride, told):
         convolve(images, kernel, stride=stride)
 
 
+@pytest.mark.slow
 def test_the_compiled_step_has_neither_grouped_convolution_nor_slow_gradient():
     """MAML's step on the max-pooled network, tasks mapped together: products only, on a CPU."""
     from jaxmeta import cross_entropy

@@ -97,7 +97,7 @@ def setting(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("conv4", "inner-adam") else name
+        name if name in ("maml", "prototypical") else pytest.param(name, marks=pytest.mark.slow)
         for name in CASES
     ],
 )
@@ -135,7 +135,7 @@ def test_pmap_of_the_same_function_gives_the_same_mean(x64):
     )
 
 
-@pytest.mark.parametrize("name", ["maml", "conv4"])
+@pytest.mark.parametrize("name", ["maml", pytest.param("conv4", marks=pytest.mark.slow)])
 def test_one_all_reduce_is_all_that_crosses(name):
     build, source, outer = CASES[name]
     init, update = meta_update(build(), outer(1e-2), task_batch=TASK_BATCH, mesh=task_mesh(4))
@@ -239,6 +239,7 @@ assert parallel.any_process(number == "1") and not parallel.any_process(False)
 """
 
 
+@pytest.mark.slow
 def test_slots_of_two_processes_are_saved_and_read_by_one(tmp_path):
     address = free_address()
     processes = [

@@ -1,0 +1,140 @@
+"""SNAIL: temporal convolutions gather, causal attention picks out."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.metric.prototypical import class_members
+
+
+class Experience(NamedTuple):
+    """What SNAIL leaves behind: the support set as the beginning of a sequence.
+
+    Attributes:
+      meta_params: as they were.
+      steps_SD: float `[support, features + ways]`, embedded examples with their labels.
+      reference: the support inputs, for an encoder normalised by the support's statistics.
+    """
+
+    meta_params: PyTree
+    steps_SD: Array
+    reference: PyTree
+
+
+class _TemporalConvolutions(nn.Module):
+    """Dense blocks of causal convolutions with dilation 1, 2, 4, … over the last T steps."""
+
+    steps: int
+    filters: int
+
+    @nn.compact
+    def __call__(self, values_TD: Array) -> Array:
+        for index in range(math.ceil(math.log2(self.steps))):
+            dilation = 2**index
+            earlier_TD = jnp.pad(values_TD, ((dilation, 0), (0, 0)))[: values_TD.shape[0]]
+            both = jnp.concatenate([earlier_TD, values_TD], axis=1)
+            signal = nn.tanh(nn.Dense(self.filters, name=f"signal_{index}")(both))
+            gate = nn.sigmoid(nn.Dense(self.filters, name=f"gate_{index}")(both))
+            values_TD = jnp.concatenate([values_TD, signal * gate], axis=1)
+        return values_TD
+
+
+class _CausalAttention(nn.Module):
+    """Each step attends to itself and to those before it; what it reads is put beside it."""
+
+    key_width: int
+    value_width: int
+
+    @nn.compact
+    def __call__(self, values_TD: Array) -> Array:
+        queries_TK = nn.Dense(self.key_width, name="queries")(values_TD)
+        keys_TK = nn.Dense(self.key_width, name="keys")(values_TD)
+        read_TV = nn.Dense(self.value_width, name="values")(values_TD)
+        scores_TT = queries_TK @ keys_TK.T / math.sqrt(self.key_width)
+        known_TT = jnp.tril(jnp.ones(scores_TT.shape, bool))
+        weights_TT = jax.nn.softmax(scores_TT, axis=1, where=known_TT)
+        return jnp.concatenate([values_TD, weights_TT @ read_TV], axis=1)
+
+
+class _Snail(nn.Module):
+    outputs: int
+    steps: int
+    filters: int
+
+    @nn.compact
+    def __call__(self, steps_TD: Array) -> Array:
+        values = _CausalAttention(64, 32, name="attention_0")(steps_TD)
+        values = _TemporalConvolutions(self.steps, self.filters, name="convolutions_0")(values)
+        values = _CausalAttention(256, 128, name="attention_1")(values)
+        values = _TemporalConvolutions(self.steps, self.filters, name="convolutions_1")(values)
+        values = _CausalAttention(512, 256, name="attention_2")(values)
+        return nn.Dense(self.outputs, name="head")(values)
+
+
+def snail(
+    encoder: Model, objective: Objective, ways: int, steps: int, *, filters: int = 128
+) -> MetaLearner:
+    """SNAIL: the support set and a query as one sequence, of which the last output counts.
+
+        sequence: [f(x_1), y_1], …, [f(x_S), y_S], [f(x), 0]
+        attention, convolutions, attention, convolutions, attention, linear
+        convolution of dilation d:  z_t = tanh(W [v_{t−d}, v_t]) ∘ σ(U [v_{t−d}, v_t]),  v ← [v, z]
+        attention:  v_t ← [v_t, Σ_{s≤t} softmax_s(q_t · k_s / √K) u_s]
+
+    Args:
+      encoder: f, maps inputs to features `[examples, D]`.
+      objective: of logits `[examples, ways]`, cross-entropy.
+      ways: classes of a task.
+      steps: T, support examples and one; the convolutions reach back over as many.
+      filters: of each convolution.
+
+    The order of the support matters, and padding counts as steps: an example that is not real has a
+    label of 0.
+
+    Raises:
+      ValueError: fewer than two ways or steps, no filter.
+
+    Source: Mishra, Rohaninejad, Chen, Abbeel 2018, "A simple neural attentive meta-learner",
+    section 3 and appendix A.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import conv4
+    >>> learner = snail(conv4(width=8), jaxmeta.cross_entropy, ways=5, steps=6)
+    """
+    if min(ways, steps) < 2 or filters < 1:
+        raise ValueError(
+            f"snail: {ways} ways, {steps} steps, {filters} filters; give at least 2, 2 and 1."
+        )
+    network = _Snail(ways, steps, filters)
+
+    def init(key: Key, task: Task) -> PyTree:
+        encoder_key, key = jax.random.split(key)
+        params = encoder.init(encoder_key, task.support.inputs)
+        features = jax.eval_shape(encoder.apply, params, task.support.inputs)
+        sequence = jnp.zeros((2, features.shape[-1] + ways), features.dtype)
+        return {"encoder": params, "body": network.init(key, sequence)["params"]}
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Experience:
+        features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
+        labels_SW = class_members(support, ways, features_SD.dtype)
+        steps_SD = jnp.concatenate([features_SD, labels_SW], axis=1)
+        return Experience(meta_params, steps_SD, support.inputs)
+
+    def predict(adapted: Experience, inputs: PyTree) -> Array:
+        meta_params, steps_SD, reference = adapted
+        features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference)
+        unknown_QW = jnp.zeros((features_QD.shape[0], ways), features_QD.dtype)
+        last_QD = jnp.concatenate([features_QD, unknown_QW], axis=1)
+
+        def judge(last_D: Array) -> Array:
+            sequence = jnp.concatenate([steps_SD, last_D[None]])
+            return network.apply({"params": meta_params["body"]}, sequence)[-1]  # pyright: ignore
+
+        return jax.vmap(judge)(last_QD)
+
+    return plain_learner(init, adapt, predict, objective)
