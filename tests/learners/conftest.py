@@ -43,6 +43,13 @@ from jaxmeta.learners import (
     snail,
 )
 from jaxmeta.learners.memory import mann, memory_classifier
+from jaxmeta.learners.process import (
+    conditional_neural_process,
+    conditional_neural_process_classifier,
+    gaussian_likelihood,
+    neural_process,
+    transformer_neural_process,
+)
 from jaxmeta.models import conv4, mlp
 
 
@@ -95,6 +102,12 @@ def of_curves(name, learner, model, *rest, **options) -> Case:
 def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
     build = partial(learner, model, cross_entropy, *rest, **options)
     return Case(name, build, cross_entropy, patterns(), outer or optax.adam(1e-2))
+
+
+def of_processes(name, learner, *rest, **options) -> Case:
+    sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
+    build = partial(learner, *rest, **options)
+    return Case(name, build, gaussian_likelihood, sample, optax.adam(1e-2))
 
 
 def siamese_of_patterns(model, objective, ways):
@@ -183,6 +196,34 @@ CASES = [
         ways=3,
     ),
     of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8),
+    of_processes(
+        "conditional-neural-process", conditional_neural_process, mlp((16,), 8), mlp((16,), 2)
+    ),
+    of_processes(
+        "neural-process", neural_process, mlp((16,), 8), mlp((16,), 2), latent_width=4, samples=2
+    ),
+    of_processes(
+        "attentive-neural-process",
+        neural_process,
+        mlp((16,), 8),
+        mlp((16,), 2),
+        latent_width=4,
+        samples=2,
+        encoder=mlp((16,), 8),
+        attention="multi-head",
+        heads=2,
+    ),
+    of_processes(
+        "transformer-neural-process", transformer_neural_process, width=8, layers=1, heads=2
+    ),
+    of_images(
+        "conditional-neural-process-classifier",
+        lambda model, objective, ways: conditional_neural_process_classifier(
+            model, mlp((16,), ways), objective, ways
+        ),
+        EMBEDDING(),
+        ways=3,
+    ),
     Case(
         "relation",
         partial(relation, EMBEDDING(), mlp((8,), 1), one_hot_squared_error, ways=3),

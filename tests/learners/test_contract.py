@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxmeta import Carry, Info
+from jaxmeta.learners.process import gaussian_likelihood
 from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
 
@@ -42,6 +43,11 @@ EXCEPTIONS = {
     ("trajectory", "siamese"): "takes no inner steps",
     ("trajectory", "mann"): "takes no inner steps",
     ("trajectory", "snail"): "takes no inner steps",
+    ("trajectory", "conditional-neural-process"): "takes no inner steps",
+    ("trajectory", "conditional-neural-process-classifier"): "takes no inner steps",
+    ("trajectory", "neural-process"): "takes no inner steps",
+    ("trajectory", "attentive-neural-process"): "takes no inner steps",
+    ("trajectory", "transformer-neural-process"): "takes no inner steps",
     ("padding", "snail"): "its convolutions and its attention count every step",
     ("trajectory", "relation"): "takes no inner steps",
     ("trajectory", "semi-supervised-prototypical"): "refines prototypes, not parameters",
@@ -152,7 +158,8 @@ def test_shapes_and_types(case):
     grads, grad_info, slot = shapes(learner.grad, key, meta_params, task, carry)
     value, metrics = shapes(case.objective, outputs, task.query.targets)
 
-    assert outputs.shape[0] == task.query.targets.shape[0]
+    rows = {leaf.shape[0] for leaf in jax.tree.leaves(outputs)}
+    assert rows == {task.query.targets.shape[0]}
     assert isinstance(info, Info)
     assert loss == info.loss == value
     assert loss.shape == ()
@@ -241,7 +248,8 @@ def test_learns_a_small_task(long_case):
     _, infos = chunk_of(update)(state, long_case.sample, length=500)
     # Every update is judged on tasks never seen before.
     first, last = infos.loss[:10].mean(), infos.loss[-10:].mean()
-    assert last < 0.7 * first
+    # A likelihood has no zero: there the loss falls by so many nats.
+    assert last < (first - 0.2 if long_case.objective is gaussian_likelihood else 0.7 * first)
 
 
 def test_sharded_equals_unsharded(long_case, prepare, x64):
@@ -306,8 +314,11 @@ def test_each_query_example_is_judged_by_itself(case, prepare, x64):
     @jax.jit
     def predictions(meta_params, task):
         adapted = learner.adapt(key, meta_params, task.support)
-        alone = jax.lax.map(lambda row: learner.predict(adapted, row[None])[0], task.query.inputs)
-        return learner.predict(adapted, task.query.inputs), alone
+
+        def of_row(row):
+            return jax.tree.map(lambda leaf: leaf[0], learner.predict(adapted, row[None]))
+
+        return learner.predict(adapted, task.query.inputs), jax.lax.map(of_row, task.query.inputs)
 
     together, alone = predictions(meta_params, task)
     if ("query", case.name) in EXCEPTIONS:

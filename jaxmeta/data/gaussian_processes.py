@@ -1,0 +1,196 @@
+"""Curves drawn from Gaussian processes, and the posterior that no learner can beat on them."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, Task
+
+KernelKind = Literal["rbf", "matern", "periodic"]
+Range = tuple[float, float]
+
+
+class Kernel(NamedTuple):
+    """A covariance function; the three numbers may differ from task to task.
+
+    Attributes:
+      kind: static: rbf, matern (ν = 5/2) or periodic.
+      length: l, in units of x.
+      scale: σ, the deviation of the curve.
+      noise: the deviation of a point from it.
+      period: p, in units of x; of the periodic one alone.
+    """
+
+    kind: KernelKind
+    length: Array | float
+    scale: Array | float
+    noise: Array | float
+    period: Array | float = 1.0
+
+
+def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
+    """k(x, x') of points `[N, X]` and `[M, X]`: float `[N, M]`, without the noise.
+
+        rbf:       σ² exp(−d² / 2l²)
+        matern:    σ² (1 + √5 d/l + 5d²/3l²) exp(−√5 d/l)
+        periodic:  σ² exp(−2 sin²(π d / p) / l²)
+
+    with d the distance of x and x'.
+
+    Raises:
+      ValueError: an unknown kind.
+
+    Source: Rasmussen, Williams 2006, "Gaussian processes for machine learning", chapter 4.
+
+    >>> at = jnp.array([[0.0], [1.0]])
+    >>> found = covariance(Kernel("rbf", 1.0, 2.0, 0.0), at, at)
+    >>> [f"{value:.3f}" for value in found[0]]
+    ['4.000', '2.426']
+    """
+    squares = jnp.square(one[:, None] - other[None]).sum(axis=-1)
+    if kernel.kind == "rbf":
+        shape = jnp.exp(-squares / (2 * kernel.length**2))
+    elif kernel.kind in ("matern", "periodic"):
+        # The floor is under the root: the gradient stays finite where both points are one.
+        distances = jnp.sqrt(squares + 1e-12)
+        scaled = math.sqrt(5) * distances / kernel.length
+        if kernel.kind == "matern":
+            shape = (1 + scaled + jnp.square(scaled) / 3) * jnp.exp(-scaled)
+        else:
+            waves = jnp.square(jnp.sin(math.pi * distances / kernel.period))
+            shape = jnp.exp(-2 * waves / kernel.length**2)
+    else:
+        raise ValueError(f"kernel {kernel.kind!r} is none of {', '.join(get_args(KernelKind))}")
+    return kernel.scale**2 * shape
+
+
+def gaussian_curves(
+    *,
+    kind: KernelKind = "rbf",
+    context: tuple[int, int] = (3, 10),
+    targets: int = 50,
+    length: Range = (0.4, 0.4),
+    scale: Range = (1.0, 1.0),
+    noise: float = 0.02,
+    period: Range = (1.0, 1.0),
+    domain: Range = (-2.0, 2.0),
+) -> Callable[[Key], Task]:
+    """The sampler of curves from Gaussian processes: `sample(key) -> Task`.
+
+    Points lie uniformly in the domain. The support has the most context points that there may be,
+    its mask says which are there: any number of them is one compiled shape.
+
+    Args:
+      kind: of the kernel.
+      context: least and largest number of context points, drawn evenly.
+      targets: query points.
+      length, scale, period: ranges of the kernel's numbers, drawn evenly for each task.
+      noise: deviation of each point.
+      domain: of x.
+
+    Shapes: float32 `[context_max, 1]` in the support, `[targets, 1]` in the query.
+
+    Raises:
+      ValueError: an unknown kernel, a range in the wrong order or not positive.
+
+    >>> task = gaussian_curves(context=(3, 10))(jax.random.key(0))
+    >>> task.support.inputs.shape, 3 <= int(task.support.mask.sum()) <= 10
+    ((10, 1), True)
+    """
+    for name, (low, high) in {"context": context, "length": length, "scale": scale}.items():
+        if not 0 < low <= high:
+            raise ValueError(f"{name} from {low} to {high}; give positive numbers in their order")
+    if kind not in get_args(KernelKind) or targets < 1 or noise < 0 or domain[0] >= domain[1]:
+        raise ValueError(
+            f"kernel {kind!r}, {targets} targets, noise {noise}, domain {domain}; give one of "
+            f"{', '.join(get_args(KernelKind))}, at least 1, 0 or more, and a low and a high end"
+        )
+    draw = _bind(
+        _draw_task,
+        kind=kind,
+        context=context,
+        targets=targets,
+        length=length,
+        scale=scale,
+        noise=noise,
+        period=period,
+        domain=domain,
+    )
+    return jax.tree_util.Partial(draw)
+
+
+_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+
+
+def kernel_of(sample: Callable[[Key], Task], key: Key) -> Kernel:
+    """The kernel of the task that `gaussian_curves` draws with this key: the oracle's knowledge."""
+    options = sample.func.keywords  # pyright: ignore
+    return _draw_kernel(key, **{name: options[name] for name in _KERNEL})
+
+
+_KERNEL = ("kind", "length", "scale", "noise", "period")
+
+
+def _draw_kernel(
+    key: Key, *, kind: KernelKind, length: Range, scale: Range, noise: float, period: Range
+) -> Kernel:
+    keys = jax.random.split(jax.random.fold_in(key, 1), 3)
+    numbers = [
+        jax.random.uniform(own, (), minval=low, maxval=high)
+        for own, (low, high) in zip(keys, (length, scale, period))
+    ]
+    return Kernel(kind, numbers[0], numbers[1], noise, numbers[2])
+
+
+def _draw_task(
+    key: Key,
+    *,
+    context: tuple[int, int],
+    targets: int,
+    domain: Range,
+    **of_kernel,
+) -> Task:
+    kernel = _draw_kernel(key, **of_kernel)
+    count_key, place_key, value_key, noise_key = jax.random.split(key, 4)
+    total = context[1] + targets
+    inputs = jax.random.uniform(place_key, (total, 1), minval=domain[0], maxval=domain[1])
+    # In float32 the Cholesky decomposition of many near points needs a jitter.
+    matrix = covariance(kernel, inputs, inputs) + 1e-4 * jnp.eye(total)
+    curve = jnp.linalg.cholesky(matrix) @ jax.random.normal(value_key, (total, 1))
+    values = curve + kernel.noise * jax.random.normal(noise_key, (total, 1))
+    count = jax.random.randint(count_key, (), context[0], context[1] + 1)
+    real_S = jnp.arange(context[1]) < count
+    support = Batch(inputs[: context[1]], values[: context[1]], real_S)
+    return Task(support, Batch(inputs[context[1] :], values[context[1] :]))
+
+
+def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Array]:
+    """Mean and deviation of new noisy points, given those of the support: `[Q, 1]` each.
+
+        μ = Kᵩₛ (Kₛₛ + σ_n² I)⁻¹ y,  Σ = Kᵩᵩ + σ_n² I − Kᵩₛ (Kₛₛ + σ_n² I)⁻¹ Kₛᵩ (its diagonal)
+
+    Source: Rasmussen, Williams 2006, equations 2.23 and 2.24.
+
+    >>> support = Batch(jnp.array([[0.0]]), jnp.array([[2.0]]))
+    >>> mean, deviation = posterior(Kernel("rbf", 1.0, 1.0, 0.0), support, jnp.array([[0.0]]))
+    >>> round(float(mean[0, 0]), 2), round(float(deviation[0, 0]), 2)
+    (2.0, 0.01)
+    """
+    size = support.inputs.shape[0]
+    real_S = jnp.ones((size,), bool) if support.mask is None else support.mask
+    # A point that is not there has no covariance with any other, and a value of 0.
+    both = real_S[:, None] & real_S[None]
+    variance = kernel.noise**2 + 1e-4
+    within = jnp.where(both, covariance(kernel, support.inputs, support.inputs), 0)
+    within = within + jnp.diag(jnp.where(real_S, variance, 1.0))
+    across = jnp.where(real_S[None], covariance(kernel, inputs, support.inputs), 0)
+    values = jnp.where(real_S[:, None], support.targets, 0)
+    factor = jax.scipy.linalg.cho_factor(within, lower=True)
+    mean = across @ jax.scipy.linalg.cho_solve(factor, values)
+    known = (across * jax.scipy.linalg.cho_solve(factor, across.T).T).sum(axis=1)
+    own = kernel.scale**2 + variance
+    return mean, jnp.sqrt(jnp.maximum(own - known, 1e-8))[:, None]

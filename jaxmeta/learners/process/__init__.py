@@ -1,0 +1,18 @@
+"""Neural processes: learners of functions that say how sure they are."""
+
+from jaxmeta.learners.process.conditional import (
+    conditional_neural_process,
+    conditional_neural_process_classifier,
+)
+from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood
+from jaxmeta.learners.process.latent import neural_process
+from jaxmeta.learners.process.transformer import transformer_neural_process
+
+__all__ = [
+    "Gaussian",
+    "conditional_neural_process",
+    "conditional_neural_process_classifier",
+    "gaussian_likelihood",
+    "neural_process",
+    "transformer_neural_process",
+]

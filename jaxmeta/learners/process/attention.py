@@ -1,0 +1,74 @@
+"""Attention of target points to context points: uniform, Laplace, dot-product, multi-head."""
+
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array
+
+AttentionKind = Literal["uniform", "laplace", "dot-product", "multi-head"]
+
+
+class CrossAttention(nn.Module):
+    """What each target reads from the values of the context points.
+
+        r(x) = Σ_s a_s(x) v_s
+        uniform:      a_s = 1 / S
+        laplace:      a_s = softmax_s −‖x − x_s‖₁ / l
+        dot-product:  a_s = softmax_s q(x) · k(x_s) / √D,  q = k a perceptron of two layers
+        multi-head:   for each head h:  softmax_s (W_h q(x)) · (U_h k(x_s)) / √(D/H) of V_h v_s,
+                      side by side, then linear
+
+    Inputs are `(targets [Q, X], points [S, X], values [S, D], real [S])`, the result `[Q, D]`; 0
+    where no point is real.
+
+    Source: Kim, Mnih, Schwarz et al. 2019, "Attentive neural processes", section 3 and appendix A.
+    """
+
+    kind: AttentionKind
+    width: int = 128
+    heads: int = 8
+    length: float = 1.0
+
+    @nn.compact
+    def __call__(self, targets_QX: Array, points_SX: Array, values_SD: Array, real_S: Array):
+        if self.kind not in get_args(AttentionKind):
+            raise ValueError(f"attention {self.kind!r} is none of {get_args(AttentionKind)}.")
+        if self.kind == "uniform":
+            scores_QS = jnp.zeros((targets_QX.shape[0], points_SX.shape[0]), values_SD.dtype)
+            return _read(scores_QS, values_SD, real_S)
+        if self.kind == "laplace":
+            distances_QS = jnp.abs(targets_QX[:, None] - points_SX[None]).sum(axis=-1)
+            return _read(-distances_QS / self.length, values_SD, real_S)
+        hidden = nn.Dense(self.width, name="hidden")
+        keys = nn.Dense(self.width, name="keys")
+        queries_QK, keys_SK = (keys(nn.relu(hidden(x))) for x in (targets_QX, points_SX))
+        if self.kind == "dot-product":
+            return _read(queries_QK @ keys_SK.T / math.sqrt(self.width), values_SD, real_S)
+        split = (self.heads, self.width // self.heads)
+        queries_QHK = nn.DenseGeneral(split, use_bias=False, name="head_queries")(queries_QK)
+        keys_SHK = nn.DenseGeneral(split, use_bias=False, name="head_keys")(keys_SK)
+        values_SHK = nn.DenseGeneral(split, use_bias=False, name="head_values")(values_SD)
+        scores_HQS = jnp.einsum("qhk,shk->hqs", queries_QHK, keys_SHK) / math.sqrt(split[1])
+        read_HQK = jax.vmap(_read, in_axes=(0, 1, None))(scores_HQS, values_SHK, real_S)
+        read_QHK = jnp.swapaxes(read_HQK, 0, 1)
+        flat = read_QHK.reshape(read_QHK.shape[0], -1)
+        return nn.Dense(values_SD.shape[-1], use_bias=False, name="output")(flat)
+
+
+def _read(scores_QS: Array, values_SD: Array, real_S: Array) -> Array:
+    """The values by the softmax of the scores over the points that are real."""
+    # With no real point all weights are 0: the largest finite score stands for none.
+    weights_QS = jnp.where(
+        real_S[None], jnp.exp(scores_QS - _largest(scores_QS, real_S)[:, None]), 0
+    )
+    return weights_QS @ values_SD / jnp.maximum(weights_QS.sum(axis=1), 1e-9)[:, None]
+
+
+def _largest(scores_QS: Array, real_S: Array) -> Array:
+    lowest = jnp.finfo(scores_QS.dtype).min
+    largest_Q = jnp.where(real_S[None], scores_QS, lowest).max(axis=1)
+    return jax.lax.stop_gradient(jnp.where(real_S.any(), largest_Q, 0))

@@ -1,0 +1,154 @@
+"""Conditional neural processes: a function is the mean of its encoded points."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.metric.prototypical import class_means
+from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
+
+
+class ProcessParams(NamedTuple):
+    """Meta-parameters of a conditional neural process.
+
+    Attributes:
+      encoder: of the network that encodes one point, or one image.
+      decoder: of the network that predicts.
+    """
+
+    encoder: PyTree
+    decoder: PyTree
+
+
+class Encoded(NamedTuple):
+    """What the context leaves behind.
+
+    Attributes:
+      meta_params: as they were.
+      representation_D: float `[D]`, r.
+      reference: the support inputs, for an encoder normalised by the support's statistics.
+    """
+
+    meta_params: ProcessParams
+    representation_D: Array
+    reference: PyTree
+
+
+def conditional_neural_process(
+    encoder: Model, decoder: Model, objective: Objective = gaussian_likelihood
+) -> MetaLearner:
+    """A conditional neural process: encode the context's points, average, decode at the targets.
+
+        r = mean_s h([x_s, y_s]),   μ(x), σ(x) = g([x, r])
+
+    Args:
+      encoder: h, maps pairs `[examples, X + Y]` to `[examples, D]`.
+      decoder: g, maps `[examples, X + D]` to `[examples, 2 Y]`, see `gaussian_of`.
+      objective: of a `Gaussian`.
+
+    The context is the support set, of any size: its mask says which points are there. Their order
+    does not matter; of no point, r is 0.
+
+    Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 2.2.
+
+    >>> from jaxmeta.models import mlp
+    >>> learner = conditional_neural_process(mlp((16,), 8), mlp((16,), 2))
+    >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
+    >>> params = learner.init(jax.random.key(0), Task(context, context))
+    >>> adapted = learner.adapt(jax.random.key(1), params, context)
+    >>> learner.predict(adapted, jnp.ones((3, 1))).deviation.shape
+    (3, 1)
+    """
+
+    def init(key: Key, task: Task) -> ProcessParams:
+        encoder_key, key = jax.random.split(key)
+        pairs = pairs_of(task.support)
+        params = encoder.init(encoder_key, pairs)
+        size = jax.eval_shape(encoder.apply, params, pairs).shape[-1]
+        inputs = jnp.zeros((1, task.support.inputs.shape[-1] + size), pairs.dtype)
+        return ProcessParams(params, decoder.init(key, inputs))
+
+    def adapt(key: Key, meta_params: ProcessParams, support: Batch) -> Encoded:
+        points_SD = encoder.apply(meta_params.encoder, pairs_of(support), key=key)
+        return Encoded(meta_params, mean_of_real(points_SD, support.mask), support.inputs)
+
+    def predict(adapted: Encoded, inputs: Array) -> Gaussian:
+        meta_params, representation_D, _ = adapted
+        return gaussian_of(decoder.apply(meta_params.decoder, beside(inputs, representation_D)))
+
+    return plain_learner(init, adapt, predict, objective)
+
+
+def conditional_neural_process_classifier(
+    encoder: Model, decoder: Model, objective: Objective, ways: int
+) -> MetaLearner:
+    """A conditional neural process that classifies: each class has a representation of its own.
+
+        r_w = mean of h(x_s) over the support examples s of class w
+        logits(x) = g([h(x), r_1, …, r_W])
+
+    Args:
+      encoder: h, maps inputs to features `[examples, D]`.
+      decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`.
+      objective: of logits, cross-entropy.
+      ways: classes of a task, which the decoder fixes.
+
+    Raises:
+      ValueError: fewer than two ways.
+
+    Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 4.3.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import mlp
+    >>> learner = conditional_neural_process_classifier(
+    ...     mlp((16,), 8), mlp((16,), 5), jaxmeta.cross_entropy, ways=5)
+    """
+    if ways < 2:
+        raise ValueError(
+            f"conditional_neural_process_classifier: {ways} ways; a classification needs at least "
+            "2."
+        )
+
+    def init(key: Key, task: Task) -> ProcessParams:
+        encoder_key, key = jax.random.split(key)
+        params = encoder.init(encoder_key, task.support.inputs)
+        size = jax.eval_shape(encoder.apply, params, task.support.inputs).shape[-1]
+        return ProcessParams(params, decoder.init(key, jnp.zeros((1, (1 + ways) * size))))
+
+    def adapt(key: Key, meta_params: ProcessParams, support: Batch) -> Encoded:
+        features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
+        means_WD = class_means(features_SD, support, ways)
+        return Encoded(meta_params, means_WD.ravel(), support.inputs)
+
+    def predict(adapted: Encoded, inputs: PyTree) -> Array:
+        meta_params, representation_D, reference = adapted
+        features_QD = encoder.apply(meta_params.encoder, inputs, reference=reference)
+        return decoder.apply(meta_params.decoder, beside(features_QD, representation_D))
+
+    return plain_learner(init, adapt, predict, objective)
+
+
+def pairs_of(batch: Batch) -> Array:
+    """Inputs and targets side by side, `[examples, X + Y]`."""
+    return jnp.concatenate([batch.inputs, batch.targets], axis=-1)
+
+
+def beside(inputs: Array, representation_D: Array) -> Array:
+    """The inputs, each with the representation beside it: `[examples, X + D]`."""
+    repeated = jnp.broadcast_to(representation_D, (*inputs.shape[:-1], representation_D.shape[-1]))
+    return jnp.concatenate([inputs, repeated], axis=-1)
+
+
+def mean_of_real(rows_SD: Array, mask: Array | None) -> Array:
+    """The mean of the rows that are real, `[D]`; 0 of none.
+
+    >>> mean_of_real(jnp.array([[2.0], [4.0], [9.0]]), jnp.array([True, True, False])).tolist()
+    [3.0]
+    """
+    if mask is None:
+        return rows_SD.mean(axis=0)
+    count = jnp.maximum(mask.sum(), 1).astype(rows_SD.dtype)
+    return jnp.where(mask[:, None], rows_SD, 0).sum(axis=0) / count

@@ -1,0 +1,79 @@
+"""Predictions that say how sure they are: a normal distribution for each number."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, masked_mean
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution for each target, independent of the others.
+
+    Attributes:
+      mean: float `[examples, Y]`, in the targets' unit.
+      deviation: float `[examples, Y]`, positive, likewise.
+    """
+
+    mean: Array
+    deviation: Array
+
+
+def gaussian_of(outputs: Array, least: float = 0.1) -> Gaussian:
+    """What a network with `2 Y` outputs says.
+
+        mean = the first half,  deviation = least + (1 − least) softplus(the second half)
+
+    Source: Garnelo et al. 2018, "Conditional neural processes", in the authors' code.
+
+    >>> found = gaussian_of(jnp.array([[1.0, -100.0]]))
+    >>> found.mean.tolist(), found.deviation.round(3).tolist()
+    ([[1.0]], [[0.10000000149011612]])
+    """
+    mean, spread = jnp.split(outputs, 2, axis=-1)
+    return Gaussian(mean, least + (1 - least) * jax.nn.softplus(spread))
+
+
+def log_density(outputs: Gaussian, targets: Array) -> Array:
+    """Of each target, in nats: `[examples]`, summed over its numbers.
+
+        −½ ((y − μ) / σ)² − log σ − ½ log 2π
+
+    >>> log_density(Gaussian(jnp.zeros((1, 1)), jnp.ones((1, 1))), jnp.ones((1, 1))).round(4)
+    Array([-1.4189], dtype=float32)
+    """
+    scaled = (targets - outputs.mean) / outputs.deviation
+    normalisers = jnp.log(outputs.deviation) + jnp.log(2 * jnp.pi) / 2
+    return -(jnp.square(scaled) / 2 + normalisers).sum(axis=-1)
+
+
+def gaussian_likelihood(
+    outputs: Gaussian, targets: Array, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """The mean negative log-likelihood of the targets, in nats a target.
+
+        loss = −mean_i log N(y_i; μ_i, σ_i²)
+        metrics: `log_likelihood`, its negative, and `squared_error` of the means
+
+    Args:
+      outputs: see `Gaussian`.
+      targets: float `[examples, Y]`.
+      mask: None or bool `[examples]`.
+
+    Raises:
+      ValueError: the shapes differ.
+
+    >>> outputs = Gaussian(jnp.zeros((2, 1)), jnp.ones((2, 1)))
+    >>> loss, metrics = gaussian_likelihood(outputs, jnp.ones((2, 1)))
+    >>> round(float(loss), 4), float(metrics["squared_error"])
+    (1.4189, 1.0)
+    """
+    if outputs.mean.shape != targets.shape:
+        raise ValueError(
+            "gaussian_likelihood wants a mean and a deviation for each target; got "
+            f"{outputs.mean.shape} and targets of {targets.shape}."
+        )
+    loss = -masked_mean(log_density(outputs, targets), mask)
+    squares = masked_mean(jnp.square(targets - outputs.mean), mask)
+    return loss, {"log_likelihood": -loss, "squared_error": squares}

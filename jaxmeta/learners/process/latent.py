@@ -1,0 +1,222 @@
+"""Neural processes: a latent variable makes one coherent function of many predictions."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.process.attention import AttentionKind, CrossAttention
+from jaxmeta.learners.process.conditional import beside, mean_of_real, pairs_of
+from jaxmeta.learners.process.gaussian import (
+    Gaussian,
+    gaussian_likelihood,
+    gaussian_of,
+    log_density,
+)
+
+
+class LatentParams(NamedTuple):
+    """Meta-parameters of a neural process.
+
+    Attributes:
+      latent_encoder: of the network that encodes a point for the latent path.
+      latent: of the layers from their mean to the distribution of z.
+      encoder, attention: of the deterministic path; `()` without one.
+      decoder: of the network that predicts.
+    """
+
+    latent_encoder: PyTree
+    latent: PyTree
+    encoder: PyTree
+    attention: PyTree
+    decoder: PyTree
+
+
+class Believed(NamedTuple):
+    """What the context leaves behind.
+
+    Attributes:
+      meta_params: as they were.
+      latents_LD: float `[samples, D]`, drawn from q(z | context).
+      context: the context, which the deterministic path attends to.
+    """
+
+    meta_params: LatentParams
+    latents_LD: Array
+    context: Batch
+
+
+class _Latent(nn.Module):
+    """From the mean of encoded points to the distribution of z."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, representation_D: Array) -> Gaussian:
+        hidden = nn.relu(nn.Dense(self.width, name="hidden")(representation_D))
+        spread = nn.sigmoid(nn.Dense(self.width, name="deviation")(hidden))
+        return Gaussian(nn.Dense(self.width, name="mean")(hidden), 0.1 + 0.9 * spread)
+
+
+def neural_process(
+    latent_encoder: Model,
+    decoder: Model,
+    *,
+    latent_width: int = 128,
+    encoder: Model | None = None,
+    attention: AttentionKind = "uniform",
+    heads: int = 8,
+    samples: int = 8,
+) -> MetaLearner:
+    """A neural process: the context says where a latent variable may lie, each z is a function.
+
+        q(z | C) = N(μ, σ²) of mean_s h([x_s, y_s]),   y(x) ~ N(g([x, z]))
+        loss = −1/n Σ_t E_{q(z | C ∪ T)} log p(y_t | x_t, z) + 1/n KL(q(z | C ∪ T) ‖ q(z | C))
+
+    with C the support and T the n points of the query. With an `encoder` there is a deterministic
+    path too: g([x, r(x), z]), r(x) what x reads from the encoded points (see `CrossAttention`),
+    which makes it an attentive neural process unless the attention is uniform.
+
+    Predictions are the mean and the deviation of the mixture over `samples` draws of z from
+    q(z | C); the metric `log_likelihood` is the mixture's, in nats a target:
+    1/n log mean_z ∏_t p(y_t | x_t, z).
+
+    Args:
+      latent_encoder: h, maps pairs `[examples, X + Y]` to `[examples, D]`.
+      decoder: g, maps inputs, reads and z side by side to `[examples, 2 Y]`.
+      latent_width: numbers of z.
+      encoder: of the deterministic path; None leaves it out.
+      attention, heads: of the deterministic path.
+      samples: draws of z for predictions.
+
+    Raises:
+      ValueError: an unknown attention, fewer samples than 1.
+
+    Source: Garnelo, Schwarz, Rosenbaum et al. 2018, "Neural processes", section 2; Kim et al. 2019,
+    "Attentive neural processes", section 3.
+
+    >>> from jaxmeta.models import mlp
+    >>> learner = neural_process(mlp((16,), 16), mlp((16,), 2), latent_width=4)
+    >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
+    >>> params = learner.init(jax.random.key(0), Task(context, context))
+    >>> adapted = learner.adapt(jax.random.key(1), params, context)
+    >>> learner.predict(adapted, jnp.ones((3, 1))).mean.shape
+    (3, 1)
+    """
+    if samples < 1:
+        raise ValueError(f"neural_process: {samples} samples; give at least 1.")
+    latent = _Latent(latent_width)
+    attend = CrossAttention(attention, heads=heads)
+
+    def init(key: Key, task: Task) -> LatentParams:
+        keys = jax.random.split(key, 5)
+        context = task.support
+        pairs = pairs_of(context)
+        points_params = latent_encoder.init(keys[0], pairs)
+        points_SD = latent_encoder.apply(points_params, pairs)
+        encoder_params, attention_params, widths = (), (), [context.inputs.shape[-1], latent_width]
+        if encoder is not None:
+            encoder_params = encoder.init(keys[2], pairs)
+            values_SD = encoder.apply(encoder_params, pairs)
+            real_S = jnp.ones(pairs.shape[:1], bool)
+            variables = attend.init(keys[3], context.inputs, context.inputs, values_SD, real_S)
+            attention_params = variables.get("params", {})
+            widths.append(values_SD.shape[-1])
+        return LatentParams(
+            points_params,
+            latent.init(keys[1], points_SD[0])["params"],
+            encoder_params,
+            attention_params,
+            decoder.init(keys[4], jnp.zeros((1, sum(widths)), pairs.dtype)),
+        )
+
+    def belief(meta_params: LatentParams, batch: Batch) -> Gaussian:
+        points_SD = latent_encoder.apply(meta_params.latent_encoder, pairs_of(batch))
+        mean_D = mean_of_real(points_SD, batch.mask)
+        return latent.apply({"params": meta_params.latent}, mean_D)  # pyright: ignore
+
+    def reads(meta_params: LatentParams, context: Batch, inputs: Array) -> Array:
+        """The inputs with what they read from the context, `[examples, X + D]`."""
+        if encoder is None:
+            return inputs
+        values_SD = encoder.apply(meta_params.encoder, pairs_of(context))
+        real_S = _real(context)
+        arguments = (inputs, context.inputs, values_SD, real_S)
+        read_QD: Any = attend.apply({"params": meta_params.attention}, *arguments)
+        return jnp.concatenate([inputs, read_QD], axis=-1)
+
+    def decode(meta_params: LatentParams, given: Array, latent_D: Array) -> Gaussian:
+        return gaussian_of(decoder.apply(meta_params.decoder, beside(given, latent_D)))
+
+    def draws(key: Key, belief: Gaussian, count: int) -> Array:
+        noise = jax.random.normal(key, (count, *belief.mean.shape), belief.mean.dtype)
+        return belief.mean[None] + belief.deviation[None] * noise
+
+    def adapt(key: Key, meta_params: LatentParams, support: Batch) -> Believed:
+        latents_LD = draws(key, belief(meta_params, support), samples)
+        return Believed(meta_params, latents_LD, support)
+
+    def each_draw(adapted: Believed, inputs: Array) -> Gaussian:
+        given = reads(adapted.meta_params, adapted.context, inputs)
+        return jax.vmap(lambda z: decode(adapted.meta_params, given, z))(adapted.latents_LD)
+
+    def predict(adapted: Believed, inputs: Array) -> Gaussian:
+        each = each_draw(adapted, inputs)
+        mean = each.mean.mean(axis=0)
+        variance = jnp.square(each.deviation).mean(axis=0) + each.mean.var(axis=0)
+        return Gaussian(mean, jnp.sqrt(variance))
+
+    def loss(key: Key, meta_params: LatentParams, task: Task) -> tuple[Array, Info]:
+        latent_key, adapt_key = jax.random.split(key)
+        context, targets = task
+        before = belief(meta_params, context)
+        after = belief(meta_params, _together(context, targets))
+        (latent_D,) = draws(latent_key, after, 1)
+        outputs = decode(meta_params, reads(meta_params, context, targets.inputs), latent_D)
+        fit, _ = gaussian_likelihood(outputs, targets.targets, targets.mask)
+        count = _real(targets).sum()
+        value = fit + divergence(after, before) / jnp.maximum(count, 1)
+
+        adapted = jax.lax.stop_gradient(adapt(adapt_key, meta_params, context))
+        each = each_draw(adapted, targets.inputs)
+        densities_LQ = jax.vmap(log_density, in_axes=(0, None))(each, targets.targets)
+        totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
+        likelihood = jax.nn.logsumexp(totals_L) - jnp.log(float(samples))
+        _, metrics = gaussian_likelihood(
+            predict(adapted, targets.inputs), targets.targets, targets.mask
+        )
+        metrics["log_likelihood"] = likelihood / jnp.maximum(count, 1)
+        return value, Info(value, jax.lax.stop_gradient(metrics))
+
+    return plain_learner(init, adapt, predict, gaussian_likelihood, loss=loss)
+
+
+def divergence(one: Gaussian, other: Gaussian) -> Array:
+    """KL(one ‖ other) of independent normal distributions, in nats, summed.
+
+        Σ log σ₂/σ₁ + (σ₁² + (μ₁ − μ₂)²) / 2σ₂² − ½
+
+    >>> at = lambda mean: Gaussian(jnp.array([mean]), jnp.ones(1))
+    >>> float(divergence(at(0.0), at(2.0)))
+    2.0
+    """
+    scaled = (jnp.square(one.deviation) + jnp.square(one.mean - other.mean)) / jnp.square(
+        other.deviation
+    )
+    return (jnp.log(other.deviation / one.deviation) + (scaled - 1) / 2).sum()
+
+
+def _real(batch: Batch) -> Array:
+    return jnp.ones(batch.targets.shape[:1], bool) if batch.mask is None else batch.mask
+
+
+def _together(one: Batch, other: Batch) -> Batch:
+    join = lambda a, b: jnp.concatenate([a, b])  # noqa: E731
+    return Batch(
+        join(one.inputs, other.inputs),
+        join(one.targets, other.targets),
+        join(_real(one), _real(other)),
+    )

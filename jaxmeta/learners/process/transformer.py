@@ -1,0 +1,128 @@
+"""Transformer neural processes: prediction as a sequence model that knows no order."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task
+from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
+
+
+class Context(NamedTuple):
+    """What the context leaves behind: itself.
+
+    Attributes:
+      meta_params: as they were.
+      context: the support set.
+    """
+
+    meta_params: PyTree
+    context: Batch
+
+
+class _Block(nn.Module):
+    """Attention to the context and to oneself, then a perceptron, both added to what was there."""
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, tokens_ND: Array, known_NN: Array) -> Array:
+        attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
+        normed = nn.LayerNorm(name="norm_0")(tokens_ND)
+        tokens_ND = tokens_ND + attention(normed, mask=known_NN[None])
+        normed = nn.LayerNorm(name="norm_1")(tokens_ND)
+        hidden = nn.relu(nn.Dense(2 * self.width, name="hidden")(normed))
+        return tokens_ND + nn.Dense(self.width, name="output")(hidden)
+
+
+class _Transformer(nn.Module):
+    outputs: int
+    width: int
+    layers: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, tokens_NE: Array, known_NN: Array) -> Array:
+        values = nn.relu(nn.Dense(self.width, name="embedding_0")(tokens_NE))
+        values = nn.Dense(self.width, name="embedding_1")(values)
+        for index in range(self.layers):
+            values = _Block(self.width, self.heads, name=f"block_{index}")(values, known_NN)
+        values = nn.LayerNorm(name="norm")(values)
+        hidden = nn.relu(nn.Dense(self.width, name="hidden")(values))
+        return nn.Dense(2 * self.outputs, name="head")(hidden)
+
+
+def transformer_neural_process(
+    *,
+    width: int = 64,
+    layers: int = 4,
+    heads: int = 4,
+    objective: Objective = gaussian_likelihood,
+) -> MetaLearner:
+    """A transformer neural process with a diagonal prediction (TNP-D).
+
+        tokens:  [x_s, y_s, 1] of the context, [x, 0, 0] of the targets
+        each token attends to those of the context, and to itself
+        μ(x), σ(x): a perceptron of the target's last token
+
+    Targets don't see each other, so that each is predicted as if it were alone; the order of the
+    context does not matter.
+
+    Args:
+      width, layers, heads: of the transformer; the width is a multiple of the heads.
+      objective: of a `Gaussian`.
+
+    Raises:
+      ValueError: a number below 1, a width that the heads don't divide.
+
+    Source: Nguyen, Grover 2022, "Transformer neural processes: uncertainty-aware meta learning via
+    sequence modeling", section 4.2.
+
+    >>> import jax
+    >>> learner = transformer_neural_process(width=8, layers=1, heads=2)
+    >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
+    >>> params = learner.init(jax.random.key(0), Task(context, context))
+    >>> adapted = learner.adapt(jax.random.key(1), params, context)
+    >>> learner.predict(adapted, jnp.ones((3, 1))).mean.shape
+    (3, 1)
+    """
+    if min(width, layers, heads) < 1 or width % heads:
+        raise ValueError(
+            f"transformer_neural_process: width {width}, {layers} layers, {heads} heads; give at "
+            "least 1 each, and a width that the heads divide."
+        )
+
+    def tokens_of(inputs: Array, targets: Array, shown: bool) -> Array:
+        flag = jnp.full((inputs.shape[0], 1), float(shown), inputs.dtype)
+        return jnp.concatenate([inputs, targets, flag], axis=1)
+
+    def network_for(targets: int) -> _Transformer:
+        return _Transformer(targets, width, layers, heads)
+
+    def init(key: Key, task: Task) -> PyTree:
+        context = task.support
+        tokens = tokens_of(context.inputs, context.targets, True)
+        known = jnp.ones((tokens.shape[0],) * 2, bool)
+        return network_for(context.targets.shape[-1]).init(key, tokens, known)["params"]
+
+    def adapt(key: Key, meta_params: PyTree, support: Batch) -> Context:
+        return Context(meta_params, support)
+
+    def predict(adapted: Context, inputs: Array) -> Gaussian:
+        meta_params, context = adapted
+        unknown = jnp.zeros((inputs.shape[0], context.targets.shape[-1]), inputs.dtype)
+        tokens = jnp.concatenate(
+            [tokens_of(context.inputs, context.targets, True), tokens_of(inputs, unknown, False)]
+        )
+        count = context.inputs.shape[0]
+        real_S = jnp.ones((count,), bool) if context.mask is None else context.mask
+        of_context_N = jnp.concatenate([real_S, jnp.zeros((inputs.shape[0],), bool)])
+        known_NN = of_context_N[None] | jnp.eye(tokens.shape[0], dtype=bool)
+        network = network_for(context.targets.shape[-1])
+        outputs: Any = network.apply({"params": meta_params}, tokens, known_NN)
+        return gaussian_of(outputs[count:])
+
+    return plain_learner(init, adapt, predict, objective)

@@ -1,0 +1,299 @@
+"""Neural processes and the Gaussian processes they are judged by, against values by hand."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmeta import Batch, Model, Task, cross_entropy
+from jaxmeta.data.gaussian_processes import (
+    Kernel,
+    covariance,
+    gaussian_curves,
+    kernel_of,
+    posterior,
+)
+from jaxmeta.learners.process import (
+    Gaussian,
+    conditional_neural_process,
+    conditional_neural_process_classifier,
+    gaussian_likelihood,
+    neural_process,
+    transformer_neural_process,
+)
+from jaxmeta.learners.process.attention import CrossAttention
+from jaxmeta.learners.process.conditional import ProcessParams
+from jaxmeta.learners.process.gaussian import gaussian_of, log_density
+from jaxmeta.learners.process.latent import divergence
+from jaxmeta.models import mlp
+
+KEY = jax.random.key(0)
+IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+assert_close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+
+
+def linear(*weights):
+    """x ↦ x W, without parameters."""
+    matrix = jnp.asarray(weights)
+    return Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x @ matrix)
+
+
+# --- Gaussians ----------------------------------------------------------------------------
+
+
+def test_densities_and_their_objective():
+    outputs = Gaussian(jnp.array([[1.0], [0.0], [7.0]]), jnp.array([[2.0], [0.5], [1.0]]))
+    targets = jnp.array([[2.0], [1.0], [9.0]])
+    expected = [
+        -(0.5**2) / 2 - np.log(2.0) - np.log(2 * np.pi) / 2,
+        -(2.0**2) / 2 - np.log(0.5) - np.log(2 * np.pi) / 2,
+    ]
+    assert_close(log_density(outputs, targets)[:2], expected)
+    loss, metrics = gaussian_likelihood(outputs, targets, jnp.array([True, True, False]))
+    assert_close(loss, -np.mean(expected))
+    assert_close(metrics["log_likelihood"], np.mean(expected))
+    assert_close(metrics["squared_error"], 1.0)
+    with pytest.raises(ValueError, match="a mean and a deviation for each target"):
+        gaussian_likelihood(outputs, targets[:2])
+    assert_close(gaussian_of(jnp.array([[3.0, 0.0]])).deviation, [[0.1 + 0.9 * np.log(2)]])
+
+
+def test_divergence_is_that_of_an_integral():
+    one = Gaussian(jnp.array([0.5, -1.0]), jnp.array([0.7, 1.2]))
+    other = Gaussian(jnp.array([0.0, 0.5]), jnp.array([1.5, 0.9]))
+    x = np.linspace(-15, 15, 30001)
+    total = 0.0
+    for a, s, b, t in zip(one.mean, one.deviation, other.mean, other.deviation, strict=True):
+        p = np.exp(-(((x - a) / s) ** 2) / 2) / s / np.sqrt(2 * np.pi)
+        ratio = (-(((x - a) / s) ** 2) + ((x - b) / t) ** 2) / 2 + np.log(t / s)
+        total += np.trapezoid(p * ratio, x)
+    assert_close(divergence(one, other), total, rtol=1e-4)
+    assert_close(divergence(one, one), 0.0)
+
+
+# --- conditional --------------------------------------------------------------------------
+
+
+def test_a_conditional_process_of_sums():
+    """h([x, y]) = x + 2 y, g([x, r]) = (x + r, r): all by hand."""
+    learner = conditional_neural_process(linear([1.0], [2.0]), linear([1.0, 0.0], [1.0, 1.0]))
+    context = Batch(jnp.array([[1.0], [3.0], [5.0]]), jnp.array([[1.0], [0.0], [9.0]]))
+    context = context._replace(mask=jnp.array([True, True, False]))
+    adapted = learner.adapt(KEY, ProcessParams({}, {}), context)
+    assert_close(adapted.representation_D, [3.0])  # of 3 and 3
+    found = learner.predict(adapted, jnp.array([[2.0]]))
+    assert_close(found.mean, [[5.0]])
+    assert_close(found.deviation, [[0.1 + 0.9 * np.log1p(np.exp(3.0))]])
+    nothing = context._replace(mask=jnp.zeros((3,), bool))
+    assert_close(learner.adapt(KEY, ProcessParams({}, {}), nothing).representation_D, [0.0])
+
+
+def test_a_conditional_process_classifies_by_class_means():
+    decoder = linear(*np.eye(3)[:, 1:])  # of [h, r_0, r_1] it keeps r
+    learner = conditional_neural_process_classifier(IDENTITY, decoder, cross_entropy, ways=2)
+    support = Batch(jnp.array([[1.0], [3.0], [10.0]]), jnp.array([0, 0, 1]))
+    adapted = learner.adapt(KEY, ProcessParams({}, {}), support)
+    assert_close(learner.predict(adapted, jnp.array([[7.0]])), [[2.0, 10.0]])
+    with pytest.raises(ValueError, match="needs at least 2"):
+        conditional_neural_process_classifier(IDENTITY, decoder, cross_entropy, ways=1)
+
+
+LEARNERS = {
+    "conditional": lambda: conditional_neural_process(mlp((8,), 4), mlp((8,), 2)),
+    "latent": lambda: neural_process(mlp((8,), 4), mlp((8,), 2), latent_width=3),
+    "attentive": lambda: neural_process(
+        mlp((8,), 4), mlp((8,), 2), encoder=mlp((8,), 4), attention="multi-head", heads=2
+    ),
+    "transformer": lambda: transformer_neural_process(width=8, layers=2, heads=2),
+}
+
+
+@settings(max_examples=8, deadline=None)
+@given(order=st.permutations(range(6)), name=st.sampled_from(sorted(LEARNERS)))
+def test_the_order_of_the_context_is_nothing(order, name):
+    learner, context, query, params = made(name)
+    shuffled = jax.tree.map(lambda leaf: leaf[jnp.asarray(order)], context)
+    found, again = (
+        learner.predict(learner.adapt(KEY, params, batch), query.inputs)
+        for batch in (context, shuffled)
+    )
+    chex.assert_trees_all_close(found, again, rtol=1e-4, atol=1e-5)
+
+
+def made(name):
+    learner = LEARNERS[name]()
+    values = jax.random.normal(KEY, (10, 2))
+    context = Batch(values[:6, :1], values[:6, 1:], jnp.array([True] * 4 + [False] * 2))
+    query = Batch(values[6:, :1], values[6:, 1:])
+    return learner, context, query, learner.init(KEY, Task(context, query))
+
+
+# --- latent -------------------------------------------------------------------------------
+
+
+def test_a_neural_process_is_the_mixture_of_its_draws():
+    learner, context, query, params = made("latent")
+    adapted = learner.adapt(KEY, params, context)
+    assert adapted.latents_LD.shape == (8, 3)
+    decoder = mlp((8,), 2)
+    each = [
+        gaussian_of(
+            decoder.apply(
+                params.decoder,
+                jnp.concatenate([query.inputs, jnp.tile(latent, (4, 1))], axis=1),
+            )
+        )
+        for latent in adapted.latents_LD
+    ]
+    means = np.stack([one.mean for one in each])
+    second = np.stack([one.deviation**2 + one.mean**2 for one in each]).mean(axis=0)
+    found = learner.predict(adapted, query.inputs)
+    assert_close(found.mean, means.mean(axis=0))
+    assert_close(found.deviation, np.sqrt(second - means.mean(axis=0) ** 2), rtol=1e-4)
+
+
+def test_its_loss_bounds_and_its_likelihood_is_averaged_over_draws():
+    learner, context, query, params = made("latent")
+    loss, info = learner.loss(KEY, params, Task(context, query))
+    adapted = learner.adapt(jax.random.split(KEY)[1], params, context)
+    decoder = mlp((8,), 2)
+    totals = []
+    for latent in adapted.latents_LD:
+        given = jnp.concatenate([query.inputs, jnp.tile(latent, (4, 1))], axis=1)
+        one = gaussian_of(decoder.apply(params.decoder, given))
+        totals.append(float(log_density(one, query.targets).sum()))
+    expected = np.log(np.mean(np.exp(totals))) / 4
+    assert_close(info.metrics["log_likelihood"], expected, rtol=1e-4)
+    assert float(loss) >= -4.0
+    # Where the query tells nothing new, the divergence is 0 and the loss is the fit alone.
+    nothing = query._replace(mask=jnp.zeros((4,), bool))
+    value, _ = learner.loss(KEY, params, Task(context, nothing))
+    assert_close(value, 0.0, atol=1e-5)
+
+
+# --- attention ----------------------------------------------------------------------------
+
+
+def read(kind, targets, points, values, real=None, **options):
+    real = jnp.ones(points.shape[:1], bool) if real is None else real
+    module = CrossAttention(kind, **options)
+    variables = module.init(KEY, targets, points, values, real)
+    return module.apply(variables, targets, points, values, real), variables
+
+
+def test_uniform_and_laplace_attention():
+    targets, points = jnp.array([[0.0], [2.0]]), jnp.array([[0.0], [1.0], [4.0]])
+    values, real = jnp.array([[1.0], [2.0], [50.0]]), jnp.array([True, True, False])
+    found, _ = read("uniform", targets, points, values, real)
+    assert_close(found, [[1.5], [1.5]])
+    found, _ = read("laplace", targets, points, values, real, length=0.5)
+    weights = np.exp(-np.array([[0.0, 1.0], [2.0, 1.0]]) / 0.5)
+    expected = weights @ np.array([[1.0], [2.0]]) / weights.sum(axis=1, keepdims=True)
+    assert_close(found, expected)
+    none, _ = read("laplace", targets, points, values, jnp.zeros((3,), bool))
+    assert_close(none, [[0.0], [0.0]])
+
+
+@pytest.mark.parametrize("kind", ["uniform", "laplace", "dot-product"])
+def test_weights_sum_to_one(kind):
+    """Of equal values the read is that value, whatever the weights."""
+    targets, points = jax.random.normal(KEY, (3, 2)), jax.random.normal(KEY, (5, 2))
+    found, _ = read(kind, targets, points, jnp.full((5, 4), 7.0))
+    assert_close(found, np.full((3, 4), 7.0))
+
+
+def test_multi_head_attention_is_its_equation(x64):
+    targets, points = jax.random.normal(KEY, (2, 1), float), jax.random.normal(KEY, (4, 1), float)
+    values = jax.random.normal(KEY, (4, 6), float)
+    found, variables = read("multi-head", targets, points, values, width=6, heads=2)
+    params = jax.device_get(variables["params"])
+
+    def dense(name, x):
+        return x @ params[name]["kernel"] + params[name].get("bias", 0)
+
+    keys = lambda x: dense("keys", np.maximum(dense("hidden", np.asarray(x)), 0))  # noqa: E731
+    heads = []
+    for head in range(2):
+        of = lambda name, head=head: params[name]["kernel"][:, head]  # noqa: E731
+        scores = keys(targets) @ of("head_queries") @ (keys(points) @ of("head_keys")).T
+        weights = np.exp(scores / np.sqrt(3))
+        weights /= weights.sum(axis=1, keepdims=True)
+        heads.append(weights @ np.asarray(values) @ of("head_values"))
+    expected = np.concatenate(heads, axis=1) @ params["output"]["kernel"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="is none of"):
+        read("cosine", targets, points, values)
+
+
+def test_transformer_refuses_heads_that_do_not_divide():
+    with pytest.raises(ValueError, match="a width that the heads divide"):
+        transformer_neural_process(width=10, heads=4)
+
+
+# --- Gaussian processes -------------------------------------------------------------------
+
+
+def test_kernels_by_hand():
+    at, to = jnp.array([[0.0]]), jnp.array([[0.3]])
+    root = np.sqrt(5) * 0.3 / 0.5
+    for kernel, expected in [
+        (Kernel("rbf", 0.5, 2.0, 0.0), 4 * np.exp(-(0.3**2) / (2 * 0.25))),
+        (Kernel("matern", 0.5, 1.0, 0.0), (1 + root + root**2 / 3) * np.exp(-root)),
+        (Kernel("periodic", 0.5, 1.0, 0.0, 0.3), 1.0),
+        (
+            Kernel("periodic", 0.5, 1.0, 0.0, 1.0),
+            np.exp(-2 * np.sin(np.pi * 0.3) ** 2 / 0.25),
+        ),
+    ]:
+        np.testing.assert_allclose(covariance(kernel, at, to), [[expected]], rtol=1e-4)
+    with pytest.raises(ValueError, match="is none of rbf, matern, periodic"):
+        covariance(Kernel("linear", 1.0, 1.0, 0.0), at, to)  # pyright: ignore
+
+
+def test_the_posterior_is_that_of_the_textbook(x64):
+    kernel = Kernel("rbf", 0.6, 1.3, 0.2)
+    x = np.array([[0.0], [0.5], [2.0], [9.0]])
+    y = np.array([[1.0], [0.2], [-1.0], [7.0]])
+    support = Batch(jnp.asarray(x), jnp.asarray(y), jnp.array([True, True, True, False]))
+    query = np.array([[0.1], [1.5]])
+    k = lambda a, b: 1.3**2 * np.exp(-((a - b.T) ** 2) / (2 * 0.36))  # noqa: E731
+    noise = 0.2**2 + 1e-4
+    inverse = np.linalg.inv(k(x[:3], x[:3]) + noise * np.eye(3))
+    mean, deviation = posterior(kernel, support, jnp.asarray(query))
+    np.testing.assert_allclose(mean, k(query, x[:3]) @ inverse @ y[:3], rtol=1e-8)
+    variance = 1.69 + noise - np.diag(k(query, x[:3]) @ inverse @ k(x[:3], query))
+    np.testing.assert_allclose(deviation[:, 0], np.sqrt(variance), rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["rbf", "matern", "periodic"])
+def test_curves_are_drawn_from_the_process_and_the_oracle_knows_it(kind):
+    """The posterior's errors, in its own deviations, have a variance of 1."""
+    sample = gaussian_curves(
+        kind=kind, context=(2, 6), targets=5, length=(0.3, 1.0), scale=(0.5, 1.5), noise=0.1
+    )
+
+    @jax.jit
+    @jax.vmap
+    def scores(key):
+        task = sample(key)
+        mean, deviation = posterior(kernel_of(sample, key), task.support, task.query.inputs)
+        return (task.query.targets - mean) / deviation, task.support.mask.sum()
+
+    errors, counts = scores(jax.random.split(KEY, 2000))
+    assert np.mean(np.square(errors)) == pytest.approx(1.0, abs=0.06)
+    assert np.mean(errors) == pytest.approx(0.0, abs=0.06)
+    assert set(np.asarray(counts).tolist()) == {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kind": "linear"}, {"context": (0, 3)}, {"length": (1.0, 0.5)}, {"domain": (1.0, 1.0)}],
+)
+def test_curves_refuse_what_cannot_be(options):
+    with pytest.raises(ValueError, match="give"):
+        gaussian_curves(**options)
