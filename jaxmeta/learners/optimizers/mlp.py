@@ -34,13 +34,11 @@ class _Rule(nn.Module):
         return nn.Dense(2, name="output")(features)
 
 
-def mlp_optimizer(
-    *, hidden: int = 16, scale: float = 0.01, exponent: float = 1.0
-) -> LearnedOptimizer:
+def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) -> LearnedOptimizer:
     """A perceptron that is shared by all parameters and reads momenta, sizes and time.
 
         (d, s) = MLP(θ, ∇, m_β for four β, m_β/√v, ∇/√v, log √v, time; φ)
-        θ ← θ + scale · d · exp(exponent · s)
+        θ ← θ + scale · d · exp(reach · tanh(s / reach))
 
     with v the mean square of the gradient (decay 0.999). θ, ∇ and m are scaled to a mean square of
     1 over their tensor: log √v alone tells the loss' unit. Time is tanh(step / scale − 1) for
@@ -49,7 +47,8 @@ def mlp_optimizer(
     Args:
       hidden: width of both hidden layers.
       scale: factor to every step.
-      exponent: factor to s, the logarithm of a step's size.
+      reach: bound of s, the logarithm of a step's size; like that of the features, which are
+        clipped to ± 5, it keeps a rule from running away where it has not been trained.
 
     Source: Metz et al. 2019, "Understanding and correcting pathologies in the training of learned
     optimizers", section 5.1; Metz et al. 2020, "Tasks, stability, architecture, and compute",
@@ -88,7 +87,8 @@ def mlp_optimizer(
             def move(p: Array, g: Array, momenta: Array, v: Array) -> Array:
                 features = _features(p, g, momenta, v, step)
                 outputs: Any = rule.apply({"params": meta_params}, features)
-                moves = scale * outputs[:, 0] * jnp.exp(exponent * outputs[:, 1])
+                sizes = jnp.exp(reach * jnp.tanh(outputs[:, 1] / reach))
+                moves = scale * outputs[:, 0] * sizes
                 return moves.reshape(p.shape)
 
             moves = jax.tree.map(move, params, updates, momenta, squares)
@@ -114,5 +114,6 @@ def _features(p: Array, g: Array, momenta: Array, v: Array, step: Array) -> Arra
     rows = jnp.stack(
         [unit(p), unit(g), *unit(corrected), g / size, *corrected / size[None], jnp.log(size) / 10]
     )
+    rows = jnp.clip(rows, -5, 5)
     times = jnp.tanh(time / jnp.asarray(TIMESCALES, g.dtype) - 1)
     return jnp.concatenate([rows, jnp.broadcast_to(times[:, None], (times.size, g.size))]).T
