@@ -18,10 +18,12 @@ from jaxmeta.training.options import (
     Anil,
     Boil,
     Cavia,
+    ConditionalNeuralProcess,
     FirstOrderMaml,
     Imaml,
     Maml,
     MamlPlusPlus,
+    Mann,
     Matching,
     MetaCurvature,
     MetaLstm,
@@ -33,6 +35,7 @@ from jaxmeta.training.options import (
     Reptile,
     SemiSupervisedPrototypical,
     Siamese,
+    Snail,
 )
 
 PROTOTYPICAL_WAYS = 60  # as published, where the set has the classes: see `run.fit_train_ways`
@@ -86,6 +89,8 @@ def _glyphs(learner: type) -> FewShot:
         return dataclasses.replace(_meta_transfer(base), steps=400, checkpoint_every=100)
     if learner in _COMPARING:
         return _comparing(base, learner)
+    if learner in _READING:
+        return _reading(base, learner)
     return base
 
 
@@ -108,7 +113,19 @@ def _comparing(base: FewShot, learner: type) -> FewShot:
         network="conv-maps" if learner is Relation else "conv4-stride",
         query_statistics="group",
         distortions=learner is Siamese,
+        # Of 20 images of a class, 1 or 5 shots and 5 without a label leave 10.
         unlabelled=5 if learner is SemiSupervisedPrototypical else 0,
+        queries=10 if learner is SemiSupervisedPrototypical else base.queries,
+    )
+
+
+_READING = (ConditionalNeuralProcess, Mann, Snail)
+
+
+def _reading(base: FewShot, learner: type) -> FewShot:
+    """What reading the support set changes: each example is judged by itself, more tasks a step."""
+    return dataclasses.replace(
+        base, learner=learner(), train_queries=5, task_batch=16, query_statistics="group"
     )
 
 
@@ -209,6 +226,8 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
             return dataclasses.replace(
                 _comparing(base, learner), rotations="as-classes", train_shots=shots
             )
+        if learner in _READING:
+            return dataclasses.replace(_reading(base, learner), rotations="as-classes")
         if learner is MetaTransfer:
             return _meta_transfer(base)
         if learner is MetaLstm:

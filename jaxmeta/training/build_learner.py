@@ -19,6 +19,8 @@ from jaxmeta.inner import (
     truncated,
 )
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.learners.memory import mann
+from jaxmeta.learners.process import conditional_neural_process_classifier
 from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12, unpack
 from jaxmeta.training import options as kinds
 from jaxmeta.training.config import AnyExperiment, FewShot
@@ -62,6 +64,10 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
         return _learner_of_features(
             config, options, objective, config.episode(train)["ways"], inner
         )
+
+    if isinstance(options, _OF_SEQUENCES):
+        assert isinstance(config, FewShot)
+        return _learner_of_sequences(config, options, objective)
 
     model = _model_with_head(config)
     match options:
@@ -151,6 +157,32 @@ def _learner_of_features(
         case kinds.Relation():
             compare = comparator(width=config.width, normalisation=config.query_statistics)
             return learners.relation(encoder, compare, objective, ways)
+
+
+_OF_SEQUENCES = kinds.Mann | kinds.Snail | kinds.ConditionalNeuralProcess
+
+
+def _learner_of_sequences(
+    config: FewShot, options: _OF_SEQUENCES, objective: Objective
+) -> MetaLearner:
+    """Those that read the support set, and have an output for each class."""
+    encoder, ways = network_of(config, None), _same_ways(config)
+    match options:
+        case kinds.Mann():
+            machine = mann(
+                ways,
+                slots=options.slots,
+                slot_width=options.slot_width,
+                width=options.controller_width,
+                read_heads=options.heads,
+            )
+            return learners.memory_classifier(machine, encoder, objective, ways)
+        case kinds.Snail():
+            steps = ways * config.episode(True)["shots"] + 1
+            return learners.snail(encoder, objective, ways, steps, filters=options.filters)
+        case kinds.ConditionalNeuralProcess():
+            decoder = mlp((options.representation,) * 2, ways)
+            return conditional_neural_process_classifier(encoder, decoder, objective, ways)
 
 
 def _inner_loop(config: AnyExperiment, train: bool) -> dict[str, Any]:

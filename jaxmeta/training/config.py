@@ -194,9 +194,10 @@ def check(config: Experiment) -> None:
         raise ValueError(
             f"--initial-rate {low} {high}: give the ends of a range, positive and finite."
         )
-    for name in ("inner_steps", "eval_inner_steps", "truncate"):
+    for name in ("inner_steps", "eval_inner_steps", "truncate", "refinements"):
         require(learner, name, lambda value: value >= 0, "0 or more")
-    for name in ("inner_batch", "solver_steps", "context", "lstm_width"):
+    whole = ("inner_batch", "solver_steps", "context", "lstm_width", "reads", "filters")
+    for name in (*whole, "slots", "slot_width", "controller_width", "heads", "representation"):
         require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):
         require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")

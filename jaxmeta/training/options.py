@@ -262,6 +262,85 @@ class Relation:
     name: ClassVar[str] = "relation"
 
 
+# --- memories and processes ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mann:
+    """Memory-augmented network (Santoro et al. 2016): write the support set into a memory."""
+
+    name: ClassVar[str] = "mann"
+    slots: int = 128
+    """Rows of the memory."""
+    slot_width: int = 40
+    """Numbers of a row."""
+    controller_width: int = 200
+    """Of the LSTM."""
+    heads: int = 4
+    """Of which each reads and writes."""
+
+
+@dataclass(frozen=True)
+class Snail:
+    """SNAIL (Mishra et al. 2018): temporal convolutions and causal attention over the support."""
+
+    name: ClassVar[str] = "snail"
+    filters: int = 128
+    """Of each convolution."""
+
+
+@dataclass(frozen=True)
+class ConditionalNeuralProcess:
+    """Conditional neural process (Garnelo et al. 2018): average the encoded support, decode."""
+
+    name: ClassVar[str] = "conditional-neural-process"
+    representation: int = 128
+    """Numbers of the layers of encoder and decoder, and of the representation."""
+
+
+@dataclass(frozen=True)
+class Ntm:
+    """Neural Turing machine (Graves et al. 2014)."""
+
+    name: ClassVar[str] = "ntm"
+    slots: int = 128
+    """Rows of the memory."""
+    slot_width: int = 20
+    """Numbers of a row."""
+    controller: Literal["lstm", "feedforward"] = "lstm"
+    """What moves the heads."""
+    controller_width: int = 100
+    """Of the controller."""
+    heads: int = 1
+    """Read heads, and as many write heads."""
+
+
+@dataclass(frozen=True)
+class Dnc:
+    """Differentiable neural computer (Graves et al. 2016)."""
+
+    name: ClassVar[str] = "dnc"
+    slots: int = 16
+    """Rows of the memory."""
+    slot_width: int = 16
+    """Numbers of a row."""
+    controller_width: int = 64
+    """Of the LSTM."""
+    heads: int = 4
+    """Read heads; there is one write head."""
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """An LSTM without another memory: what the others are compared with."""
+
+    name: ClassVar[str] = "lstm"
+    controller_width: int = 256
+    """Of each layer."""
+    layers: int = 1
+    """One on top of the other."""
+
+
 Regressor = (
     Maml
     | FirstOrderMaml
@@ -285,4 +364,8 @@ Learner = (
     | Matching
     | Siamese
     | Relation
+    | Mann
+    | Snail
+    | ConditionalNeuralProcess
 )
+Sequencer = Ntm | Dnc | Lstm | Mann
