@@ -271,7 +271,7 @@ def test_r2d2_is_the_ridge_regression_of_the_normal_equations():
     support, query = points(0, 7), points(1, 5)
     meta_params = in_float64(learner.init(KEY, Task(support, query)))
     meta_params = meta_params._replace(
-        log_ridge=jnp.log(0.7), scale=jnp.array(3.0), bias=jnp.array(0.2)
+        log_ridge=jnp.log(0.7), log_scale=jnp.log(3.0), bias=jnp.array(0.2)
     )
     x, y = support.inputs, jax.nn.one_hot(support.targets, 3)
     weights = jnp.linalg.solve(x.T @ x + 0.7 * jnp.eye(4), x.T @ y)

@@ -25,12 +25,12 @@ class R2D2Params(NamedTuple):
     Attributes:
       encoder: of the feature network.
       log_ridge: log λ, of the penalty.
-      scale, bias: α and β, from regression outputs to logits.
+      log_scale, bias: log α and β, from regression outputs to logits.
     """
 
     encoder: PyTree
     log_ridge: Array
-    scale: Array
+    log_scale: Array
     bias: Array
 
 
@@ -53,6 +53,8 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
 
         W = Xᵀ (X Xᵀ + λ I)⁻¹ Y,  X the support's features, Y its labels one-hot
         logits(x) = α f(x) W + β;  λ, α, β and f are learned
+
+    Regression outputs lie about between 0 and 1, so that α is 10 at first; λ is 1.
 
     The system has the size of the support set, not of the features (the Woodbury identity).
 
@@ -79,10 +81,8 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
         raise ValueError(f"r2d2: {ways} ways; a classification needs at least 2.")
 
     def init(key: Key, task: Task) -> R2D2Params:
-        # λ = 1, α = 1, β = 0 at first.
-        return R2D2Params(
-            encoder.init(key, task.support.inputs), jnp.zeros(()), jnp.ones(()), jnp.zeros(())
-        )
+        params = encoder.init(key, task.support.inputs)
+        return R2D2Params(params, jnp.zeros(()), jnp.log(jnp.asarray(10.0)), jnp.zeros(()))
 
     def adapt(key: Key, meta_params: R2D2Params, support: Batch) -> RidgeHead:
         features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
@@ -98,6 +98,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
     def predict(adapted: RidgeHead, inputs: PyTree) -> Array:
         meta_params = adapted.meta_params
         features_QD = encoder.apply(meta_params.encoder, inputs, reference=adapted.reference)
-        return meta_params.scale * (features_QD @ adapted.weights_DW) + meta_params.bias
+        outputs_QW = features_QD @ adapted.weights_DW
+        return jnp.exp(meta_params.log_scale) * outputs_QW + meta_params.bias
 
     return meta_learner(init, adapt, predict, objective)
