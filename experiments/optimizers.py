@@ -20,7 +20,7 @@ import tyro
 from experiments.command_line import guarded, read_arguments
 from experiments.comparison import TUNING_TASKS, Course, Curve, compare, summary
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, run_keys
+from experiments.run import circumstances, claim_folder, run_keys, train_in
 from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
 from jaxmeta.data.digits import digits
@@ -40,7 +40,6 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics
-from jaxmeta.training.loop import train
 from jaxmeta.training.parallel import mesh_for, on_first_process
 
 Images = Literal["digits", "glyphs", "omniglot"]
@@ -219,23 +218,19 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
         settings.validation_tasks,
         tasks_at_once=32,
     )
-    with progress.training(f"{settings.rule} optimizer", settings.steps) as report:
-        outcome = train(
-            settings.out,
-            update,
-            family.sample,
-            train_key,
-            steps=settings.steps,
-            task_batch=settings.task_batch,
-            # The loss alone decides, also where there is an accuracy.
-            validate=lambda params: {"loss": validate(params, held_out, validation_key)["loss"]},
-            checkpoint_every=settings.checkpoint_every,
-            chunk=settings.chunk,
-            mesh=mesh,
-            resume=settings.resume,
-            report=report,
-            say=progress.say,
-        )
+    outcome = train_in(
+        settings.out,
+        settings,
+        update,
+        family.sample,
+        train_key,
+        # The loss alone decides, also where there is an accuracy.
+        lambda params: {"loss": validate(params, held_out, validation_key)["loss"]},
+        name=f"{settings.rule} optimizer",
+        mesh=mesh,
+        resume=settings.resume,
+        progress=progress,
+    )
     learned = rule_of(settings).transformation(jax.device_get(outcome.best_params))
     curves: dict[str, dict[str, Curve]] = {}
     for name, course in compared_on.items():

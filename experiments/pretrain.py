@@ -23,7 +23,14 @@ import tyro
 
 from experiments.command_line import guarded, read_arguments
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, load_dataset, plain, run_keys
+from experiments.run import (
+    circumstances,
+    claim_folder,
+    load_dataset,
+    plain,
+    run_keys,
+    train_in,
+)
 from jaxmeta.core import Array, Model, PyTree, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.learners import prototypical, supervised
@@ -35,7 +42,6 @@ from jaxmeta.training.build_learner import network_of
 from jaxmeta.training.config import Experiment, FewShot
 from jaxmeta.training.evaluation import Estimate
 from jaxmeta.training.logs import read_metrics
-from jaxmeta.training.loop import train
 from jaxmeta.training.parallel import mesh_for, on_first_process
 
 BACKBONE = "backbone.npz"
@@ -177,22 +183,18 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
         nothing_learned = prototypes.init(validation_key, tasks(validation_key))
         return judge(nothing_learned, tasks, validation_key)
 
-    with progress.training("pre-training", settings.steps) as report:
-        outcome = train(
-            settings.out,
-            update,
-            batches,
-            train_key,
-            steps=settings.steps,
-            task_batch=settings.task_batch,
-            validate=validate,
-            checkpoint_every=settings.checkpoint_every,
-            chunk=settings.chunk,
-            mesh=mesh,
-            resume=settings.resume,
-            report=report,
-            say=progress.say,
-        )
+    outcome = train_in(
+        settings.out,
+        settings,
+        update,
+        batches,
+        train_key,
+        validate,
+        name="pre-training",
+        mesh=mesh,
+        resume=settings.resume,
+        progress=progress,
+    )
     backbone = jax.device_get(backbone_of(outcome.best_params))
     results = {
         "experiment": settings.experiment,

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from jax.sharding import Mesh
 import jaxmeta
 from experiments import pictures, presets
 from experiments.progress import Progress
-from jaxmeta.core import Key
+from jaxmeta.core import Key, PyTree
 from jaxmeta.data import Dataset, load
 from jaxmeta.training import build, build_learner, checkpoints, files
 from jaxmeta.training import config as configs
-from jaxmeta.training.config import AnyExperiment, FewShot
+from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
-from jaxmeta.training.loop import CHECKPOINTS, train
+from jaxmeta.training.loop import CHECKPOINTS, Outcome, train
 from jaxmeta.training.parallel import (
     check_same,
     in_agreement,
@@ -34,6 +34,7 @@ from jaxmeta.training.parallel import (
     on_first_process,
     size_of,
 )
+from jaxmeta.training.update import MetaUpdate
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -80,22 +81,18 @@ def run(
     validate = evaluation(
         test_learner, config.validation_tasks, tasks_at_once=at_once, mesh=everywhere
     )
-    with progress.training(config.learner.name, config.steps) as report:
-        outcome = train(
-            folder,
-            update,
-            train_tasks,
-            train_key,
-            steps=config.steps,
-            task_batch=config.task_batch,
-            validate=lambda params: validate(params, validation_tasks, validation_key),
-            checkpoint_every=config.checkpoint_every,
-            chunk=config.chunk,
-            mesh=mesh,
-            resume=resume,
-            report=report,
-            say=progress.say,
-        )
+    outcome = train_in(
+        folder,
+        config,
+        update,
+        train_tasks,
+        train_key,
+        lambda params: validate(params, validation_tasks, validation_key),
+        name=config.learner.name,
+        mesh=mesh,
+        resume=resume,
+        progress=progress,
+    )
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=everywhere)
@@ -132,6 +129,38 @@ def run(
 
     on_first_process(keep)
     return results
+
+
+def train_in(
+    folder: Path,
+    settings: Experiment,
+    update: MetaUpdate,
+    source: Source,
+    key: Key,
+    validate: Callable[[PyTree], Mapping[str, Estimate]],
+    *,
+    name: str,
+    mesh: Mesh | None,
+    resume: bool,
+    progress: Progress,
+) -> Outcome:
+    """`train` with the numbers of the settings, and a bar."""
+    with progress.training(name, settings.steps) as report:
+        return train(
+            folder,
+            update,
+            source,
+            key,
+            steps=settings.steps,
+            task_batch=settings.task_batch,
+            validate=validate,
+            checkpoint_every=settings.checkpoint_every,
+            chunk=settings.chunk,
+            mesh=mesh,
+            resume=resume,
+            report=report,
+            say=progress.say,
+        )
 
 
 def _digest(config: AnyExperiment, dataset: Dataset | None) -> int:

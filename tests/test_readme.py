@@ -72,6 +72,7 @@ def test_a_command_line_is_understood(command, capsys):
         importlib.import_module(module)
 
 
+@pytest.mark.slow
 def test_the_first_command_in_a_small_form(tmp_path, capsys):
     """The default command, real letters and network, with fewer steps, tasks and channels."""
     (default,) = (line for line in COMMANDS if line.split() == ["experiments.few_shot"])

@@ -1,5 +1,6 @@
 """Where tasks come from: image sets by name, and the samplers that draw tasks from them."""
 
+from jaxmeta.data import sequences
 from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import episodes
@@ -16,6 +17,7 @@ __all__ = [
     "episodes",
     "image_batches",
     "load",
+    "sequences",
     "sinusoids",
     "task_stream",
     "with_unlabelled",

@@ -298,49 +298,6 @@ class ConditionalNeuralProcess:
     """Numbers of the layers of encoder and decoder, and of the representation."""
 
 
-@dataclass(frozen=True)
-class Ntm:
-    """Neural Turing machine (Graves et al. 2014)."""
-
-    name: ClassVar[str] = "ntm"
-    slots: int = 128
-    """Rows of the memory."""
-    slot_width: int = 20
-    """Numbers of a row."""
-    controller: Literal["lstm", "feedforward"] = "lstm"
-    """What moves the heads."""
-    controller_width: int = 100
-    """Of the controller."""
-    heads: int = 1
-    """Read heads, and as many write heads."""
-
-
-@dataclass(frozen=True)
-class Dnc:
-    """Differentiable neural computer (Graves et al. 2016)."""
-
-    name: ClassVar[str] = "dnc"
-    slots: int = 16
-    """Rows of the memory."""
-    slot_width: int = 16
-    """Numbers of a row."""
-    controller_width: int = 64
-    """Of the LSTM."""
-    heads: int = 4
-    """Read heads; there is one write head."""
-
-
-@dataclass(frozen=True)
-class Lstm:
-    """An LSTM without another memory: what the others are compared with."""
-
-    name: ClassVar[str] = "lstm"
-    controller_width: int = 256
-    """Of each layer."""
-    layers: int = 1
-    """One on top of the other."""
-
-
 Regressor = (
     Maml
     | FirstOrderMaml
@@ -368,4 +325,3 @@ Learner = (
     | Snail
     | ConditionalNeuralProcess
 )
-Sequencer = Ntm | Dnc | Lstm | Mann

@@ -86,6 +86,7 @@ def test_closing_line(trained, tiny_images, tmp_path, status, capsys):
         assert again[name] == before[name]
 
 
+@pytest.mark.slow
 def test_seeds_report_mean_and_deviation(tiny_images, tmp_path, status, capsys):
     folder = tmp_path / "run"
     options = [*tiny_images, "--seeds", "0,1", "--out", folder]

@@ -82,6 +82,7 @@ def test_a_run_resumes_where_it_would_have_been(tmp_path, one_course):
     assert found["parameters_sha256"] == expected
 
 
+@pytest.mark.slow
 def test_every_family_has_its_courses():
     digits = optimizers.courses(optimizers.Optimizers(family="digits"))
     assert set(digits) == {
@@ -99,6 +100,7 @@ def test_every_family_has_its_courses():
     assert digits["500 steps"].steps == 500
 
 
+@pytest.mark.slow
 def test_tuned_rates_lie_inside_the_grid_and_are_the_best(tmp_path):
     rule = lstm_optimizer(hidden=2)
     learned = rule.transformation(rule.init(jax.random.key(0)))

@@ -39,6 +39,7 @@ def test_a_streamed_run_is_whole_and_can_be_repeated(streamed, tmp_path):
         assert again[name] == results[name]
 
 
+@pytest.mark.slow
 def test_devices_share_a_stream(streamed):
     alone, shared = streamed(), streamed("--devices", "2", folder="shared")
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
@@ -67,7 +68,7 @@ def small(image_folder):
     return config, build.source_of(config, dataset, "train")
 
 
-@pytest.mark.parametrize("devices", [None, 2])
+@pytest.mark.parametrize("devices", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_reads_the_very_next_task(image_folder, tmp_path, devices):
     """Dead at step 4 of 6, resumed from step 2, it ends as the run left alone, bit for bit."""
     config, source = small(image_folder)

@@ -66,6 +66,7 @@ def check_same_run(folder, expected):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(start_two, alone, tmp_path):
     folder = tmp_path / "run"
     (first, out, err), (second, nothing, _) = endings(

@@ -145,6 +145,7 @@ def test_kill_minus_9_loses_nothing(start, tmp_path):
         assert steps == sorted(set(steps))
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_save_first(start, tmp_path):
     endless = [*LONG, "--steps", "10000000", "--checkpoint-every", "1000000", "--out", tmp_path]
     before = 0
@@ -167,6 +168,7 @@ def test_sigterm_and_ctrl_c_save_first(start, tmp_path):
         before = saved
 
 
+@pytest.mark.slow
 def test_nan_stops_with_its_step_and_keeps_the_checkpoint(start, tmp_path):
     # Outer SGD that diverges: fine for the first steps, then infinite.
     exploding = ["--outer-optimizer", "sgd", "--outer-rate", "4", "--checkpoint-every", "1"]

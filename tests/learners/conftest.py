@@ -260,7 +260,7 @@ def case(request) -> Case:
 
 
 # Whole programs take long to compile: of these tests, those of other learners are slow ones.
-QUICK = ("maml", "reptile", "prototypical", "mann")
+QUICK = ("maml", "reptile", "prototypical")
 
 
 @pytest.fixture(

@@ -196,6 +196,7 @@ def test_padding_behind_the_end_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", ["lstm", "dnc"])
+@pytest.mark.slow
 def test_a_machine_learns_to_copy_a_bit(name):
     learner = sequence_learner(as_model(MACHINES[name]()), binary_cross_entropy)
     sample = sequences.copy(bits=2, lengths=(1, 2))

@@ -120,8 +120,8 @@ def test_the_meta_loss_is_the_mean_of_the_query_losses_after_every_step(x64):
     "training",
     [
         "truncated",
-        "persistent",
         pytest.param("full", marks=pytest.mark.slow),
+        pytest.param("persistent", marks=pytest.mark.slow),
         pytest.param("evolution", marks=pytest.mark.slow),
     ],
 )

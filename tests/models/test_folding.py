@@ -11,6 +11,7 @@ from jaxmeta.models import conv4, folded, mlp, resnet12
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_of_one_batch_it_is_the_network_in_training(x64):
     """Where the set is the batch, its own statistics and the folded ones are the same."""
     images = jax.random.normal(KEY, (6, 16, 16, 3), float)

@@ -124,7 +124,12 @@ def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
 
 
 @pytest.mark.parametrize(
-    "name", ["conv4-stride", "conv4-pool", pytest.param("resnet12", marks=pytest.mark.slow)]
+    "name",
+    [
+        "conv4-pool",
+        pytest.param("conv4-stride", marks=pytest.mark.slow),
+        pytest.param("resnet12", marks=pytest.mark.slow),
+    ],
 )
 def test_networks_are_what_xla_convolutions_make_of_them(name, monkeypatch, x64):
     """Values, gradients and their derivative along the gradient, as MAML takes them."""
@@ -267,7 +272,8 @@ def test_modules_of_other_libraries_learn_to_learn(kind):
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("kind", ["batch", pytest.param("group", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["batch", "group"])
+@pytest.mark.slow
 def test_bfloat16_inside_float32_outside(kind):
     model = conv4(3, width=16, normalisation=kind)
     short = computed_in(model, jnp.bfloat16)

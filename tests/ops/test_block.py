@@ -42,7 +42,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("colour", "support") else pytest.param(name, marks=pytest.mark.slow)
+        for name in CASES
+    ],
+)
 def test_values_and_derivatives(name, x64):
     sizes, references = CASES[name]
     given = arguments(**sizes)

@@ -89,7 +89,7 @@ def fails_at(number):
     )
 
 
-@pytest.mark.parametrize("devices", [None, 2])
+@pytest.mark.parametrize("devices", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_second_batch_is_of_failed_classes(devices):
     mesh = None if devices is None else task_mesh(devices)
     init, update = hard_task_update(fails_at(4), optax.sgd(0.1), task_batch=8, mesh=mesh)
@@ -108,6 +108,7 @@ def test_every_second_batch_is_of_failed_classes(devices):
     assert sum(Counter(hard.tolist())[4] for hard in batches[1::2]) >= 20
 
 
+@pytest.mark.slow
 def test_a_plain_batch_is_that_of_the_plain_update():
     learner = fails_at(0)
     sample = sampler()

@@ -8,6 +8,7 @@ from jaxmeta.training.plots.curves import adaptation_curve, curve_episode, learn
 from jaxmeta.training.plots.embeddings import embedding_map
 from jaxmeta.training.plots.images import image_episode, prediction_sheet
 from jaxmeta.training.plots.optimization import optimization_curves
+from jaxmeta.training.plots.sequences import sequence_episode
 
 __all__ = [
     "adaptation_curve",
@@ -17,4 +18,5 @@ __all__ = [
     "learning_curve",
     "optimization_curves",
     "prediction_sheet",
+    "sequence_episode",
 ]

@@ -1,0 +1,319 @@
+"""Train a network with a memory on sequences: `python -m experiments.sequence --help`.
+
+    python -m experiments.sequence ntm --task copy
+    python -m experiments.sequence dnc --task repeat-copy
+    python -m experiments.sequence mann --task labels      # of Omniglot, shifted by a step
+
+Training draws the lengths of its sequences from a range; the test has fixed ones, longer ones too.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from experiments.command_line import guarded, read_arguments
+from experiments.progress import Progress
+from experiments.run import circumstances, claim_folder, plain, run_keys, train_in
+from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
+from jaxmeta.data import Dataset, load, sequences
+from jaxmeta.data.label_stream import accuracy_by_instance, label_stream
+from jaxmeta.learners.memory import (
+    Machine,
+    as_model,
+    dnc,
+    lstm_machine,
+    mann,
+    ntm,
+    run,
+    sequence_learner,
+)
+from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
+from jaxmeta.training import config as configs
+from jaxmeta.training.aggregation import aggregate_of
+from jaxmeta.training.config import Experiment
+from jaxmeta.training.logs import read_metrics
+from jaxmeta.training.parallel import mesh_for, on_first_process
+from jaxmeta.training.update import Sample
+
+Lengths = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sequences(Experiment):
+    """Train a network with a memory on sequences, evaluate it on longer ones."""
+
+    experiment: ClassVar[str] = "sequence"
+    learner: tyro.conf.Positional[Literal["ntm", "dnc", "mann", "lstm"]] = "ntm"
+    """Neural Turing machine, differentiable neural computer, memory-augmented network, or an LSTM
+    without another memory."""
+    task: Literal["copy", "repeat-copy", "associative-recall", "priority-sort", "labels"] = "copy"
+    """What to do with a sequence; labels: name images, told the label of the one before."""
+    steps: int = 10_000
+    """Updates."""
+    task_batch: int = 16
+    """Sequences of an update."""
+    clip: float | None = 10.0
+    """Clip each entry of the gradient to ± this; None: not at all."""
+    bits: int = 8
+    """Of each vector."""
+    lengths: Lengths | None = None
+    """Least and most vectors of a training sequence, items of associative-recall, vectors kept and
+    shown of priority-sort; None: as published."""
+    repeats: Lengths = (1, 10)
+    """Least and most repeats of repeat-copy in training; the most at test."""
+    test_lengths: tuple[int, ...] | None = None
+    """Lengths at test, the first for the run's result; None: 20, 40, 80, 120 for copy, else the
+    longest of training."""
+    dataset: str = "omniglot"
+    """Of labels: as in `experiments.few_shot`."""
+    image_size: int = 20
+    """Of labels: side of the images in pixels."""
+    ways: int = 5
+    """Of labels: classes of a stream."""
+    instances: int = 10
+    """Of labels: images of each class."""
+    slots: int | None = None
+    """Rows of the memory; None: the learner's own, as of all below."""
+    slot_width: int | None = None
+    """Numbers of a row."""
+    width: int | None = None
+    """Of the controller."""
+    read_heads: int | None = None
+    """Heads that read."""
+    controller: Literal["lstm", "feedforward"] | None = None
+    """Of the neural Turing machine."""
+    layers: int | None = None
+    """Of the LSTM without another memory."""
+    out: Path = Path("runs/sequence")
+    """Run folder."""
+    resume: bool = False
+    """Go on from the newest checkpoint of the run folder."""
+    overwrite: bool = False
+    """Delete the run that the folder holds and start anew."""
+
+
+_NOT_SETTINGS = ("out", "resume", "overwrite")
+_LENGTHS: dict[str, Lengths] = {
+    "copy": (1, 20),
+    "repeat-copy": (1, 10),
+    "associative-recall": (2, 6),
+    "priority-sort": (16, 20),
+}
+
+
+def machine_of(settings: Sequences, outputs: int) -> Machine:
+    """The learner with the sizes that are given.
+
+    Raises:
+      ValueError: a size that this learner does not have.
+    """
+    makers: dict[str, tuple[Callable[..., Machine], tuple[str, ...]]] = {
+        "ntm": (ntm, ("slots", "slot_width", "width", "read_heads", "controller")),
+        "dnc": (dnc, ("slots", "slot_width", "width", "read_heads")),
+        "mann": (mann, ("slots", "slot_width", "width", "read_heads")),
+        "lstm": (lambda outputs, width=256, **own: lstm_machine(width, outputs, **own), _OF_LSTM),
+    }
+    make, known = makers[settings.learner]
+    given = {
+        name: value
+        for name in ("slots", "slot_width", "width", "read_heads", "controller", "layers")
+        if (value := getattr(settings, name)) is not None
+    }
+    for name in given.keys() - set(known):
+        raise ValueError(f"--{name.replace('_', '-')} {given[name]}: {settings.learner} has none.")
+    return make(outputs, **given)
+
+
+_OF_LSTM = ("width", "layers")
+
+
+def lengths_of(settings: Sequences) -> tuple[Lengths, tuple[int, ...]]:
+    """Of training, from and to, and of the tests."""
+    if settings.task == "labels":
+        return (settings.instances, settings.instances), (settings.instances,)
+    trained = settings.lengths or _LENGTHS[settings.task]
+    further = (20, 40, 80, 120) if settings.task == "copy" else (trained[1],)
+    return trained, settings.test_lengths or further
+
+
+def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths: Lengths) -> Sample:
+    """The sequences of training, validation or test, with lengths in this range."""
+    bits = settings.bits
+    match settings.task:
+        case "copy":
+            return sequences.copy(bits=bits, lengths=lengths)
+        case "repeat-copy":
+            most = settings.repeats[1]
+            repeats = (most, most) if part == "test" else settings.repeats
+            return sequences.repeat_copy(bits=bits, lengths=lengths, repeats=repeats)
+        case "associative-recall":
+            return sequences.associative_recall(bits=bits, items=lengths)
+        case "priority-sort":
+            trained = settings.lengths or _LENGTHS["priority-sort"]
+            return sequences.priority_sort(bits=bits, kept=trained[0], count=lengths[1])
+        case "labels":
+            assert dataset is not None
+            classes = getattr(dataset, part)
+            return label_stream(classes, ways=settings.ways, instances=settings.instances)
+
+
+def objective_of(settings: Sequences) -> Objective:
+    """Cross-entropy of bits, or of labels with the accuracy by instance."""
+    if settings.task != "labels":
+        return binary_cross_entropy
+    known = tuple(number for number in (1, 2, 3, 4, 5, 10) if number <= settings.instances)
+    return accuracy_by_instance(settings.ways, known)
+
+
+def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
+    """Train, evaluate at each test length, draw, write `results.json`; return it.
+
+    Raises:
+      ValueError, OSError: with one plain line for the command line to show.
+    """
+    configs.check(settings)
+    fields = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if name not in _NOT_SETTINGS
+    }
+    dataset = None
+    if settings.task == "labels":
+        dataset = load(settings.dataset, image_size=settings.image_size, seed=settings.seed)
+    trained, tested = lengths_of(settings)
+    train_sample = sampler_of(settings, dataset, "train", trained)
+    held_out = sampler_of(settings, dataset, "validation", trained)
+    tests = {length: sampler_of(settings, dataset, "test", (length, length)) for length in tested}
+    train_key, validation_key, test_key = run_keys(settings.seed)
+    outputs = settings.ways
+    if dataset is None:
+        outputs = jax.eval_shape(train_sample, train_key).query.targets.shape[-1]
+    machine = machine_of(settings, outputs)
+    learner = sequence_learner(as_model(machine), objective_of(settings))
+    mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
+    update = meta_update(
+        learner,
+        build.outer_optimizer_of(settings),
+        task_batch=settings.task_batch,
+        tasks_at_once=settings.tasks_at_once,
+        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
+        mesh=mesh,
+    )
+    on_first_process(
+        lambda: claim_folder(
+            settings.out,
+            {"config": {"experiment": settings.experiment, **fields}},
+            resume=settings.resume,
+            overwrite=settings.overwrite,
+        )
+    )
+    everywhere = mesh_for(jax.device_count())
+    evaluator = partial(evaluation, learner, tasks_at_once=25, mesh=everywhere)
+    validate = evaluator(settings.validation_tasks)
+    outcome = train_in(
+        settings.out,
+        settings,
+        update,
+        train_sample,
+        train_key,
+        lambda params: validate(params, held_out, validation_key),
+        name=f"{settings.learner} · {settings.task}",
+        mesh=mesh,
+        resume=settings.resume,
+        progress=progress,
+    )
+    by_length = {}
+    for length, sample in tests.items():
+        progress.say(f"evaluating on sequences of length {length}.")
+        estimates = evaluator(settings.eval_tasks)(outcome.best_params, sample, test_key)
+        by_length[str(length)] = plain(estimates)
+    results = {
+        "learner": settings.learner,
+        "task": settings.task,
+        "settings": fields,
+        "protocol": {
+            "trained_lengths": trained,
+            "selected_on": f"validation, {settings.validation_tasks} sequences every "
+            f"{settings.checkpoint_every} steps",
+            **({} if dataset is None else dataset.protocol),
+        },
+        "by_length": by_length,
+        "num_tasks": settings.eval_tasks,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "best_step": outcome.best_step,
+        "wall_seconds": round(outcome.wall_seconds, 1),
+        "tasks_per_second": round(outcome.tasks_per_second, 1),
+        **circumstances(mesh),
+        "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
+    }
+
+    def keep() -> None:
+        files.write_json(settings.out / "results.json", results)
+        title = f"{settings.learner} · {settings.task}"
+        plots.learning_curve(
+            settings.out / "learning_curve.png", read_metrics(settings.out), title=title
+        )
+        for length, sample in tests.items():
+            _draw(
+                settings.out / f"sequence-{length}.png",
+                settings,
+                machine,
+                outcome.best_params,
+                jax.jit(sample)(test_key),
+                f"{title} of length {length}",
+            )
+
+    on_first_process(keep)
+    return results
+
+
+def _draw(
+    path: Path, settings: Sequences, machine: Machine, params: PyTree, task: Task, title: str
+) -> None:
+    _, outputs, seen = jax.jit(partial(run, machine))(params, task.query.inputs)
+    inputs, targets, mask = jax.device_get(task.query)
+    if settings.task == "labels":
+        targets = np.eye(settings.ways)[targets]
+        mask, probabilities = np.ones(len(targets), bool), jax.nn.softmax(outputs)
+        inputs = inputs[:, -settings.ways :]  # the labels before; the pixels say little in a row
+    else:
+        probabilities = jax.nn.sigmoid(outputs)
+    weights = {name: np.asarray(values) for name, values in seen.items()}
+    plots.sequence_episode(
+        path, inputs, targets, np.asarray(probabilities), mask, weights, title=title
+    )
+
+
+def lines_of(results: dict[str, Any]) -> list[str]:
+    """The results as lines of text."""
+    lines = []
+    for length, row in results["by_length"].items():
+        head = f"{results['learner']} · {results['task']} of length {length}"
+        if "accuracy" in row:
+            numbers = [name for name in row if name.startswith("accuracy_") and "ci95" not in name]
+            shown = ", ".join(f"{name[9:]}: {100 * row[name]:.1f} %" for name in numbers)
+            lines.append(f"{head} · accuracy at instance {shown}")
+        else:
+            lines.append(
+                f"{head} · {row['bits']:.3g} ± {row['bits_ci95']:.2g} bits a sequence, "
+                f"{100 * row['bit_error']:.2g} % of the bits wrong"
+            )
+    return lines
+
+
+def main(settings: Sequences) -> None:
+    print("\n".join(lines_of(run_sequences(settings, Progress()))))
+    print(f"results and pictures: {settings.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(read_arguments(Sequences, "sequence"))))
