@@ -203,7 +203,8 @@ def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
         dataset = Path(config.dataset).name
         name = f"{config.learner.name}-{dataset}-{config.ways}w{config.shots}s"
     else:
-        name = f"{config.learner.name}-sinusoid-{config.shots}s"
+        what = {"gp": f"gp-{config.kernel}", "images": Path(config.dataset).name}
+        name = f"{config.learner.name}-{what.get(config.task, f'sinusoid-{config.shots}s')}"
     if not many_seeds:
         name += f"-seed{config.seed}"
     folder, number = Path("runs") / name, 2
@@ -215,19 +216,26 @@ def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
 def closing_line(results: dict[str, Any]) -> str:
     """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`."""
     name, value, interval = _headline(results)
-    task = f"{results['shots']}-shot"
+    if "points" in results:
+        task = "{} to {} points".format(*results["points"])
+    else:
+        task = f"{results['shots']}-shot"
     if "ways" in results:
         task = f"{results['ways']}-way {task}"
     shown = f"{name}{value:.4f} ± {interval:.4f}"
     if "accuracy" in results:
         shown = f"{100 * value:.1f} ± {100 * interval:.1f} %"
     tasks = f"on {results['num_tasks']} held-out tasks"
+    if "oracle" in results and "log_likelihood" in results:
+        tasks += f" (the oracle {results['oracle']['log_likelihood']:.4f})"
     return f"{results['learner']} · {results['dataset']} · {task} · {shown} {tasks}"
 
 
 def _headline(results: dict[str, Any]) -> tuple[str, float, float]:
     if "accuracy" in results:
         return "", results["accuracy"], results["accuracy_ci95"]
+    if "log_likelihood" in results:
+        return "log-likelihood ", results["log_likelihood"], results["log_likelihood_ci95"]
     return "mean squared error ", results["loss"], results["loss_ci95"]
 
 

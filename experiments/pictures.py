@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Key, MetaLearner, PyTree, Task
+from jaxmeta.core import Batch, Key, MetaLearner, PyTree, Task
+from jaxmeta.data.gaussian_processes import kernel_of, posterior
 from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.training import build_learner, plots
 from jaxmeta.training.config import AnyExperiment, FewShot, Regression
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.logs import read_metrics
-from jaxmeta.training.options import Prototypical
+from jaxmeta.training.options import Process, Prototypical
 
 
 def draw_all(
@@ -53,7 +54,11 @@ def draw_all(
             np.asarray(outputs.argmax(axis=-1)),
             title=f"{title}: one test task",
         )
-    else:
+    elif isinstance(config.learner, Process):
+        keys = (sample_key, learn_key)
+        draw = _draw_completion if config.task == "images" else _draw_process
+        draw(folder / "episode.png", config, learner, meta_params, task, keys, source, title)
+    elif config.task == "sinusoids":
         _draw_curve(
             folder / "episode.png", config, learner, meta_params, task, (sample_key, learn_key)
         )
@@ -61,7 +66,11 @@ def draw_all(
 
 def _title(results: dict[str, Any]) -> str:
     ways = f"{results['ways']}-way " if "ways" in results else ""
-    return f"{results['learner']} · {results['dataset']} · {ways}{results['shots']}-shot"
+    if "points" in results:
+        shots = "{} to {} points".format(*results["points"])
+    else:
+        shots = f"{results['shots']}-shot"
+    return f"{results['learner']} · {results['dataset']} · {ways}{shots}"
 
 
 def _draw_adaptation(
@@ -107,7 +116,8 @@ def _draw_curve(
     x = jnp.linspace(*config.domain, 200)[:, None]
     assert learner.trajectory is not None
     fits = np.asarray(learner.trajectory(learn_key, meta_params, task.support, x))
-    steps = sorted({0, config.learner.inner_steps, config.learner.eval_inner_steps})
+    learned: Any = config.learner
+    steps = sorted({0, learned.inner_steps, learned.eval_inner_steps})
     plots.curve_episode(
         path,
         np.asarray(x)[:, 0],
@@ -117,3 +127,75 @@ def _draw_curve(
         {step: fits[step][:, 0] for step in steps if step < len(fits)},
         title=f"{config.learner.name}: one test curve",
     )
+
+
+def _draw_process(
+    path: Path,
+    config: Regression,
+    learner: MetaLearner,
+    meta_params: PyTree,
+    task: Task,
+    keys: tuple[Key, Key],
+    source: Source,
+    title: str,
+) -> None:
+    sample_key, learn_key = keys
+    x = jnp.linspace(task.query.inputs.min(), task.query.inputs.max(), 200)[:, None]
+    adapted = learner.adapt(learn_key, meta_params, task.support)
+    found = learner.predict(adapted, x)
+    known = None
+    if config.task == "gp":
+        sample: Any = source
+        mean, deviation = posterior(kernel_of(sample, sample_key), task.support, x)
+        known = np.asarray(mean)[:, 0], np.asarray(deviation)[:, 0]
+    plots.process_episode(
+        path,
+        np.asarray(x)[:, 0],
+        (np.asarray(found.mean)[:, 0], np.asarray(found.deviation)[:, 0]),
+        _points(task.support),
+        _points(task.query),
+        oracle=known,
+        title=f"{title}: one test curve",
+    )
+
+
+def _points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    real = slice(None) if batch.mask is None else np.asarray(batch.mask)
+    return np.asarray(batch.inputs)[real, 0], np.asarray(batch.targets)[real, 0]
+
+
+def _draw_completion(
+    path: Path,
+    config: Regression,
+    learner: MetaLearner,
+    meta_params: PyTree,
+    task: Task,
+    keys: tuple[Key, Key],
+    source: Source,
+    title: str,
+) -> None:
+    support, query = jax.device_get(task)
+    image = query.targets[:, 0]
+    side = len(np.unique(query.inputs[:, 0]))
+    square = lambda values: np.asarray(values).reshape(side, -1)  # noqa: E731
+    predict = jax.jit(
+        lambda support: learner.predict(learner.adapt(keys[1], meta_params, support), query.inputs)
+    )
+    order = np.random.default_rng(0).permutation(len(image))[: config.points[1]]
+    rows = {}
+    for count in (10, 50, 100, 300):
+        if count > config.points[1]:
+            continue
+        real = jnp.arange(len(order)) < count
+        found = predict(Batch(query.inputs[order], query.targets[order], real))
+        known = np.zeros(len(image), bool)
+        known[order[:count]] = True
+        rows[count] = (square(known), square(found.mean[:, 0]), square(found.deviation[:, 0]))
+    if not rows:  # all contexts are smaller: the task's own
+        found = predict(support)
+        rows[int(support.mask.sum())] = (
+            square(np.zeros(len(image), bool)),
+            square(found.mean[:, 0]),
+            square(found.deviation[:, 0]),
+        )
+    plots.completions(path, square(image), rows, title=f"{title}: one test image")

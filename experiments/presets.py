@@ -12,12 +12,12 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from experiments.regression_presets import CURVES, sinusoid_default
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, FewShot, Regression
 from jaxmeta.training.options import (
     Anil,
     Boil,
-    Cavia,
     ConditionalNeuralProcess,
     FirstOrderMaml,
     Imaml,
@@ -53,7 +53,7 @@ def find(experiment: type[AnyExperiment], learner: type, preset: str | None) -> 
       ValueError: no preset of that name for this learner, with the nearest names.
     """
     if preset is None:
-        return _glyphs(learner) if experiment is FewShot else _sinusoid_default(learner)
+        return _glyphs(learner) if experiment is FewShot else sinusoid_default(learner)
     known = PRESETS[experiment]
     if preset not in known:
         near = difflib.get_close_matches(preset, known, n=3, cutoff=0.3) or list(known)
@@ -292,76 +292,6 @@ def grocery(shots: int) -> Callable[[type], FewShot]:
     return preset
 
 
-def _sinusoid_default(learner: type) -> Regression:
-    """`python -m experiments.regression [LEARNER]`: a minute of MAML's sinusoids, K = 10."""
-    config = sinusoid(learner)
-    return dataclasses.replace(config, steps=20_000)
-
-
-def sinusoid(learner: type) -> Regression:
-    """`python -m experiments.regression LEARNER --preset sinusoid`: MAML's sinusoids.
-
-    70,000 steps of 25 tasks, K = 10 in training, one inner step of rate 1e-3 (as in the
-    authors' code), tested at K = 5 with up to 10 steps; Adam 1e-3, MLP 40-40. About 2 minutes
-    on 2 CPU cores. Expected for MAML: 0.67 / 0.38 / 0.35 or less after 1 / 5 / 10 steps.
-    """
-    options = _of_curves(learner)
-    if learner in (Maml, FirstOrderMaml, Anil, Boil, MetaCurvature):
-        options = learner(inner_rate=1e-3, inner_steps=1, eval_inner_steps=10)
-    base = Regression(
-        learner=options,
-        steps=70_000,
-        task_batch=25,
-        shots=5,
-        train_shots=10,
-        train_queries=10,
-        checkpoint_every=5000,
-        chunk=500,
-    )
-    if learner is not Reptile:
-        return base
-    return dataclasses.replace(
-        base,
-        learner=Reptile(inner_rate=0.02, inner_steps=8, inner_optimizer="sgd", eval_inner_steps=32),
-        task_batch=5,
-        outer_optimizer="sgd",
-        outer_rate=1.0,
-        outer_schedule="linear",
-    )
-
-
-def _of_curves(learner: type) -> Any:
-    """A learner's options where its defaults are for images."""
-    return {
-        # The perceptron has no normalisation.
-        MamlPlusPlus: MamlPlusPlus(inner_rate=1e-3, normalisation_per_step=False),
-        Imaml: Imaml(inner_rate=1e-2, strength=1.0, damping=0.0),
-        # Zintgraf et al. 2019, section 5.1.
-        Cavia: Cavia(context=5, inner_steps=1, eval_inner_steps=1),
-        MetaLstm: MetaLstm(inner_steps=5, eval_inner_steps=5),
-    }.get(learner, learner())
-
-
-def sinusoid_frequency(learner: type) -> Regression:
-    """`python -m experiments.regression meta-sgd --preset sinusoid-frequency`: Meta-SGD's.
-
-    Amplitude U[0.1, 5], frequency U[0.8, 1.2], phase U[0, π], 5 shots, one inner step at
-    test too (Li et al. 2017, section 4.1). About 2 minutes on 2 CPU cores. Expected after one
-    step: 0.90 for Meta-SGD against 1.13 for MAML.
-    """
-    options = _of_curves(learner)
-    if learner in (Maml, FirstOrderMaml, Anil, Boil, MetaCurvature):
-        options = learner(inner_rate=1e-2, inner_steps=1, eval_inner_steps=1)
-    return dataclasses.replace(
-        sinusoid(learner),
-        learner=options,
-        frequency=(0.8, 1.2),
-        train_shots=5,
-        train_queries=5,
-        steps=60_000,
-    )
-
-
 PRESETS: dict[type, dict[str, Callable[[type], Any]]] = {
     FewShot: {
         **{
@@ -371,5 +301,5 @@ PRESETS: dict[type, dict[str, Callable[[type], Any]]] = {
         },
         **{f"grocery-5w{shots}s": grocery(shots) for shots in (1, 5)},
     },
-    Regression: {"sinusoid": sinusoid, "sinusoid-frequency": sinusoid_frequency},
+    Regression: CURVES,
 }

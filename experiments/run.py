@@ -18,12 +18,13 @@ from jax.sharding import Mesh
 
 import jaxmeta
 from experiments import pictures, presets
+from experiments.oracle import oracle
 from experiments.progress import Progress
 from jaxmeta.core import Key, PyTree
 from jaxmeta.data import Dataset, load
 from jaxmeta.training import build, build_learner, checkpoints, files
 from jaxmeta.training import config as configs
-from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
+from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
 from jaxmeta.training.loop import CHECKPOINTS, Outcome, train
@@ -111,6 +112,8 @@ def run(
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
+    if isinstance(config, Regression) and config.task == "gp":
+        results["oracle"] = plain(oracle(held_out, test_key, config.eval_tasks))
     if test_learner.trajectory is not None:
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
@@ -178,9 +181,12 @@ def _check_visible(folder: Path) -> None:
 
 
 def load_dataset(config: AnyExperiment) -> Dataset | None:
-    """The image set of a few-shot experiment; None for curves."""
+    """The image set of an experiment; None for curves."""
     if not isinstance(config, FewShot):
-        return None
+        if config.task != "images":
+            return None
+        color = None if config.dataset in ("glyphs", "omniglot") else False  # those are grey
+        return load(config.dataset, color=color, seed=config.seed)
     return load(
         config.dataset,
         split=config.split,
@@ -215,7 +221,7 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
     options = configs.to_json(config)["learner"]
     protocol: dict[str, Any] = {
         "inner": {name: value for name, value in options.items() if name != "name"},
-        "selected_on": f"validation {'accuracy' if dataset else 'loss'}, "
+        "selected_on": f"validation {'accuracy' if isinstance(config, FewShot) else 'loss'}, "
         f"{config.validation_tasks} tasks every {config.checkpoint_every} steps",
         "train_episode": config.episode(True),
     }
@@ -235,10 +241,18 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
             "distractors": config.distractors,
         }
     else:
-        described |= {"dataset": "sinusoids", **config.episode(False)}
-        ranges = ("amplitude", "phase", "frequency", "domain", "hidden")
-        protocol |= {name: getattr(config, name) for name in ranges}
-        protocol |= {"query_statistics": "none"}
+        what: dict[str, tuple[str, ...]] = {
+            "sinusoids": ("amplitude", "phase", "frequency", "domain", "hidden"),
+            "gp": ("points", "kernel", "kernel_length", "kernel_scale", "noise"),
+            "images": ("points",),
+        }
+        if config.task == "sinusoids":
+            described |= {"dataset": "sinusoids", **config.episode(False)}
+        else:
+            name = config.dataset if dataset else f"gp {config.kernel}"
+            described |= {"dataset": name, "points": config.points}
+        protocol |= {name: getattr(config, name) for name in what[config.task]}
+        protocol |= {"query_statistics": "none", **({} if dataset is None else dataset.protocol)}
     return {**described, "protocol": protocol}
 
 

@@ -27,6 +27,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = sorted(
     {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)}
 )
+OPTIONS = {
+    **{name: name.capitalize() for name in ("baselines", "evaluate", "optimizers", "predict")},
+    "pretrain": "Pretrain",
+    "sequence": "Sequences",
+}
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
 # In the README's order, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
@@ -64,8 +69,8 @@ def test_a_command_line_is_understood(command, capsys):
         assert "--steps" in capsys.readouterr().out
     elif name in EXPERIMENTS:
         parse(EXPERIMENTS[name], arguments)
-    elif name in ("baselines", "evaluate", "optimizers", "predict", "pretrain"):
-        options = getattr(importlib.import_module(module), name.capitalize())
+    elif name in OPTIONS:
+        options = getattr(importlib.import_module(module), OPTIONS[name])
         tyro.cli(options, args=arguments)
     else:
         assert arguments == []
@@ -111,6 +116,7 @@ _SMALLER = {
     "experiments.regression": _SMALL,
     "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
     "experiments.evaluate": ["--tasks", "4", "--queries", "2"],
+    "experiments.sequence": [*_SMALL, "--slots", "8", "--width", "8", "--test-lengths", "4"],
     "experiments.pretrain": [*_SMALL, "--width", "4", "--batch-size", "4"],
     "experiments.baselines": [
         *("--queries", "2", "--tasks", "4", "--tuned-tasks", "2"),
@@ -158,6 +164,9 @@ def test_a_command_runs(command, readers_folder, request):
     if module == "experiments.optimizers":
         assert "unseen problems: learned" in finished.stdout
         assert (readers_folder / "runs/optimizer/comparison.png").is_file()
+        return
+    if module == "experiments.sequence":
+        assert (readers_folder / "runs/sequence/sequence-4.png").is_file()
         return
     if module in ("experiments.pretrain", "experiments.baselines"):
         written = {"pretrain": "backbone.npz", "baselines": "baselines.json"}

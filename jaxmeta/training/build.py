@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Batch, Task
 from jaxmeta.data import Dataset, episodes, sinusoids
+from jaxmeta.data.completion import image_completion
+from jaxmeta.data.gaussian_processes import gaussian_curves
 from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, with_unlabelled
@@ -92,6 +94,20 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
             return stream._replace(sample=_with_unlabelled(config, sizes, stream.sample))
         sample = _with_unlabelled(config, sizes, episodes(classes, **drawn))
         return distorted(sample) if config.distortions and part == "train" else sample
+    if config.task == "gp":
+        return gaussian_curves(
+            kind=config.kernel,
+            context=config.points,
+            targets=sizes["queries"],
+            length=config.kernel_length,
+            scale=config.kernel_scale,
+            noise=config.noise,
+        )
+    if config.task == "images":
+        assert dataset is not None
+        # All pixels are judged at test, some in training.
+        targets = sizes["queries"] if part == "train" else None
+        return image_completion(getattr(dataset, part), context=config.points, targets=targets)
     return sinusoids(
         **sizes,
         amplitude=config.amplitude,
@@ -133,8 +149,14 @@ def example_task(config: AnyExperiment, image_shape: tuple[int, ...] | None) -> 
             rows = sizes["ways"] * examples
             return Batch(jnp.zeros((rows, *image_shape)), jnp.zeros((rows,), jnp.int32))
     else:
+        places, values = (2, image_shape[-1]) if image_shape is not None else (1, 1)
 
         def batch(examples: int) -> Batch:
-            return Batch(jnp.zeros((examples, 1)), jnp.zeros((examples, 1)))
+            return Batch(jnp.zeros((examples, places)), jnp.zeros((examples, values)))
+
+        if config.task != "sinusoids":
+            known = config.points[1]
+            support = batch(known)._replace(mask=jnp.ones((known,), bool))
+            return Task(support, batch(sizes["queries"]))
 
     return Task(batch(sizes["shots"]), batch(sizes["queries"]))

@@ -20,7 +20,13 @@ from jaxmeta.inner import (
 )
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
 from jaxmeta.learners.memory import mann
-from jaxmeta.learners.process import conditional_neural_process_classifier
+from jaxmeta.learners.process import (
+    conditional_neural_process,
+    conditional_neural_process_classifier,
+    gaussian_likelihood,
+    neural_process,
+    transformer_neural_process,
+)
 from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12, unpack
 from jaxmeta.training import options as kinds
 from jaxmeta.training.config import AnyExperiment, FewShot
@@ -28,9 +34,12 @@ from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class
 
 
 def objective_of(config: AnyExperiment, *, train: bool = False) -> Objective:
-    """Cross-entropy for images, squared error for curves; hard tasks want the worst class told."""
+    """Cross-entropy of classes, squared error of curves, the likelihood for processes.
+
+    Hard tasks want the worst class told.
+    """
     if not isinstance(config, FewShot):
-        return squared_error
+        return gaussian_likelihood if isinstance(config.learner, kinds.Process) else squared_error
     if isinstance(config.learner, kinds.Relation):
         return learners.one_hot_squared_error
     if train and config.hard_tasks:
@@ -49,6 +58,8 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
       OSError: that file can't be read.
     """
     options, objective = config.learner, objective_of(config, train=train)
+    if isinstance(options, kinds.Process) and not isinstance(config, FewShot):
+        return _process(options)
     inner = _inner_loop(config, train)
     if isinstance(options, kinds.MetaTransfer):
         assert isinstance(config, FewShot)
@@ -115,6 +126,8 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             return learners.meta_lstm(model, objective, hidden=options.lstm_width, **inner)
         case kinds.Reptile():
             return _reptile(config, options, model, objective, **inner)
+        case _:
+            raise TypeError(f"no learner is built from {options!r}.")
 
 
 _OF_FEATURES = (
@@ -157,6 +170,22 @@ def _learner_of_features(
         case kinds.Relation():
             compare = comparator(width=config.width, normalisation=config.query_statistics)
             return learners.relation(encoder, compare, objective, ways)
+
+
+def _process(options: kinds.Process) -> MetaLearner:
+    """A learner of functions with one number at each place."""
+    if isinstance(options, kinds.TransformerNeuralProcess):
+        return transformer_neural_process(
+            width=options.width, layers=options.layers, heads=options.heads
+        )
+    size = options.representation
+    encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2)
+    if isinstance(options, kinds.ConditionalNeuralProcess):
+        return conditional_neural_process(encoder, decoder)
+    attentive = {}
+    if isinstance(options, kinds.AttentiveNeuralProcess):
+        attentive = {"encoder": encoder, "attention": options.attention, "heads": options.heads}
+    return neural_process(encoder, decoder, latent_width=size, samples=options.samples, **attentive)
 
 
 _OF_SEQUENCES = kinds.Mann | kinds.Snail | kinds.ConditionalNeuralProcess

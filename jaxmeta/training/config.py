@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from jaxmeta.data.episodes import Rotations
+from jaxmeta.data.gaussian_processes import KernelKind
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.training.aggregation import Aggregation
 from jaxmeta.training.options import (
@@ -133,11 +134,25 @@ class FewShot(Experiment):
 
 @dataclass(frozen=True)
 class Regression(Experiment):
-    """Meta-train a regressor of sinusoids and evaluate it on curves never seen."""
+    """Meta-train a regressor of curves or images and evaluate it on some never seen."""
 
     experiment: ClassVar[str] = "regression"
     learner: Regressor = Maml()
     """The learner."""
+    task: Literal["sinusoids", "gp", "images"] = "sinusoids"
+    """Sine waves, curves of Gaussian processes, or images as functions of the place."""
+    points: tuple[int, int] = (3, 10)
+    """Of gp and images: least and most support points of a task."""
+    kernel: KernelKind = "rbf"
+    """Of gp: its covariance."""
+    kernel_length: tuple[float, float] = (0.4, 0.4)
+    """Of gp: range of the length scale."""
+    kernel_scale: tuple[float, float] = (1.0, 1.0)
+    """Of gp: range of the curves' deviation."""
+    noise: float = 0.02
+    """Of gp: deviation of each point from its curve."""
+    dataset: str = "glyphs"
+    """Of images: as in `experiments.few_shot`; they are taken in grey."""
     amplitude: tuple[float, float] = (0.1, 5.0)
     """Range of the amplitude."""
     phase: tuple[float, float] = (0.0, math.pi)
@@ -196,8 +211,9 @@ def check(config: Experiment) -> None:
         )
     for name in ("inner_steps", "eval_inner_steps", "truncate", "refinements"):
         require(learner, name, lambda value: value >= 0, "0 or more")
-    whole = ("inner_batch", "solver_steps", "context", "lstm_width", "reads", "filters")
-    for name in (*whole, "slots", "slot_width", "controller_width", "heads", "representation"):
+    sizes = ("context", "lstm_width", "reads", "filters", "slots", "slot_width", "width", "layers")
+    counts = ("inner_batch", "solver_steps", "heads", "samples")
+    for name in (*sizes, *counts, "controller_width", "representation"):
         require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):
         require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
@@ -260,7 +276,7 @@ def from_json(fields: dict[str, Any]) -> AnyExperiment:
     try:
         kind = EXPERIMENTS[fields.pop("experiment")]
         learner_fields = dict(fields.pop("learner"))
-        learners = {learner.name: learner for learner in LEARNERS}
+        learners = {learner.name: learner for learner in (*LEARNERS, *REGRESSORS)}
         learner = _build(learners[learner_fields.pop("name")], learner_fields)
         return _build(kind, {**fields, "learner": learner})
     except (KeyError, TypeError) as error:

@@ -132,12 +132,17 @@ def _over_tasks(
             for number, group in enumerate(keys)
         ]
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
-        return {name: _estimate(value) for name, value in values.items()}
+        return {name: estimate(value) for name, value in values.items()}
 
     return evaluate
 
 
-def _estimate(values: np.ndarray) -> Estimate:
+def estimate(values: np.ndarray) -> Estimate:
+    """The mean over the first axis, of tasks, and the half-width of its interval.
+
+    >>> estimate(np.array([0.0, 1.0, 1.0, 0.0])).mean.item()
+    0.5
+    """
     values = values.astype(np.float64)
     return Estimate(
         values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])

@@ -298,7 +298,45 @@ class ConditionalNeuralProcess:
     """Numbers of the layers of encoder and decoder, and of the representation."""
 
 
-Regressor = (
+@dataclass(frozen=True)
+class NeuralProcess:
+    """Neural process (Garnelo et al. 2018): a latent variable for each function."""
+
+    name: ClassVar[str] = "neural-process"
+    representation: int = 128
+    """Numbers of the layers of encoder and decoder, and of the latent variable."""
+    samples: int = 8
+    """Draws of the latent variable for a prediction."""
+
+
+@dataclass(frozen=True)
+class AttentiveNeuralProcess(NeuralProcess):
+    """Attentive neural process (Kim et al. 2019): each target attends to the context."""
+
+    name: ClassVar[str] = "attentive-neural-process"
+    attention: Literal["laplace", "dot-product", "multi-head"] = "multi-head"
+    """How a target attends to the context."""
+    heads: int = 8
+    """Of the multi-head attention."""
+
+
+@dataclass(frozen=True)
+class TransformerNeuralProcess:
+    """Transformer neural process (Nguyen, Grover 2022): tokens that attend to the context."""
+
+    name: ClassVar[str] = "transformer-neural-process"
+    width: int = 64
+    """Of a token."""
+    layers: int = 4
+    """Blocks of attention and perceptron."""
+    heads: int = 4
+    """Of the attention."""
+
+
+Process = (
+    ConditionalNeuralProcess | NeuralProcess | AttentiveNeuralProcess | TransformerNeuralProcess
+)
+GradientRegressor = (
     Maml
     | FirstOrderMaml
     | Anil
@@ -311,8 +349,9 @@ Regressor = (
     | MetaLstm
     | Reptile
 )
+Regressor = GradientRegressor | Process
 Learner = (
-    Regressor
+    GradientRegressor
     | R2d2
     | ProtoMaml
     | MetaTransfer

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jaxmeta import Batch, Model, Task, cross_entropy
 from jaxmeta.data.gaussian_processes import (
     Kernel,
+    cholesky,
     covariance,
     gaussian_curves,
     kernel_of,
@@ -270,6 +271,14 @@ def test_the_posterior_is_that_of_the_textbook(x64):
     np.testing.assert_allclose(mean, k(query, x[:3]) @ inverse @ y[:3], rtol=1e-8)
     variance = 1.69 + noise - np.diag(k(query, x[:3]) @ inverse @ k(x[:3], query))
     np.testing.assert_allclose(deviation[:, 0], np.sqrt(variance), rtol=1e-8)
+
+
+def test_the_cholesky_factor_is_lapacks(x64):
+    random = np.random.default_rng(0).normal(size=(7, 9))
+    matrix = random @ random.T
+    np.testing.assert_allclose(
+        cholesky(jnp.asarray(matrix)), np.linalg.cholesky(matrix), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("kind", ["rbf", "matern", "periodic"])

@@ -8,15 +8,18 @@ from jaxmeta.training.plots.curves import adaptation_curve, curve_episode, learn
 from jaxmeta.training.plots.embeddings import embedding_map
 from jaxmeta.training.plots.images import image_episode, prediction_sheet
 from jaxmeta.training.plots.optimization import optimization_curves
+from jaxmeta.training.plots.processes import completions, process_episode
 from jaxmeta.training.plots.sequences import sequence_episode
 
 __all__ = [
     "adaptation_curve",
+    "completions",
     "curve_episode",
     "embedding_map",
     "image_episode",
     "learning_curve",
     "optimization_curves",
     "prediction_sheet",
+    "process_episode",
     "sequence_episode",
 ]

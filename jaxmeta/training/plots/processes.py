@@ -1,0 +1,122 @@
+"""Functions as neural processes see them: a mean, and how sure of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmeta.training.plots.figures import BLACK, BLUE, GREEN, new_figure, style, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Band = tuple[np.ndarray, np.ndarray]  # mean and deviation
+
+
+def process_episode(
+    path: str | Path,
+    x: np.ndarray,
+    prediction: Band,
+    context: tuple[np.ndarray, np.ndarray],
+    targets: tuple[np.ndarray, np.ndarray],
+    *,
+    oracle: Band | None = None,
+    title: str,
+) -> "Figure":
+    """One curve: the context points, the prediction with ± 2 σ, the targets, the oracle's band.
+
+    Args:
+      path: the PNG to write.
+      x: `[points]`, in rising order.
+      prediction: mean and deviation `[points]` each.
+      context, targets: x and y of the points given, and of those asked for.
+      oracle: mean and deviation of what can be known; None leaves it out.
+      title: one line above the picture.
+
+    Raises:
+      ValueError: a band with another number of points than x.
+
+    >>> import tempfile
+    >>> x = np.linspace(-2, 2, 50)
+    >>> figure = process_episode(
+    ...     Path(tempfile.mkdtemp()) / "curve.png", x, (np.sin(x), 0.2 + 0 * x),
+    ...     (x[::10], np.sin(x[::10])), (x[::5], np.sin(x[::5])), title="cnp")
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['mean ± 2 σ', 'targets', 'context']
+    """
+    bands = {"mean ± 2 σ": prediction, **({} if oracle is None else {"oracle ± 2 σ": oracle})}
+    for name, band in bands.items():
+        if {np.shape(values) for values in band} != {(len(x),)}:
+            raise ValueError(
+                f"process_episode wants a mean and a deviation for each of {len(x)} x; {name} has "
+                f"{np.shape(band[0])} and {np.shape(band[1])}."
+            )
+    figure = new_figure(8.6, 4.4)
+    axes = figure.subplots()
+    style(axes, "x", "y")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    for (name, (mean, deviation)), colour in zip(bands.items(), (BLUE, GREEN)):
+        low, high = mean - 2 * deviation, mean + 2 * deviation
+        if colour == BLUE:
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(x, mean, color=colour, linewidth=1.8, label=name)
+        else:
+            axes.plot(x, low, color=colour, linewidth=1.2, linestyle="--", label=name)
+            axes.plot(x, high, color=colour, linewidth=1.2, linestyle="--")
+    axes.plot(*targets, ".", color="#999999", markersize=5, label="targets")
+    axes.plot(*context, "o", color=BLACK, markersize=6, label="context")
+    axes.legend(frameon=False, fontsize=9)
+    return write(figure, path)
+
+
+def completions(
+    path: str | Path,
+    image: np.ndarray,
+    rows: Mapping[int, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    title: str,
+) -> "Figure":
+    """An image completed from more and more of its pixels.
+
+    Args:
+      path: the PNG to write.
+      image: `[H, W]`, from 0 to 1.
+      rows: by the number of known pixels: which are known (bool `[H, W]`), the mean and the
+        deviation of the prediction, `[H, W]` each.
+      title: one line above the picture.
+
+    >>> import tempfile
+    >>> image = np.eye(5)
+    >>> figure = completions(
+    ...     Path(tempfile.mkdtemp()) / "image.png", image, {3: (image > 0, image, 0 * image)},
+    ...     title="cnp")
+    >>> len(figure.axes)
+    4
+    """
+    figure = new_figure(1.9 * 4, 0.8 + 1.9 * len(rows))
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    grid = figure.subplots(len(rows), 4, squeeze=False)
+    for line, (count, (known, mean, deviation)) in zip(grid, rows.items()):
+        unknown = np.where(known, 0.0, 1.0)[..., None] * np.array([0.55, 0.65, 0.85])
+        shown = np.where(known[..., None], image[..., None].repeat(3, axis=-1), unknown)
+        for axes, (name, values) in zip(
+            line,
+            {"known": shown, "mean": mean, "deviation": deviation, "image": image}.items(),
+            strict=True,
+        ):
+            most = None if name == "deviation" else 1
+            axes.imshow(values, cmap="gray", vmin=0, vmax=most, interpolation="nearest")
+            axes.set_axis_off()
+            if axes in grid[0]:
+                axes.set_title(name, fontsize=10)
+        line[0].text(
+            -0.08,
+            0.5,
+            f"{count}",
+            transform=line[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=10,
+        )
+    return write(figure, path)
