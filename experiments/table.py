@@ -43,11 +43,13 @@ def table(folder: Path = RESULTS) -> str:
         results = json.loads(path.read_text())
         if "accuracy" in results:
             rows.append(_row(results, path))
+        elif "baselines" in results:
+            rows += _baseline_rows(results, path)
     rows += ["", "| learner | curves | inner steps | squared error | published | steps | file |"]
     rows += ["|---|---|---|---|---|---|---|"]
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
-        if "accuracy" not in results:
+        if "accuracy" not in results and "after_inner_steps" in results:
             rows += _curve_rows(results, path)
     return "\n".join(rows) + "\n"
 
@@ -81,6 +83,50 @@ def _row(results: dict[str, Any], path: Path) -> str:
         f"`{path.parent.name}/{path.name}`",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
+    protocol = results["protocol"]
+    rows = []
+    for task, baselines in results["baselines"].items():
+        ways, shots = task.removesuffix("s").split("w")
+        for name, row in baselines.items():
+            accuracy = f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f}"
+            cells = [
+                f"{name}, not meta-learned",
+                protocol["dataset"],
+                f"{ways}-way {shots}-shot",
+                accuracy + (f" ({row['num_tasks']} tasks)" if row["num_tasks"] < 1000 else ""),
+                "–",
+                "–",
+                protocol["query_statistics"],
+                f"`{path.parent.name}/{path.name}`",
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def optimizers_table(folder: Path = RESULTS) -> str:
+    """Markdown: the final losses of learned optimizers and of tuned ones, one row a comparison."""
+    names = ("learned", "adam", "momentum", "rmsprop")
+    rows = [f"| rule | on | {' | '.join(names)} | learned − adam |", "|---" * 7 + "|"]
+    for path in sorted(folder.glob("optimizer-*/results.json")):
+        results = json.loads(path.read_text())
+        for course, found in results["comparison"].items():
+            cells = [path.parent.name.removeprefix("optimizer-"), course]
+            best = min(names, key=lambda name: found[name]["final_loss"])
+            for name in names:
+                row = found[name]
+                cell = f"{row['final_loss']:.3g} ± {row['final_loss_ci95']:.2g}"
+                if row["diverged"]:
+                    cell += f", {100 * row['diverged']:.1f} % diverged"
+                cells.append(f"**{cell}**" if name == best else cell)
+            lead = found["adam"]
+            cells.append(
+                f"{lead['learned_minus_this']:.2g} ± {lead['learned_minus_this_ci95']:.2g}"
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def speed_table(benchmark: Path = BENCHMARK) -> str:
@@ -134,6 +180,7 @@ def memory_table(path: Path = MEMORY) -> str:
 
 PARTS = {
     "results": table,
+    "optimizers": optimizers_table,
     "speed": speed_table,
     "scaling": scaling_line,
     "memory": memory_table,

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.core import Array, PyTree
 from jaxmeta.learners.memory.addressing import allocation, by_content, linked, usage, written
-from jaxmeta.learners.memory.machine import Machine, applied
+from jaxmeta.learners.memory.controller import controller
+from jaxmeta.learners.memory.machine import Machine
 
 _MODES = 3  # backward, by content, forward
 
@@ -96,7 +96,6 @@ def dnc(
         raise ValueError(
             f"dnc: sizes {(outputs, slots, slot_width, width, read_heads)}; give at least 1 each."
         )
-    cell = nn.OptimizedLSTMCell(width)
     sizes = {
         "read_keys": read_heads * slot_width,
         "read_strengths": read_heads,
@@ -109,18 +108,7 @@ def dnc(
         "write_gate": 1,
         "modes": read_heads * _MODES,
     }
-    interface = nn.Dense(sum(sizes.values()))
-    output = nn.Dense(outputs)
-
-    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
-        cell_key, interface_key, output_key = jax.random.split(key, 3)
-        hidden, reads = jnp.zeros((width,)), jnp.zeros((read_heads * slot_width,))
-        seen = jnp.concatenate([inputs_D, reads])
-        return {
-            "controller": cell.init(cell_key, (hidden, hidden), seen)["params"],
-            "interface": interface.init(interface_key, hidden)["params"],
-            "output": output.init(output_key, jnp.concatenate([hidden, reads]))["params"],
-        }
+    control = controller(outputs, sum(sizes.values()), read_heads * slot_width, width)
 
     def start(params: dict[str, Any]) -> DNCState:
         def zeros(*shape: int) -> Array:
@@ -134,11 +122,10 @@ def dnc(
             write_N=zeros(slots),
             read_RN=zeros(read_heads, slots),
             reads_RW=zeros(read_heads, slot_width),
-            controller=(zeros(width), zeros(width)),
+            controller=control.start(params),
         )
 
-    def signals_of(params: dict[str, Any], hidden: Array) -> _Interface:
-        vector = applied(interface, params["interface"], hidden)
+    def signals_of(vector: Array) -> _Interface:
         ends = list(itertools.accumulate(sizes.values()))[:-1]
         part = dict(zip(sizes, jnp.split(vector, ends)))
         return _Interface(
@@ -157,9 +144,8 @@ def dnc(
     def step(
         params: dict[str, Any], state: DNCState, inputs_D: Array
     ) -> tuple[DNCState, Array, dict[str, Array]]:
-        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
-        own, hidden = applied(cell, params["controller"], state.controller, seen)
-        signals = signals_of(params, hidden)
+        own, hidden, vector = control.listen(params, state.controller, inputs_D, state.reads_RW)
+        signals = signals_of(vector)
 
         usage_N = usage(state.usage_N, state.write_N, state.read_RN, signals.free_R)
         found_N = by_content(state.memory_NW, signals.write_key_W, signals.write_strength)
@@ -175,10 +161,10 @@ def dnc(
         ways_R3N = jnp.stack([backward_RN, content_RN, forward_RN], axis=1)
         read_RN = jnp.einsum("rm,rmn->rn", signals.modes_R3, ways_R3N)
         reads_RW = read_RN @ memory_NW
-        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        outputs = control.speak(params, hidden, reads_RW)
         after = DNCState(
             memory_NW, usage_N, links_NN, precedence_N, write_N, read_RN, reads_RW, own
         )
         return after, outputs, {"read": read_RN, "write": write_N[None], "usage": usage_N}
 
-    return Machine(init, start, step)
+    return Machine(control.init, start, step)

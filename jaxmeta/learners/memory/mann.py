@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.core import Array, PyTree
 from jaxmeta.learners.memory.addressing import cosine, least_used
-from jaxmeta.learners.memory.machine import Machine, applied
+from jaxmeta.learners.memory.controller import controller
+from jaxmeta.learners.memory.machine import Machine
 
 
 class MANNState(NamedTuple):
@@ -77,19 +77,8 @@ def mann(
             f"mann: sizes {(outputs, slots, slot_width, width, read_heads)}, decay {decay}; give "
             "at least 1 each, and a decay from 0 to 1."
         )
-    cell = nn.OptimizedLSTMCell(width)
-    interface = nn.Dense(read_heads * (slot_width + 1))
-    output = nn.Dense(outputs)
-
-    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
-        cell_key, interface_key, output_key = jax.random.split(key, 3)
-        hidden, reads = jnp.zeros((width,)), jnp.zeros((read_heads * slot_width,))
-        seen = jnp.concatenate([inputs_D, reads])
-        return {
-            "controller": cell.init(cell_key, (hidden, hidden), seen)["params"],
-            "interface": interface.init(interface_key, hidden)["params"],
-            "output": output.init(output_key, jnp.concatenate([hidden, reads]))["params"],
-        }
+    signals = read_heads * (slot_width + 1)
+    control = controller(outputs, signals, read_heads * slot_width, width)
 
     def start(params: dict[str, Any]) -> MANNState:
         def zeros(*shape: int) -> Array:
@@ -102,15 +91,13 @@ def mann(
             read_RN=jnp.broadcast_to(first_N, (read_heads, slots)),
             least_N=least_used(zeros(slots), read_heads),
             reads_RW=zeros(read_heads, slot_width),
-            controller=(zeros(width), zeros(width)),
+            controller=control.start(params),
         )
 
     def step(
         params: dict[str, Any], state: MANNState, inputs_D: Array
     ) -> tuple[MANNState, Array, dict[str, Array]]:
-        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
-        own, hidden = applied(cell, params["controller"], state.controller, seen)
-        signals = applied(interface, params["interface"], hidden)
+        own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
         signals = signals.reshape(read_heads, slot_width + 1)
         keys_RW, gates_R = jnp.tanh(signals[:, :-1]), jax.nn.sigmoid(signals[:, -1])
 
@@ -123,10 +110,10 @@ def mann(
         read_RN = jax.nn.softmax(likeness_RN)
         reads_RW = read_RN @ memory_NW
         usage_N = decay * state.usage_N + read_RN.sum(axis=0) + write_RN.sum(axis=0)
-        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        outputs = control.speak(params, hidden, reads_RW)
         after = MANNState(
             memory_NW, usage_N, read_RN, least_used(usage_N, read_heads), reads_RW, own
         )
         return after, outputs, {"read": read_RN, "write": write_RN}
 
-    return Machine(init, start, step)
+    return Machine(control.init, start, step)

@@ -1,10 +1,9 @@
 """Neural Turing machines: a controller with heads on a memory, differentiable throughout."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.learners.memory.addressing import (
@@ -14,7 +13,9 @@ from jaxmeta.learners.memory.addressing import (
     shifted,
     written,
 )
-from jaxmeta.learners.memory.machine import Machine, applied
+from jaxmeta.learners.memory.controller import ControllerKind
+from jaxmeta.learners.memory.controller import controller as make_controller
+from jaxmeta.learners.memory.machine import Machine
 
 _SHIFTS = 3  # back, not at all, on
 
@@ -35,23 +36,12 @@ class NTMState(NamedTuple):
     controller: PyTree
 
 
-class _Controller(nn.Module):
-    kind: Literal["lstm", "feedforward"]
-    width: int
-
-    @nn.compact
-    def __call__(self, state: PyTree, inputs_D: Array) -> tuple[PyTree, Array]:
-        if self.kind == "lstm":
-            return nn.OptimizedLSTMCell(self.width, name="cell")(state, inputs_D)
-        return (), nn.tanh(nn.Dense(self.width, name="hidden")(inputs_D))
-
-
 def ntm(
     outputs: int,
     *,
     slots: int = 128,
     slot_width: int = 20,
-    controller: Literal["lstm", "feedforward"] = "lstm",
+    controller: ControllerKind = "lstm",
     width: int = 100,
     read_heads: int = 1,
     write_heads: int = 1,
@@ -94,32 +84,25 @@ def ntm(
             "least 1 each."
         )
     heads = read_heads + write_heads
-    network = _Controller(controller, width)
     of_head = slot_width + 1 + 1 + _SHIFTS + 1  # key, strength, gate, shifts, exponent
-    interface = nn.Dense(heads * of_head + write_heads * 2 * slot_width)
-    output = nn.Dense(outputs)
+    signals = heads * of_head + write_heads * 2 * slot_width
+    control = make_controller(outputs, signals, read_heads * slot_width, width, kind=controller)
 
     def init(key: Key, inputs_D: Array) -> dict[str, Any]:
-        keys = jax.random.split(key, 6)
-        reads = jnp.zeros((read_heads * slot_width,))
-        state, hidden = (jnp.zeros((width,)), jnp.zeros((width,))), jnp.zeros((width,))
-        seen = jnp.concatenate([inputs_D, reads])
+        keys = jax.random.split(key, 4)
         return {
-            "controller": network.init(keys[0], state, seen)["params"],
-            "interface": interface.init(keys[1], hidden)["params"],
-            "output": output.init(keys[2], jnp.concatenate([hidden, reads]))["params"],
-            "memory": 0.1 * jax.random.normal(keys[3], (slots, slot_width)),
-            "reads": 0.1 * jax.random.normal(keys[4], (read_heads, slot_width)),
-            "places": jax.random.normal(keys[5], (heads, slots)),
+            **control.init(keys[0], inputs_D),
+            "memory": 0.1 * jax.random.normal(keys[1], (slots, slot_width)),
+            "reads": 0.1 * jax.random.normal(keys[2], (read_heads, slot_width)),
+            "places": jax.random.normal(keys[3], (heads, slots)),
         }
 
     def start(params: dict[str, Any]) -> NTMState:
-        zeros = jnp.zeros((width,), params["memory"].dtype)
         return NTMState(
             params["memory"],
             jax.nn.softmax(params["places"]),
             jnp.tanh(params["reads"]),
-            (zeros, zeros) if controller == "lstm" else (),
+            control.start(params),
         )
 
     def moved(memory_NW: Array, before_N: Array, signals: Array) -> Array:
@@ -134,9 +117,7 @@ def ntm(
     def step(
         params: dict[str, Any], state: NTMState, inputs_D: Array
     ) -> tuple[NTMState, Array, dict[str, Array]]:
-        seen = jnp.concatenate([inputs_D, state.reads_RW.ravel()])
-        own, hidden = applied(network, params["controller"], state.controller, seen)
-        signals = applied(interface, params["interface"], hidden)
+        own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
         of_heads, of_writes = jnp.split(signals, [heads * of_head])
         of_heads = of_heads.reshape(heads, of_head)
         memory_NW = state.memory_NW
@@ -146,7 +127,7 @@ def ntm(
             erase_W, add_W = erase_and_add
             memory_NW = written(memory_NW, weights_N, jax.nn.sigmoid(erase_W), add_W)
         reads_RW = reading_RN @ memory_NW
-        outputs = applied(output, params["output"], jnp.concatenate([hidden, reads_RW.ravel()]))
+        outputs = control.speak(params, hidden, reads_RW)
         after = NTMState(memory_NW, weights_HN, reads_RW, own)
         return after, outputs, {"read": reading_RN, "write": writing_HN}
 

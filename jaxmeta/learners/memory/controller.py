@@ -1,0 +1,85 @@
+"""What moves the heads of a memory: a network that hears the input and what was read last."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.learners.memory.machine import applied
+
+ControllerKind = Literal["lstm", "feedforward"]
+
+
+class Controller(NamedTuple):
+    """The part that the memories share.
+
+    Attributes:
+      init: `init(key, inputs) -> params`.
+      start: `start(params) -> state`, before the first step.
+      listen: `listen(params, state, inputs, reads) -> (state, hidden, signals)`, from the input and
+        the last reads to the signals that move the heads.
+      speak: `speak(params, hidden, reads) -> outputs`, with what has been read now.
+    """
+
+    init: Callable[[Key, Array], dict[str, Any]]
+    start: Callable[[dict[str, Any]], PyTree]
+    listen: Callable[[dict[str, Any], PyTree, Array, Array], tuple[PyTree, Array, Array]]
+    speak: Callable[[dict[str, Any], Array, Array], Array]
+
+
+def controller(
+    outputs: int, signals: int, reads: int, width: int, *, kind: ControllerKind = "lstm"
+) -> Controller:
+    """A controller of this width.
+
+        h_t = LSTM([x_t, r_{t−1}]) or tanh(W [x_t, r_{t−1}])
+        signals = U h_t,   y_t = V [h_t, r_t]
+
+    Args:
+      outputs, signals: numbers of y and of the signals.
+      reads: numbers of r, of all heads together.
+      width: numbers of h.
+      kind: with a state of its own, or without.
+    """
+    network = _Network(kind, width)
+    interface, output = nn.Dense(signals), nn.Dense(outputs)
+
+    def init(key: Key, inputs_D: Array) -> dict[str, Any]:
+        network_key, interface_key, output_key = jax.random.split(key, 3)
+        hidden, read = jnp.zeros((width,)), jnp.zeros((reads,))
+        heard = jnp.concatenate([inputs_D, read])
+        return {
+            "controller": network.init(network_key, (hidden, hidden), heard)["params"],
+            "interface": interface.init(interface_key, hidden)["params"],
+            "output": output.init(output_key, jnp.concatenate([hidden, read]))["params"],
+        }
+
+    def start(params: dict[str, Any]) -> PyTree:
+        zeros = jnp.zeros((width,), params["output"]["bias"].dtype)
+        return (zeros, zeros) if kind == "lstm" else ()
+
+    def listen(
+        params: dict[str, Any], state: PyTree, inputs_D: Array, reads: Array
+    ) -> tuple[PyTree, Array, Array]:
+        heard = jnp.concatenate([inputs_D, reads.ravel()])
+        state, hidden = applied(network, params["controller"], state, heard)
+        return state, hidden, applied(interface, params["interface"], hidden)
+
+    def speak(params: dict[str, Any], hidden: Array, reads: Array) -> Array:
+        return applied(output, params["output"], jnp.concatenate([hidden, reads.ravel()]))
+
+    return Controller(init, start, listen, speak)
+
+
+class _Network(nn.Module):
+    kind: ControllerKind
+    width: int
+
+    @nn.compact
+    def __call__(self, state: PyTree, heard_D: Array) -> tuple[PyTree, Array]:
+        if self.kind == "lstm":
+            return nn.OptimizedLSTMCell(self.width, name="cell")(state, heard_D)
+        return (), nn.tanh(nn.Dense(self.width, name="hidden")(heard_D))
