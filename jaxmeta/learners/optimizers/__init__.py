@@ -3,5 +3,13 @@
 from jaxmeta.learners.optimizers.learner import LearnedOptimizer, optimizer_learner, windows
 from jaxmeta.learners.optimizers.lstm import lstm_optimizer
 from jaxmeta.learners.optimizers.mlp import mlp_optimizer
+from jaxmeta.learners.optimizers.pretrained import pretrained
 
-__all__ = ["LearnedOptimizer", "lstm_optimizer", "mlp_optimizer", "optimizer_learner", "windows"]
+__all__ = [
+    "LearnedOptimizer",
+    "lstm_optimizer",
+    "mlp_optimizer",
+    "optimizer_learner",
+    "pretrained",
+    "windows",
+]
