@@ -1,8 +1,8 @@
 """What a pre-trained network does without meta-learning: `python -m experiments.baselines RUN`.
 
 On the test classes of a run of `experiments.pretrain`: prototypes of its frozen features, a new
-head on these, and the whole network fine-tuned with a new head. Whatever they leave open (distance,
-rate, steps) is chosen on validation tasks. Meta-transfer learning has to be better than each.
+head on these, and the whole network fine-tuned with a new head for 10 steps. What they leave open
+(the distance; rate and steps of the head; the network's rate) is chosen on validation tasks.
 """
 
 import dataclasses
@@ -179,7 +179,7 @@ def _read(folder: Path) -> tuple[Pretrain, PyTree]:
     path = folder / "config.json"
     try:
         fields = json.loads(path.read_text())["config"]
-        backbone = unpack((folder / BACKBONE).read_bytes())
+        backbone = unpack((folder / BACKBONE).read_bytes())["network"]
         names = {field.name for field in dataclasses.fields(Pretrain)}
         settings = Pretrain(**{name: fields[name] for name in names & fields.keys()})
     except OSError as error:

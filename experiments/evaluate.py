@@ -97,7 +97,8 @@ def evaluate(options: Evaluate) -> None:
 def _file_name(options: Evaluate, results: dict) -> str:
     """Such as `evaluation-20w5s.json`, `evaluation-5w1s-shuffled.json`."""
     ways = f"{results['ways']}w" if "ways" in results else ""
-    parts = ["evaluation", f"{ways}{results['shots']}s"]
+    task = f"{ways}{results['shots']}s" if "shots" in results else "points"
+    parts = ["evaluation", task]
     if options.dataset:
         parts.append(Path(options.dataset).name)
     if options.inner_steps is not None:

@@ -45,6 +45,7 @@ def predict(options: Predict) -> None:
     from jaxmeta.data.folder import class_files, read_images
     from jaxmeta.training import build_learner, files, plots, restore
     from jaxmeta.training.config import FewShot
+    from jaxmeta.training.options import Relation
     from jaxmeta.training.restore import read_config, with_episode
 
     config, image_shape = read_config(options.run_dir)
@@ -70,7 +71,10 @@ def predict(options: Predict) -> None:
     images = read(queries)
 
     adapted = trained.learner.adapt(jax.random.key(config.seed), trained.meta_params, support)
-    probabilities_QW = np.asarray(jax.nn.softmax(trained.learner.predict(adapted, images)))
+    outputs_QW = trained.learner.predict(adapted, images)
+    if isinstance(config.learner, Relation):  # scores between 0 and 1, no logits
+        outputs_QW = jnp.log(outputs_QW)
+    probabilities_QW = np.asarray(jax.nn.softmax(outputs_QW))
     predicted = probabilities_QW.argmax(axis=1)
     named = [names[index] for index in predicted]
     sure = probabilities_QW.max(axis=1)

@@ -33,6 +33,7 @@ from experiments.run import (
 )
 from jaxmeta.core import Array, Model, PyTree, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
+from jaxmeta.data.episodes import check_episode
 from jaxmeta.learners import prototypical, supervised
 from jaxmeta.models import folded, pack
 from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
@@ -174,11 +175,12 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
         return {name: layer for name, layer in frozen.items() if name != "head"}
 
     prototypes = prototypical(on_features(), cross_entropy, 5)
+    queries = min(15, int(dataset.validation.counts.min()) - 1)
+    check_episode(dataset.validation, 5, 1, queries, "none")
     judge = evaluation(prototypes, settings.validation_tasks, tasks_at_once=100)
 
     def validate(params: PyTree) -> dict[str, Estimate]:
         features = features_of(encoder, backbone_of(params), dataset.validation)
-        queries = min(15, int(features.counts.min()) - 1)
         tasks = episodes(features, ways=5, shots=1, queries=queries)
         nothing_learned = prototypes.init(validation_key, tasks(validation_key))
         return judge(nothing_learned, tasks, validation_key)
@@ -214,7 +216,9 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
     }
 
     def keep() -> None:
-        files.write_bytes(settings.out / BACKBONE, pack(backbone))
+        trained_on = np.array(dataset.protocol["images_sha256"])
+        data = pack({"network": backbone, "images_sha256": trained_on})
+        files.write_bytes(settings.out / BACKBONE, data)
         files.write_json(settings.out / "results.json", results)
         title = f"pre-training · {settings.dataset} · {settings.network}, width {settings.width}"
         plots.learning_curve(

@@ -28,6 +28,7 @@ from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regressi
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
 from jaxmeta.training.loop import CHECKPOINTS, Outcome, train
+from jaxmeta.training.options import MetaTransfer
 from jaxmeta.training.parallel import (
     check_same,
     in_agreement,
@@ -63,6 +64,7 @@ def run(
         evenly=build.pipeline_of(config, dataset) == "stream",
     )
     config = fit_train_ways(config, dataset, progress.say)
+    _check_pretrained(config, dataset)
     train_tasks = build.source_of(config, dataset, "train")
     validation_tasks = build.source_of(config, dataset, "validation")
     held_out, test_key = test_tasks(config, dataset, config.seed)
@@ -163,6 +165,19 @@ def train_in(
             resume=resume,
             report=report,
             say=progress.say,
+        )
+
+
+def _check_pretrained(config: AnyExperiment, dataset: Dataset | None) -> None:
+    """Refuse a pre-trained network that may know the test classes: one of another split."""
+    if not isinstance(config, FewShot) or not isinstance(config.learner, MetaTransfer):
+        return
+    assert dataset is not None
+    trained_on = str(build_learner.backbone_of(config)["images_sha256"])
+    if trained_on != dataset.protocol["images_sha256"]:
+        raise ValueError(
+            f"{config.learner.pretrained} was trained on other images or another split of them; "
+            "give the --dataset, --split, --seed and --image-size of its pre-training."
         )
 
 

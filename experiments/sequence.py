@@ -153,7 +153,9 @@ def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths:
         case "repeat-copy":
             most = settings.repeats[1]
             repeats = (most, most) if part == "test" else settings.repeats
-            return sequences.repeat_copy(bits=bits, lengths=lengths, repeats=repeats)
+            return sequences.repeat_copy(
+                bits=bits, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
+            )
         case "associative-recall":
             return sequences.associative_recall(bits=bits, items=lengths)
         case "priority-sort":
@@ -187,7 +189,13 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     }
     dataset = None
     if settings.task == "labels":
-        dataset = load(settings.dataset, image_size=settings.image_size, seed=settings.seed)
+        dataset = load(
+            settings.dataset,
+            image_size=settings.image_size,
+            rotations="as-classes",
+            seed=settings.seed,
+        )
+        fields["images_sha256"] = dataset.protocol["images_sha256"]
     trained, tested = lengths_of(settings)
     train_sample = sampler_of(settings, dataset, "train", trained)
     held_out = sampler_of(settings, dataset, "validation", trained)

@@ -56,7 +56,11 @@ def _copy(key: Key, *, bits: int, lengths: tuple[int, int]) -> Task:
 
 
 def repeat_copy(
-    *, bits: int = 8, lengths: tuple[int, int] = (1, 10), repeats: tuple[int, int] = (1, 10)
+    *,
+    bits: int = 8,
+    lengths: tuple[int, int] = (1, 10),
+    repeats: tuple[int, int] = (1, 10),
+    scaled_to: tuple[int, int] | None = None,
 ) -> Callable[[Key], Task]:
     """Say a sequence of random bits several times again, then say that this is the end.
 
@@ -67,6 +71,7 @@ def repeat_copy(
       bits: of each vector.
       lengths: least and largest L, drawn evenly.
       repeats: least and largest R, drawn evenly.
+      scaled_to: the range by which n is scaled, that of training; None: `repeats` themselves.
 
     Shapes: inputs float32 `[L (R + 1) + 3, bits + 2]` with the largest L and R, targets
     `[…, bits + 1]`.
@@ -80,20 +85,27 @@ def repeat_copy(
     >>> query.inputs.shape, query.targets.shape
     ((11, 4), (11, 3))
     """
-    _check("repeat_copy", bits, lengths, repeats)
-    draw = _bind(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats)
+    scaled_to = repeats if scaled_to is None else scaled_to
+    _check("repeat_copy", bits, lengths, repeats, scaled_to)
+    draw = _bind(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats, scaled_to=scaled_to)
     return jax.tree_util.Partial(draw)
 
 
 def _repeat_copy(
-    key: Key, *, bits: int, lengths: tuple[int, int], repeats: tuple[int, int]
+    key: Key,
+    *,
+    bits: int,
+    lengths: tuple[int, int],
+    repeats: tuple[int, int],
+    scaled_to: tuple[int, int],
 ) -> Task:
     length_key, repeats_key, bits_key = jax.random.split(key, 3)
     length, count = _length(length_key, lengths), _length(repeats_key, repeats)
     vectors_LB = _vectors(bits_key, lengths[1], bits, length)
     steps = jnp.arange(lengths[1] * (repeats[1] + 1) + 3)
     shown_TB = _placed(vectors_LB, 1, length, steps)
-    middle, spread = (repeats[0] + repeats[1]) / 2, (repeats[1] - repeats[0]) / 12**0.5
+    low, high = scaled_to
+    middle, spread = (low + high) / 2, (high - low) / 12**0.5
     number = (count - middle) / max(spread, 1.0)
     flags_T2 = jnp.stack([steps == 0, jnp.where(steps == length + 1, number, 0.0)], axis=1)
     inputs = jnp.concatenate([shown_TB, flags_T2.astype(shown_TB.dtype)], axis=1)

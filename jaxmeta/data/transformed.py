@@ -59,6 +59,30 @@ def _with_unlabelled(
     return Task(support._replace(targets=targets), jax.tree.map(lambda leaf: leaf[:count], query))
 
 
+def in_random_order(sample: Any) -> Any:
+    """Tasks whose support examples come in random order, not class by class.
+
+    For learners that read the support one example after the other: else the place would tell the
+    class.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> from jaxmeta.data.episodes import episodes
+    >>> letters = class_images(np.zeros((60, 8, 8, 1), np.uint8), np.arange(60) // 10, "abcdef")
+    >>> sample = in_random_order(episodes(letters, ways=6, shots=1, queries=1))
+    >>> sample(jax.random.key(0)).support.targets.tolist() != [0, 1, 2, 3, 4, 5]
+    True
+    """
+    return jax.tree_util.Partial(_in_random_order, sample)
+
+
+def _in_random_order(sample: Any, key: Key) -> Task:
+    task_key, order_key = jax.random.split(key)
+    task = sample(task_key)
+    order = jax.random.permutation(order_key, task.support.targets.shape[0])
+    return task._replace(support=jax.tree.map(lambda leaf: leaf[order], task.support))
+
+
 def distorted(
     sample: Any,
     *,

@@ -13,12 +13,13 @@ from jaxmeta.data.completion import image_completion
 from jaxmeta.data.gaussian_processes import gaussian_curves
 from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
-from jaxmeta.data.transformed import distorted, with_unlabelled
+from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
 from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import learner_of
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import hard_task_update
+from jaxmeta.training.options import Mann, Matching, Snail
 from jaxmeta.training.update import MetaUpdate, meta_update
 
 Part = Literal["train", "validation", "test"]
@@ -89,10 +90,18 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
             "shots": sizes["shots"] + config.unlabelled,
             "queries": sizes["queries"],
         }
+        in_order = isinstance(config.learner, Mann | Snail | Matching)
         if pipeline_of(config, dataset) == "stream":
+            if config.distortions or in_order:
+                raise ValueError(
+                    "distortions, and the random order of the support that this learner wants, are "
+                    "drawn on the device, which these images don't fit: give --pipeline device or "
+                    "a larger --device-budget."
+                )
             stream = task_stream(classes, **drawn, seed=(config.seed, PARTS.index(part)))
             return stream._replace(sample=_with_unlabelled(config, sizes, stream.sample))
         sample = _with_unlabelled(config, sizes, episodes(classes, **drawn))
+        sample = in_random_order(sample) if in_order else sample
         return distorted(sample) if config.distortions and part == "train" else sample
     if config.task == "gp":
         return gaussian_curves(

@@ -67,7 +67,7 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             _frozen_encoder(config),
             objective,
             _same_ways(config),
-            pretrained=_backbone(config, options) if train else None,
+            pretrained=backbone_of(config)["network"] if train else None,
             **inner,
         )
     if isinstance(options, _OF_FEATURES):
@@ -311,7 +311,15 @@ def _frozen_encoder(config: FewShot) -> Model:
     return network_of(config, None)
 
 
-def _backbone(config: FewShot, options: kinds.MetaTransfer) -> PyTree:
+def backbone_of(config: FewShot) -> PyTree:
+    """The pre-trained `network`, and `images_sha256` of the set and split that it was trained on.
+
+    Raises:
+      ValueError: none is named, or its file is no such file.
+      OSError: it can't be read.
+    """
+    options = config.learner
+    assert isinstance(options, kinds.MetaTransfer)
     if options.pretrained is None:
         raise ValueError(
             "meta-transfer starts from a pre-trained network: run python -m experiments.pretrain "
@@ -321,7 +329,10 @@ def _backbone(config: FewShot, options: kinds.MetaTransfer) -> PyTree:
     path = Path(options.pretrained)
     path = path / "backbone.npz" if path.is_dir() else path
     try:
-        return unpack(path.read_bytes())
+        found = unpack(path.read_bytes())
+        if found.keys() != {"network", "images_sha256"}:
+            raise ValueError("not what experiments.pretrain wrote")
+        return found
     except OSError as error:
         raise type(error)(
             f"can't read the pre-trained network {path} ({error.strerror}); run python -m "

@@ -17,6 +17,7 @@ from jaxmeta.training.options import (
     Regressor,
     Relation,
     SemiSupervisedPrototypical,
+    Siamese,
 )
 
 LEARNERS: tuple[type[Learner], ...] = get_args(Learner)
@@ -173,7 +174,10 @@ class Regression(Experiment):
     """Widths of the hidden layers."""
 
     def episode(self, train: bool) -> dict[str, int]:
-        """Shots and queries of a training or a test task."""
+        """Shots, the most where their number varies, and queries of a training or a test task."""
+        if self.task != "sinusoids":
+            queries = self.train_queries if train and self.train_queries else self.queries
+            return {"shots": self.points[1], "queries": queries}
         if not train:
             return {"shots": self.shots, "queries": self.queries}
         return {
@@ -239,6 +243,10 @@ def _check_few_shot(config: FewShot) -> None:
         )
     if config.hard_tasks and (config.unlabelled or config.distortions):
         raise ValueError("--hard-tasks don't go with --unlabelled or --distortions.")
+    if config.shuffle_labels and config.unlabelled:
+        raise ValueError("--shuffle-labels doesn't go with --unlabelled.")
+    if config.hard_tasks and isinstance(config.learner, Relation | Siamese):
+        raise ValueError(f"--hard-tasks: {config.learner.name} is not trained by cross-entropy.")
     if config.pipeline == "stream" and (config.hard_tasks or config.distortions):
         raise ValueError(
             "--hard-tasks and --distortions are drawn on the device: give --pipeline device."

@@ -59,6 +59,17 @@ def test_repeat_copy():
     np.testing.assert_allclose(sum(numbers.values()), 0, atol=1e-6)
 
 
+def test_a_number_of_repeats_reads_the_same_in_training_and_at_test():
+    training = sequences.repeat_copy(bits=2, lengths=(1, 1), repeats=(1, 4))
+    fixed = sequences.repeat_copy(bits=2, lengths=(1, 1), repeats=(4, 4), scaled_to=(1, 4))
+    wanted = {
+        float(inputs[2, 3])
+        for inputs, targets, mask in (drawn(training, seed) for seed in range(40))
+        if mask.sum() == 5
+    }
+    assert wanted == {float(drawn(fixed, 0)[0][2, 3])}
+
+
 def test_associative_recall():
     sample, asked = sequences.associative_recall(bits=5, items=(2, 4)), set()
     for seed in range(30):

@@ -47,7 +47,7 @@ def test_pretraining_leaves_a_frozen_network(pretrained):
     assert results["validation"]["accuracy"] > 0.5  # of 5 easy patterns
     assert results["protocol"]["training_classes"] == 6
     assert (settings.out / "learning_curve.png").exists()
-    backbone = unpack((settings.out / BACKBONE).read_bytes())
+    backbone = unpack((settings.out / BACKBONE).read_bytes())["network"]
     assert "head" not in backbone
     # Its features don't depend on what else is in the batch.
     few_shot = few_shot_of(settings)
@@ -86,7 +86,7 @@ def test_meta_transfer_from_it(pretrained, line, tmp_path, status):
     assert results["protocol"]["hard_tasks"]
     assert results["accuracy"] > 0.4
     # A trained run needs the pre-trained one no more.
-    frozen = unpack((settings.out / BACKBONE).read_bytes())
+    frozen = unpack((settings.out / BACKBONE).read_bytes())["network"]
     config, _ = read_config(tmp_path / "run")
     gone = dataclasses.replace(config.learner, pretrained=str(tmp_path / "gone"))
     restored = restore(tmp_path / "run", config=dataclasses.replace(config, learner=gone))
@@ -100,6 +100,7 @@ def test_meta_transfer_wants_the_network_that_was_trained(pretrained, line, stat
         (("--pretrained", settings.out / "missing.npz"), "can't read the pre-trained network"),
         (("--pretrained", settings.out, "--query-statistics", "batch"), "give none"),
         (("--pretrained", settings.out, "--width", "8"), "of another network: conv_0/kernel"),
+        (("--pretrained", settings.out, "--seed", "1"), "another split of them"),
         (("--pretrained", settings.out, "--pipeline", "stream"), "give --pipeline device"),
     ]:
         assert status(FewShot, *line, *options, "--overwrite") == 1

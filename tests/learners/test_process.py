@@ -165,12 +165,15 @@ def test_its_loss_bounds_and_its_likelihood_is_averaged_over_draws():
     loss, info = learner.loss(KEY, params, Task(context, query))
     adapted = learner.adapt(jax.random.split(KEY)[1], params, context)
     decoder = mlp((8,), 2)
-    totals = []
+    totals, each = [], []
     for latent in adapted.latents_LD:
         given = jnp.concatenate([query.inputs, jnp.tile(latent, (4, 1))], axis=1)
         one = gaussian_of(decoder.apply(params.decoder, given))
-        totals.append(float(log_density(one, query.targets).sum()))
+        each.append(np.asarray(log_density(one, query.targets)))
+        totals.append(each[-1].sum())
     expected = np.log(np.mean(np.exp(totals))) / 4
+    assert_close(info.metrics["joint_log_likelihood"], expected, rtol=1e-4)
+    expected = np.log(np.mean(np.exp(each), axis=0)).mean()
     assert_close(info.metrics["log_likelihood"], expected, rtol=1e-4)
     assert float(loss) >= -4.0
     # Where the query tells nothing new, the divergence is 0 and the loss is the fit alone.
@@ -198,6 +201,11 @@ def test_uniform_and_laplace_attention():
     weights = np.exp(-np.array([[0.0, 1.0], [2.0, 1.0]]) / 0.5)
     expected = weights @ np.array([[1.0], [2.0]]) / weights.sum(axis=1, keepdims=True)
     assert_close(found, expected)
+    # What is masked has no say, nor a gradient that is no number, however large its score.
+    far = jnp.array([[0.0], [1.0], [-1000.0]])
+    module = CrossAttention("laplace", length=0.5)
+    gradient = jax.grad(lambda at: module.apply({}, at, far, values, real).sum())  # pyright: ignore
+    assert np.isfinite(gradient(jnp.array([[-990.0]]))).all()
     none, _ = read("laplace", targets, points, values, jnp.zeros((3,), bool))
     assert_close(none, [[0.0], [0.0]])
 

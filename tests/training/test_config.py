@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import presets
@@ -33,7 +34,8 @@ def with_backbone(config, folder):
     if not hasattr(config.learner, "pretrained"):
         return config
     params = network_of(config, None).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-    (folder / "backbone.npz").write_bytes(pack(params))
+    contents = {"network": params, "images_sha256": np.array("of none")}
+    (folder / "backbone.npz").write_bytes(pack(contents))
     learner = dataclasses.replace(config.learner, pretrained=str(folder))
     return dataclasses.replace(config, learner=learner)
 

@@ -107,7 +107,9 @@ def matching(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Memory:
         keys_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
-        real_S = jnp.ones(keys_SD.shape[:1], bool) if support.mask is None else support.mask
+        real_S = support.targets >= 0  # others have no label
+        if support.mask is not None:
+            real_S &= support.mask
         labels_SW = class_members(support, ways, keys_SD.dtype)
         if full_context:
             of_support, _ = context_of(keys_SD)

@@ -9,6 +9,8 @@ from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Ta
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_members
 
+_OF_NONE = -1e4  # the logit of a class without an example
+
 
 class SiameseParams(NamedTuple):
     """Meta-parameters of a siamese network.
@@ -95,8 +97,9 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
         return meta_params.bias - distances_QSD @ meta_params.weights_D
 
     def by_class(adapted: Twins, logits_QS: Array) -> Array:
-        shares_SW = adapted.members_SW / jnp.maximum(adapted.members_SW.sum(axis=0), 1)[None]
-        return logits_QS @ shares_SW
+        counts_W = adapted.members_SW.sum(axis=0)
+        means_QW = logits_QS @ (adapted.members_SW / jnp.maximum(counts_W, 1)[None])
+        return jnp.where(counts_W[None] > 0, means_QW, _OF_NONE)
 
     def predict(adapted: Twins, inputs: PyTree) -> Array:
         return by_class(adapted, logits_of_pairs(adapted, inputs))

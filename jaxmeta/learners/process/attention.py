@@ -60,15 +60,8 @@ class CrossAttention(nn.Module):
 
 
 def _read(scores_QS: Array, values_SD: Array, real_S: Array) -> Array:
-    """The values by the softmax of the scores over the points that are real."""
-    # With no real point all weights are 0: the largest finite score stands for none.
-    weights_QS = jnp.where(
-        real_S[None], jnp.exp(scores_QS - _largest(scores_QS, real_S)[:, None]), 0
-    )
-    return weights_QS @ values_SD / jnp.maximum(weights_QS.sum(axis=1), 1e-9)[:, None]
-
-
-def _largest(scores_QS: Array, real_S: Array) -> Array:
-    lowest = jnp.finfo(scores_QS.dtype).min
-    largest_Q = jnp.where(real_S[None], scores_QS, lowest).max(axis=1)
-    return jax.lax.stop_gradient(jnp.where(real_S.any(), largest_Q, 0))
+    """The values by the softmax of the scores over the points that are real; 0 of none."""
+    # Masked before the exponential: a large score there would give a gradient of 0 · inf.
+    masked_QS = jnp.where(real_S[None], scores_QS, -1e30)
+    weights_QS = jax.nn.softmax(masked_QS, axis=1) * real_S[None].astype(scores_QS.dtype)
+    return weights_QS @ values_SD

@@ -1,12 +1,12 @@
 """Neural processes: a latent variable makes one coherent function of many predictions."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task
+from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, masked_mean
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process.attention import AttentionKind, CrossAttention
 from jaxmeta.learners.process.conditional import beside, mean_of_real, pairs_of
@@ -68,7 +68,7 @@ def neural_process(
     latent_width: int = 128,
     encoder: Model | None = None,
     attention: AttentionKind = "uniform",
-    heads: int = 8,
+    heads: int = 1,
     samples: int = 8,
 ) -> MetaLearner:
     """A neural process: the context says where a latent variable may lie, each z is a function.
@@ -81,7 +81,8 @@ def neural_process(
     which makes it an attentive neural process unless the attention is uniform.
 
     Predictions are the mean and the deviation of the mixture over `samples` draws of z from
-    q(z | C); the metric `log_likelihood` is the mixture's, in nats a target:
+    q(z | C). Metrics are of that mixture, in nats a target: `log_likelihood`, of each target by
+    itself, 1/n Σ_t log mean_z p(y_t | x_t, z), and `joint_log_likelihood`,
     1/n log mean_z ∏_t p(y_t | x_t, z).
 
     Args:
@@ -93,7 +94,7 @@ def neural_process(
       samples: draws of z for predictions.
 
     Raises:
-      ValueError: an unknown attention, fewer samples than 1.
+      ValueError: an unknown attention, fewer samples than 1, a width that the heads don't divide.
 
     Source: Garnelo, Schwarz, Rosenbaum et al. 2018, "Neural processes", section 2; Kim et al. 2019,
     "Attentive neural processes", section 3.
@@ -106,10 +107,14 @@ def neural_process(
     >>> learner.predict(adapted, jnp.ones((3, 1))).mean.shape
     (3, 1)
     """
-    if samples < 1:
-        raise ValueError(f"neural_process: {samples} samples; give at least 1.")
+    if samples < 1 or heads < 1 or latent_width % heads or attention not in get_args(AttentionKind):
+        raise ValueError(
+            f"neural_process: {samples} samples, width {latent_width}, {heads} heads, attention "
+            f"{attention!r}; give at least 1, a width that the heads divide, and one of "
+            f"{', '.join(get_args(AttentionKind))}."
+        )
     latent = _Latent(latent_width)
-    attend = CrossAttention(attention, heads=heads)
+    attend = CrossAttention(attention, width=latent_width, heads=heads)
 
     def init(key: Key, task: Task) -> LatentParams:
         keys = jax.random.split(key, 5)
@@ -184,11 +189,13 @@ def neural_process(
         each = each_draw(adapted, targets.inputs)
         densities_LQ = jax.vmap(log_density, in_axes=(0, None))(each, targets.targets)
         totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
-        likelihood = jax.nn.logsumexp(totals_L) - jnp.log(float(samples))
+        joint = jax.nn.logsumexp(totals_L) - jnp.log(float(samples))
+        of_each_Q = jax.nn.logsumexp(densities_LQ, axis=0) - jnp.log(float(samples))
         _, metrics = gaussian_likelihood(
             predict(adapted, targets.inputs), targets.targets, targets.mask
         )
-        metrics["log_likelihood"] = likelihood / jnp.maximum(count, 1)
+        metrics["log_likelihood"] = masked_mean(of_each_Q, targets.mask)
+        metrics["joint_log_likelihood"] = joint / jnp.maximum(count, 1)
         return value, Info(value, jax.lax.stop_gradient(metrics))
 
     return plain_learner(init, adapt, predict, gaussian_likelihood, loss=loss)
