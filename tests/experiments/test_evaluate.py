@@ -48,6 +48,7 @@ def test_other_ways_and_shots_of_a_prototypical_network(trained, evaluated):
     assert result["protocol"]["train_episode"] == {"ways": 3, "shots": 2, "queries": 2}
 
 
+@pytest.mark.slow
 def test_shuffled_labels_are_a_control(trained, evaluated, tmp_path):
     out = tmp_path / "control.json"
     status, _, _ = evaluated("prototypical", shuffle_labels=True, tasks=100, out=out)

@@ -30,6 +30,7 @@ def streamed(tiny_images, status, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_streamed_run_is_whole_and_can_be_repeated(streamed, tmp_path):
     results = streamed()
     assert results["protocol"]["pipeline"] == "stream"

@@ -163,7 +163,7 @@ def test_shapes_and_types(case):
     assert isinstance(info, Info)
     assert loss == info.loss == value
     assert loss.shape == ()
-    assert dict(info.metrics) == metrics
+    assert {name: info.metrics[name] for name in metrics} == metrics
     assert grad_info == info
     assert grads == meta_params
     assert slot["of this place"].dtype == key.dtype

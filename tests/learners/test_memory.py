@@ -175,6 +175,7 @@ def test_the_past_is_remembered_and_the_future_is_not_known(name):
 
 
 @machines
+@pytest.mark.slow
 def test_gradients_go_through_all_steps(name, x64):
     machine, params, inputs = made(name, 4)
     params, inputs = jax.tree.map(lambda leaf: leaf.astype(float), (params, inputs))
