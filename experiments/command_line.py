@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union
 import jax
 import tyro
 
-from experiments import presets
+from experiments import pictures, presets
 from experiments.progress import Progress
 from experiments.run import run
 from jaxmeta.data.cache import cache_folder
@@ -216,19 +216,13 @@ def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
 def closing_line(results: dict[str, Any]) -> str:
     """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`."""
     name, value, interval = _headline(results)
-    if "points" in results:
-        task = "{} to {} points".format(*results["points"])
-    else:
-        task = f"{results['shots']}-shot"
-    if "ways" in results:
-        task = f"{results['ways']}-way {task}"
     shown = f"{name}{value:.4f} ± {interval:.4f}"
     if "accuracy" in results:
         shown = f"{100 * value:.1f} ± {100 * interval:.1f} %"
     tasks = f"on {results['num_tasks']} held-out tasks"
     if "oracle" in results and "log_likelihood" in results:
         tasks += f" (the oracle {results['oracle']['log_likelihood']:.4f})"
-    return f"{results['learner']} · {results['dataset']} · {task} · {shown} {tasks}"
+    return f"{pictures.title_of(results)} · {shown} {tasks}"
 
 
 def _headline(results: dict[str, Any]) -> tuple[str, float, float]:

@@ -12,6 +12,7 @@ import optax
 from jaxmeta.core import Array, Key
 from jaxmeta.data.optimization import Family
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
+from jaxmeta.training.evaluation import estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 
 TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
@@ -118,7 +119,8 @@ def summary(curves: dict[str, Curve]) -> dict[str, Any]:
     """The mean loss after the last step and over all steps, with 95 % intervals over tasks."""
 
     def of_values(values: np.ndarray) -> tuple[float, float]:
-        return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
+        found = estimate(values)
+        return float(found.mean), float(found.ci95)
 
     rows = {}
     for name, curve in curves.items():

@@ -20,7 +20,7 @@ import tyro
 from experiments.command_line import guarded, read_arguments
 from experiments.comparison import TUNING_TASKS, Course, Curve, compare, summary
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, run_keys, train_in
+from experiments.run import circumstances, claim_folder, fields_of, run_keys, train_in
 from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
 from jaxmeta.data.digits import digits
@@ -35,9 +35,8 @@ from jaxmeta.learners.optimizers import (
 )
 from jaxmeta.learners.truncation import truncated_backpropagation
 from jaxmeta.models import pack
-from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
+from jaxmeta.training import build, checkpoints, evaluation, files, plots
 from jaxmeta.training import config as configs
-from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.parallel import mesh_for, on_first_process
@@ -97,7 +96,6 @@ class Optimizers(Experiment):
     """Delete the run that the folder holds and start anew."""
 
 
-_NOT_SETTINGS = ("out", "resume", "overwrite")
 _EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
 _OTHER_SET: dict[str, Images] = {"digits": "glyphs", "glyphs": "digits", "omniglot": "digits"}
 
@@ -189,22 +187,12 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     Raises:
       ValueError, OSError: with one plain line for the command line to show.
     """
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name not in _NOT_SETTINGS
-    }
+    fields = fields_of(settings)
     check(settings)
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     family = family_of(settings, "train")
-    update = meta_update(
-        learner_of(settings, family, training=settings.training),
-        build.outer_optimizer_of(settings),
-        task_batch=settings.task_batch,
-        tasks_at_once=settings.tasks_at_once,
-        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
-        mesh=mesh,
-    )
+    learner = learner_of(settings, family, training=settings.training)
+    update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     compared_on = courses(settings)
     on_first_process(
         lambda: claim_folder(

@@ -24,9 +24,8 @@ def oracle(sample: Any, key: Key, num_tasks: int) -> dict[str, Estimate]:
         found = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
         return gaussian_likelihood(Gaussian(*found), task.query.targets)[1]
 
-    # As evaluation splits: in calls of 100 tasks.
-    size = min(num_tasks, 100)
-    keys = jax.random.split(key, -(-num_tasks // size) * size)[:num_tasks]
+    # Evaluation's keys: the i-th is the same however many are split off.
+    keys = jax.random.split(key, num_tasks)
     values = jax.jit(lambda sample, keys: jax.lax.map(lambda key: of_task(sample, key), keys))(
         sample, keys
     )

@@ -1,5 +1,6 @@
 """The three pictures of a run folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, Key, MetaLearner, PyTree, Task
-from jaxmeta.data.gaussian_processes import kernel_of, posterior
+from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
+from jaxmeta.data.gaussian_processes import Kernel, kernel_of, posterior
 from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
+from jaxmeta.learners.process import Gaussian
 from jaxmeta.training import build_learner, plots
 from jaxmeta.training.config import AnyExperiment, FewShot, Regression
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.options import Process, Prototypical
+
+Predict = Callable[[Batch, Array], Gaussian]  # context, places
 
 
 def draw_all(
@@ -27,7 +31,7 @@ def draw_all(
     key: Key,
 ) -> None:
     """Write `learning_curve.png`, `adaptation.png` and `episode.png` (one test task)."""
-    title = _title(results)
+    title = title_of(results)
     trained = " ".join(f"{size} {name}" for name, size in config.episode(train=True).items())
     plots.learning_curve(
         folder / "learning_curve.png",
@@ -55,16 +59,24 @@ def draw_all(
             title=f"{title}: one test task",
         )
     elif isinstance(config.learner, Process):
-        keys = (sample_key, learn_key)
-        draw = _draw_completion if config.task == "images" else _draw_process
-        draw(folder / "episode.png", config, learner, meta_params, task, keys, source, title)
+
+        def predict(support: Batch, inputs: Array) -> Gaussian:
+            return learner.predict(learner.adapt(learn_key, meta_params, support), inputs)
+
+        path, predict = folder / "episode.png", jax.jit(predict)
+        if config.task == "images":
+            _draw_completion(path, task, predict, f"{title}: one test image")
+        else:
+            kernel = kernel_of(source, sample_key) if config.task == "gp" else None  # pyright: ignore
+            _draw_process(path, task, predict, kernel, f"{title}: one test curve")
     elif config.task == "sinusoids":
         _draw_curve(
             folder / "episode.png", config, learner, meta_params, task, (sample_key, learn_key)
         )
 
 
-def _title(results: dict[str, Any]) -> str:
+def title_of(results: dict[str, Any]) -> str:
+    """Such as `maml · glyphs · 5-way 1-shot`."""
     ways = f"{results['ways']}-way " if "ways" in results else ""
     if "points" in results:
         shots = "{} to {} points".format(*results["points"])
@@ -130,33 +142,23 @@ def _draw_curve(
 
 
 def _draw_process(
-    path: Path,
-    config: Regression,
-    learner: MetaLearner,
-    meta_params: PyTree,
-    task: Task,
-    keys: tuple[Key, Key],
-    source: Source,
-    title: str,
+    path: Path, task: Task, predict: Predict, kernel: Kernel | None, title: str
 ) -> None:
-    sample_key, learn_key = keys
     x = jnp.linspace(task.query.inputs.min(), task.query.inputs.max(), 200)[:, None]
-    adapted = learner.adapt(learn_key, meta_params, task.support)
-    found = learner.predict(adapted, x)
-    known = None
-    if config.task == "gp":
-        sample: Any = source
-        mean, deviation = posterior(kernel_of(sample, sample_key), task.support, x)
-        known = np.asarray(mean)[:, 0], np.asarray(deviation)[:, 0]
     plots.process_episode(
         path,
         np.asarray(x)[:, 0],
-        (np.asarray(found.mean)[:, 0], np.asarray(found.deviation)[:, 0]),
+        _band(predict(task.support, x)),
         _points(task.support),
         _points(task.query),
-        oracle=known,
-        title=f"{title}: one test curve",
+        oracle=None if kernel is None else _band(posterior(kernel, task.support, x)),
+        title=title,
     )
+
+
+def _band(found: tuple[Array, Array]) -> tuple[np.ndarray, np.ndarray]:
+    mean, deviation = found
+    return np.asarray(mean)[:, 0], np.asarray(deviation)[:, 0]
 
 
 def _points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -164,38 +166,24 @@ def _points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(batch.inputs)[real, 0], np.asarray(batch.targets)[real, 0]
 
 
-def _draw_completion(
-    path: Path,
-    config: Regression,
-    learner: MetaLearner,
-    meta_params: PyTree,
-    task: Task,
-    keys: tuple[Key, Key],
-    source: Source,
-    title: str,
-) -> None:
+def _draw_completion(path: Path, task: Task, predict: Predict, title: str) -> None:
     support, query = jax.device_get(task)
     image = query.targets[:, 0]
     side = len(np.unique(query.inputs[:, 0]))
-    square = lambda values: np.asarray(values).reshape(side, -1)  # noqa: E731
-    predict = jax.jit(
-        lambda support: learner.predict(learner.adapt(keys[1], meta_params, support), query.inputs)
-    )
-    order = np.random.default_rng(0).permutation(len(image))[: config.points[1]]
-    rows = {}
+    most = len(support.inputs)
+    order = np.random.default_rng(0).permutation(len(image))[:most]
+    contexts = {}
     for count in (10, 50, 100, 300):
-        if count > config.points[1]:
-            continue
-        real = jnp.arange(len(order)) < count
-        found = predict(Batch(query.inputs[order], query.targets[order], real))
+        if count <= most:
+            real = jnp.arange(most) < count
+            contexts[count] = Batch(query.inputs[order], query.targets[order], real)
+    if not contexts:  # all of these are larger: the task's own
+        contexts[int(support.mask.sum())] = support
+    rows = {}
+    for count, context in contexts.items():
         known = np.zeros(len(image), bool)
-        known[order[:count]] = True
-        rows[count] = (square(known), square(found.mean[:, 0]), square(found.deviation[:, 0]))
-    if not rows:  # all contexts are smaller: the task's own
-        found = predict(support)
-        rows[int(support.mask.sum())] = (
-            square(np.zeros(len(image), bool)),
-            square(found.mean[:, 0]),
-            square(found.deviation[:, 0]),
-        )
-    plots.completions(path, square(image), rows, title=f"{title}: one test image")
+        if context is not support:
+            known[order[:count]] = True
+        values = (known, *_band(predict(context, query.inputs)))
+        rows[count] = tuple(array.reshape(side, -1) for array in values)
+    plots.completions(path, image.reshape(side, -1), rows, title=title)

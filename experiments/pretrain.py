@@ -10,9 +10,10 @@ images folded into scale and shift, so that it has none of its own.
 """
 
 import dataclasses
+import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ from experiments.progress import Progress
 from experiments.run import (
     circumstances,
     claim_folder,
+    fields_of,
     load_dataset,
     plain,
     run_keys,
@@ -36,9 +38,8 @@ from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data.episodes import check_episode
 from jaxmeta.learners import prototypical, supervised
 from jaxmeta.models import folded, pack
-from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
+from jaxmeta.training import build, checkpoints, evaluation, files, plots
 from jaxmeta.training import config as configs
-from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import network_of
 from jaxmeta.training.config import Experiment, FewShot
 from jaxmeta.training.evaluation import Estimate
@@ -95,9 +96,6 @@ class Pretrain(Experiment):
     """Delete the run that the folder holds and start anew."""
 
 
-_NOT_SETTINGS = ("out", "resume", "overwrite")
-
-
 def few_shot_of(settings: Pretrain, **changes: Any) -> FewShot:
     """The few-shot experiment on the same images and the same network, frozen."""
     shared = ("dataset", "split", "image_size", "color", "network", "width", "seed")
@@ -108,11 +106,16 @@ def few_shot_of(settings: Pretrain, **changes: Any) -> FewShot:
 
 def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:
     """The frozen features of all images in their place: float32 `[total, 1, 1, D]`."""
-    embed = jax.jit(lambda images: encoder.apply(params, images.astype(jnp.float32) / 255))
+    embed = _embedding(encoder)
     parts = np.array_split(classes.images, -(-len(classes.images) // 64))
     # Of two sizes at most, so that two programs serve all.
-    features = np.concatenate([np.asarray(embed(part)) for part in parts])
+    features = np.concatenate([np.asarray(embed(params, part)) for part in parts])
     return classes._replace(images=features[:, None, None])
+
+
+@functools.cache  # one network's validations, and the parts of its images, share two programs
+def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
+    return jax.jit(lambda params, images: encoder.apply(params, images.astype(jnp.float32) / 255))
 
 
 def on_features() -> Model:
@@ -134,23 +137,13 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
     few_shot = few_shot_of(settings)
     dataset = load_dataset(few_shot)
     assert dataset is not None
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name not in _NOT_SETTINGS
-    }
+    fields = fields_of(settings)
     classes = len(dataset.train.names)
     network = network_of(dataclasses.replace(few_shot, query_statistics="batch"), classes)
     encoder = network_of(few_shot, None)
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
-    update = meta_update(
-        supervised(network, cross_entropy),
-        build.outer_optimizer_of(settings),
-        task_batch=settings.task_batch,
-        tasks_at_once=settings.tasks_at_once,
-        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
-        mesh=mesh,
-    )
+    learner = supervised(network, cross_entropy)
+    update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     batches = image_batches(
         dataset.train,
         settings.batch_size,
@@ -168,7 +161,7 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
     )
     train_key, validation_key, _ = run_keys(settings.seed)
     calibration = calibration_batches(dataset.train, settings)
-    fold = jax.jit(partial(folded, network))
+    fold = jax.jit(functools.partial(folded, network))
 
     def backbone_of(params: PyTree) -> PyTree:
         frozen = fold(params, calibration)

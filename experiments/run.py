@@ -22,6 +22,7 @@ from experiments.oracle import oracle
 from experiments.progress import Progress
 from jaxmeta.core import Key, PyTree
 from jaxmeta.data import Dataset, load
+from jaxmeta.data.episodes import turned_classes
 from jaxmeta.training import build, build_learner, checkpoints, files
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression
@@ -218,7 +219,7 @@ def fit_train_ways(
     """A prototypical network's 60 training ways, or all the classes of a set that has fewer."""
     if dataset is None or not isinstance(config, FewShot):
         return config
-    classes = len(dataset.train.names) * (4 if config.rotations == "as-classes" else 1)
+    classes = len(dataset.train.names) * turned_classes(config.rotations)
     if config.train_ways != presets.PROTOTYPICAL_WAYS or classes >= config.train_ways:
         return config
     say(f"{config.dataset} has {classes} classes to train on: {classes}-way training tasks.")
@@ -338,6 +339,12 @@ def prepare_folder(
         return {**found, "config": configs.to_json(configs.from_json(found["config"]))}
 
     claim_folder(folder, fields, known, resume=resume, overwrite=overwrite)
+
+
+def fields_of(settings: Any) -> dict[str, Any]:
+    """What a command's run depends on, for its folder: all options but where it goes and how."""
+    options = dataclasses.asdict(settings)
+    return {name: options[name] for name in options if name not in ("out", "resume", "overwrite")}
 
 
 def claim_folder(

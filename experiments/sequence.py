@@ -7,7 +7,7 @@
 Training draws the lengths of its sequences from a range; the test has fixed ones, longer ones too.
 """
 
-import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import tyro
 
 from experiments.command_line import guarded, read_arguments
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, plain, run_keys, train_in
+from experiments.run import circumstances, claim_folder, fields_of, plain, run_keys, train_in
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, load, sequences
 from jaxmeta.data.label_stream import accuracy_by_instance, label_stream
@@ -35,9 +35,8 @@ from jaxmeta.learners.memory import (
     run,
     sequence_learner,
 )
-from jaxmeta.training import build, checkpoints, evaluation, files, meta_update, plots
+from jaxmeta.training import build, checkpoints, evaluation, files, plots
 from jaxmeta.training import config as configs
-from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.parallel import mesh_for, on_first_process
@@ -100,7 +99,6 @@ class Sequences(Experiment):
     """Delete the run that the folder holds and start anew."""
 
 
-_NOT_SETTINGS = ("out", "resume", "overwrite")
 _LENGTHS: dict[str, Lengths] = {
     "copy": (1, 20),
     "repeat-copy": (1, 10),
@@ -115,24 +113,13 @@ def machine_of(settings: Sequences, outputs: int) -> Machine:
     Raises:
       ValueError: a size that this learner does not have.
     """
-    makers: dict[str, tuple[Callable[..., Machine], tuple[str, ...]]] = {
-        "ntm": (ntm, ("slots", "slot_width", "width", "read_heads", "controller")),
-        "dnc": (dnc, ("slots", "slot_width", "width", "read_heads")),
-        "mann": (mann, ("slots", "slot_width", "width", "read_heads")),
-        "lstm": (lambda outputs, width=256, **own: lstm_machine(width, outputs, **own), _OF_LSTM),
-    }
-    make, known = makers[settings.learner]
-    given = {
-        name: value
-        for name in ("slots", "slot_width", "width", "read_heads", "controller", "layers")
-        if (value := getattr(settings, name)) is not None
-    }
-    for name in given.keys() - set(known):
+    machines = {"ntm": ntm, "dnc": dnc, "mann": mann, "lstm": partial(lstm_machine, width=256)}
+    make: Callable[..., Machine] = machines[settings.learner]
+    sizes = ("slots", "slot_width", "width", "read_heads", "controller", "layers")
+    given = {name: getattr(settings, name) for name in sizes if getattr(settings, name) is not None}
+    for name in given.keys() - inspect.signature(make).parameters.keys():
         raise ValueError(f"--{name.replace('_', '-')} {given[name]}: {settings.learner} has none.")
-    return make(outputs, **given)
-
-
-_OF_LSTM = ("width", "layers")
+    return make(outputs=outputs, **given)
 
 
 def lengths_of(settings: Sequences) -> tuple[Lengths, tuple[int, ...]]:
@@ -182,11 +169,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(settings)
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name not in _NOT_SETTINGS
-    }
+    fields = fields_of(settings)
     dataset = None
     if settings.task == "labels":
         dataset = load(
@@ -207,14 +190,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     machine = machine_of(settings, outputs)
     learner = sequence_learner(as_model(machine), objective_of(settings))
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
-    update = meta_update(
-        learner,
-        build.outer_optimizer_of(settings),
-        task_batch=settings.task_batch,
-        tasks_at_once=settings.tasks_at_once,
-        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
-        mesh=mesh,
-    )
+    update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     on_first_process(
         lambda: claim_folder(
             settings.out,

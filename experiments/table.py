@@ -70,13 +70,12 @@ def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
 def _row(results: dict[str, Any], path: Path) -> str:
     key = (results["learner"], results["dataset"], results["ways"], results["shots"])
     control = results["protocol"]["shuffled_labels"]
-    accuracy = f"{100 * results['accuracy']:.1f} ± {100 * results['accuracy_ci95']:.1f}"
     precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
     cells = [
         results["learner"] + precision + (" (control: shuffled labels)" if control else ""),
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
-        accuracy,
+        _accuracy(results),
         f"chance is {100 / results['ways']:.0f}" if control else _PUBLISHED.get(key, "–"),
         f"{results.get('steps', results['best_step']):,}",
         results["protocol"]["query_statistics"],
@@ -85,18 +84,22 @@ def _row(results: dict[str, Any], path: Path) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _accuracy(row: dict[str, Any]) -> str:
+    return f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f}"
+
+
 def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
     protocol = results["protocol"]
     rows = []
     for task, baselines in results["baselines"].items():
         ways, shots = task.removesuffix("s").split("w")
         for name, row in baselines.items():
-            accuracy = f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f}"
+            few = f" ({row['num_tasks']} tasks)" if row["num_tasks"] < 1000 else ""
             cells = [
                 f"{name}, not meta-learned",
                 protocol["dataset"],
                 f"{ways}-way {shots}-shot",
-                accuracy + (f" ({row['num_tasks']} tasks)" if row["num_tasks"] < 1000 else ""),
+                _accuracy(row) + few,
                 "–",
                 "–",
                 protocol["query_statistics"],

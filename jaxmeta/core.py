@@ -182,6 +182,15 @@ def meta_learner(
     return MetaLearner(init, adapt, predict, loss, grad, trajectory)
 
 
+def real_rows(mask: Array | None, rows: int) -> Array:
+    """Which examples are real, bool `[rows]`: all of them where there is no mask.
+
+    >>> real_rows(None, 2).tolist()
+    [True, True]
+    """
+    return jnp.ones((rows,), bool) if mask is None else mask
+
+
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
     """Mean over the examples, `[examples, ...]` to a scalar, of the rows that `mask` keeps.
 
@@ -257,7 +266,7 @@ def binary_cross_entropy(
         )
     losses = -jax.nn.log_sigmoid(jnp.where(targets > 0.5, outputs, -outputs))
     wrong = ((outputs > 0) != (targets > 0.5)).astype(losses.dtype)
-    judged = jnp.ones(targets.shape[:1], bool) if mask is None else mask
+    judged = real_rows(mask, len(targets))
     total = lambda values: jnp.where(judged[:, None], values, 0).sum()  # noqa: E731
     return masked_mean(losses, mask), {
         "bit_error": masked_mean(wrong, mask),

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.samplers import sampler
 
 
 def image_batches(
@@ -49,11 +50,8 @@ def image_batches(
             "give at least 1, a shift within the image, and a light of 0 to 1."
         )
     labels = jnp.asarray(np.repeat(np.arange(len(classes.names)), classes.counts), jnp.int32)
-    draw = _bind(_draw_batch, size=size, shift=shift, flip=flip, light=light)
-    return jax.tree_util.Partial(draw, jnp.asarray(classes.images), labels)
-
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+    images = jnp.asarray(classes.images)
+    return sampler(_draw_batch, images, labels, size=size, shift=shift, flip=flip, light=light)
 
 
 def _draw_batch(

@@ -1,6 +1,5 @@
 """Images as functions from places to brightness, of which a few pixels are known."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -8,8 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+from jaxmeta.data.samplers import sampler
 
 
 def image_completion(
@@ -45,8 +43,8 @@ def image_completion(
             f"image_completion: context {context}, {targets} targets; give numbers in their order, "
             f"from 1 to the {pixels} pixels of an image."
         )
-    draw = _bind(_draw_completion, context=context, targets=targets)
-    return jax.tree_util.Partial(draw, jnp.asarray(classes.images))
+    images = jnp.asarray(classes.images)
+    return sampler(_draw_completion, images, context=context, targets=targets)
 
 
 def _draw_completion(

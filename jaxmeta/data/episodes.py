@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.samplers import sampler
 
 Rotations = Literal["none", "per-task", "as-classes"]
 
@@ -71,25 +72,17 @@ def episodes(
     ((10, 28, 28, 1), [0, 1])
     """
     check_episode(classes, ways, shots, queries, rotations)
-    draw = _bind(
+    return sampler(
         _draw_task,
+        jnp.asarray(classes.images),
+        jnp.asarray(classes.starts, jnp.int32),
+        jnp.asarray(classes.counts, jnp.int32),
         ways=ways,
         shots=shots,
         queries=queries,
         rotations=rotations,
         shuffle_labels=shuffle_labels,
     )
-    return jax.tree_util.Partial(
-        draw,
-        jnp.asarray(classes.images),
-        jnp.asarray(classes.starts, jnp.int32),
-        jnp.asarray(classes.counts, jnp.int32),
-    )
-
-
-# Partials compare by identity: the same settings give the same object, so that samplers alike
-# in settings and shapes share one compiled program.
-_bind = functools.cache(functools.partial)
 
 
 def _draw_task(
@@ -106,9 +99,9 @@ def _draw_task(
     shuffle_labels: bool,
 ) -> Task:
     class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
-    turned_classes = _turned_classes(rotations)
-    drawn_W = _draw_classes(class_key, turned_classes * starts.size, ways, weights)
-    classes_W, turns_W = jnp.divmod(drawn_W, turned_classes)
+    turns = turned_classes(rotations)
+    drawn_W = _draw_classes(class_key, turns * starts.size, ways, weights)
+    classes_W, turns_W = jnp.divmod(drawn_W, turns)
     if rotations == "per-task":
         turns_W = jax.random.randint(turn_key, (ways,), 0, 4, dtype=jnp.int32)
 
@@ -169,10 +162,15 @@ def drawn_classes(sample: Any, key: Key) -> Array:
 def count_classes(sample: Any) -> int:
     """Of how many classes the sampler of `episodes` draws, rotations that are classes included."""
     _, starts, _ = sample.args
-    return starts.size * _turned_classes(sample.func.keywords["rotations"])
+    return starts.size * turned_classes(sample.func.keywords["rotations"])
 
 
-def _turned_classes(rotations: Rotations) -> int:
+def turned_classes(rotations: str) -> int:
+    """How many classes one is with its rotations: four where these are classes of their own.
+
+    >>> turned_classes("as-classes"), turned_classes("per-task")
+    (4, 1)
+    """
     return 4 if rotations == "as-classes" else 1
 
 
@@ -232,7 +230,7 @@ def check_episode(
     for name, value in (("shots", shots), ("queries", queries)):
         if value < 1:
             raise ValueError(f"{name} is {value}, and a class needs at least 1 in every task")
-    total = len(classes.names) * (4 if rotations == "as-classes" else 1)
+    total = len(classes.names) * turned_classes(rotations)
     if ways > total:
         raise ValueError(
             f"{ways}-way tasks need {ways} classes and the split has {total}"

@@ -1,6 +1,5 @@
 """Curves drawn from Gaussian processes, and the posterior that no learner can beat on them."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -8,7 +7,8 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.core import Array, Batch, Key, Task, real_rows
+from jaxmeta.data.samplers import sampler
 
 KernelKind = Literal["rbf", "matern", "periodic"]
 Range = tuple[float, float]
@@ -109,7 +109,7 @@ def gaussian_curves(
             f"kernel {kind!r}, {targets} targets, noise {noise}, domain {domain}; give one of "
             f"{', '.join(get_args(KernelKind))}, at least 1, 0 or more, and a low and a high end"
         )
-    draw = _bind(
+    return sampler(
         _draw_task,
         kind=kind,
         context=context,
@@ -120,10 +120,6 @@ def gaussian_curves(
         period=period,
         domain=domain,
     )
-    return jax.tree_util.Partial(draw)
-
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
 
 
 def kernel_of(sample: Callable[[Key], Task], key: Key) -> Kernel:
@@ -203,7 +199,7 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     (2.0, 0.01)
     """
     size = support.inputs.shape[0]
-    real_S = jnp.ones((size,), bool) if support.mask is None else support.mask
+    real_S = real_rows(support.mask, size)
     # A point that is not there has no covariance with any other, and a value of 0.
     both = real_S[:, None] & real_S[None]
     variance = kernel.noise**2 + 1e-4

@@ -1,6 +1,5 @@
 """Few-shot classification as a stream: each image comes with the label of the one before."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +9,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, Objective, Task, cross_entropy, masked_mean
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import Rotations, episodes
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+from jaxmeta.data.samplers import sampler
 
 
 def label_stream(
@@ -50,7 +48,7 @@ def label_stream(
     if instances < 2:
         raise ValueError(f"label_stream: {instances} instances of a class; give at least 2.")
     sample = episodes(classes, ways=ways, shots=1, queries=instances - 1, rotations=rotations)
-    return jax.tree_util.Partial(_bind(_stream, ways=ways), sample)
+    return sampler(_stream, sample, ways=ways)
 
 
 def _stream(sample: Any, key: Key, *, ways: int) -> Task:

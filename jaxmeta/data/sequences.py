@@ -5,7 +5,6 @@ is one sequence in a fixed shape, whose mask is True where the output is judged.
 is differs from task to task; behind its end all is 0.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+from jaxmeta.data.samplers import sampler
 
 
 def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Callable[[Key], Task]:
@@ -39,7 +37,7 @@ def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Callable[[Key]
     ((6, 4), (6, 2), (6,))
     """
     _check("copy", bits, lengths)
-    return jax.tree_util.Partial(_bind(_copy, bits=bits, lengths=lengths))
+    return sampler(_copy, bits=bits, lengths=lengths)
 
 
 def _copy(key: Key, *, bits: int, lengths: tuple[int, int]) -> Task:
@@ -87,8 +85,7 @@ def repeat_copy(
     """
     scaled_to = repeats if scaled_to is None else scaled_to
     _check("repeat_copy", bits, lengths, repeats, scaled_to)
-    draw = _bind(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats, scaled_to=scaled_to)
-    return jax.tree_util.Partial(draw)
+    return sampler(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats, scaled_to=scaled_to)
 
 
 def _repeat_copy(
@@ -146,8 +143,7 @@ def associative_recall(
     ((20, 4), (20, 2))
     """
     _check("associative_recall", min(bits, item_length), items, least=2)
-    draw = _bind(_associative_recall, bits=bits, item_length=item_length, items=items)
-    return jax.tree_util.Partial(draw)
+    return sampler(_associative_recall, bits=bits, item_length=item_length, items=items)
 
 
 def _associative_recall(key: Key, *, bits: int, item_length: int, items: tuple[int, int]) -> Task:
@@ -196,7 +192,7 @@ def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Callable
     ((6, 4), [False, False, False, False, True, True])
     """
     _check("priority_sort", bits, (kept, count))
-    return jax.tree_util.Partial(_bind(_priority_sort, bits=bits, count=count, kept=kept))
+    return sampler(_priority_sort, bits=bits, count=count, kept=kept)
 
 
 def _priority_sort(key: Key, *, bits: int, count: int, kept: int) -> Task:

@@ -1,6 +1,5 @@
 """Regression of sine waves, the task that MAML made the first test of a meta-learner."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.data.samplers import sampler
 
 Range = tuple[float, float]
 
@@ -66,7 +66,7 @@ def sinusoids(
     for name, value in (("shots", shots), ("queries", queries)):
         if value < 1:
             raise ValueError(f"{name} is {value}, and a task needs at least 1 point of each kind")
-    draw = _bind(
+    sample = sampler(
         _draw_task,
         shots=shots,
         queries=queries,
@@ -77,7 +77,7 @@ def sinusoids(
     )
     if domain[0] == domain[1]:
         raise ValueError(f"the domain {tuple(domain)} is one point: give (low, high), low < high")
-    return jax.tree_util.Partial(draw)
+    return sample
 
 
 def sinusoid_parameters(
@@ -111,9 +111,6 @@ def sinusoid_curve(sinusoid: Sinusoid, inputs: Array) -> Array:
     3.0
     """
     return sinusoid.amplitude * jnp.sin(sinusoid.frequency * inputs - sinusoid.phase)
-
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
 
 
 def _draw_task(

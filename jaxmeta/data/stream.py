@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmeta.core import Batch, Task
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import Rotations, check_episode
+from jaxmeta.data.episodes import Rotations, check_episode, turned_classes
 
 
 class TaskStream(NamedTuple):
@@ -132,9 +132,9 @@ def _draw_task(
     rotations: Rotations,
     shuffle_labels: bool,
 ) -> Task:
-    turned_classes = 4 if rotations == "as-classes" else 1
-    drawn_W = rng.choice(turned_classes * classes.starts.size, ways, replace=False)
-    classes_W, turns_W = np.divmod(drawn_W, turned_classes)
+    turns = turned_classes(rotations)
+    drawn_W = rng.choice(turns * classes.starts.size, ways, replace=False)
+    classes_W, turns_W = np.divmod(drawn_W, turns)
     if rotations == "per-task":
         turns_W = rng.integers(0, 4, ways)
 

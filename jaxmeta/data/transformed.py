@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Key, Task
-
-_bind = functools.cache(functools.partial)  # as in `episodes`: alike samplers share a program
+from jaxmeta.data.samplers import sampler
 
 
 def with_unlabelled(
@@ -36,10 +35,14 @@ def with_unlabelled(
     >>> sample(jax.random.key(0)).support.targets.tolist()
     [0, 1, -1, -1, -1, -1, -1, -1]
     """
-    draw = _bind(
-        _with_unlabelled, ways=ways, shots=shots, unlabelled=unlabelled, distractors=distractors
+    return sampler(
+        _with_unlabelled,
+        sample,
+        ways=ways,
+        shots=shots,
+        unlabelled=unlabelled,
+        distractors=distractors,
     )
-    return jax.tree_util.Partial(draw, sample)
 
 
 def _with_unlabelled(
@@ -73,7 +76,7 @@ def in_random_order(sample: Any) -> Any:
     >>> sample(jax.random.key(0)).support.targets.tolist() != [0, 1, 2, 3, 4, 5]
     True
     """
-    return jax.tree_util.Partial(_in_random_order, sample)
+    return sampler(_in_random_order, sample)
 
 
 def _in_random_order(sample: Any, key: Key) -> Task:
@@ -119,7 +122,7 @@ def distorted(
     (2, 8, 8, 1)
     """
     options = {"rotation": rotation, "shear": shear, "scale": scale, "shift": shift}
-    return jax.tree_util.Partial(_bind(_distorted, probability=probability, **options), sample)
+    return sampler(_distorted, sample, probability=probability, **options)
 
 
 def _distorted(sample: Any, key: Key, **options: Any) -> Task:

@@ -1,5 +1,6 @@
 """From a configuration to the learner, the update and the samplers that it describes."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxmeta.core import Batch, Task
+from jaxmeta.core import Batch, MetaLearner, Task, real_rows
 from jaxmeta.data import Dataset, episodes, sinusoids
 from jaxmeta.data.completion import image_completion
 from jaxmeta.data.gaussian_processes import gaussian_curves
@@ -45,12 +46,25 @@ def update_of(config: AnyExperiment, mesh: Mesh | None = None) -> MetaUpdate:
     """The meta-update: the learner's gradient, averaged over the mesh, and the outer optimizer."""
     hard = isinstance(config, FewShot) and config.hard_tasks
     make = hard_task_update if hard else meta_update
+    learner = learner_of(config, train=True)
+    return update_for(learner, config, mesh, at_once=tasks_at_once(config), make=make)
+
+
+def update_for(
+    learner: MetaLearner,
+    settings: Experiment,
+    mesh: Mesh | None,
+    *,
+    at_once: int | None,
+    make: Callable[..., MetaUpdate] = meta_update,
+) -> MetaUpdate:
+    """The update of any learner with an experiment's optimizer, task batch and aggregation."""
     return make(
-        learner_of(config, train=True),
-        outer_optimizer_of(config),
-        task_batch=config.task_batch,
-        tasks_at_once=tasks_at_once(config),
-        aggregate=aggregate_of(config.aggregate, config.aggregate_norm),
+        learner,
+        outer_optimizer_of(settings),
+        task_batch=settings.task_batch,
+        tasks_at_once=at_once,
+        aggregate=aggregate_of(settings.aggregate, settings.aggregate_norm),
         mesh=mesh,
     )
 
@@ -165,7 +179,7 @@ def example_task(config: AnyExperiment, image_shape: tuple[int, ...] | None) -> 
 
         if config.task != "sinusoids":
             known = config.points[1]
-            support = batch(known)._replace(mask=jnp.ones((known,), bool))
+            support = batch(known)._replace(mask=real_rows(None, known))
             return Task(support, batch(sizes["queries"]))
 
     return Task(batch(sizes["shots"]), batch(sizes["queries"]))

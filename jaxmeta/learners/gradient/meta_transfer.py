@@ -12,6 +12,7 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
 from jaxmeta.inner.partition import paths_of
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import check_alike
 
 
@@ -74,8 +75,7 @@ def meta_transfer(
     >>> encoder = resnet12(width=8, normalisation="none")
     >>> learner = meta_transfer(encoder, jaxmeta.cross_entropy, 5, optax.sgd(0.01), steps=100)
     """
-    if ways < 2:
-        raise ValueError(f"meta_transfer: {ways} ways; a classification needs at least 2.")
+    check_ways("meta_transfer", ways)
 
     def loss_of_head(key: Key, head: PyTree, features: Batch) -> Array:
         return objective(_logits(head, features.inputs), features.targets, features.mask)[0]

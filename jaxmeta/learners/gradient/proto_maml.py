@@ -9,6 +9,7 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTre
 from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
 from jaxmeta.learners.gradient.maml import gradient_learner
 from jaxmeta.learners.metric.prototypical import class_means
+from jaxmeta.learners.ways import check_ways
 
 
 def proto_maml(
@@ -43,8 +44,7 @@ def proto_maml(
     >>> from jaxmeta.models import conv4
     >>> learner = proto_maml(conv4(), jaxmeta.cross_entropy, 5, optax.sgd(0.01), steps=3)
     """
-    if ways < 2:
-        raise ValueError(f"proto_maml: {ways} ways; a classification needs at least 2.")
+    check_ways("proto_maml", ways)
 
     def apply(
         params: PyTree, inputs: PyTree, *, reference: PyTree = None, key: Key | None = None

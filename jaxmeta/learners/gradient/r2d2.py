@@ -16,6 +16,7 @@ from jaxmeta.core import (
     Task,
     meta_learner,
 )
+from jaxmeta.learners.ways import check_ways
 from jaxmeta.ops import varying_with
 
 
@@ -77,8 +78,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
     >>> learner.adapt(jax.random.key(0), meta_params, support).weights_DW.round(3).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    if ways < 2:
-        raise ValueError(f"r2d2: {ways} ways; a classification needs at least 2.")
+    check_ways("r2d2", ways)
 
     def init(key: Key, task: Task) -> R2D2Params:
         params = encoder.init(key, task.support.inputs)

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, real_rows
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.memory.machine import Machine, run
 from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.ways import check_ways
 
 
 class Remembered(NamedTuple):
@@ -57,8 +58,7 @@ def memory_classifier(
     >>> from jaxmeta.models import mlp
     >>> learner = memory_classifier(mann(5), mlp((8,), 16), jaxmeta.cross_entropy, ways=5)
     """
-    if ways < 2:
-        raise ValueError(f"memory_classifier: {ways} ways; a classification needs at least 2.")
+    check_ways("memory_classifier", ways)
 
     def init(key: Key, task: Task) -> PyTree:
         encoder_key, key = jax.random.split(key)
@@ -81,7 +81,7 @@ def memory_classifier(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Remembered:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         labels_SW = class_members(support, ways, features_SD.dtype)
-        real_S = jnp.ones(features_SD.shape[:1], bool) if support.mask is None else support.mask
+        real_S = real_rows(support.mask, len(features_SD))
         reader = machine._replace(step=step)
         params = meta_params["machine"]
         start = (machine.start(params), jnp.zeros((ways,), features_SD.dtype))

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_members, unit
+from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import from_linen
 from jaxmeta.ops import varying_with
 
@@ -79,8 +80,7 @@ def matching(
     >>> [f"{value:.3f}" for value in probabilities[0]]  # e / (e + 1), 1 / (e + 1)
     ['0.731', '0.269']
     """
-    if ways < 2:
-        raise ValueError(f"matching: {ways} ways; a classification needs at least 2.")
+    check_ways("matching", ways)
     if reads < 1 or not temperature > 0:
         raise ValueError(
             f"matching: {reads} read-outs, temperature {temperature}; give at least 1, and more "

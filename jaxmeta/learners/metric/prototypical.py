@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, meta_learner
+from jaxmeta.learners.ways import check_ways
 
 
 class Prototypes(NamedTuple):
@@ -60,8 +61,7 @@ def prototypical(
     """
     if distance not in ("euclidean", "cosine"):
         raise ValueError(f"prototypical: distance {distance!r} is none of euclidean, cosine.")
-    if ways < 2:
-        raise ValueError(f"prototypical: {ways} ways; a classification needs at least 2.")
+    check_ways("prototypical", ways)
 
     def init(key: Key, task) -> PyTree:
         params = {"encoder": encoder.init(key, task.support.inputs)}

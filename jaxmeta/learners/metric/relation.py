@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, masked_mean
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.ways import check_ways
 
 
 class RelationParams(NamedTuple):
@@ -57,8 +58,7 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
     >>> from jaxmeta.models import comparator, conv_maps
     >>> learner = relation(conv_maps(width=8), comparator(width=8), one_hot_squared_error, ways=5)
     """
-    if ways < 2:
-        raise ValueError(f"relation: {ways} ways; a classification needs at least 2.")
+    check_ways("relation", ways)
 
     def init(key: Key, task: Task) -> RelationParams:
         encoder_key, key = jax.random.split(key)

@@ -11,6 +11,7 @@ from jaxmeta.learners.metric.prototypical import (
     Prototypes,
     class_means,
     class_members,
+    prototypical,
     squared_distances,
 )
 
@@ -64,8 +65,10 @@ def semi_supervised_prototypical(
             f"{distractors!r}; give at least 2, at least 0, and none or cluster."
         )
 
+    supervised = prototypical(encoder, objective, ways)
+
     def init(key: Key, task: Task) -> PyTree:
-        params = {"encoder": encoder.init(key, task.support.inputs)}
+        params = supervised.init(key, task)
         if distractors == "cluster":
             params["log_radius"] = jnp.log(jnp.asarray(10.0))
         return params
@@ -94,9 +97,4 @@ def semi_supervised_prototypical(
             centres_WD = refine(centres_WD)
         return Prototypes(meta_params, centres_WD, support.inputs)
 
-    def predict(adapted: Prototypes, inputs: PyTree) -> Array:
-        encoder_params = adapted.meta_params["encoder"]
-        features_QD = encoder.apply(encoder_params, inputs, reference=adapted.reference)
-        return -squared_distances(features_QD, adapted.prototypes_WD)
-
-    return plain_learner(init, adapt, predict, objective)
+    return plain_learner(init, adapt, supervised.predict, objective)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.ways import check_ways
 
 _OF_NONE = -1e4  # the logit of a class without an example
 
@@ -72,8 +73,7 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
     >>> np.round(learner.predict(adapted, jnp.array([[-9.0]])), 2).tolist()
     [[1.0, -3.0]]
     """
-    if ways < 2:
-        raise ValueError(f"siamese: {ways} ways; a classification needs at least 2.")
+    check_ways("siamese", ways)
 
     def init(key: Key, task: Task) -> SiameseParams:
         encoder_key, key = jax.random.split(key)

@@ -16,8 +16,8 @@ def pretrained(name: str = "mlp-digits") -> optax.GradientTransformation:
     """A learned optimizer, ready for an optax chain: it has no learning rate to set.
 
     Args:
-      name: `mlp-digits`, the perceptron of `mlp_optimizer`, trained in 10 minutes on small
-        perceptrons that classify digits, over runs of 100 steps, by
+      name: `mlp-digits`, the perceptron of `mlp_optimizer`, trained on small perceptrons
+        that classify digits, over runs of 100 steps, by
 
             python -m experiments.optimizers mlp --family digits --steps 4000 \\
                 --checkpoint-every 250 --chunk 25 --validation-tasks 200

@@ -9,6 +9,7 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTre
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_means
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
+from jaxmeta.learners.ways import check_ways
 
 
 class ProcessParams(NamedTuple):
@@ -106,11 +107,7 @@ def conditional_neural_process_classifier(
     >>> learner = conditional_neural_process_classifier(
     ...     mlp((16,), 8), mlp((16,), 5), jaxmeta.cross_entropy, ways=5)
     """
-    if ways < 2:
-        raise ValueError(
-            f"conditional_neural_process_classifier: {ways} ways; a classification needs at least "
-            "2."
-        )
+    check_ways("conditional_neural_process_classifier", ways)
 
     def init(key: Key, task: Task) -> ProcessParams:
         encoder_key, key = jax.random.split(key)

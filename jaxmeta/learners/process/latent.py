@@ -6,7 +6,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, masked_mean
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Info,
+    Key,
+    MetaLearner,
+    Model,
+    PyTree,
+    Task,
+    masked_mean,
+    real_rows,
+)
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process.attention import AttentionKind, CrossAttention
 from jaxmeta.learners.process.conditional import beside, mean_of_real, pairs_of
@@ -169,10 +180,7 @@ def neural_process(
         return jax.vmap(lambda z: decode(adapted.meta_params, given, z))(adapted.latents_LD)
 
     def predict(adapted: Believed, inputs: Array) -> Gaussian:
-        each = each_draw(adapted, inputs)
-        mean = each.mean.mean(axis=0)
-        variance = jnp.square(each.deviation).mean(axis=0) + each.mean.var(axis=0)
-        return Gaussian(mean, jnp.sqrt(variance))
+        return _mixture(each_draw(adapted, inputs))
 
     def loss(key: Key, meta_params: LatentParams, task: Task) -> tuple[Array, Info]:
         latent_key, adapt_key = jax.random.split(key)
@@ -191,9 +199,7 @@ def neural_process(
         totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
         joint = jax.nn.logsumexp(totals_L) - jnp.log(float(samples))
         of_each_Q = jax.nn.logsumexp(densities_LQ, axis=0) - jnp.log(float(samples))
-        _, metrics = gaussian_likelihood(
-            predict(adapted, targets.inputs), targets.targets, targets.mask
-        )
+        _, metrics = gaussian_likelihood(_mixture(each), targets.targets, targets.mask)
         metrics["log_likelihood"] = masked_mean(of_each_Q, targets.mask)
         metrics["joint_log_likelihood"] = joint / jnp.maximum(count, 1)
         return value, Info(value, jax.lax.stop_gradient(metrics))
@@ -216,8 +222,14 @@ def divergence(one: Gaussian, other: Gaussian) -> Array:
     return (jnp.log(other.deviation / one.deviation) + (scaled - 1) / 2).sum()
 
 
+def _mixture(each: Gaussian) -> Gaussian:
+    """The mean and the deviation of an equal mixture, over the first axis."""
+    variance = jnp.square(each.deviation).mean(axis=0) + each.mean.var(axis=0)
+    return Gaussian(each.mean.mean(axis=0), jnp.sqrt(variance))
+
+
 def _real(batch: Batch) -> Array:
-    return jnp.ones(batch.targets.shape[:1], bool) if batch.mask is None else batch.mask
+    return real_rows(batch.mask, len(batch.targets))
 
 
 def _together(one: Batch, other: Batch) -> Batch:

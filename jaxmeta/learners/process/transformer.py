@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task, real_rows
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
 
@@ -118,7 +118,7 @@ def transformer_neural_process(
             [tokens_of(context.inputs, context.targets, True), tokens_of(inputs, unknown, False)]
         )
         count = context.inputs.shape[0]
-        real_S = jnp.ones((count,), bool) if context.mask is None else context.mask
+        real_S = real_rows(context.mask, count)
         of_context_N = jnp.concatenate([real_S, jnp.zeros((inputs.shape[0],), bool)])
         known_NN = of_context_N[None] | jnp.eye(tokens.shape[0], dtype=bool)
         network = network_for(context.targets.shape[-1])
