@@ -1,5 +1,6 @@
 """From a command line to a run, and from an error to one plain line and a status."""
 
+import math
 import os
 import signal
 import statistics
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Union
 
 import jax
 import tyro
+from scipy import stats
 
 from experiments import pictures, presets
 from experiments.progress import Progress
@@ -53,7 +55,8 @@ class RunOptions:
     process_id: int | None = None
     """Which of them this is, from 0; process 0 writes. None: as the cluster says."""
     seeds: _Seeds | None = None
-    """Repeat the run with each of these seeds, such as 0,1,2, and report mean and deviation."""
+    """Repeat the run with each of these seeds, such as 0,1,2, and report the mean with its 95 %
+    interval."""
 
 
 def main(experiment: type[AnyExperiment], arguments: list[str] | None = None) -> int:
@@ -93,6 +96,8 @@ def with_compilation_cache() -> None:
 
 def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     options, config = parse(experiment, arguments)
+    if options.seeds is not None and len(options.seeds) < 2:
+        raise ValueError("--seeds: an interval needs two or more, such as 0,1; for one, --seed 0.")
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None
@@ -233,22 +238,28 @@ def _headline(results: dict[str, Any]) -> tuple[str, float, float]:
     return "mean squared error ", results["loss"], results["loss_ci95"]
 
 
+# What the runs of all seeds have in common.
+_SHARED = (
+    *("learner", "dataset", "ways", "shots", "points", "queries", "steps", "num_tasks"),
+    *("protocol", "command", "device", "versions"),
+)
+
+
 def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
-    """Write the mean over seeds and the deviation between them; the line that says so."""
-    key = "accuracy" if "accuracy" in all_results[0] else "loss"
+    """Write the mean over n seeds and its interval, t s / √n; the line that says so."""
+    first = all_results[0]
+    key = next(name for name in ("accuracy", "log_likelihood", "loss") if name in first)
     values = [results[key] for results in all_results]
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    deviation = statistics.stdev(values)
+    interval = stats.t.ppf(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
     summary = {
-        **{name: all_results[0][name] for name in ("learner", "dataset", "protocol")},
+        **{name: first[name] for name in _SHARED if name in first},
         key: statistics.fmean(values),
+        f"{key}_ci95": float(interval),
         f"{key}_deviation_between_seeds": deviation,
         "seeds": [results["seed"] for results in all_results],
         "runs": all_results,
     }
     if is_first_process():
         files.write_json(folder / "results.json", summary)
-    scale, unit = (100, " %") if key == "accuracy" else (1, "")
-    return (
-        f"{len(values)} seeds · {key} {scale * summary[key]:.2f}{unit}, "
-        f"deviation between seeds {scale * deviation:.2f}{unit}"
-    )
+    return f"{len(values)} seeds · {closing_line(summary)}"

@@ -4,8 +4,11 @@ python -m experiments.table          # writes it into README.md
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from jaxmeta.training import config as configs
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -36,50 +39,93 @@ _PUBLISHED_CURVES = {  # after the inner steps that the papers report
 
 
 def table(folder: Path = RESULTS) -> str:
-    """Markdown: one row a result file, of images and then of curves, each with its file."""
-    rows = ["| learner | data | task | accuracy, % | published | steps | query statistics | file |"]
-    rows += ["|---|---|---|---|---|---|---|---|"]
-    for path in sorted(folder.glob("*/*.json")):
-        results = json.loads(path.read_text())
-        if "accuracy" in results:
-            rows.append(_row(results, path))
-        elif "baselines" in results:
+    """Markdown: one row a task that a learner was tested on, of images and then of curves."""
+    columns = ["learner", "of", "data", "task", "published", "ours, %", "shuffled labels"]
+    rows = _header([*columns, "updates", "query statistics", "command"])
+    by_path = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
+    controls = {
+        _tested(path, results): results for path, results in by_path.items() if _is_control(results)
+    }
+    for path, results in by_path.items():
+        if "baselines" in results:
             rows += _baseline_rows(results, path)
-    rows += ["", "| learner | curves | inner steps | squared error | published | steps | file |"]
-    rows += ["|---|---|---|---|---|---|---|"]
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
+        elif "accuracy" in results and not _is_control(results):
+            rows.append(_row(results, path, controls.get(_tested(path, results))))
+    rows += [
+        "",
+        *_header(["learner", "of", "curves", "inner steps", "published", "ours", "command"]),
+    ]
+    for path, results in by_path.items():
         if "accuracy" not in results and "after_inner_steps" in results:
             rows += _curve_rows(results, path)
     return "\n".join(rows) + "\n"
+
+
+def _header(columns: list[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def _is_control(results: dict[str, Any]) -> bool:
+    return "accuracy" in results and results["protocol"]["shuffled_labels"]
+
+
+def _tested(path: Path, results: dict[str, Any]) -> tuple[str, int, int]:
+    """What a control has in common with what it controls."""
+    return path.parent.name.removesuffix("-shuffled"), results["ways"], results["shots"]
+
+
+def _linked(figure: str, path: Path) -> str:
+    return f"[{figure}](experiments/results/{path.parent.name}/{path.name})"
+
+
+def _command(results: dict[str, Any]) -> str:
+    """As it was given, but for where the run went and where it went on from."""
+    return f"`{re.sub(r' --(out [^ ]+|overwrite|resume)', '', results['command'])}`"
+
+
+def _reference(learner: str) -> str:
+    """Authors and year, from the learner's description on the command line."""
+    kinds = {kind.name: kind for kind in (*configs.LEARNERS, *configs.REGRESSORS)}
+    found = re.search(r"\(([^()]* \d{4})\)", kinds[learner].__doc__ or "")
+    assert found, f"the options of {learner} name no paper"
+    return found[1]
 
 
 def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
     protocol, after = results["protocol"], results["after_inner_steps"]
     varying = protocol["frequency"][0] < protocol["frequency"][1]
     curves = "amplitude, phase and frequency" if varying else "amplitude and phase"
-    published = _PUBLISHED_CURVES.get((results["learner"], varying), {})
-    return [
-        f"| {results['learner']} | {curves}, {results['shots']} shots | {step} | "
-        f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f} | {figure} | "
-        f"{results['steps']:,} | `{path.parent.name}/{path.name}` |"
-        for step, figure in published.items()
-    ]
+    rows = []
+    for step, published in _PUBLISHED_CURVES.get((results["learner"], varying), {}).items():
+        figure = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
+        cells = [
+            results["learner"],
+            _reference(results["learner"]),
+            f"{curves}, {results['shots']} shots",
+            str(step),
+            published,
+            _linked(figure, path),
+            _command(results),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
-def _row(results: dict[str, Any], path: Path) -> str:
+def _row(results: dict[str, Any], path: Path, control: dict[str, Any] | None) -> str:
     key = (results["learner"], results["dataset"], results["ways"], results["shots"])
-    control = results["protocol"]["shuffled_labels"]
     precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
+    seeds = f" ({len(results['seeds'])} seeds)" if "seeds" in results else ""
     cells = [
-        results["learner"] + precision + (" (control: shuffled labels)" if control else ""),
+        results["learner"] + precision,
+        _reference(results["learner"]),
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
-        _accuracy(results),
-        f"chance is {100 / results['ways']:.0f}" if control else _PUBLISHED.get(key, "–"),
-        f"{results.get('steps', results['best_step']):,}",
+        _PUBLISHED.get(key, "–"),
+        _linked(_accuracy(results), path) + seeds,
+        _accuracy(control) if control else "–",
+        f"{results.get('best_step', results.get('steps')):,}",
         results["protocol"]["query_statistics"],
-        f"`{path.parent.name}/{path.name}`",
+        _command(results),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -97,13 +143,15 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
             few = f" ({row['num_tasks']} tasks)" if row["num_tasks"] < 1000 else ""
             cells = [
                 f"{name}, not meta-learned",
+                "–",
                 protocol["dataset"],
                 f"{ways}-way {shots}-shot",
-                _accuracy(row) + few,
+                "–",
+                _linked(_accuracy(row), path) + few,
                 "–",
                 "–",
                 protocol["query_statistics"],
-                f"`{path.parent.name}/{path.name}`",
+                _command(results),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -112,7 +160,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 def optimizers_table(folder: Path = RESULTS) -> str:
     """Markdown: the final losses of learned optimizers and of tuned ones, one row a comparison."""
     names = ("learned", "adam", "momentum", "rmsprop")
-    rows = [f"| rule | on | {' | '.join(names)} | learned − adam |", "|---" * 7 + "|"]
+    rows = _header(["rule", "on", *names, "learned − adam"])
     for path in sorted(folder.glob("optimizer-*/results.json")):
         results = json.loads(path.read_text())
         for course, found in results["comparison"].items():
@@ -137,7 +185,7 @@ def speed_table(benchmark: Path = BENCHMARK) -> str:
     peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
     columns = ["workload", "jaxmeta", *peers.values(), "to best PyTorch", "to best of all"]
     columns += ["of matmul rate", "compile", "from cache"]
-    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    rows = _header(columns)
     for row in json.loads(benchmark.read_text())["workloads"]:
         ratios = (row["ratio_to_best_torch"], row["ratio_to_best_peer"])
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
@@ -173,8 +221,7 @@ def memory_table(path: Path = MEMORY) -> str:
     """Markdown: one row a way to take the meta-gradient, its memory after each number of steps."""
     taken = json.loads(path.read_text())["temporary_bytes"]
     steps = list(next(iter(taken.values())))
-    rows = [f"| MiB after | {' | '.join(f'{count} steps' for count in steps)} |"]
-    rows += ["|---" * (1 + len(steps)) + "|"]
+    rows = _header(["MiB after", *(f"{count} steps" for count in steps)])
     for name, by_steps in taken.items():
         cells = [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
         rows.append(f"| {' | '.join(cells)} |")

@@ -266,6 +266,7 @@ def test_bad_numbers(options, told, tiny_images, refused, tmp_path):
         (FewShot, "meta-sgd --initial-rate nan 0.1", "--initial-rate nan 0.1"),
         (Regression, "--amplitude 5 1", "amplitude"),
         (Regression, "--shots 0", "--shots 0: "),
+        (FewShot, "--seeds 3", "an interval needs two or more"),
         (Regression, "reptile --inner-rate nan", "--inner-rate nan: "),
         (FewShot, "reptile --outer-optimizer adam", "--inner-optimizer adam"),
     ],

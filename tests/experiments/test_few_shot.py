@@ -87,7 +87,7 @@ def test_closing_line(trained, tiny_images, tmp_path, status, capsys):
 
 
 @pytest.mark.slow
-def test_seeds_report_mean_and_deviation(tiny_images, tmp_path, status, capsys):
+def test_seeds_report_mean_and_interval(tiny_images, tmp_path, status, capsys):
     folder = tmp_path / "run"
     options = [*tiny_images, "--seeds", "0,1", "--out", folder]
     assert status(FewShot, "prototypical", *options) == 0
@@ -101,7 +101,12 @@ def test_seeds_report_mean_and_deviation(tiny_images, tmp_path, status, capsys):
     assert summary["accuracy"] == pytest.approx(sum(values) / 2)
     deviation = abs(values[0] - values[1]) / 2**0.5
     assert summary["accuracy_deviation_between_seeds"] == pytest.approx(deviation)
-    assert f"deviation between seeds {100 * deviation:.2f} %" in capsys.readouterr().out
+    interval = 12.706 * deviation / 2**0.5  # Student's t with one degree of freedom
+    assert summary["accuracy_ci95"] == pytest.approx(interval, rel=1e-4)
+    shown = f"{100 * summary['accuracy']:.1f} ± {100 * interval:.1f} %"
+    out = capsys.readouterr().out
+    assert "2 seeds · prototypical" in out
+    assert f"{shown} on" in out
     hashes = {run["parameters_sha256"] for run in summary["runs"]}
     assert len(hashes) == 2
 
