@@ -59,6 +59,8 @@ def evaluate(options: Evaluate) -> None:
             changed["split"] = None
     elif options.ways or options.dataset or options.shuffle_labels:
         raise ValueError("a regression has no --ways, --dataset or --shuffle-labels.")
+    elif options.shots and config.task != "sinusoids":
+        raise ValueError("tasks of a random number of points have no --shots.")
     if options.inner_steps is not None:
         if not hasattr(config.learner, "eval_inner_steps"):
             raise ValueError(f"{config.learner.name} takes no inner steps.")

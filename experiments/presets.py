@@ -278,7 +278,7 @@ def grocery(shots: int) -> Callable[[type], FewShot]:
             dataset="grocery",
             shots=shots,
             train_queries=5,
-            network="resnet12",
+            network="conv-maps" if learner is Relation else "resnet12",
             width=16,
             steps=300,
             task_batch=4,

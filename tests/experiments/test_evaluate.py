@@ -107,6 +107,16 @@ def test_regression_has_no_ways(trained_curves, evaluated):
     assert error == "error: a regression has no --ways, --dataset or --shuffle-labels.\n"
 
 
+def test_random_numbers_of_points_are_no_shots(trained_curves, evaluated, tmp_path):
+    folder = shutil.copytree(trained_curves("maml"), tmp_path / "run")
+    fields = json.loads((folder / "config.json").read_text())
+    fields["config"] |= {"task": "gp"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    status, _, error = evaluated("maml", folder=folder, shots=3)
+    assert status == 1
+    assert error == "error: tasks of a random number of points have no --shots.\n"
+
+
 def test_regression_at_other_shots(trained_curves, evaluated, tmp_path):
     out = tmp_path / "three.json"
     status, lines, _ = evaluated("maml", folder=trained_curves("maml"), shots=3, out=out)

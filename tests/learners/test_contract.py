@@ -35,6 +35,7 @@ EXCEPTIONS = {
     ("padding", "prototypical"): "the support's statistics count every row",
     ("query", "first-order-maml"): "its model takes the query's batch statistics: transductive",
     ("query", "maml-plus-plus"): "its model takes the query's batch statistics: transductive",
+    ("trajectory", "skeleton"): "does not tell its inner steps",
     ("trajectory", "r2d2"): "takes no inner steps",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",

@@ -297,6 +297,16 @@ def test_an_image_stands_in_the_row_of_its_class(tmp_path):
     assert left[1] - top[1] == pytest.approx(1.25 * cell, abs=1)
 
 
+def test_examples_without_a_label_have_a_row_of_their_own(tmp_path):
+    support, labels, query, query_labels = image_task(3, 2, 2)
+    labels = np.where(np.arange(len(labels)) % 2, labels, -1)
+    figure = plots.image_episode(
+        tmp_path / "episode.png", support, labels, query, query_labels, query_labels, title="maml"
+    )
+    rows = [text for text in texts(figure.axes[0]) if text not in ("support", "query")]
+    assert rows == ["class 0", "class 1", "class 2", "unlabelled"]
+
+
 def test_large_tasks_are_shown_in_part_but_counted_whole(tmp_path):
     path = tmp_path / "episode.png"
     task = image_task(25, 12, 18, size=4)

@@ -45,7 +45,8 @@ def image_episode(
       path: the PNG to write.
       support_images, query_images: `[S, H, W, C]` and `[Q, H, W, C]`, C = 1 or 3, uint8 or
         floats, of which [0, 1] is black to white.
-      support_labels, query_labels, predicted: int `[S]`, `[Q]` and `[Q]`.
+      support_labels, query_labels, predicted: int `[S]`, `[Q]` and `[Q]`; −1 in the support is an
+        example without a label, shown in a row of its own.
       title: one line above the picture.
       class_names: None or one name for each label.
 
@@ -69,7 +70,8 @@ def image_episode(
             "image_episode wants one prediction for each query label; got shapes "
             f"{predicted.shape} and {query_labels.shape}."
         )
-    labels = np.unique(np.concatenate([support_labels, query_labels]))[:SHOWN_CLASSES].tolist()
+    labels = np.unique(np.concatenate([support_labels, query_labels])).tolist()
+    labels = sorted(labels, key=lambda label: (label < 0, label))[:SHOWN_CLASSES]
     support_of = {label: np.flatnonzero(support_labels == label) for label in labels}
     query_of = {label: np.flatnonzero(query_labels == label) for label in labels}
     shots = min(max(map(len, support_of.values())), SHOWN_SUPPORT)
@@ -84,6 +86,8 @@ def image_episode(
     cut = "" if shown == len(query_labels) else f"; {shown} of the queries are shown"
 
     def name(label: int) -> str:
+        if label < 0:
+            return "unlabelled"
         return f"class {label}" if class_names is None else class_names[label]
 
     margin = 1.7  # cells, for the names at the left
