@@ -157,6 +157,65 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
     return rows
 
 
+def processes_table(folder: Path = RESULTS) -> str:
+    """Markdown: how likely neural processes find the targets, and how likely they are."""
+    columns = ["learner", "of", "functions", "points", "log-likelihood a target"]
+    rows = _header([*columns, "of the exact posterior", "gap, nats", "updates", "command"])
+    for path in sorted(folder.glob("*/results.json")):
+        results = json.loads(path.read_text())
+        if "log_likelihood" not in results:
+            continue
+        oracle = results.get("oracle", {}).get("log_likelihood")
+        cells = [
+            results["learner"],
+            _reference(results["learner"]),
+            results["dataset"],
+            "{} to {}".format(*results["points"]),
+            _linked(
+                f"{results['log_likelihood']:.3f} ± {results['log_likelihood_ci95']:.3f}", path
+            ),
+            _or_dash(oracle, "{:.3f}"),
+            _or_dash(oracle and oracle - results["log_likelihood"], "{:.3f}"),
+            f"{results['steps']:,}",
+            _command(results),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+# Of what is no learner of few examples, and so names no paper on that command line.
+_MACHINES = {
+    "ntm": "Graves et al. 2014",
+    "dnc": "Graves et al. 2016",
+    "mann": "Santoro et al. 2016",
+    "lstm": "Hochreiter, Schmidhuber 1997",
+}
+
+
+def sequences_table(folder: Path = RESULTS) -> str:
+    """Markdown: errors of networks with a memory, a row a length, and by instance of a class."""
+    bits = _header(["memory", "of", "task", "length", "bits a sequence", "bits wrong", "command"])
+    instances: list[str] = []
+    for path in sorted(folder.glob("*/results.json")):
+        results = json.loads(path.read_text())
+        for length, row in results.get("by_length", {}).items():
+            named = [results["learner"], _MACHINES[results["learner"]]]
+            if "bits" in row:
+                figure = _linked(f"{row['bits']:.3g} ± {row['bits_ci95']:.2g}", path)
+                cells = [*named, results["task"], length, figure, f"{100 * row['bit_error']:.2g} %"]
+                bits.append(f"| {' | '.join([*cells, _command(results)])} |")
+                continue
+            seen = [name for name in row if re.fullmatch(r"accuracy_\d+", name)]
+            if not instances:
+                numbers = [f"instance {name[9:]}, %" for name in seen]
+                instances += ["", *_header(["memory", "of", "classes", *numbers, "command"])]
+            shown = [f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}" for name in seen]
+            shown[-1] = _linked(shown[-1], path)
+            cells = [*named, str(results["settings"]["ways"]), *shown, _command(results)]
+            instances.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*bits, *instances]) + "\n"
+
+
 def optimizers_table(folder: Path = RESULTS) -> str:
     """Markdown: the final losses of learned optimizers and of tuned ones, one row a comparison."""
     names = ("learned", "adam", "momentum", "rmsprop")
@@ -230,6 +289,8 @@ def memory_table(path: Path = MEMORY) -> str:
 
 PARTS = {
     "results": table,
+    "processes": processes_table,
+    "sequences": sequences_table,
     "optimizers": optimizers_table,
     "speed": speed_table,
     "scaling": scaling_line,

@@ -1,12 +1,15 @@
 """Meta-learning as pure functions on JAX."""
 
 from jaxmeta.core import (
+    Array,
     Batch,
     Carry,
     Info,
+    Key,
     MetaLearner,
     Model,
     Objective,
+    PyTree,
     Task,
     binary_cross_entropy,
     cross_entropy,
@@ -17,12 +20,15 @@ from jaxmeta.core import (
 from jaxmeta.version import __version__
 
 __all__ = [
+    "Array",
     "Batch",
     "Carry",
     "Info",
+    "Key",
     "MetaLearner",
     "Model",
     "Objective",
+    "PyTree",
     "Task",
     "__version__",
     "binary_cross_entropy",

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 Array = jax.Array
 PyTree = Any
-Key = jax.Array  # a typed PRNG key, as `jax.random.key` makes it
+"""Nested containers of arrays, as `jax.tree` knows them."""
+Key = jax.Array
+"""A typed PRNG key, as `jax.random.key` makes it."""
 
 
 class Batch(NamedTuple):

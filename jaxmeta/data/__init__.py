@@ -3,7 +3,10 @@
 from jaxmeta.data import sequences
 from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.completion import image_completion
 from jaxmeta.data.episodes import episodes
+from jaxmeta.data.gaussian_processes import gaussian_curves
+from jaxmeta.data.label_stream import label_stream
 from jaxmeta.data.sinusoids import sinusoids
 from jaxmeta.data.sources import Dataset, load
 from jaxmeta.data.stream import TaskStream, task_stream
@@ -15,7 +18,10 @@ __all__ = [
     "TaskStream",
     "distorted",
     "episodes",
+    "gaussian_curves",
     "image_batches",
+    "image_completion",
+    "label_stream",
     "load",
     "sequences",
     "sinusoids",

@@ -5,7 +5,7 @@ Grain: task i is a function of the seed and of i alone, so any process can read 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,7 +26,7 @@ class TaskStream(NamedTuple):
     """
 
     tasks: Any
-    sample: jax.tree_util.Partial
+    sample: Callable[[Any], Task]
 
 
 class TaskIterator(Protocol):

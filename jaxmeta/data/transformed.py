@@ -1,6 +1,7 @@
 """Samplers made from samplers: tasks with unlabelled examples, and with distorted images."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxmeta.data.samplers import sampler
 
 def with_unlabelled(
     sample: Any, *, ways: int, shots: int, unlabelled: int, distractors: int = 0
-) -> Any:
+) -> Callable[[Key], Task]:
     """Tasks whose support has examples without a label, their targets −1, behind the others.
 
     Args:

@@ -3,6 +3,7 @@
 from jaxmeta.inner.differentiation import (
     DIFFERENTIATIONS,
     Differentiation,
+    InnerLoss,
     first_order,
     mixed_mode,
     rematerialised,
@@ -12,13 +13,24 @@ from jaxmeta.inner.differentiation import (
 )
 from jaxmeta.inner.implicit import Solver, conjugate_gradients, implicit, neumann_series
 from jaxmeta.inner.optimizers import adam, log_and_sign, scaled
-from jaxmeta.inner.partition import combine, excluding, only, partition
-from jaxmeta.inner.unroll import minibatches, query_loss, support_loss, unroll
+from jaxmeta.inner.partition import Selection, combine, excluding, only, partition
+from jaxmeta.inner.unroll import (
+    InnerLoop,
+    Unrolled,
+    minibatches,
+    query_loss,
+    support_loss,
+    unroll,
+)
 
 __all__ = [
     "DIFFERENTIATIONS",
     "Differentiation",
+    "InnerLoop",
+    "InnerLoss",
+    "Selection",
     "Solver",
+    "Unrolled",
     "adam",
     "combine",
     "conjugate_gradients",

@@ -14,7 +14,8 @@ from jaxmeta.inner.partition import Selection, combine, partition
 from jaxmeta.inner.unroll import InnerLoop, Unrolled, unroll
 from jaxmeta.ops import varying_with
 
-Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]  # A·, b -> x with A x = b
+Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]
+"""`solver(A·, b) -> x` with A x = b."""
 
 
 def conjugate_gradients(steps: int = 5, *, tolerance: float | None = None) -> Solver:

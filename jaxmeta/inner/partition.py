@@ -7,6 +7,7 @@ import jax
 from jaxmeta.core import PyTree
 
 Selection = Callable[[str], bool]
+"""`selects("hidden_0/kernel")`: whether the parameter of that path adapts."""
 
 
 def only(*names: str) -> Selection:

@@ -35,6 +35,12 @@ class Unrolled(NamedTuple):
 
 
 class InnerLoop(Protocol):
+    """`inner(key, params, support) -> Unrolled`, from these parameters on this support set.
+
+    Where they are given, `optimizer` and its state stand for those that the loop was made with,
+    and `observe(params)` is what is kept of every step.
+    """
+
     def __call__(
         self,
         key: Key,

@@ -36,6 +36,12 @@ from jaxmeta.learners.metric import (
     semi_supervised_prototypical,
     siamese,
 )
+from jaxmeta.learners.process import (
+    conditional_neural_process,
+    conditional_neural_process_classifier,
+    neural_process,
+    transformer_neural_process,
+)
 from jaxmeta.learners.supervised import supervised
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
@@ -54,6 +60,8 @@ __all__ = [
     "anil",
     "boil",
     "cavia",
+    "conditional_neural_process",
+    "conditional_neural_process_classifier",
     "evolve",
     "evolve_persistently",
     "first_order_maml",
@@ -66,6 +74,7 @@ __all__ = [
     "meta_lstm",
     "meta_sgd",
     "meta_transfer",
+    "neural_process",
     "one_hot_squared_error",
     "proto_maml",
     "prototypical",
@@ -77,5 +86,6 @@ __all__ = [
     "siamese",
     "snail",
     "supervised",
+    "transformer_neural_process",
     "truncated_backpropagation",
 ]

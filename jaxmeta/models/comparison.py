@@ -49,8 +49,8 @@ def conv_maps(*, width: int = 64, normalisation: NormalisationKind = "batch") ->
 
     >>> import jax, jax.numpy as jnp
     >>> model = conv_maps(width=8)
-    >>> params = model.init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
-    >>> model.apply(params, jnp.ones((3, 28, 28, 1))).shape
+    >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> jax.jit(model.apply)(params, jnp.ones((3, 28, 28, 1))).shape
     (3, 7, 7, 8)
     """
     return from_linen(_ConvMaps(width, normalisation))
@@ -71,8 +71,8 @@ def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -
 
     >>> import jax, jax.numpy as jnp
     >>> model = comparator(width=8)
-    >>> params = model.init(jax.random.key(0), jnp.ones((1, 7, 7, 16)))
-    >>> model.apply(params, jnp.ones((3, 7, 7, 16))).shape
+    >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 7, 7, 16)))
+    >>> jax.jit(model.apply)(params, jnp.ones((3, 7, 7, 16))).shape
     (3, 1)
     """
     if normalisation == "support":

@@ -10,6 +10,7 @@ from jaxmeta.ops import convolve, extreme_pool, standardise
 
 NormalisationKind = Literal["batch", "support", "layer", "group", "none"]
 NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
+"""The kinds of `Normalisation`."""
 
 
 class Convolution(nn.Module):

@@ -59,9 +59,12 @@ def pooled_block(
 
 
 def pooled_block_pays(channels: int) -> bool:
-    """Whether that is faster than one operation after the other on all images.
+    """Whether `pooled_block` is faster than one operation after the other on all images.
 
     On 2 CPU cores, 400 images of 28 × 28 through conv4 and back: 5.4 against 4.5 times a second.
+
+    >>> pooled_block_pays(64)
+    False
     """
     return channels <= 3 and jax.default_backend() == "cpu"
 

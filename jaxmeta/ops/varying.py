@@ -12,6 +12,9 @@ def varying_with(tree: PyTree, data: PyTree) -> PyTree:
 
     A start that all devices share, zeros for instance, would else get the inner gradient of all
     their tasks, summed, without a word. The transpose is the sum over those axes.
+
+    >>> varying_with({"w": 0.0}, jax.numpy.ones(3))
+    {'w': 0.0}
     """
     axes = frozenset().union(*map(_varying_axes, jax.tree.leaves(data)))
 

@@ -27,7 +27,8 @@ class Aggregate(NamedTuple):
     together: Callable[[Key, PyTree], PyTree] | None = None
 
 
-mean = Aggregate()
+mean: Aggregate = Aggregate()
+"""Of the gradients as they are."""
 
 
 def clipped(largest: float) -> Aggregate:

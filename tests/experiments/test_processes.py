@@ -125,6 +125,7 @@ def test_a_run_changes_its_number_of_processes(start_two, status, alone, tmp_pat
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_error_ends_all_of_them(start_two, status, tmp_path, capsys):
     (tmp_path / "other.txt").write_text("no run")
     (first, _, err), (second, _, other) = endings(

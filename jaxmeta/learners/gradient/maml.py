@@ -121,7 +121,8 @@ def gradient_learner(
     """What the learners with an inner gradient share: adapt, predict and trajectory from `inner`.
 
     `unpack(meta_params, support) -> (initial, options)` says what the inner loop starts from and
-    what else it takes: an optimizer with learned rates, the optimizer's state.
+    what else it takes: an optimizer with learned rates, the optimizer's state. See `meta_sgd`,
+    which makes an optimizer of its meta-parameters.
     """
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:

@@ -67,7 +67,14 @@ def applied(layer: nn.Module, params: PyTree, *inputs: PyTree) -> Any:
 
 
 def as_model(machine: Machine) -> Model:
-    """The machine as a `Model` of whole sequences: inputs `[T, ...]` to outputs `[T, ...]`."""
+    """The machine as a `Model` of whole sequences: inputs `[T, ...]` to outputs `[T, ...]`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxmeta.learners.memory import lstm_machine
+    >>> model, inputs = as_model(lstm_machine(8, 2)), jnp.ones((5, 3))
+    >>> model.apply(model.init(jax.random.key(0), inputs), inputs).shape
+    (5, 2)
+    """
 
     def init(key: Key, inputs: PyTree, /) -> PyTree:
         return machine.init(key, jax.tree.map(lambda leaf: leaf[0], inputs))

@@ -84,9 +84,9 @@ def transformer_neural_process(
     >>> import jax
     >>> learner = transformer_neural_process(width=8, layers=1, heads=2)
     >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
-    >>> params = learner.init(jax.random.key(0), Task(context, context))
-    >>> adapted = learner.adapt(jax.random.key(1), params, context)
-    >>> learner.predict(adapted, jnp.ones((3, 1))).mean.shape
+    >>> params = jax.jit(learner.init)(jax.random.key(0), Task(context, context))
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(1), params, context)
+    >>> jax.jit(learner.predict)(adapted, jnp.ones((3, 1))).mean.shape
     (3, 1)
     """
     if min(width, layers, heads) < 1 or width % heads:

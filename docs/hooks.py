@@ -1,0 +1,230 @@
+"""What the pages take from the repository when the site is built, so that nothing is copied.
+
+A page may hold these lines:
+
+    <!-- README.md: Results -->                        the text below that heading
+    <!-- README.md: In your own code, first block -->  the first block of code there
+    ::: jaxmeta.learners.metric                        what a module says of itself
+    <!-- table: jaxmeta.learners.metric -->            its learners: name, first line, source
+    <!-- entries: jaxmeta.learners.metric -->          every public name of it
+
+A name that several packages export has its entry with the deepest of them, `maml` with
+`jaxmeta.learners.gradient`, and all its paths lead there.
+"""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from xml.etree.ElementTree import Element
+
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
+from markdown.treeprocessors import Treeprocessor
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+PAGES = Path(__file__).parent / "pages"
+
+
+# Which names there are, and where each is explained
+
+
+def public(module: ModuleType) -> list[str]:
+    """`__all__` without modules, or else the functions and classes that a module defines."""
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    own = (name for name in vars(module) if not name.startswith("_"))
+    return [n for n in own if getattr(vars(module)[n], "__module__", None) == module.__name__]
+
+
+def explained(line: str) -> list[str]:
+    """The modules that some page has such a line for, the deepest first."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in PAGES.rglob("*.md"))
+    modules = re.findall(line, pages, flags=re.MULTILINE)
+    return sorted(modules, key=lambda name: -name.count("."))
+
+
+def homes() -> dict[str, str]:
+    """By every path of a public name the path of its entry."""
+    found: dict[str, str] = {}
+    entry: dict[tuple[str, int], str] = {}
+    for module in explained(r"^<!-- entries: ([\w.]+) -->$"):
+        for name in public(importlib.import_module(module)):
+            path = f"{module}.{name}"
+            value = getattr(importlib.import_module(module), name)
+            found[path] = entry.setdefault((name, id(value)), path)
+    return found
+
+
+HOMES = homes()
+MODULES = {name: name for name in explained(r"^::: ([\w.]+)$")}
+
+
+def alone() -> dict[str, str]:
+    """The names that say enough without their path: exported, and no argument is called so."""
+    found, arguments = {}, set()
+    for path, home in HOMES.items():
+        module, _, name = path.rpartition(".")
+        value = getattr(importlib.import_module(module), name)
+        if inspect.isfunction(value):
+            arguments |= {*inspect.signature(value).parameters}
+        if hasattr(importlib.import_module(module), "__all__"):
+            found[name] = home
+    return {name: home for name, home in found.items() if name not in arguments}
+
+
+LINKS = HOMES | MODULES | alone()
+
+
+def members(module: str) -> list[str]:
+    """The names explained with a module: functions, classes, values; nouns first at the root."""
+    values = vars(importlib.import_module(module))
+    kinds = [inspect.isfunction, inspect.isclass][:: -1 if module == "jaxmeta" else 1]
+
+    def place(name: str) -> tuple[bool | str, ...]:
+        return (*(not kind(values[name]) for kind in kinds), name.lower())
+
+    here = [path for path, home in HOMES.items() if path == home]
+    names = [path.rpartition(".")[2] for path in here if path.rpartition(".")[0] == module]
+    return sorted(names, key=place)
+
+
+# What stands in a page for something else
+
+
+def section(file: str, heading: str) -> str:
+    """The text between a heading and the next one."""
+    inside, fenced, lines = False, False, []
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        if not fenced and (title := re.match(r"#+ (.*)", line)):
+            inside = title[1] == heading
+        elif inside:
+            lines.append(line)
+    if not lines:
+        raise ValueError(f"{file} has no text below a heading {heading!r}")
+    return "\n".join(lines).strip()
+
+
+def table(module: str) -> str:
+    rows = ["| | what it is | source |", "|---|---|---|"]
+    for name in members(module):
+        value = getattr(importlib.import_module(module), name)
+        if inspect.isfunction(value):
+            text = inspect.getdoc(value) or ""
+            source = re.search(r"Source: (.+?)(?:\n\n|\Z)", text, re.DOTALL)
+            cells = (
+                f"[`{name}`][{HOMES[f'{module}.{name}']}]",
+                text.partition("\n")[0],
+                source[1] if source else "",
+            )
+            rows.append("| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def entries(module: str) -> str:
+    options = "options: {show_root_heading: true}"
+    return "\n\n".join(f"::: {module}.{name}\n    {options}" for name in members(module))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        kind, what, first_block = match.groups()
+        if kind in ("table", "entries"):
+            return {"table": table, "entries": entries}[kind](what)
+        text = section(kind, what)
+        if first_block:
+            return re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)[0]
+        for linked in re.findall(r"\]\(([^):#]+)\)", text):
+            if (ROOT / linked).is_file() and files.get_file_from_path(linked) is None:
+                files.append(outside(linked, config))
+        return text
+
+    return re.sub(
+        r"^<!-- ([\w.]+): (.+?)(, first block)? -->$", replacement, markdown, flags=re.MULTILINE
+    )
+
+
+# Notebooks lie beside this folder
+
+
+def outside(path: str, config: MkDocsConfig) -> File:
+    """A file of the repository as one of the site."""
+    return File(path, str(ROOT), config.site_dir, config.use_directory_urls)
+
+
+def notebooks() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+
+
+@event_priority(100)  # before the plugin that makes pages of notebooks
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for path in notebooks():
+        files.append(outside(path, config))
+    return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links from one notebook to another are links between their pages."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    return re.sub(r'href="(?:\./)?(\w+)\.ipynb"', r'href="../\1/"', html)
+
+
+@event_priority(100)  # before the plugin that reads docstrings
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    nav = [
+        {"Notebooks": notebooks()} if "Notebooks" in entry else entry for entry in config.nav or []
+    ]
+    config.nav = [entry for entry in nav if entry != {"Notebooks": []}]
+    config.markdown_extensions.append(Docstrings())
+    return config
+
+
+# How docstrings are written
+
+
+class Examples(Preprocessor):
+    """Lines from `>>>` to the next empty one are a block of code."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        written: list[str] = []
+        inside = False
+        for line in [*lines, ""]:
+            if not inside and line.startswith(">>> "):
+                written += ["", "```pycon"]
+                inside = True
+            elif inside and not line.strip():
+                written.append("```")
+                inside = False
+            written.append(line)
+        return written
+
+
+class Links(Treeprocessor):
+    """A public name in backticks, called or not, leads to its entry."""
+
+    def run(self, root: Element) -> None:
+        for parent in list(root.iter()):
+            if re.fullmatch(r"a|pre|autoref|h\d", str(parent.tag)):
+                continue
+            for index, child in enumerate(list(parent)):
+                named = re.fullmatch(r"([\w.]+)(\(.*\))?", "".join(child.itertext()))
+                entry = named and LINKS.get(named[1])
+                if child.tag == "code" and entry:
+                    link = Element("autoref", {"identifier": entry})
+                    link.append(child)
+                    link.tail, child.tail = child.tail, None
+                    parent[index] = link
+
+
+class Docstrings(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        md.preprocessors.register(Examples(md), "examples", 40)  # before blocks of code
+        md.treeprocessors.register(Links(md), "links", 15)  # after what stands in a line

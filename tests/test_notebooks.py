@@ -1,0 +1,54 @@
+"""The committed notebooks: run from top to bottom, with outputs that tell nothing of a machine.
+
+That they run is tested by pytest itself, with nbmake.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+OF_A_MACHINE = (
+    r"/(home|Users|root|tmp|work|private|mnt)/|[A-Z]:\\\\|\b20\d\d-\d\d-\d\d\b|\b\d\d:\d\d:\d\d\b"
+)
+
+
+def text(lines) -> str:
+    return lines if isinstance(lines, str) else "".join(lines)
+
+
+def test_there_are_seven():
+    assert [path.name[0] for path in NOTEBOOKS] == list("1234567")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_with_what_it_gave(path):
+    notebook = json.loads(path.read_text())
+    opening = text(notebook["cells"][0]["source"])
+    assert opening.startswith("# ")
+    assert re.search(r"about \w+ seconds", " ".join(opening.split()))  # how long it takes
+
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    pictures = 0
+    for cell in code:
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr", text(output.get("text", ""))
+            data = output.get("data", {})
+            pictures += "image/png" in data
+            written = [output.get("text", ""), data.get("text/plain", "")]
+            assert not re.search(OF_A_MACHINE, "".join(map(text, written)))
+    assert pictures >= 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_light_and_names_no_machine(path):
+    assert path.stat().st_size < 500_000
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        assert "execution" not in cell["metadata"]  # the time of each cell
+        assert not re.search(OF_A_MACHINE, text(cell["source"]))
