@@ -181,7 +181,7 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     | maml-plus-plus | 50,000 × 8 tasks, 5 steps, pooling | 99.47 / 99.93 / 97.65 / 99.33 | 6 h |
     | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1, λ 2 | 99.50 / 99.74 / 96.18 / 99.14 | 3 h |
     | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 1.5 h |
-    | r2d2 | as maml, an encoder without a head; 15 queries | – | – |
+    | r2d2 | as maml, an encoder without a head; 15 queries | – | 7 h |
     | proto-maml | as maml, an encoder without a head; 15 queries | – | 8 h |
     | meta-lstm | 12 (5) steps, 32 filters, norms of 0.25 at most | – | – |
 
