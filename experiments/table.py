@@ -289,8 +289,6 @@ def memory_table(path: Path = MEMORY) -> str:
 
 PARTS = {
     "results": table,
-    "processes": processes_table,
-    "sequences": sequences_table,
     "optimizers": optimizers_table,
     "speed": speed_table,
     "scaling": scaling_line,
