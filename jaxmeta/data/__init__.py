@@ -2,11 +2,12 @@
 
 from jaxmeta.data import sequences
 from jaxmeta.data.batches import image_batches
-from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.classes import ClassImages, class_images
 from jaxmeta.data.completion import image_completion
 from jaxmeta.data.episodes import episodes
 from jaxmeta.data.gaussian_processes import gaussian_curves
 from jaxmeta.data.label_stream import label_stream
+from jaxmeta.data.optimization import Family, classifiers, quadratics
 from jaxmeta.data.sinusoids import sinusoids
 from jaxmeta.data.sources import Dataset, load
 from jaxmeta.data.stream import TaskStream, task_stream
@@ -15,7 +16,10 @@ from jaxmeta.data.transformed import distorted, with_unlabelled
 __all__ = [
     "ClassImages",
     "Dataset",
+    "Family",
     "TaskStream",
+    "class_images",
+    "classifiers",
     "distorted",
     "episodes",
     "gaussian_curves",
@@ -23,6 +27,7 @@ __all__ = [
     "image_completion",
     "label_stream",
     "load",
+    "quadratics",
     "sequences",
     "sinusoids",
     "task_stream",

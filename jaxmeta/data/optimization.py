@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import episodes
+from jaxmeta.data.samplers import sampler
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -75,7 +75,7 @@ def quadratics(dimensions: int = 10) -> Family:
     ) -> Array:
         return inputs @ params
 
-    sample = jax.tree_util.Partial(partial(_quadratic, dimensions=dimensions))
+    sample = sampler(_quadratic, dimensions=dimensions)
     return Family(sample, Model(init, apply), squared_error)
 
 
@@ -125,9 +125,7 @@ def classifiers(
     if not 1 <= widths[0] <= widths[1] or not 0 < scales[0] <= scales[1]:
         raise ValueError(f"widths {widths}, scales {scales}: give (low, high), positive.")
     draw = episodes(classes, ways=ways, shots=shots, queries=queries)
-    sample = jax.tree_util.Partial(
-        partial(_classification, widths=widths, scales=scales, kinds=len(activations)), draw
-    )
+    sample = sampler(_classification, draw, widths=widths, scales=scales, kinds=len(activations))
     if batch_size is not None and batch_size >= ways * shots:
         batch_size = None
     model = _perceptron(ways, widths[1], [ACTIVATIONS[name] for name in activations])

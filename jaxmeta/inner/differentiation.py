@@ -129,11 +129,13 @@ def _forward_over_reverse(loss: InnerLoss, value: bool) -> Callable[..., PyTree]
         )
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
-        floats, others, join = split((key, rest))
+        # What the loss closes over, such as a temperature of an objective, may be traced too.
+        closed, captured = jax.closure_convert(loss, key, theta, rest)
+        floats, others, join = split((key, rest, captured))
 
         def loss_of(theta: PyTree, floats: list, others: list) -> Array:
-            key, rest = join(floats, others)
-            return loss(key, theta, rest)
+            key, rest, captured = join(floats, others)
+            return closed(key, theta, rest, *captured)
 
         derivative = jax.value_and_grad if value else jax.grad
 

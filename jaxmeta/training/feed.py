@@ -58,7 +58,10 @@ def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
 
 def sampler(source: Source) -> Sample:
     """What steps compiled for this source are given; see `Feed.sample`."""
-    return source.sample if isinstance(source, TaskStream) else source
+    if isinstance(source, TaskStream):
+        return source.sample
+    # A plain function is none of the values that a compiled one takes as an argument.
+    return source if isinstance(source, jax.tree_util.Partial) else jax.tree_util.Partial(source)
 
 
 def tasks_at(source: Source, start: int, count: int, mesh: Mesh | None) -> PyTree:

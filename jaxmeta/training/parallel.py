@@ -206,6 +206,10 @@ def join(coordinator: str, processes: int | None = None, process_id: int | None 
 
     Raises:
       ValueError: the numbers are missing or don't fit; the cluster's environment says nothing.
+
+    In each of two processes, with its own id:
+
+        join("10.0.0.1:1234", processes=2, process_id=0)
     """
     address = None if coordinator == "auto" else coordinator
     if address is not None:
@@ -281,6 +285,9 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """The tree on all devices of the mesh, of all processes; None leaves it where it is.
 
     Every process passes the same values: nothing is sent.
+
+    >>> replicate(jnp.ones(3), task_mesh()).sharding.is_fully_replicated
+    True
     """
     if mesh is None:
         return tree

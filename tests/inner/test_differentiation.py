@@ -286,6 +286,25 @@ def test_mixed_mode_takes_integers_and_keys_beside_the_data():
     assert (jnp.abs(found[1][:3]).max(axis=1) > 0).all()
 
 
+def test_mixed_mode_sees_what_the_loss_closes_over():
+    """A scale of the objective that is mapped and differentiated: no argument of the inner loop."""
+    inputs = jnp.array([[0.5], [-1.0], [2.0]])
+
+    def after_learning(way, scale, start):
+        def loss(key, params, batch):
+            return (scale**2 * jnp.log1p(jnp.square((batch @ params - 1.0) / scale))).mean()
+
+        ended = unroll(loss, optax.sgd(0.1), 3, differentiation=way)(KEY, start, inputs).params
+        return jnp.square(inputs @ ended - 1.0).mean()
+
+    def gradients(way):
+        function = jax.value_and_grad(lambda *given: after_learning(way, *given), argnums=(0, 1))
+        mapped = jax.vmap(function, in_axes=(0, None))
+        return jax.jit(mapped)(jnp.array([0.5, 2.0]), jnp.array([0.3]))
+
+    chex.assert_trees_all_close(gradients(mixed_mode), gradients(reverse_mode), rtol=1e-9)
+
+
 def test_truncation_of_a_negative_number_of_steps_is_refused():
     with pytest.raises(ValueError, match="-1 steps"):
         truncated(-1)

@@ -71,6 +71,12 @@ def test_the_same_key_draws_the_same_tasks_and_another_others():
     assert first == again != other
 
 
+def test_a_plain_function_is_a_sampler_too():
+    evaluate = evaluation(ZERO, 8)
+    by_function = evaluate((), random_target, jax.random.key(0))
+    assert by_function == evaluate((), RANDOM, jax.random.key(0))
+
+
 def test_trajectory_gives_what_learners_of_fewer_steps_give():
     model, sample, key = mlp((8,), 1), sinusoids(shots=5, queries=5), jax.random.key(0)
     build = lambda steps: maml(model, squared_error, optax.sgd(0.01), steps)  # noqa: E731
