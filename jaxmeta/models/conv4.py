@@ -81,8 +81,8 @@ def conv4(
 
     >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")
-    >>> params = model.init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
-    >>> model.apply(params, jnp.ones((3, 28, 28, 1))).shape
+    >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> jax.jit(model.apply)(params, jnp.ones((3, 28, 28, 1))).shape
     (3, 5)
     """
     return from_linen(_Conv4(outputs, width, downsampling, normalisation))

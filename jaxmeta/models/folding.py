@@ -33,8 +33,8 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     >>> from jaxmeta.models import resnet12
     >>> network, key = resnet12(width=2), jax.random.key(0)
     >>> images = jax.random.normal(key, (3, 4, 16, 16, 3))
-    >>> frozen = folded(network, network.init(key, images[0]), images)
-    >>> resnet12(width=2, normalisation="none").apply(frozen, images[0]).shape
+    >>> frozen = folded(network, jax.jit(network.init)(key, images[0]), images)
+    >>> jax.jit(resnet12(width=2, normalisation="none").apply)(frozen, images[0]).shape
     (4, 16)
     """
 

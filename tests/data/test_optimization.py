@@ -40,7 +40,7 @@ def test_the_digits_are_all_there():
 
 def test_a_task_draws_width_activation_and_scale():
     family = DIGITS(widths=(2, 6), activations=("relu", "tanh"), scales=(0.5, 2.0))
-    tasks = jax.vmap(family.sample)(jax.random.split(KEY, 200))
+    tasks = jax.jit(jax.vmap(family.sample))(jax.random.split(KEY, 200))
     inputs = tasks.support.inputs
     widths = np.asarray(inputs["units"][:, 0].sum(axis=-1))
     assert set(widths.astype(int)) == {2, 3, 4, 5, 6}

@@ -373,8 +373,14 @@ def test_interrupts_have_their_own_status(monkeypatch, capsys):
     [
         ("few_shot", "--dataset glyfs", 1, "glyphs"),
         ("few_shot", "protypical", 2, "prototypical"),
-        ("evaluate", "no-such-run", 1, "no-such-run is no run folder"),
-        ("predict", "no-such-run --support a --query b", 1, "no-such-run is no run folder"),
+        pytest.param(
+            *("evaluate", "no-such-run", 1, "no-such-run is no run folder"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("predict", "no-such-run --support a --query b", 1, "no-such-run is no run folder"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_statuses_of_real_processes(module, line, status, told, start):

@@ -267,7 +267,19 @@ def name_of(case: Case) -> str:
     return case.name
 
 
-@pytest.fixture(params=CASES, ids=name_of)
+# Another setting of a learner that stands in the list: slow ones.
+VARIANTS = (
+    "prototypical-cosine",
+    "matching-full-context",
+    "attentive-neural-process",
+    "conditional-neural-process-classifier",
+)
+
+
+@pytest.fixture(
+    params=[pytest.param(c, marks=pytest.mark.slow) if c.name in VARIANTS else c for c in CASES],
+    ids=[c.name for c in CASES],
+)
 def case(request) -> Case:
     return request.param
 

@@ -171,8 +171,8 @@ def test_shapes_and_types(case):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((meta_params, outputs, info)))
 
 
-def test_init_needs_shapes_only(case, prepare, x64):
-    learner, key, _, task, _ = prepare(case)
+def test_init_needs_shapes_only(long_case, prepare, x64):
+    learner, key, _, task, _ = prepare(long_case)
     init = jax.jit(learner.init)
     meta_params = init(key, task)
     chex.assert_trees_all_equal(meta_params, init(key, jax.tree.map(jnp.zeros_like, task)))

@@ -82,7 +82,7 @@ def test_imaml_on_a_line_is_the_closed_form(line):
 
 def test_boil_adapts_all_but_its_head_and_learns_both(line):
     learner = boil(mlp((4,), 1), squared_error, optax.sgd(0.1), 2)
-    meta_params = in_float64(learner.init(KEY, line))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
     adapted = learner.adapt(KEY, meta_params, line.support).params
     chex.assert_trees_all_equal(adapted["head"], meta_params["head"])
     assert (adapted["hidden_0"]["kernel"] != meta_params["hidden_0"]["kernel"]).any()
@@ -110,7 +110,7 @@ def test_with_everything_off_maml_plus_plus_is_maml(line):
 
 def test_its_rates_are_of_a_tensor_and_a_step(line):
     learner = maml_plus_plus(LINEAR, squared_error, 2, normalisation_per_step=None)
-    meta_params = in_float64(learner.init(KEY, line))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
     at_first = {"head": {"kernel": jnp.full(2, 0.1), "bias": jnp.full(2, 0.1)}}
     chex.assert_trees_all_close(meta_params.rates, at_first, rtol=1e-6)
     rates = {"head": {"kernel": jnp.array([0.1, 0.02]), "bias": jnp.array([0.05, -0.3])}}
@@ -131,7 +131,7 @@ def test_its_normalisation_has_a_value_for_every_step():
     model = mlp((3,), 2, normalisation="layer")
     learner = maml_plus_plus(model, cross_entropy, 2, rate=0.1)
     support = Batch(jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, 0, 1], jnp.int32))
-    meta_params = in_float64(learner.init(KEY, Task(support, support)))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
     assert meta_params.normalisation["norm_0"]["scale"].shape == (2, 3)
     assert meta_params.normalisation["head"]["kernel"] is None
     sets = jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -219,7 +219,7 @@ def test_cavia_conditions_an_image_network_by_scale_and_shift():
     learner = cavia(model, cross_entropy, optax.sgd(1.0), 1, context=5, conditions=only("norm_2"))
     images = jax.random.normal(KEY, (6, 8, 8, 1))
     support = Batch(images, jnp.arange(6, dtype=jnp.int32) % 3)
-    meta_params = in_float64(learner.init(KEY, Task(support, support)))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
     moved = [leaf.shape for leaf in jax.tree.leaves(meta_params.conditioning)]
     assert moved == [(5, 4), (5, 4)]
     adapted = learner.adapt(KEY, meta_params, support)
@@ -232,24 +232,24 @@ def test_meta_curvature_starts_as_maml_and_multiplies_every_mode(line):
     images = jax.random.normal(KEY, (4, 8, 8, 1))
     task = Task(*[Batch(images, jnp.arange(4, dtype=jnp.int32) % 2)] * 2)
     learner = meta_curvature(model, cross_entropy, optax.sgd(0.4), 2)
-    meta_params = in_float64(learner.init(KEY, task))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, task))
     plain = maml(model, cross_entropy, optax.sgd(0.4), 2)
     assert_close(
-        learner.adapt(KEY, meta_params, task.support),
-        plain.adapt(KEY, meta_params.initial, task.support),
+        jax.jit(learner.adapt)(KEY, meta_params, task.support),
+        jax.jit(plain.adapt)(KEY, meta_params.initial, task.support),
     )
     window, inputs, outputs = (
         jnp.asarray(np.random.default_rng(0).normal(size=(n, n))) for n in (9, 3, 3)
     )
     meta_params.curvature["conv_1"]["kernel"] = (window, inputs, outputs)
     one = meta_curvature(model, cross_entropy, optax.sgd(0.4), 1)
-    moved = one.adapt(KEY, meta_params, task.support).params["conv_1"]["kernel"]
+    moved = jax.jit(one.adapt)(KEY, meta_params, task.support).params["conv_1"]["kernel"]
 
     def support_loss(params):
         outputs = model.apply(params, task.support.inputs)
         return cross_entropy(outputs, task.support.targets)[0]
 
-    gradient = jax.grad(support_loss)(meta_params.initial)["conv_1"]["kernel"]
+    gradient = jax.jit(jax.grad(support_loss))(meta_params.initial)["conv_1"]["kernel"]
     changed = jnp.einsum("ab,bcd,ec,fd->aef", window, gradient.reshape(9, 3, 3), inputs, outputs)
     start = meta_params.initial["conv_1"]["kernel"]
     assert_close(moved, start - 0.4 * changed.reshape(start.shape))
@@ -269,7 +269,7 @@ def points(seed, count, ways=3):
 def test_r2d2_is_the_ridge_regression_of_the_normal_equations():
     learner = r2d2(FEATURES, cross_entropy, ways=3)
     support, query = points(0, 7), points(1, 5)
-    meta_params = in_float64(learner.init(KEY, Task(support, query)))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, query)))
     meta_params = meta_params._replace(
         log_ridge=jnp.log(0.7), log_scale=jnp.log(3.0), bias=jnp.array(0.2)
     )
@@ -318,7 +318,7 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
     support = Batch(images, jnp.array([0, 1, 0, 1], jnp.int32))
     pretrained = in_float64(encoder.init(jax.random.key(5), images))
     learner = meta_transfer(encoder, cross_entropy, 2, optax.sgd(0.3), 2, pretrained=pretrained)
-    meta_params = in_float64(learner.init(KEY, Task(support, support)))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
     assert_close(meta_params.frozen, pretrained)
     assert {leaf.shape for leaf in jax.tree.leaves((meta_params.scales, meta_params.shifts))} == {
         (3,)
@@ -351,7 +351,7 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
 
 def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     learner = meta_lstm(LINEAR, squared_error, 2, hidden=3)
-    meta_params = in_float64(learner.init(KEY, line))
+    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
     assert 4 <= meta_params.forget_gate.bias <= 5
     assert -5 <= meta_params.input_gate.bias <= -4
 

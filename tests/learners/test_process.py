@@ -118,12 +118,9 @@ LEARNERS = {
 @settings(max_examples=6, deadline=None)
 @given(order=st.permutations(range(6)), name=st.sampled_from(sorted(LEARNERS)))
 def test_the_order_of_the_context_is_nothing(order, name):
-    learner, context, query, params = made(name)
+    predicted, context, query, params = compiled(name)
     shuffled = jax.tree.map(lambda leaf: leaf[jnp.asarray(order)], context)
-    found, again = (
-        learner.predict(learner.adapt(KEY, params, batch), query.inputs)
-        for batch in (context, shuffled)
-    )
+    found, again = (predicted(params, batch, query.inputs) for batch in (context, shuffled))
     chex.assert_trees_all_close(found, again, rtol=1e-4, atol=1e-5)
 
 
@@ -133,7 +130,18 @@ def made(name):
     values = jax.random.normal(KEY, (10, 2))
     context = Batch(values[:6, :1], values[:6, 1:], jnp.array([True] * 4 + [False] * 2))
     query = Batch(values[6:, :1], values[6:, 1:])
-    return learner, context, query, learner.init(KEY, Task(context, query))
+    return learner, context, query, jax.jit(learner.init)(KEY, Task(context, query))
+
+
+@functools.cache
+def compiled(name):
+    learner, *rest = made(name)
+
+    @jax.jit
+    def predicted(params, context, inputs):
+        return learner.predict(learner.adapt(KEY, params, context), inputs)
+
+    return predicted, *rest
 
 
 # --- latent -------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ BUILDERS = {
 }
 
 
-@pytest.fixture(params=BUILDERS)
+@pytest.fixture(
+    params=[n if n != "resnet12" else pytest.param(n, marks=pytest.mark.slow) for n in BUILDERS]
+)
 def build(request):
     return BUILDERS[request.param]
 

@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def test_what_is_packed_is_what_comes_back():
-    params = resnet12(3, width=2).init(KEY, jnp.zeros((1, 16, 16, 3)))
+    params = jax.jit(resnet12(3, width=2).init)(KEY, jnp.zeros((1, 16, 16, 3)))
     found = unpack(pack(params))
     chex.assert_trees_all_equal(found, jax.device_get(params))
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}

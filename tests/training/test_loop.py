@@ -102,7 +102,7 @@ def test_the_run_left_alone(alone):
     assert outcome.tasks_per_second > 0
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 30])
+@pytest.mark.parametrize("chunk", [1, 4, pytest.param(30, marks=pytest.mark.slow)])
 def test_the_chunk_length_changes_nothing(chunk, alone, tmp_path):
     outcome, _ = run(tmp_path, chunk=chunk)
     assert parameters_sha256(outcome.state) == parameters_sha256(alone[1].state)

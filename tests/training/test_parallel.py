@@ -163,7 +163,9 @@ def test_slots_stay_with_their_tasks(x64):
     np.testing.assert_allclose(slots[0], slots[1], rtol=1e-10)
 
 
-@pytest.mark.parametrize(("tasks", "devices"), [(5, 2), (5, 4), (3, 8)])
+@pytest.mark.parametrize(
+    ("tasks", "devices"), [(5, 2), pytest.param(5, 4, marks=pytest.mark.slow), (3, 8)]
+)
 def test_a_batch_that_does_not_divide_gives_the_same_mean(tasks, devices, x64):
     """Padding counts for nothing: gradients, metrics and slots are those of the real tasks."""
     learner, sample, outer = setting("maml")
@@ -193,7 +195,7 @@ def test_no_device_waits_for_nothing():
     assert mesh_for(1) is None
 
 
-@pytest.mark.parametrize("setting", [None, 3])
+@pytest.mark.parametrize("setting", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_cpu_gives_a_device_for_every_core(setting):
     program = "from jaxmeta.training.parallel import with_all_cores; with_all_cores();"
     program += "import jax; print(jax.device_count())"

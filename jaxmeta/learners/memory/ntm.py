@@ -73,7 +73,8 @@ def ntm(
     >>> from jaxmeta.learners.memory import run
     >>> machine = ntm(2, slots=8, slot_width=4, width=16)
     >>> inputs = jnp.ones((5, 3))
-    >>> _, outputs, seen = run(machine, machine.init(jax.random.key(0), inputs[0]), inputs)
+    >>> params = jax.jit(machine.init)(jax.random.key(0), inputs[0])
+    >>> _, outputs, seen = run(machine, params, inputs)
     >>> outputs.shape, seen["read"].shape
     ((5, 2), (5, 1, 8))
     """

@@ -43,7 +43,7 @@ def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer
     >>> optimizer = lstm_optimizer()
     >>> transformation = optimizer.transformation(optimizer.init(jax.random.key(0)))
     >>> params = {"w": jnp.ones((3, 2))}
-    >>> updates, _ = transformation.update(params, transformation.init(params), params)
+    >>> updates, _ = jax.jit(transformation.update)(params, transformation.init(params), params)
     >>> updates["w"].shape
     (3, 2)
     """

@@ -113,9 +113,9 @@ def neural_process(
     >>> from jaxmeta.models import mlp
     >>> learner = neural_process(mlp((16,), 16), mlp((16,), 2), latent_width=4)
     >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
-    >>> params = learner.init(jax.random.key(0), Task(context, context))
-    >>> adapted = learner.adapt(jax.random.key(1), params, context)
-    >>> learner.predict(adapted, jnp.ones((3, 1))).mean.shape
+    >>> params = jax.jit(learner.init)(jax.random.key(0), Task(context, context))
+    >>> adapted = jax.jit(learner.adapt)(jax.random.key(1), params, context)
+    >>> jax.jit(learner.predict)(adapted, jnp.ones((3, 1))).mean.shape
     (3, 1)
     """
     if samples < 1 or heads < 1 or latent_width % heads or attention not in get_args(AttentionKind):
