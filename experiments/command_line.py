@@ -96,8 +96,8 @@ def with_compilation_cache() -> None:
 
 def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     options, config = parse(experiment, arguments)
-    if options.seeds is not None and len(options.seeds) < 2:
-        raise ValueError("--seeds: an interval needs two or more, such as 0,1; for one, --seed 0.")
+    if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
+        raise ValueError("--seeds: give two or more that differ, such as 0,1; for one, --seed 0.")
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None
@@ -262,4 +262,4 @@ def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
     }
     if is_first_process():
         files.write_json(folder / "results.json", summary)
-    return f"{len(values)} seeds · {closing_line(summary)}"
+    return f"{closing_line(summary)}, over {len(values)} seeds"

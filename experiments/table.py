@@ -5,6 +5,7 @@ python -m experiments.table          # writes it into README.md
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,17 @@ def table(folder: Path = RESULTS) -> str:
     rows = _header([*columns, "updates", "query statistics", "command"])
     by_path = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
     controls = {
-        _tested(path, results): results for path, results in by_path.items() if _is_control(results)
+        _tested(path, results): _linked(_accuracy(results), path)
+        for path, results in by_path.items()
+        if _is_control(results) and "run" in results
     }
     for path, results in by_path.items():
         if "baselines" in results:
             rows += _baseline_rows(results, path)
         elif "accuracy" in results and not _is_control(results):
-            rows.append(_row(results, path, controls.get(_tested(path, results))))
+            rows.append(_row(results, path, controls.get(_tested(path, results), "–")))
+        elif "accuracy" in results and "run" not in results:  # trained so, too
+            rows.append(_row(results, path, _linked(_accuracy(results), path)))
     rows += [
         "",
         *_header(["learner", "of", "curves", "inner steps", "published", "ours", "command"]),
@@ -69,9 +74,9 @@ def _is_control(results: dict[str, Any]) -> bool:
     return "accuracy" in results and results["protocol"]["shuffled_labels"]
 
 
-def _tested(path: Path, results: dict[str, Any]) -> tuple[str, int, int]:
+def _tested(path: Path, results: dict[str, Any]) -> tuple[str, str, int, int]:
     """What a control has in common with what it controls."""
-    return path.parent.name.removesuffix("-shuffled"), results["ways"], results["shots"]
+    return path.parent.name, results["dataset"], results["ways"], results["shots"]
 
 
 def _linked(figure: str, path: Path) -> str:
@@ -80,7 +85,13 @@ def _linked(figure: str, path: Path) -> str:
 
 def _command(results: dict[str, Any]) -> str:
     """As it was given, but for where the run went and where it went on from."""
-    return f"`{re.sub(r' --(out [^ ]+|overwrite|resume)', '', results['command'])}`"
+    words = shlex.split(results["command"])
+    given = [
+        word
+        for before, word in zip(["", *words], words)
+        if before != "--out" and not re.match(r"--(out(=.*)?|overwrite|resume)$", word)
+    ]
+    return f"`{shlex.join(given)}`"
 
 
 def _reference(learner: str) -> str:
@@ -111,18 +122,20 @@ def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
     return rows
 
 
-def _row(results: dict[str, Any], path: Path, control: dict[str, Any] | None) -> str:
+def _row(results: dict[str, Any], path: Path, control: str) -> str:
     key = (results["learner"], results["dataset"], results["ways"], results["shots"])
     precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
     seeds = f" ({len(results['seeds'])} seeds)" if "seeds" in results else ""
     cells = [
-        results["learner"] + precision,
+        results["learner"]
+        + precision
+        + (", trained on shuffled labels" if _is_control(results) else ""),
         _reference(results["learner"]),
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
         _PUBLISHED.get(key, "–"),
-        _linked(_accuracy(results), path) + seeds,
-        _accuracy(control) if control else "–",
+        "–" if _is_control(results) else _linked(_accuracy(results), path) + seeds,
+        control,
         f"{results.get('best_step', results.get('steps')):,}",
         results["protocol"]["query_statistics"],
         _command(results),
@@ -155,65 +168,6 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return rows
-
-
-def processes_table(folder: Path = RESULTS) -> str:
-    """Markdown: how likely neural processes find the targets, and how likely they are."""
-    columns = ["learner", "of", "functions", "points", "log-likelihood a target"]
-    rows = _header([*columns, "of the exact posterior", "gap, nats", "updates", "command"])
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        if "log_likelihood" not in results:
-            continue
-        oracle = results.get("oracle", {}).get("log_likelihood")
-        cells = [
-            results["learner"],
-            _reference(results["learner"]),
-            results["dataset"],
-            "{} to {}".format(*results["points"]),
-            _linked(
-                f"{results['log_likelihood']:.3f} ± {results['log_likelihood_ci95']:.3f}", path
-            ),
-            _or_dash(oracle, "{:.3f}"),
-            _or_dash(oracle and oracle - results["log_likelihood"], "{:.3f}"),
-            f"{results['steps']:,}",
-            _command(results),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-# Of what is no learner of few examples, and so names no paper on that command line.
-_MACHINES = {
-    "ntm": "Graves et al. 2014",
-    "dnc": "Graves et al. 2016",
-    "mann": "Santoro et al. 2016",
-    "lstm": "Hochreiter, Schmidhuber 1997",
-}
-
-
-def sequences_table(folder: Path = RESULTS) -> str:
-    """Markdown: errors of networks with a memory, a row a length, and by instance of a class."""
-    bits = _header(["memory", "of", "task", "length", "bits a sequence", "bits wrong", "command"])
-    instances: list[str] = []
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        for length, row in results.get("by_length", {}).items():
-            named = [results["learner"], _MACHINES[results["learner"]]]
-            if "bits" in row:
-                figure = _linked(f"{row['bits']:.3g} ± {row['bits_ci95']:.2g}", path)
-                cells = [*named, results["task"], length, figure, f"{100 * row['bit_error']:.2g} %"]
-                bits.append(f"| {' | '.join([*cells, _command(results)])} |")
-                continue
-            seen = [name for name in row if re.fullmatch(r"accuracy_\d+", name)]
-            if not instances:
-                numbers = [f"instance {name[9:]}, %" for name in seen]
-                instances += ["", *_header(["memory", "of", "classes", *numbers, "command"])]
-            shown = [f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}" for name in seen]
-            shown[-1] = _linked(shown[-1], path)
-            cells = [*named, str(results["settings"]["ways"]), *shown, _command(results)]
-            instances.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*bits, *instances]) + "\n"
 
 
 def optimizers_table(folder: Path = RESULTS) -> str:

@@ -51,4 +51,6 @@ def test_a_notebook_is_light_and_names_no_machine(path):
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     for cell in notebook["cells"]:
         assert "execution" not in cell["metadata"]  # the time of each cell
+        begins_amid_a_sentence = text(cell["source"])[:1].islower()
+        assert not (cell["cell_type"] == "markdown" and begins_amid_a_sentence)
         assert not re.search(OF_A_MACHINE, text(cell["source"]))

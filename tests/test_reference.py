@@ -80,7 +80,7 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     finished = subprocess.run(
         [
-            *(sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"),
+            *(sys.executable, "-m", "mkdocs", "build", "--strict"),  # --quiet would hide warnings
             *("-f", str(ROOT / "docs" / "mkdocs.yml"), "-d", str(folder)),
         ],
         cwd=ROOT,

@@ -125,7 +125,8 @@ def classifiers(
     if not 1 <= widths[0] <= widths[1] or not 0 < scales[0] <= scales[1]:
         raise ValueError(f"widths {widths}, scales {scales}: give (low, high), positive.")
     draw = episodes(classes, ways=ways, shots=shots, queries=queries)
-    sample = sampler(_classification, draw, widths=widths, scales=scales, kinds=len(activations))
+    ranges = {"widths": tuple(widths), "scales": tuple(scales)}
+    sample = sampler(_classification, draw, **ranges, kinds=len(activations))
     if batch_size is not None and batch_size >= ways * shots:
         batch_size = None
     model = _perceptron(ways, widths[1], [ACTIVATIONS[name] for name in activations])

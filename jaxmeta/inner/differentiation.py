@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 
 from jaxmeta.core import Array, Key, PyTree
 
@@ -129,13 +130,14 @@ def _forward_over_reverse(loss: InnerLoss, value: bool) -> Callable[..., PyTree]
         )
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
-        # What the loss closes over, such as a temperature of an objective, may be traced too.
-        closed, captured = jax.closure_convert(loss, key, theta, rest)
-        floats, others, join = split((key, rest, captured))
+        # What the loss closes over, labels or the scale of an objective, may be traced too.
+        traced = jax.make_jaxpr(lambda *given: loss(*given))(key, theta, rest)
+        floats, others, join = split((key, rest, traced.consts))
 
         def loss_of(theta: PyTree, floats: list, others: list) -> Array:
             key, rest, captured = join(floats, others)
-            return closed(key, theta, rest, *captured)
+            given = jax.tree.leaves((key, theta, rest))
+            return eval_jaxpr(traced.jaxpr, captured, *given)[0]
 
         derivative = jax.value_and_grad if value else jax.grad
 

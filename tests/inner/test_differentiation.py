@@ -286,23 +286,42 @@ def test_mixed_mode_takes_integers_and_keys_beside_the_data():
     assert (jnp.abs(found[1][:3]).max(axis=1) > 0).all()
 
 
-def test_mixed_mode_sees_what_the_loss_closes_over():
-    """A scale of the objective that is mapped and differentiated: no argument of the inner loop."""
+@pytest.mark.parametrize("compiled", [True, False])
+def test_mixed_mode_sees_what_the_loss_closes_over(compiled):
+    """A scale, labels, a mask and a key, all mapped: no arguments of the inner loop."""
     inputs = jnp.array([[0.5], [-1.0], [2.0]])
 
-    def after_learning(way, scale, start):
-        def loss(key, params, batch):
-            return (scale**2 * jnp.log1p(jnp.square((batch @ params - 1.0) / scale))).mean()
+    def after_learning(way, scale, start, labels, mask, key):
+        def loss(_, params, batch):
+            noise = 0.1 * jax.random.normal(key, labels.shape)
+            residuals = batch @ params - labels + noise
+            return (mask * scale**2 * jnp.log1p(jnp.square(residuals / scale))).mean()
 
         ended = unroll(loss, optax.sgd(0.1), 3, differentiation=way)(KEY, start, inputs).params
         return jnp.square(inputs @ ended - 1.0).mean()
 
     def gradients(way):
         function = jax.value_and_grad(lambda *given: after_learning(way, *given), argnums=(0, 1))
-        mapped = jax.vmap(function, in_axes=(0, None))
-        return jax.jit(mapped)(jnp.array([0.5, 2.0]), jnp.array([0.3]))
+        mapped = jax.vmap(function, in_axes=(0, None, 0, 0, 0))
+        labels = jnp.array([[0, 1, 2], [2, 1, 0]])
+        mask = jnp.array([[True, True, False], [True, False, True]])
+        given = (jnp.array([0.5, 2.0]), jnp.array([0.3]), labels, mask, jax.random.split(KEY))
+        return (jax.jit(mapped) if compiled else mapped)(*given)
 
     chex.assert_trees_all_close(gradients(mixed_mode), gradients(reverse_mode), rtol=1e-9)
+
+
+def test_mixed_mode_follows_what_changes_between_calls():
+    """A closed-over value is read anew, as plain Python does."""
+    scale = [1.0]
+
+    def loss(key, params, batch):
+        return (scale[0] * jnp.square(params - batch)).sum()
+
+    inner = unroll(loss, optax.sgd(0.1), 1, differentiation=mixed_mode)
+    for value in (1.0, 3.0):
+        scale[0] = value
+        assert_close(inner(KEY, jnp.zeros(1), jnp.ones(1)).params, jnp.array([0.2 * value]))
 
 
 def test_truncation_of_a_negative_number_of_steps_is_refused():

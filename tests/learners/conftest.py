@@ -137,7 +137,14 @@ def contributed() -> dict[str, Any]:
 
 
 CASES = [
-    of_curves("skeleton", contributed()["tethered"], CURVE, rate=0.02, steps=2),
+    of_curves("skeleton", contributed()["tethered"], CURVE, optax.sgd(0.02), steps=2),
+    of_images(
+        "skeleton-of-images",
+        contributed()["tethered"],
+        CLASSES(normalisation="support"),
+        optax.sgd(0.3),
+        steps=2,
+    ),
     of_curves("maml", maml, CURVE, optax.sgd(0.02), steps=3),
     of_images(
         "first-order-maml",
@@ -272,7 +279,6 @@ VARIANTS = (
     "prototypical-cosine",
     "matching-full-context",
     "attentive-neural-process",
-    "conditional-neural-process-classifier",
 )
 
 

@@ -36,6 +36,8 @@ EXCEPTIONS = {
     ("query", "first-order-maml"): "its model takes the query's batch statistics: transductive",
     ("query", "maml-plus-plus"): "its model takes the query's batch statistics: transductive",
     ("trajectory", "skeleton"): "does not tell its inner steps",
+    ("trajectory", "skeleton-of-images"): "does not tell its inner steps",
+    ("padding", "skeleton-of-images"): "the support's statistics count every row",
     ("trajectory", "r2d2"): "takes no inner steps",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",
