@@ -126,12 +126,15 @@ def unroll(
 
     Raises:
       ValueError: `steps` is negative, `batch_size` not positive or above the support set.
+      TypeError: `optimizer` is no optax transformation.
 
     >>> inner = unroll(lambda key, w, batch: ((w - batch) ** 2).sum(), optax.sgd(0.25), 2)
     >>> end = inner(jax.random.key(0), 0.0, jnp.ones(()), observe=lambda w: w)
     >>> float(end.params), end.observations.tolist()
     (0.75, [0.0, 0.5, 0.75])
     """
+    if optimizer is not None and not hasattr(optimizer, "update"):
+        raise TypeError(f"inner optimizer: {optimizer}; give one of optax, as optax.sgd(0.1).")
     if steps < 0:
         raise ValueError(f"inner steps: {steps}; give 0 or more.")
     if batch_size is not None and batch_size < 1:

@@ -130,7 +130,7 @@ def train(
         )
     if restored is None:
         if resume:
-            say("no complete checkpoint yet: starting at step 0.")
+            say(f"no complete checkpoint in {folder}: starting at step 0.")
         state, step, progress = init(), 0, _Progress()
     else:
         state, step = restored.tree, restored.step

@@ -55,6 +55,11 @@ def restore(run_directory: str | Path, *, config: AnyExperiment | None = None) -
     task = build.example_task(config, image_shape)
     like = jax.eval_shape(lambda key: learner.init(key, task), jax.random.key(0))
     best = checkpoints.restore(folder / CHECKPOINTS, like, step="best")
+    if best is None and (folder / "results.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds the results of a run without its checkpoints; the command that trains "
+            "it stands in its results.json."
+        )
     if best is None:
         raise FileNotFoundError(
             f"{folder} holds no validated checkpoint yet; train it further with --resume."

@@ -111,7 +111,7 @@ def test_kill_minus_9_loses_nothing(start, tmp_path):
     # After the first one.
     process = start("regression", *LONG, "--out", killed, "--resume")
     err = kill_when(process, lambda: checkpoints(killed))
-    assert "no complete checkpoint yet: starting at step 0." in err
+    assert "no complete checkpoint in " in err
     last = checkpoints(killed)[-1]
     assert 40 <= last < 240
 

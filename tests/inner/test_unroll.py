@@ -180,6 +180,8 @@ def test_bad_settings_are_refused_early():
         unroll(LOSS, optax.sgd(0.1), 1, batch_size=7)(KEY, initial(), SUPPORT)
     with pytest.raises(ValueError, match="hidden_0/kernel"):
         unroll(LOSS, optax.sgd(0.1), 1, adapts=only("tail"))(KEY, initial(), SUPPORT)
+    with pytest.raises(TypeError, match=r"inner optimizer: 0.1; give one of optax"):
+        unroll(LOSS, 0.1, 1)  # pyright: ignore
 
 
 @pytest.mark.parametrize("selects", [None, only("head"), only("kernel"), only("bias", "hidden_0")])

@@ -62,6 +62,9 @@ def test_no_checkpoint_yet(trained, tmp_path):
     shutil.copy(trained / "config.json", tmp_path)
     with pytest.raises(FileNotFoundError, match="no validated checkpoint yet"):
         restore(tmp_path)
+    shutil.copy(trained / "results.json", tmp_path)  # as a committed run
+    with pytest.raises(FileNotFoundError, match="without its checkpoints"):
+        restore(tmp_path)
 
 
 def test_the_checkpoint_of_another_model(trained, tmp_path):
