@@ -373,7 +373,7 @@ def test_interrupts_have_their_own_status(monkeypatch, capsys):
     ("module", "line", "status", "told"),
     [
         ("few_shot", "--dataset glyfs", 1, "glyphs"),
-        ("few_shot", "protypical", 2, "prototypical"),
+        pytest.param("few_shot", "protypical", 2, "prototypical", marks=pytest.mark.slow),
         pytest.param(
             *("evaluate", "no-such-run", 1, "no-such-run is no run folder"),
             marks=pytest.mark.slow,

@@ -34,6 +34,7 @@ def one_course(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_run_writes_results_and_pictures(tmp_path, capsys, one_course):
     settings = optimizers.Optimizers(rule="mlp", out=tmp_path / "run", **SMALL)
     optimizers.main(settings)

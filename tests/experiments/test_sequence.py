@@ -22,6 +22,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_at_every_length_and_drawn(tmp_path, capsys):
     settings = Sequences(
         learner="ntm",

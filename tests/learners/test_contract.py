@@ -209,10 +209,10 @@ def test_jit_changes_nothing(long_case, prepare, x64):
     assert_close((info.loss, info), learner.loss(key, meta_params, task))
 
 
-def test_vmap_changes_nothing(case, prepare, x64):
-    learner, _, meta_params, _, carry = prepare(case)
+def test_vmap_changes_nothing(long_case, prepare, x64):
+    learner, _, meta_params, _, carry = prepare(long_case)
     grad, _ = compiled(learner)
-    keys, tasks = several(case, prepare)
+    keys, tasks = several(long_case, prepare)
     together = mapped(learner)(keys, meta_params, tasks, carry)
     for index in range(len(keys)):
         place = partial(jax.tree.map, lambda leaf, index=index: leaf[index])
@@ -297,22 +297,22 @@ def pad(batch, rows):
     return jax.tree.map(longer, batch)._replace(mask=jnp.arange(count + rows) < count)
 
 
-def test_padding_changes_nothing(case, prepare, x64):
-    learner, key, meta_params, task, carry = prepare(case)
+def test_padding_changes_nothing(long_case, prepare, x64):
+    learner, key, meta_params, task, carry = prepare(long_case)
     padded = task._replace(support=pad(task.support, 2), query=pad(task.query, 3))
     grad, _ = compiled(learner)
     same = partial(
         assert_close, grad(key, meta_params, task, carry), grad(key, meta_params, padded, carry)
     )
-    if ("padding", case.name) in EXCEPTIONS:
+    if ("padding", long_case.name) in EXCEPTIONS:
         with pytest.raises(AssertionError):
             same()
     else:
         same()
 
 
-def test_each_query_example_is_judged_by_itself(case, prepare, x64):
-    learner, key, meta_params, task, _ = prepare(case)
+def test_each_query_example_is_judged_by_itself(long_case, prepare, x64):
+    learner, key, meta_params, task, _ = prepare(long_case)
 
     @jax.jit
     def predictions(meta_params, task):
@@ -324,7 +324,7 @@ def test_each_query_example_is_judged_by_itself(case, prepare, x64):
         return learner.predict(adapted, task.query.inputs), jax.lax.map(of_row, task.query.inputs)
 
     together, alone = predictions(meta_params, task)
-    if ("query", case.name) in EXCEPTIONS:
+    if ("query", long_case.name) in EXCEPTIONS:
         assert not jnp.allclose(together, alone)
     else:
         assert_close(together, alone)

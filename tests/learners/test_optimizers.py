@@ -118,7 +118,7 @@ def test_the_meta_loss_is_the_mean_of_the_query_losses_after_every_step(x64):
 @pytest.mark.parametrize(
     "training",
     [
-        "truncated",
+        pytest.param("truncated", marks=pytest.mark.slow),
         pytest.param("full", marks=pytest.mark.slow),
         pytest.param("persistent", marks=pytest.mark.slow),
         pytest.param("evolution", marks=pytest.mark.slow),

@@ -125,14 +125,8 @@ def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "conv4-pool",
-        pytest.param("conv4-stride", marks=pytest.mark.slow),
-        pytest.param("resnet12", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv4-pool", "conv4-stride", "resnet12"])
 def test_networks_are_what_xla_convolutions_make_of_them(name, monkeypatch, x64):
     """Values, gradients and their derivative along the gradient, as MAML takes them."""
     inputs = images(0, 2).astype(float)

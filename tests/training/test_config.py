@@ -40,11 +40,17 @@ def with_backbone(config, folder):
     return dataclasses.replace(config, learner=learner)
 
 
+ALL = [
+    *(presets.find(FewShot, learner, None) for learner in LEARNERS),
+    *(presets.find(Regression, learner, None) for learner in REGRESSORS),
+]
+QUICK = ("maml", "reptile", "prototypical", "mann", "conditional-neural-process")
+
+
 @pytest.mark.parametrize(
     "config",
-    [presets.find(FewShot, learner, None) for learner in LEARNERS]
-    + [presets.find(Regression, learner, None) for learner in REGRESSORS],
-    ids=lambda config: f"{config.experiment}-{config.learner.name}",
+    [c if c.learner.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in ALL],
+    ids=[f"{c.experiment}-{c.learner.name}" for c in ALL],
 )
 def test_json_and_back(config, tmp_path):
     text = json.dumps(to_json(config))
