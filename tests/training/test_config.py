@@ -44,14 +44,11 @@ ALL = [
     *(presets.find(FewShot, learner, None) for learner in LEARNERS),
     *(presets.find(Regression, learner, None) for learner in REGRESSORS),
 ]
+NAMES = [f"{c.experiment}-{c.learner.name}" for c in ALL]
 QUICK = ("maml", "reptile", "prototypical", "mann", "conditional-neural-process")
 
 
-@pytest.mark.parametrize(
-    "config",
-    [c if c.learner.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in ALL],
-    ids=[f"{c.experiment}-{c.learner.name}" for c in ALL],
-)
+@pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_json_and_back(config, tmp_path):
     text = json.dumps(to_json(config))
     assert from_json(json.loads(text)) == config
@@ -132,9 +129,8 @@ def test_a_head_knows_as_many_ways_as_it_was_trained_with():
 
 @pytest.mark.parametrize(
     "config",
-    [presets.find(FewShot, learner, None) for learner in LEARNERS]
-    + [presets.find(Regression, learner, None) for learner in REGRESSORS],
-    ids=lambda config: f"{config.experiment}-{config.learner.name}",
+    [c if c.learner.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in ALL],
+    ids=NAMES,
 )
 def test_every_learner_is_built_and_updates(config, tmp_path):
     """In shapes alone: nothing is compiled."""
