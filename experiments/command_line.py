@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union
 
 import jax
 import tyro
-from scipy import stats
+from scipy.special import stdtrit
 
 from experiments import pictures, presets
 from experiments.progress import Progress
@@ -220,22 +220,24 @@ def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
 
 def closing_line(results: dict[str, Any]) -> str:
     """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`."""
-    name, value, interval = _headline(results)
-    shown = f"{name}{value:.4f} ± {interval:.4f}"
-    if "accuracy" in results:
+    name = _judged_by(results)
+    value, interval = results[name], results[f"{name}_ci95"]
+    if name == "accuracy":
         shown = f"{100 * value:.1f} ± {100 * interval:.1f} %"
+    else:
+        shown = f"{_CALLED[name]} {value:.4f} ± {interval:.4f}"
     tasks = f"on {results['num_tasks']} held-out tasks"
     if "oracle" in results and "log_likelihood" in results:
         tasks += f" (the oracle {results['oracle']['log_likelihood']:.4f})"
     return f"{pictures.title_of(results)} · {shown} {tasks}"
 
 
-def _headline(results: dict[str, Any]) -> tuple[str, float, float]:
-    if "accuracy" in results:
-        return "", results["accuracy"], results["accuracy_ci95"]
-    if "log_likelihood" in results:
-        return "log-likelihood ", results["log_likelihood"], results["log_likelihood_ci95"]
-    return "mean squared error ", results["loss"], results["loss_ci95"]
+_CALLED = {"log_likelihood": "log-likelihood", "loss": "mean squared error"}
+
+
+def _judged_by(results: dict[str, Any]) -> str:
+    """The figure that a run is known by."""
+    return next(name for name in ("accuracy", "log_likelihood", "loss") if name in results)
 
 
 # What the runs of all seeds have in common.
@@ -248,10 +250,10 @@ _SHARED = (
 def _over_seeds(folder: Path, all_results: list[dict[str, Any]]) -> str:
     """Write the mean over n seeds and its interval, t s / √n; the line that says so."""
     first = all_results[0]
-    key = next(name for name in ("accuracy", "log_likelihood", "loss") if name in first)
+    key = _judged_by(first)
     values = [results[key] for results in all_results]
     deviation = statistics.stdev(values)
-    interval = stats.t.ppf(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
+    interval = stdtrit(len(values) - 1, 0.975) * deviation / math.sqrt(len(values))
     summary = {
         **{name: first[name] for name in _SHARED if name in first},
         key: statistics.fmean(values),

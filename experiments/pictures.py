@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
+from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task, real_rows
 from jaxmeta.data.gaussian_processes import Kernel, kernel_of, posterior
 from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.learners.process import Gaussian
@@ -162,7 +162,7 @@ def _band(found: tuple[Array, Array]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    real = slice(None) if batch.mask is None else np.asarray(batch.mask)
+    real = np.asarray(real_rows(batch.mask, len(batch.inputs)))
     return np.asarray(batch.inputs)[real, 0], np.asarray(batch.targets)[real, 0]
 
 

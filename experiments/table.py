@@ -67,7 +67,11 @@ def table(folder: Path = RESULTS) -> str:
 
 
 def _header(columns: list[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return [_line(columns), "|---" * len(columns) + "|"]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _is_control(results: dict[str, Any]) -> bool:
@@ -118,7 +122,7 @@ def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
             _linked(figure, path),
             _command(results),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_line(cells))
     return rows
 
 
@@ -140,7 +144,7 @@ def _row(results: dict[str, Any], path: Path, control: str) -> str:
         results["protocol"]["query_statistics"],
         _command(results),
     ]
-    return f"| {' | '.join(cells)} |"
+    return _line(cells)
 
 
 def _accuracy(row: dict[str, Any]) -> str:
@@ -166,7 +170,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
                 protocol["query_statistics"],
                 _command(results),
             ]
-            rows.append(f"| {' | '.join(cells)} |")
+            rows.append(_line(cells))
     return rows
 
 
@@ -189,7 +193,7 @@ def optimizers_table(folder: Path = RESULTS) -> str:
             cells.append(
                 f"{lead['learned_minus_this']:.2g} ± {lead['learned_minus_this_ci95']:.2g}"
             )
-            rows.append(f"| {' | '.join(cells)} |")
+            rows.append(_line(cells))
     return "\n".join(rows) + "\n"
 
 
@@ -210,7 +214,7 @@ def speed_table(benchmark: Path = BENCHMARK) -> str:
             f"{100 * row['fraction_of_matmul_peak']:.0f} %",
             *(_or_dash(value, "{:.1f} s") for value in seconds),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_line(cells))
     return "\n".join(rows) + "\n"
 
 
@@ -237,7 +241,7 @@ def memory_table(path: Path = MEMORY) -> str:
     rows = _header(["MiB after", *(f"{count} steps" for count in steps)])
     for name, by_steps in taken.items():
         cells = [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_line(cells))
     return "\n".join(rows) + "\n"
 
 

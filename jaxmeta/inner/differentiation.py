@@ -130,7 +130,8 @@ def _forward_over_reverse(loss: InnerLoss, value: bool) -> Callable[..., PyTree]
         )
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
-        # What the loss closes over, labels or the scale of an objective, may be traced too.
+        # What the loss closes over, labels or the scale of an objective, may be traced too. Traces
+        # are cached by function: a new one each time reads anew what is closed over.
         traced = jax.make_jaxpr(lambda *given: loss(*given))(key, theta, rest)
         floats, others, join = split((key, rest, traced.consts))
 
