@@ -105,7 +105,7 @@ def test_seeds_report_mean_and_interval(tiny_images, tmp_path, status, capsys):
     assert summary["accuracy_ci95"] == pytest.approx(interval, rel=1e-4)
     shown = f"{100 * summary['accuracy']:.1f} ± {100 * interval:.1f} %"
     out = capsys.readouterr().out
-    assert f"{shown} on 4 held-out tasks, over 2 seeds" in out
+    assert f"{shown} on 6 held-out tasks, over 2 seeds" in out
     hashes = {run["parameters_sha256"] for run in summary["runs"]}
     assert len(hashes) == 2
 
