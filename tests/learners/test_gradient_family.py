@@ -364,14 +364,11 @@ def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
         )
 
     def lstm(cell, c, h, x):
-        gates = {}
-        for name in "ifgo":
-            gates[name] = (x @ cell[f"i{name}"]["kernel"] + h @ cell[f"h{name}"]["kernel"]) + cell[
-                f"h{name}"
-            ]["bias"]
+        gates = cell.weights[:, :4] @ x + cell.weights[:, 4:] @ h + cell.bias
+        write, keep, new, show = gates.reshape(4, 3)
         sigmoid = jax.nn.sigmoid
-        c = sigmoid(gates["f"]) * c + sigmoid(gates["i"]) * jnp.tanh(gates["g"])
-        return c, sigmoid(gates["o"]) * jnp.tanh(c)
+        c = sigmoid(keep) * c + sigmoid(write) * jnp.tanh(new)
+        return c, sigmoid(show) * jnp.tanh(c)
 
     def by_hand(meta_params):
         head = meta_params.initial["head"]

@@ -5,12 +5,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, first_order, log_and_sign, support_loss, unroll
 from jaxmeta.learners.gradient.maml import gradient_learner
+
+
+class Cell(NamedTuple):
+    """An LSTM of four inputs: input, forget, cell and output gate one below the other.
+
+    Attributes:
+      weights: of what it reads and of its own output, float `[4 hidden, 4 + hidden]`.
+      bias: float `[4 hidden]`.
+    """
+
+    weights: Array
+    bias: Array
 
 
 class Gate(NamedTuple):
@@ -31,13 +42,14 @@ class MetaLSTMParams(NamedTuple):
     """
 
     initial: PyTree
-    cell: PyTree
+    cell: Cell
     forget_gate: Gate
     input_gate: Gate
 
 
 class _State(NamedTuple):
-    memory: PyTree
+    memory_HN: Array
+    output_HN: Array
     forget_N: Array
     rate_N: Array
 
@@ -82,11 +94,10 @@ def meta_lstm(
         batch_size=batch_size,
         value=True,
     )
-    cell = nn.OptimizedLSTMCell(hidden)
 
     def init(key: Key, task: Task) -> MetaLSTMParams:
         model_key, cell_key, *gate_keys = jax.random.split(key, 4)
-        memory = cell.initialize_carry(cell_key, (1, 4))
+        cell_weights = jax.nn.initializers.lecun_normal(-1, -2)(cell_key, (4 * hidden, 4 + hidden))
 
         def gate(key: Key, low: float, high: float) -> Gate:
             weights_key, bias_key = jax.random.split(key)
@@ -95,7 +106,7 @@ def meta_lstm(
 
         return MetaLSTMParams(
             model.init(model_key, task.support.inputs),
-            cell.init(cell_key, memory, jnp.zeros((1, 4)))["params"],
+            Cell(cell_weights, jnp.zeros(4 * hidden)),
             gate(gate_keys[0], 4.0, 5.0),
             gate(gate_keys[1], -5.0, -4.0),
         )
@@ -104,24 +115,16 @@ def meta_lstm(
         def start(params: PyTree) -> _State:
             theta_N, _ = ravel_pytree(params)
             zeros_N = jnp.zeros_like(theta_N)
-            return _State((jnp.zeros((theta_N.size, hidden), theta_N.dtype),) * 2, zeros_N, zeros_N)
-
-        def opened(gate: Gate, hidden_NH: Array, theta_N: Array, before_N: Array) -> Array:
-            inputs = jnp.concatenate([hidden_NH, theta_N[:, None], before_N[:, None]], axis=1)
-            return jax.nn.sigmoid(inputs @ gate.weights + gate.bias)
+            zeros_HN = jnp.zeros((hidden, theta_N.size), theta_N.dtype)
+            return _State(zeros_HN, zeros_HN, zeros_N, zeros_N)
 
         def update(
             updates: PyTree, state: Any, params: PyTree = None, **extra: Any
         ) -> tuple[PyTree, Any]:
             gradient_N, _ = ravel_pytree(updates)
             theta_N, unravel = ravel_pytree(params)
-            loss_N = jnp.broadcast_to(extra["value"], gradient_N.shape)
-            inputs = jnp.concatenate([log_and_sign(gradient_N), log_and_sign(loss_N)], axis=1)
-            memory, hidden_NH = _read(cell, meta_params.cell, state.memory, inputs)
-            forget_N = opened(meta_params.forget_gate, hidden_NH, theta_N, state.forget_N)
-            rate_N = opened(meta_params.input_gate, hidden_NH, theta_N, state.rate_N)
-            moved_N = forget_N * theta_N - rate_N * gradient_N
-            return unravel(moved_N - theta_N), _State(memory, forget_N, rate_N)
+            moved_N, state = _step(meta_params, state, theta_N, gradient_N, extra["value"])
+            return unravel(moved_N - theta_N), state
 
         return optax.GradientTransformationExtraArgs(start, update)
 
@@ -131,6 +134,28 @@ def meta_lstm(
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)
 
 
-def _read(cell: nn.OptimizedLSTMCell, params: PyTree, memory: PyTree, inputs: Array) -> Any:
-    """A step of the LSTM: its memory and its output."""
-    return cell.apply({"params": params}, memory, inputs)
+# Written out, and not one of Flax, for what takes the time: coordinates lie side by side in memory,
+# which the gates are cut from without a copy; and the way back computes the gates again, which is
+# quicker than to read what the way there could have kept of so many coordinates.
+@jax.checkpoint
+def _step(
+    meta_params: MetaLSTMParams, state: _State, theta_N: Array, gradient_N: Array, loss: Array
+) -> tuple[Array, _State]:
+    """Where the parameters go in a step of the LSTM, and what it keeps of it."""
+    memory_HN, output_HN, forget_N, rate_N = state
+    loss_N = jnp.broadcast_to(loss, gradient_N.shape)
+    read = [log_and_sign(values_N).T for values_N in (gradient_N, loss_N)]
+    weights, bias = meta_params.cell
+    gates = jnp.split(weights @ jnp.concatenate([*read, output_HN]) + bias[:, None], 4)
+    write_HN, keep_HN, show_HN = (jax.nn.sigmoid(gates[index]) for index in (0, 1, 3))
+    memory_HN = keep_HN * memory_HN + write_HN * jnp.tanh(gates[2])
+    output_HN = show_HN * jnp.tanh(memory_HN)
+
+    def opened(gate: Gate, before_N: Array) -> Array:
+        seen = jnp.concatenate([output_HN, theta_N[None], before_N[None]])
+        return jax.nn.sigmoid(gate.weights @ seen + gate.bias)
+
+    forget_N = opened(meta_params.forget_gate, forget_N)
+    rate_N = opened(meta_params.input_gate, rate_N)
+    moved_N = forget_N * theta_N - rate_N * gradient_N
+    return moved_N, _State(memory_HN, output_HN, forget_N, rate_N)
