@@ -137,6 +137,27 @@ class MetaLearner(NamedTuple):
     slot: Callable[[Key, PyTree, Task], PyTree] | None = None
 
 
+class GradientOf(NamedTuple):
+    """`grad` of a learner that has none of its own: the gradient of its loss.
+
+    By its name the training step knows that it may average first and differentiate then: networks
+    that many tasks share need not give a gradient for each.
+
+    >>> grad = GradientOf(lambda key, w, task: (w * task, Info(w * task, {})))
+    >>> grads, info, _ = grad(jax.random.key(0), 2.0, 3.0, Carry(jnp.zeros((), jnp.int32)))
+    >>> float(grads), float(info.loss)
+    (3.0, 6.0)
+    """
+
+    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
+
+    def __call__(
+        self, key: Key, meta_params: PyTree, task: Task, carry: Carry
+    ) -> tuple[PyTree, Info, PyTree]:
+        grads, info = jax.grad(self.loss, argnums=1, has_aux=True)(key, meta_params, task)
+        return grads, info, carry.slot
+
+
 def meta_learner(
     init: Callable[[Key, Task], PyTree],
     adapt: Callable[[Key, PyTree, PyTree], PyTree],
@@ -150,7 +171,7 @@ def meta_learner(
 
         L(φ; task) = objective(predict(adapt(φ, support), query.inputs), query.targets)
 
-    or another `loss`, and whose `grad` is `jax.value_and_grad` of it. A method with an update of
+    or another `loss`, and whose `grad` is the gradient of it. A method with an update of
     its own replaces the field: `learner._replace(grad=...)`.
 
     >>> import jaxmeta
@@ -174,14 +195,7 @@ def meta_learner(
         return value, Info(value, metrics)
 
     loss = query_loss if loss is None else loss
-
-    def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, PyTree]:
-        grads, info = jax.grad(loss, argnums=1, has_aux=True)(key, meta_params, task)
-        return grads, info, carry.slot
-
-    return MetaLearner(init, adapt, predict, loss, grad, trajectory)
+    return MetaLearner(init, adapt, predict, loss, GradientOf(loss), trajectory)
 
 
 def real_rows(mask: Array | None, rows: int) -> Array:

@@ -44,6 +44,23 @@ def test_an_update_is_one_step_along_the_mean_gradient():
     assert (jax.random.key_data(after.key) == jax.random.key_data(state.key)).all()
 
 
+def test_weights_that_tasks_share_have_one_gradient_in_memory():
+    learner = maml(mlp((128, 128), 1), squared_error, optax.sgd(0.01), steps=0)
+    own = learner._replace(grad=lambda *given: learner.grad(*given))  # of each task, as any other
+
+    def compiled(learner):
+        init, update = meta_update(learner, OUTER, task_batch=64)
+        state = jax.jit(init)(jax.random.key(0), SAMPLE)
+        step = jax.jit(update).lower(state, SAMPLE).compile()
+        return step(state, SAMPLE), step.memory_analysis().temp_size_in_bytes
+
+    (after, info), together = compiled(learner)
+    (expected, expected_info), of_each = compiled(own)
+    chex.assert_trees_all_close(after.meta_params, expected.meta_params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(info, expected_info, rtol=1e-5)
+    assert together < of_each - 50 * 128 * 128 * 4
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_tasks_in_groups_give_the_same_step(at_once):
     state, update = started()
