@@ -5,28 +5,36 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta.core import Array, Key
+from jaxmeta.core import Array, Key, MetaLearner, PyTree
 from jaxmeta.data.gaussian_processes import kernel_of, posterior
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
 from jaxmeta.training.evaluation import Estimate, estimate
 from jaxmeta.training.update import draw_keys
 
 
-def oracle(sample: Any, key: Key, num_tasks: int) -> dict[str, Estimate]:
+def oracle(
+    learner: MetaLearner, meta_params: PyTree, sample: Any, key: Key, num_tasks: int
+) -> dict[str, Estimate]:
     """The exact posterior on the very tasks that `evaluation` takes with this key.
 
-    It knows the kernel of each task and its noise, which a learner has to infer.
+    It knows the kernel of each task and its noise, which a learner has to infer. `lead` is by how
+    much its log-likelihood is above the learner's, task by task, where that has one.
     """
 
-    def of_task(sample: Any, key: Key) -> dict[str, Array]:
-        task_key, _ = draw_keys(key)
+    def of_task(meta_params: PyTree, sample: Any, key: Key) -> dict[str, Array]:
+        task_key, learn_key = draw_keys(key)
         task = sample(task_key)
         found = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
-        return gaussian_likelihood(Gaussian(*found), task.query.targets)[1]
+        metrics = gaussian_likelihood(Gaussian(*found), task.query.targets)[1]
+        learned = learner.loss(learn_key, meta_params, task)[1].metrics
+        if "log_likelihood" in learned:
+            metrics["lead"] = metrics["log_likelihood"] - learned["log_likelihood"]
+        return metrics
+
+    @jax.jit
+    def of_tasks(meta_params: PyTree, sample: Any, keys: Key) -> dict[str, Array]:
+        return jax.lax.map(lambda key: of_task(meta_params, sample, key), keys)
 
     # Evaluation's keys: the i-th is the same however many are split off.
-    keys = jax.random.split(key, num_tasks)
-    values = jax.jit(lambda sample, keys: jax.lax.map(lambda key: of_task(sample, key), keys))(
-        sample, keys
-    )
+    values = of_tasks(meta_params, sample, jax.random.split(key, num_tasks))
     return {name: estimate(np.asarray(leaf)) for name, leaf in values.items()}

@@ -19,6 +19,12 @@ MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 # What the papers report, as tabulated in the sources that the learners' docstrings name.
 _PUBLISHED = {
+    ("matching", "omniglot", 5, 1): "98.1",
+    ("matching", "omniglot", 20, 1): "93.8",
+    ("siamese", "omniglot", 5, 1): "97.3",
+    ("siamese", "omniglot", 20, 1): "88.2",
+    ("snail", "omniglot", 5, 1): "99.07 ± 0.16",
+    ("snail", "omniglot", 20, 1): "97.64 ± 0.30",
     ("imaml", "omniglot", 5, 1): "99.50 ± 0.26",
     ("maml-plus-plus", "omniglot", 5, 1): "99.47 (ensemble of 5)",
     ("maml", "omniglot", 5, 1): "98.7 ± 0.4",
@@ -147,8 +153,12 @@ def _row(results: dict[str, Any], path: Path, control: str) -> str:
     return _line(cells)
 
 
-def _accuracy(row: dict[str, Any]) -> str:
-    return f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f}"
+def _accuracy(row: dict[str, Any], name: str = "accuracy") -> str:
+    return f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}"
+
+
+def _interval(row: dict[str, Any], name: str, form: str) -> str:
+    return f"{row[name]:{form}} ± {row[f'{name}_ci95']:{form}}"
 
 
 def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
@@ -172,6 +182,71 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
             ]
             rows.append(_line(cells))
     return rows
+
+
+def processes_table(folder: Path = RESULTS) -> str:
+    """Markdown: how likely neural processes find targets, and how likely these are."""
+    columns = ["learner", "of", "functions", "context points", "log-likelihood a target"]
+    rows = _header([*columns, "of the exact posterior", "its lead", "updates", "command"])
+    for path in sorted(folder.glob("*/results.json")):
+        results = json.loads(path.read_text())
+        if "log_likelihood" not in results:
+            continue
+        exact = results.get("oracle")
+        cells = [
+            results["learner"],
+            _reference(results["learner"]),
+            results["dataset"],
+            "{} to {}".format(*results["points"]),
+            _linked(_interval(results, "log_likelihood", ".3f"), path),
+            _interval(exact, "log_likelihood", ".3f") if exact else "–",
+            _interval(exact, "lead", ".3f") if exact else "–",
+            f"{results['best_step']:,}",
+            _command(results),
+        ]
+        rows.append(_line(cells))
+    return "\n".join(rows) + "\n"
+
+
+# None of these learns from few examples, and so none names its paper on that command line.
+_MACHINES = {
+    "ntm": "Graves et al. 2014",
+    "dnc": "Graves et al. 2016",
+    "mann": "Santoro et al. 2016",
+    "lstm": "Hochreiter, Schmidhuber 1997",
+}
+_INSTANCES = ("1", "2", "3", "4", "5", "10")
+_PUBLISHED_STREAM = {  # of 5 classes, by instance
+    "mann": "36.4 / 82.8 / 91.0 / 92.6 / 94.9 / 98.1",
+    "lstm": "24.4 / 49.5 / 55.3 / 61.0 / 63.6 / 62.5",
+}
+
+
+def sequences_table(folder: Path = RESULTS) -> str:
+    """Markdown: errors of networks with a memory by length, and then by instance of a class."""
+    columns = ["memory", "of", "task", "trained on", "length", "bits a sequence", "bits wrong"]
+    rows = _header([*columns, "updates", "command"])
+    streams = ["", *_header(["memory", "of", "accuracy at instance", *_INSTANCES, "command"])]
+    for path in sorted(folder.glob("*/results.json")):
+        results = json.loads(path.read_text())
+        named = [results["learner"], _MACHINES.get(results["learner"], "")]
+        for length, row in results.get("by_length", {}).items():
+            if "bits" in row:
+                bits = _linked(f"{row['bits']:.3g} ± {row['bits_ci95']:.2g}", path)
+                trained = "{} to {}".format(*results["protocol"]["trained_lengths"])
+                wrong, updates = f"{100 * row['bit_error']:.2g} %", f"{results['best_step']:,}"
+                cells = [results["task"], trained, length, bits, wrong, updates]
+                rows.append(_line([*named, *cells, _command(results)]))
+            else:
+                seen = [_accuracy(row, f"accuracy_{number}") for number in _INSTANCES]
+                seen[-1] = _linked(seen[-1], path)
+                ways = f"ours, of {results['settings']['ways']} classes, %"
+                streams.append(_line([*named, ways, *seen, _command(results)]))
+    for machine, published in _PUBLISHED_STREAM.items():
+        figures = published.split(" / ")
+        named = [machine, "Santoro et al. 2016"]
+        streams.append(_line([*named, "published, of 5 classes, %", *figures, "–"]))
+    return "\n".join([*rows, *streams]) + "\n"
 
 
 def optimizers_table(folder: Path = RESULTS) -> str:
@@ -247,6 +322,8 @@ def memory_table(path: Path = MEMORY) -> str:
 
 PARTS = {
     "results": table,
+    "processes": processes_table,
+    "sequences": sequences_table,
     "optimizers": optimizers_table,
     "speed": speed_table,
     "scaling": scaling_line,

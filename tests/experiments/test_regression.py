@@ -194,7 +194,9 @@ def test_curves_of_gaussian_processes_beside_their_oracle(learner, tiny_curves, 
     assert status(Regression, *line) == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert (results["dataset"], results["points"]) == ("gp rbf", [2, 4])
-    assert results["oracle"]["log_likelihood"] > results["log_likelihood"]
+    lead = results["oracle"]["log_likelihood"] - results["log_likelihood"]
+    assert results["oracle"]["lead"] == pytest.approx(lead, abs=1e-4)
+    assert lead > results["oracle"]["lead_ci95"] > 0
     assert results["protocol"]["kernel_length"] == [0.4, 0.4]
     assert (tmp_path / "run" / "episode.png").exists()
 
