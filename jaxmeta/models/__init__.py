@@ -1,7 +1,7 @@
 """Networks as `Model` pairs of pure functions."""
 
 from jaxmeta.models.adapters import from_linen, from_nnx
-from jaxmeta.models.comparison import comparator, conv_maps
+from jaxmeta.models.comparison import comparator, conv_maps, pairwise
 from jaxmeta.models.conv4 import conv4
 from jaxmeta.models.folding import folded
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
@@ -23,6 +23,7 @@ __all__ = [
     "from_nnx",
     "mlp",
     "pack",
+    "pairwise",
     "resnet12",
     "unpack",
 ]

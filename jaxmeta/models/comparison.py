@@ -1,8 +1,9 @@
 """The networks of learned comparison: maps of images, and what compares two of them."""
 
+import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Model
+from jaxmeta.core import Array, Key, Model, PyTree
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
 
@@ -24,18 +25,28 @@ class _Comparator(nn.Module):
     normalisation: NormalisationKind
 
     @nn.compact
-    def __call__(self, pairs: Array) -> Array:
-        values = pairs
-        for index in range(2):
-            values = _block(self, values, index, 2, 0)
+    def __call__(self, maps: tuple[Array, Array]) -> Array:
+        maps_W, maps_Q = maps
+        # A convolution of two maps side by side is the sum of one of each: Q + W, and not Q W.
+        of_classes = Convolution(self.width, name="conv_0_of_classes")(maps_W)
+        of_queries = Convolution(self.width, name="conv_0_of_queries")(maps_Q)
+        pairs_QW = of_queries[:, None] + of_classes[None]
+        values = _normalised(self, pairs_QW.reshape(-1, *pairs_QW.shape[2:]), 0, 2, 0)
+        values = _block(self, values, 1, 2, 0)
         values = nn.relu(nn.Dense(8, name="hidden")(values.reshape(values.shape[0], -1)))
-        return nn.Dense(1, name="head")(values)
+        return nn.Dense(1, name="head")(values).reshape(pairs_QW.shape[:2])
 
 
 def _block(
     module: _ConvMaps | _Comparator, values: Array, index: int, pool: int, references: int
 ) -> Array:
     values = Convolution(module.width, name=f"conv_{index}")(values)
+    return _normalised(module, values, index, pool, references)
+
+
+def _normalised(
+    module: _ConvMaps | _Comparator, values: Array, index: int, pool: int, references: int
+) -> Array:
     normalisation = Normalisation(module.normalisation, name=f"norm_{index}")
     return nn.relu(normalisation(values, references, pool=pool))
 
@@ -59,10 +70,13 @@ def conv_maps(*, width: int = 64, normalisation: NormalisationKind = "batch") ->
 def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -> Model:
     """Two 3×3 convolutions with max-pooling and two dense layers: a number for each pair of maps.
 
+        g([C_w, f(x)]) for every class w and query x
+
     Statistics are those of all pairs given (`batch`), of each pair by itself (`layer`, `group`), or
     none; a pair has no support set.
 
-    Shapes: pairs float `[N, H, W, C]`, H and W at least 4, to `[N, 1]`.
+    Shapes: a pair of arrays, classes float `[ways, H, W, C]` and queries `[Q, H, W, C]`, H and W at
+    least 4, to `[Q, ways]`.
 
     Raises:
       ValueError: the normalisation `support`.
@@ -71,9 +85,10 @@ def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -
 
     >>> import jax, jax.numpy as jnp
     >>> model = comparator(width=8)
-    >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 7, 7, 16)))
-    >>> jax.jit(model.apply)(params, jnp.ones((3, 7, 7, 16))).shape
-    (3, 1)
+    >>> maps = (jnp.ones((5, 7, 7, 16)), jnp.ones((3, 7, 7, 16)))
+    >>> params = jax.jit(model.init)(jax.random.key(0), maps)
+    >>> jax.jit(model.apply)(params, maps).shape
+    (3, 5)
     """
     if normalisation == "support":
         raise ValueError(
@@ -81,3 +96,42 @@ def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -
             "batch, layer, group or none."
         )
     return from_linen(_Comparator(width, normalisation))
+
+
+def pairwise(model: Model) -> Model:
+    """A network of two things side by side as one that compares all of one set with all of another.
+
+        (a, b) ↦ model([a_w, b_q]) for every w and q
+
+    Shapes: float `[ways, ..., C]` and `[Q, ..., C]`, a pair of arrays, to `[Q, ways]`; the model's
+    inputs are `[Q ways, ..., 2 C]`, its outputs `[Q ways, 1]`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxmeta.models import mlp
+    >>> model, features = pairwise(mlp((8,), 1)), (jnp.ones((5, 4)), jnp.ones((3, 4)))
+    >>> model.apply(model.init(jax.random.key(0), features), features).shape
+    (3, 5)
+    """
+
+    def side_by_side(features: tuple[Array, Array]) -> Array:
+        features_W, features_Q = features
+        both = jnp.broadcast_arrays(features_W[None], features_Q[:, None])
+        return jnp.concatenate(both, axis=-1).reshape(
+            -1, *features_W.shape[1:-1], 2 * both[0].shape[-1]
+        )
+
+    def init(key: Key, features: tuple[Array, Array], /) -> PyTree:
+        return model.init(key, side_by_side(features))
+
+    def apply(
+        params: PyTree,
+        features: tuple[Array, Array],
+        /,
+        *,
+        reference: PyTree = None,
+        key: Key | None = None,
+    ) -> Array:
+        outputs = model.apply(params, side_by_side(features), reference=reference, key=key)
+        return outputs.reshape(features[1].shape[0], features[0].shape[0])
+
+    return Model(init, apply)

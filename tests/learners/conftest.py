@@ -52,7 +52,7 @@ from jaxmeta.learners.process import (
     neural_process,
     transformer_neural_process,
 )
-from jaxmeta.models import conv4, mlp
+from jaxmeta.models import conv4, mlp, pairwise
 
 
 class Case(NamedTuple):
@@ -246,7 +246,7 @@ CASES = [
     ),
     Case(
         "relation",
-        partial(relation, EMBEDDING(), mlp((8,), 1), one_hot_squared_error, ways=3),
+        partial(relation, EMBEDDING(), pairwise(mlp((8,), 1)), one_hot_squared_error, ways=3),
         one_hot_squared_error,
         patterns(),
         optax.adam(1e-2),

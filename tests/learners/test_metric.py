@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,8 @@ from jaxmeta.learners import (
     semi_supervised_prototypical,
     siamese,
 )
-from jaxmeta.models import comparator, conv_maps
+from jaxmeta.models import Normalisation, comparator, conv_maps, pairwise
+from jaxmeta.ops import convolve
 
 KEY = jax.random.key(0)
 IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
@@ -119,7 +121,7 @@ def test_relation_compares_with_the_sum_of_each_class():
     """A comparator of two weights: σ(a · C_w + b · f(x))."""
     linear = Model(
         lambda key, x: {},
-        lambda params, pairs, reference=None, key=None: pairs @ jnp.array([[0.5], [0.25]]),
+        lambda params, maps, reference=None, key=None: 0.5 * maps[0].T + 0.25 * maps[1],
     )
     learner = relation(IDENTITY, linear, one_hot_squared_error, ways=2)
     memory = adapted(learner, RelationParams({}, {}), [[1.0], [2.0], [5.0]], [0, 0, 1])
@@ -135,6 +137,30 @@ def test_relation_of_maps():
     memory = adapted(learner, params, images, labels)
     assert memory.maps_W.shape == (2, 4, 4, 4)
     assert learner.predict(memory, images).shape == (4, 2)
+    # The comparison of each pair by itself, its two maps side by side under one kernel.
+    compare, maps_Q = comparator(width=4), jax.random.normal(KEY, (3, 4, 4, 4))
+    both = tuple(
+        params.comparator[f"conv_0_of_{name}"]["kernel"] for name in ("classes", "queries")
+    )
+    kernels = (jnp.concatenate(both, axis=2), params.comparator["conv_1"]["kernel"])
+
+    def of_pairs(params, pairs, reference=None, key=None):
+        values = pairs
+        for index, kernel in enumerate(kernels):
+            scale_and_shift = {"params": params[f"norm_{index}"]}
+            values = convolve(values, kernel)
+            values = nn.relu(Normalisation("batch").apply(scale_and_shift, values, 0, pool=2))
+        dense = [
+            nn.Dense(width).bind({"params": params[name]})
+            for width, name in ((8, "hidden"), (1, "head"))
+        ]
+        return dense[1](nn.relu(dense[0](values.reshape(values.shape[0], -1))))
+
+    one_by_one = pairwise(Model(compare.init, of_pairs))
+    found, expected = (
+        model.apply(params.comparator, (memory.maps_W, maps_Q)) for model in (compare, one_by_one)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="a pair of maps has no support set"):
         comparator(normalisation="support")
 

@@ -45,7 +45,8 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
 
     Args:
       encoder: f, maps inputs to maps `[examples, H, W, C]` or features `[examples, C]`.
-      comparator: g, maps pairs `[pairs, H, W, 2 C]` to a number each, `[pairs, 1]`.
+      comparator: g of every pair: `(maps_W, maps_Q)`, the classes' and the queries', to a number
+        for each, `[examples, ways]`; `jaxmeta.models.pairwise` makes one of any network.
       objective: of scores r in (0, 1), `[examples, ways]`: `one_hot_squared_error`.
       ways: classes of a task; the meta-parameters do not depend on it.
 
@@ -64,8 +65,8 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
         encoder_key, key = jax.random.split(key)
         params = encoder.init(encoder_key, task.support.inputs)
         maps = jax.eval_shape(encoder.apply, params, task.support.inputs)
-        pair = jnp.zeros((1, *maps.shape[1:-1], 2 * maps.shape[-1]), maps.dtype)
-        return RelationParams(params, comparator.init(key, pair))
+        maps_1 = jnp.zeros((1, *maps.shape[1:]), maps.dtype)
+        return RelationParams(params, comparator.init(key, (maps_1, maps_1)))
 
     def adapt(key: Key, meta_params: RelationParams, support: Batch) -> ClassMaps:
         maps_S = encoder.apply(meta_params.encoder, support.inputs, key=key)
@@ -76,14 +77,7 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
     def predict(adapted: ClassMaps, inputs: PyTree) -> Array:
         meta_params, maps_W, reference = adapted
         maps_Q = encoder.apply(meta_params.encoder, inputs, reference=reference)
-        shape = (maps_Q.shape[0], ways, *maps_Q.shape[1:])
-        pairs_QW = jnp.concatenate(
-            [jnp.broadcast_to(maps_W[None], shape), jnp.broadcast_to(maps_Q[:, None], shape)],
-            axis=-1,
-        )
-        pairs = pairs_QW.reshape(-1, *pairs_QW.shape[2:])
-        scores = comparator.apply(meta_params.comparator, pairs)
-        return jax.nn.sigmoid(scores).reshape(-1, ways)
+        return jax.nn.sigmoid(comparator.apply(meta_params.comparator, (maps_W, maps_Q)))
 
     return plain_learner(init, adapt, predict, objective)
 
