@@ -116,9 +116,8 @@ def run(
         "resumed_from_step": outcome.resumed_from_step,
     }
     if isinstance(config, Regression) and config.task == "gp":
-        results["oracle"] = plain(
-            oracle(test_learner, outcome.best_params, held_out, test_key, config.eval_tasks)
-        )
+        known = oracle(test_learner, outcome.best_params, held_out, test_key, config.eval_tasks)
+        results["oracle"] = plain(known)
     if test_learner.trajectory is not None:
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)

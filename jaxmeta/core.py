@@ -7,6 +7,7 @@ task: `vmap` over tasks belongs to the caller, collectives to `jaxmeta.training`
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -137,7 +138,8 @@ class MetaLearner(NamedTuple):
     slot: Callable[[Key, PyTree, Task], PyTree] | None = None
 
 
-class GradientOf(NamedTuple):
+@dataclass(frozen=True)  # and no tuple, which `jax.jit` cannot take for a function
+class GradientOf:
     """`grad` of a learner that has none of its own: the gradient of its loss.
 
     By its name the training step knows that it may average first and differentiate then: networks

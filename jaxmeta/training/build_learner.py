@@ -123,7 +123,9 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
                 model, objective, context=options.context, conditions=conditions, **inner
             )
         case kinds.MetaLstm():
-            return learners.meta_lstm(model, objective, hidden=options.lstm_width, **inner)
+            return learners.meta_lstm(
+                model, objective, hidden=options.lstm_width, rate=options.inner_rate, **inner
+            )
         case kinds.Reptile():
             return _reptile(config, options, model, objective, **inner)
         case _:

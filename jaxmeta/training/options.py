@@ -178,6 +178,8 @@ class MetaLstm(_Batches, _Steps):
     """Inner steps in evaluation."""
     lstm_width: int = 20
     """Numbers that the LSTM keeps for each parameter."""
+    inner_rate: float = 0.01
+    """About the learning rate of the inner loop at first; the LSTM learns another."""
 
 
 @dataclass(frozen=True)

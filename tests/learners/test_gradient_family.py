@@ -353,7 +353,7 @@ def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     learner = meta_lstm(LINEAR, squared_error, 2, hidden=3)
     meta_params = in_float64(jax.jit(learner.init)(KEY, line))
     assert 4 <= meta_params.forget_gate.bias <= 5
-    assert -5 <= meta_params.input_gate.bias <= -4
+    assert abs(meta_params.input_gate.bias - np.log(0.01 / 0.99)) <= 0.5
 
     def compressed(x):
         size = jnp.abs(x)
@@ -402,6 +402,8 @@ def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     grads, info, _ = learner.grad(KEY, meta_params, line, at(0))
     assert_close(info.loss, loss)
     assert_close(grads, expected)
+    with pytest.raises(ValueError, match="rate 1.0 is the opening of a gate"):
+        meta_lstm(LINEAR, squared_error, 2, rate=1.0)
     exact = meta_lstm(LINEAR, squared_error, 2, hidden=3, differentiation=second_order)
     second = exact.grad(KEY, meta_params, line, at(0))[0]
     assert jnp.abs(second.initial["head"]["bias"] - expected.initial["head"]["bias"]).max() > 1e-4

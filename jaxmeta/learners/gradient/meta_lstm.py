@@ -1,5 +1,6 @@
 """Meta-LSTM: an LSTM whose cell state is the learner and whose gates are its rates."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -60,6 +61,7 @@ def meta_lstm(
     steps: int,
     *,
     hidden: int = 20,
+    rate: float = 0.01,
     differentiation: Differentiation = first_order,
     batch_size: int | None = None,
 ) -> MetaLearner:
@@ -73,12 +75,14 @@ def meta_lstm(
       model, objective, batch_size: as in `maml`.
       steps: T.
       hidden: numbers that the LSTM keeps for each coordinate.
+      rate: about what i is at first, the learning rate of the first tasks. Of gates that are nearly
+        closed a higher one takes long to learn.
       differentiation: the paper's takes inner gradients and losses as constants.
 
-    At first the forget gates are near 1, the rates near 0.01: almost gradient descent.
+    At first the forget gates are near 1: almost gradient descent.
 
     Raises:
-      ValueError: as `maml`.
+      ValueError: as `maml`; a rate outside 0 to 1.
 
     Source: Ravi, Larochelle 2017, "Optimization as a model for few-shot learning", section 3.
 
@@ -86,6 +90,8 @@ def meta_lstm(
     >>> from jaxmeta.models import mlp
     >>> learner = meta_lstm(mlp((8,), 1), jaxmeta.squared_error, steps=5)
     """
+    if not 0 < rate < 1:
+        raise ValueError(f"meta_lstm: rate {rate} is the opening of a gate; give 0 < rate < 1.")
     inner = unroll(
         support_loss(model, objective),
         None,
@@ -99,16 +105,16 @@ def meta_lstm(
         model_key, cell_key, *gate_keys = jax.random.split(key, 4)
         cell_weights = jax.nn.initializers.lecun_normal(-1, -2)(cell_key, (4 * hidden, 4 + hidden))
 
-        def gate(key: Key, low: float, high: float) -> Gate:
+        def gate(key: Key, bias: float) -> Gate:
             weights_key, bias_key = jax.random.split(key)
             weights = jax.random.uniform(weights_key, (hidden + 2,), minval=-0.01, maxval=0.01)
-            return Gate(weights, jax.random.uniform(bias_key, minval=low, maxval=high))
+            return Gate(weights, bias + jax.random.uniform(bias_key, minval=-0.5, maxval=0.5))
 
         return MetaLSTMParams(
             model.init(model_key, task.support.inputs),
             Cell(cell_weights, jnp.zeros(4 * hidden)),
-            gate(gate_keys[0], 4.0, 5.0),
-            gate(gate_keys[1], -5.0, -4.0),
+            gate(gate_keys[0], 4.5),
+            gate(gate_keys[1], math.log(rate / (1 - rate))),
         )
 
     def optimizer_of(meta_params: MetaLSTMParams) -> optax.GradientTransformationExtraArgs:
