@@ -47,7 +47,7 @@ class Baselines:
     """Support examples a class, each by itself."""
     queries: int = 15
     """Query examples a class."""
-    tasks: int = 1000
+    eval_tasks: int = 1000
     """Test tasks of frozen features."""
     tuned_tasks: int = 200
     """Test tasks of the whole network, of which each takes seconds on a CPU."""
@@ -150,7 +150,7 @@ def run(options: Baselines) -> dict[str, Any]:
         tasks = partial(episodes, ways=options.ways, shots=shots, queries=options.queries)
         of_features = [tasks(part) for part in frozen]
         of_images = [tasks(part) for part in (dataset.validation, dataset.test)]
-        counts = (options.choosing_tasks, options.tasks)
+        counts = (options.choosing_tasks, options.eval_tasks)
         tuned_counts = (options.tuned_choosing_tasks, options.tuned_tasks)
         task, image_task = of_features[0](keys[0]), of_images[0](keys[0])
         found[f"{options.ways}w{shots}s"] = rows = {

@@ -151,6 +151,8 @@ def parse(
     second one starts from, and that `--help` shows.
     """
     learners = presets.learners(experiment)
+    if arguments and not arguments[0].startswith("-"):
+        presets.check_known("learner", arguments[0], [kind.name for kind in learners])
     without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
     options, config = _read(without_help, presets.find(experiment, learners[0], None), learners)
     defaults = presets.find(experiment, type(config.learner), options.preset)
@@ -191,7 +193,7 @@ def _read(
         args=arguments,
         default=command(RunOptions(), config_type(**values)),
         prog=f"python -m experiments.{experiment.experiment}",
-        description=experiment.__doc__,
+        description=f"{experiment.__doc__} Presets: {', '.join(presets.PRESETS[experiment])}.",
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,

@@ -1,6 +1,6 @@
 """Evaluate a run again, also under other ways, shots or data.
 
-python -m experiments.evaluate RUN_DIR [--tasks N] [--ways W] [--shots S] [--dataset NAME]
+python -m experiments.evaluate RUN_DIR [--eval-tasks N] [--ways W] [--shots S] [--dataset NAME]
 """
 
 import sys
@@ -19,7 +19,7 @@ class Evaluate:
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """The run folder."""
-    tasks: int | None = None
+    eval_tasks: int | None = None
     """Held-out tasks; None: as many as the run was evaluated on."""
     ways: int | None = None
     """Classes of a task, where the learner allows it; None: as in the run."""
@@ -51,7 +51,11 @@ def evaluate(options: Evaluate) -> None:
 
     config, _ = read_config(options.run_dir)
     config = with_episode(config, ways=options.ways, shots=options.shots)
-    changed = {"dataset": options.dataset, "queries": options.queries, "eval_tasks": options.tasks}
+    changed = {
+        "dataset": options.dataset,
+        "queries": options.queries,
+        "eval_tasks": options.eval_tasks,
+    }
     changed = {name: value for name, value in changed.items() if value is not None}
     if isinstance(config, FewShot):
         changed["shuffle_labels"] = options.shuffle_labels or config.shuffle_labels

@@ -55,10 +55,15 @@ def find(experiment: type[AnyExperiment], learner: type, preset: str | None) -> 
     if preset is None:
         return _glyphs(learner) if experiment is FewShot else sinusoid_default(learner)
     known = PRESETS[experiment]
-    if preset not in known:
-        near = difflib.get_close_matches(preset, known, n=3, cutoff=0.3) or list(known)
-        raise ValueError(f"unknown preset {preset!r}; the nearest are {', '.join(near)}.")
+    check_known("preset", preset, list(known))
     return known[preset](learner)
+
+
+def check_known(what: str, name: str, known: list[str]) -> None:
+    """Raises ValueError where the name is not known, with the nearest that are."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+        raise ValueError(f"unknown {what} {name!r}; the nearest are {', '.join(near)}.")
 
 
 def _glyphs(learner: type) -> FewShot:

@@ -115,11 +115,11 @@ _SMALLER = {
     "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "experiments.regression": _SMALL,
     "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
-    "experiments.evaluate": ["--tasks", "4", "--queries", "2"],
+    "experiments.evaluate": ["--eval-tasks", "4", "--queries", "2"],
     "experiments.sequence": [*_SMALL, "--slots", "8", "--width", "8", "--test-lengths", "4"],
     "experiments.pretrain": [*_SMALL, "--width", "4", "--batch-size", "4"],
     "experiments.baselines": [
-        *("--queries", "2", "--tasks", "4", "--tuned-tasks", "2"),
+        *("--queries", "2", "--eval-tasks", "4", "--tuned-tasks", "2"),
         *("--choosing-tasks", "2", "--tuned-choosing-tasks", "2"),
     ],
 }

@@ -70,7 +70,6 @@ def test_seeds():
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("protypical", "prototypical"),  # an unknown learner: those there are
         ("maml --inner-rat 0.1", "--inner-rate"),
         ("maml --initial-rate 0.1 0.2", "--initial-rate"),  # of another learner
         ("--ways five", "five"),
@@ -360,6 +359,19 @@ def test_overwrite_starts_anew(status, trained_curves, tiny_curves, tmp_path):
     assert (results["seed"], results["resumed_from_step"]) == (5, None)
 
 
+def test_a_misspelt_learner_is_told_its_nearest(status, capsys):
+    assert status(FewShot, "protypical", "--ways", "3") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: unknown learner 'protypical'; the nearest are prototypical, ")
+
+
+def test_help_names_the_presets(capsys):
+    for experiment, preset in ((FewShot, "omniglot-20w1s"), (Regression, "gp-random")):
+        with pytest.raises(SystemExit, match="0"):
+            command_line.parse(experiment, ["--help"])
+        assert preset in capsys.readouterr().out
+
+
 def test_interrupts_have_their_own_status(monkeypatch, capsys):
     def interrupt(*arguments):
         raise KeyboardInterrupt
@@ -373,7 +385,7 @@ def test_interrupts_have_their_own_status(monkeypatch, capsys):
     ("module", "line", "status", "told"),
     [
         ("few_shot", "--dataset glyfs", 1, "glyphs"),
-        pytest.param("few_shot", "protypical", 2, "prototypical", marks=pytest.mark.slow),
+        pytest.param("few_shot", "maml --ways five", 2, "five", marks=pytest.mark.slow),
         pytest.param(
             *("evaluate", "no-such-run", 1, "no-such-run is no run folder"),
             marks=pytest.mark.slow,

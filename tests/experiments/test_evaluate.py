@@ -38,7 +38,7 @@ def test_the_same_tasks_give_the_result_of_the_run(trained, evaluated, tmp_path)
 
 @pytest.mark.slow
 def test_other_ways_and_shots_of_a_prototypical_network(trained, evaluated):
-    status, lines, _ = evaluated("prototypical", ways=2, shots=4, tasks=10)
+    status, lines, _ = evaluated("prototypical", ways=2, shots=4, eval_tasks=10)
     assert status == 0
     assert "2-way 4-shot" in lines[0]
     assert lines[0].endswith("on 10 held-out tasks")
@@ -51,7 +51,7 @@ def test_other_ways_and_shots_of_a_prototypical_network(trained, evaluated):
 @pytest.mark.slow
 def test_shuffled_labels_are_a_control(trained, evaluated, tmp_path):
     out = tmp_path / "control.json"
-    status, _, _ = evaluated("prototypical", shuffle_labels=True, tasks=100, out=out)
+    status, _, _ = evaluated("prototypical", shuffle_labels=True, eval_tasks=100, out=out)
     assert status == 0
     control = json.loads(out.read_text())
     assert control["protocol"]["shuffled_labels"] is True
@@ -60,7 +60,7 @@ def test_shuffled_labels_are_a_control(trained, evaluated, tmp_path):
 
 
 def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
-    status, _, _ = evaluated("maml", seed=3, inner_steps=0, tasks=6, out=tmp_path / "new.json")
+    status, _, _ = evaluated("maml", seed=3, inner_steps=0, eval_tasks=6, out=tmp_path / "new.json")
     assert status == 0
     new = json.loads((tmp_path / "new.json").read_text())
     assert new["seed"] == 3

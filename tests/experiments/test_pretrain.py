@@ -114,7 +114,7 @@ def test_baselines_beside_it(pretrained):
         settings.out,
         shots=(1,),
         queries=5,
-        tasks=50,
+        eval_tasks=50,
         tuned_tasks=10,
         choosing_tasks=20,
         tuned_choosing_tasks=5,
