@@ -55,8 +55,7 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
     if len(steps):
         best = steps[values.argmax() if names[0] == "accuracy" else values.argmin()]
 
-    figure = new_figure(1 + 5.2 * len(names), 4.2)
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure = new_figure(1 + 5.2 * len(names), 4.2, title)
     for name, axes in zip(names, np.ravel(figure.subplots(1, len(names), squeeze=False))):
         style(axes, "meta-update", name)
         _draw_learning(axes, rows, name, best)
@@ -144,10 +143,9 @@ def adaptation_curve(
             f"shapes {means.shape} and {half_widths.shape}."
         )
     steps, means = np.arange(len(means)), np.where(np.isfinite(means), means, np.nan)
-    figure = new_figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4, title)
     axes = figure.subplots()
     style(axes, "inner steps at test", ylabel)
-    figure.suptitle(title, fontsize=12, parse_math=False)
     axes.fill_between(
         steps, means - half_widths, means + half_widths, color=BLUE, alpha=0.2, linewidth=0
     )
@@ -209,10 +207,9 @@ def curve_episode(
             f"for each support x; got curves {sorted(shapes)}, support {np.shape(support_x)} and "
             f"{np.shape(support_y)}."
         )
-    figure = new_figure(8.6, 4.4)
+    figure = new_figure(8.6, 4.4, title)
     axes = figure.subplots()
     style(axes, "x", "y")
-    figure.suptitle(title, fontsize=12, parse_math=False)
     axes.plot(
         support_x,
         support_y,

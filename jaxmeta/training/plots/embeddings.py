@@ -82,14 +82,13 @@ def embedding_map(
     shares = np.pad(sizes**2 / max((sizes**2).sum(), 1e-12), (0, 1))
     plane_2D = np.pad(directions_DD, ((0, 1), (0, 0)))[:2]
 
-    figure = new_figure(7.8, 5.6)
+    figure = new_figure(7.8, 5.6, title)
     axes = figure.subplots()
     style(
         axes,
         f"first principal component ({percent(shares[0])} of the variance)",
         f"second ({percent(shares[1])})",
     )
-    figure.suptitle(title, fontsize=12, parse_math=False)
     for label in np.unique(np.concatenate([support_labels, query_labels])):
         look: dict[str, Any] = {
             "color": CLASS_COLORS[label % len(CLASS_COLORS)],

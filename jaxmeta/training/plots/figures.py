@@ -22,11 +22,16 @@ MISTAKE = "#C81E1E"
 GREY = "#777777"
 
 
-def new_figure(width: float, height: float, layout: Any = "constrained") -> "Figure":
-    """An empty figure of this size in inches."""
+def new_figure(
+    width: float, height: float, title: str | None = None, layout: Any = "constrained"
+) -> "Figure":
+    """An empty figure of this size in inches, with a title above all axes."""
     from matplotlib.figure import Figure  # not pyplot, which keeps global state and a window
 
-    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    if title is not None:
+        figure.suptitle(title, fontsize=12, parse_math=False)  # a $ in a name is a $
+    return figure
 
 
 def style(axes: "Axes", xlabel: str, ylabel: str) -> None:

@@ -45,8 +45,7 @@ def optimization_curves(
         raise ValueError("optimization_curves wants panels of one to four optimizers.")
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(0.6 + 4.2 * columns, 0.6 + 3.4 * rows)
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure = new_figure(0.6 + 4.2 * columns, 0.6 + 3.4 * rows, title)
     places = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, (name, curves) in zip(places, panels.items()):
         for colour, (optimizer, losses) in zip((VERMILION, BLUE, GREEN, ORANGE), curves.items()):

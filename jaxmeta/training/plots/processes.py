@@ -52,10 +52,9 @@ def process_episode(
                 f"process_episode wants a mean and a deviation for each of {len(x)} x; {name} has "
                 f"{np.shape(band[0])} and {np.shape(band[1])}."
             )
-    figure = new_figure(8.6, 4.4)
+    figure = new_figure(8.6, 4.4, title)
     axes = figure.subplots()
     style(axes, "x", "y")
-    figure.suptitle(title, fontsize=12, parse_math=False)
     for (name, (mean, deviation)), colour in zip(bands.items(), (BLUE, GREEN)):
         low, high = mean - 2 * deviation, mean + 2 * deviation
         if colour == BLUE:
@@ -94,8 +93,7 @@ def completions(
     >>> len(figure.axes)
     4
     """
-    figure = new_figure(1.9 * 4, 0.8 + 1.9 * len(rows))
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure = new_figure(1.9 * 4, 0.8 + 1.9 * len(rows), title)
     grid = figure.subplots(len(rows), 4, squeeze=False)
     for line, (count, (known, mean, deviation)) in zip(grid, rows.items()):
         unknown = np.where(known, 0.0, 1.0)[..., None] * np.array([0.55, 0.65, 0.85])

@@ -61,8 +61,7 @@ def sequence_episode(
         },
     }
     heights = [min(max(values.shape[1] / 8, 0.7), 2.4) for values in rows.values()]
-    figure = new_figure(9.0, 0.7 + sum(heights) + 0.35 * len(rows))
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure = new_figure(9.0, 0.7 + sum(heights) + 0.35 * len(rows), title)
     grid = figure.subplots(len(rows), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for axes, (name, values) in zip(grid, rows.items()):
         of_heads = name.endswith("weights")
