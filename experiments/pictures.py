@@ -82,7 +82,8 @@ def title_of(results: dict[str, Any]) -> str:
         shots = "{} to {} points".format(*results["points"])
     else:
         shots = f"{results['shots']}-shot"
-    return f"{results['learner']} · {results['dataset']} · {ways}{shots}"
+    dataset = Path(results["dataset"]).name  # of a folder of images its name alone
+    return f"{results['learner']} · {dataset} · {ways}{shots}"
 
 
 def _draw_adaptation(
