@@ -1,6 +1,7 @@
 """Every learner from a folder of images to its results, end to end, in seconds."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -73,7 +74,7 @@ def test_the_adaptation_curve_ends_at_the_result(trained):
 def test_closing_line(trained, tiny_images, tmp_path, status, capsys):
     assert status(FewShot, "prototypical", *tiny_images, "--out", tmp_path / "run") == 0
     line, folder_line = capsys.readouterr().out.splitlines()
-    dataset = tiny_images[-1]
+    dataset = Path(tiny_images[-1]).name
     assert line.startswith(f"prototypical · {dataset} · 3-way 1-shot · ")
     assert line.endswith(" % on 6 held-out tasks")
     assert folder_line == f"results, pictures and checkpoints: {tmp_path / 'run'}"
