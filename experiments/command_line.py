@@ -148,7 +148,8 @@ def parse(
     """The options and the configuration: the defaults of learner and preset, overridden.
 
     Read twice: the learner and the preset of the first reading decide the defaults that the
-    second one starts from, and that `--help` shows.
+    second one starts from, and that `--help` shows. A misspelt learner is told its nearest in the
+    first place alone, where usage has it; elsewhere tyro lists them all.
     """
     learners = presets.learners(experiment)
     if arguments and not arguments[0].startswith("-"):

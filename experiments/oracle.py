@@ -17,8 +17,8 @@ def oracle(
 ) -> dict[str, Estimate]:
     """The exact posterior on the very tasks that `evaluation` takes with this key.
 
-    It knows the kernel of each task and its noise, which a learner has to infer. `lead` is by how
-    much its log-likelihood is above the learner's, task by task, where that has one.
+    It knows the kernel of each task and its noise, which a learner has to infer. `lead` is its
+    log-likelihood minus that of the learner, if this has one; the interval is of the differences.
     """
 
     def of_task(meta_params: PyTree, sample: Any, key: Key) -> dict[str, Array]:

@@ -135,7 +135,6 @@ def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
 def _row(results: dict[str, Any], path: Path, control: str) -> str:
     key = (results["learner"], results["dataset"], results["ways"], results["shots"])
     precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
-    seeds = f" ({len(results['seeds'])} seeds)" if "seeds" in results else ""
     cells = [
         results["learner"]
         + precision
@@ -144,13 +143,21 @@ def _row(results: dict[str, Any], path: Path, control: str) -> str:
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
         _PUBLISHED.get(key, "–"),
-        "–" if _is_control(results) else _linked(_accuracy(results), path) + seeds,
+        "–" if _is_control(results) else _linked(_accuracy(results), path) + _seeds(results),
         control,
-        f"{results.get('best_step', results.get('steps')):,}",
+        _updates(results),
         results["protocol"]["query_statistics"],
         _command(results),
     ]
     return _line(cells)
+
+
+def _seeds(results: dict[str, Any]) -> str:
+    return f" ({len(results['seeds'])} seeds)" if "seeds" in results else ""
+
+
+def _updates(results: dict[str, Any]) -> str:
+    return f"{results.get('best_step', results['steps']):,}"
 
 
 def _accuracy(row: dict[str, Any], name: str = "accuracy") -> str:
@@ -185,9 +192,9 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 
 
 def processes_table(folder: Path = RESULTS) -> str:
-    """Markdown: how likely neural processes find targets, and how likely these are."""
-    columns = ["learner", "of", "functions", "context points", "log-likelihood a target"]
-    rows = _header([*columns, "of the exact posterior", "its lead", "updates", "command"])
+    """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
+    columns = ["learner", "of", "functions", "context points", "log-likelihood a target", "exact"]
+    rows = _header([*columns, "exact − learned", "updates", "command"])
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
         if "log_likelihood" not in results:
@@ -198,17 +205,17 @@ def processes_table(folder: Path = RESULTS) -> str:
             _reference(results["learner"]),
             results["dataset"],
             "{} to {}".format(*results["points"]),
-            _linked(_interval(results, "log_likelihood", ".3f"), path),
+            _linked(_interval(results, "log_likelihood", ".3f"), path) + _seeds(results),
             _interval(exact, "log_likelihood", ".3f") if exact else "–",
             _interval(exact, "lead", ".3f") if exact else "–",
-            f"{results['best_step']:,}",
+            _updates(results),
             _command(results),
         ]
         rows.append(_line(cells))
     return "\n".join(rows) + "\n"
 
 
-# None of these learns from few examples, and so none names its paper on that command line.
+# `experiments.sequence` names no papers.
 _MACHINES = {
     "ntm": "Graves et al. 2014",
     "dnc": "Graves et al. 2016",
@@ -217,8 +224,8 @@ _MACHINES = {
 }
 _INSTANCES = ("1", "2", "3", "4", "5", "10")
 _PUBLISHED_STREAM = {  # of 5 classes, by instance
-    "mann": "36.4 / 82.8 / 91.0 / 92.6 / 94.9 / 98.1",
-    "lstm": "24.4 / 49.5 / 55.3 / 61.0 / 63.6 / 62.5",
+    "mann": ("36.4", "82.8", "91.0", "92.6", "94.9", "98.1"),
+    "lstm": ("24.4", "49.5", "55.3", "61.0", "63.6", "62.5"),
 }
 
 
@@ -226,27 +233,34 @@ def sequences_table(folder: Path = RESULTS) -> str:
     """Markdown: errors of networks with a memory by length, and then by instance of a class."""
     columns = ["memory", "of", "task", "trained on", "length", "bits a sequence", "bits wrong"]
     rows = _header([*columns, "updates", "command"])
-    streams = ["", *_header(["memory", "of", "accuracy at instance", *_INSTANCES, "command"])]
+    shown = [f"instance {number}, %" for number in _INSTANCES]
+    header = _header(["memory", "of", "classes", *shown, "updates", "command"])
+    streams: list[str] = []
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
-        named = [results["learner"], _MACHINES.get(results["learner"], "")]
-        for length, row in results.get("by_length", {}).items():
+        if "by_length" not in results:
+            continue
+        named = [results["learner"], _MACHINES[results["learner"]]]
+        updates = f"{results['best_step']:,}"
+        for length, row in results["by_length"].items():
             if "bits" in row:
                 bits = _linked(f"{row['bits']:.3g} ± {row['bits_ci95']:.2g}", path)
                 trained = "{} to {}".format(*results["protocol"]["trained_lengths"])
-                wrong, updates = f"{100 * row['bit_error']:.2g} %", f"{results['best_step']:,}"
+                wrong = f"{100 * row['bit_error']:.2g} %"
                 cells = [results["task"], trained, length, bits, wrong, updates]
                 rows.append(_line([*named, *cells, _command(results)]))
             else:
-                seen = [_accuracy(row, f"accuracy_{number}") for number in _INSTANCES]
-                seen[-1] = _linked(seen[-1], path)
-                ways = f"ours, of {results['settings']['ways']} classes, %"
-                streams.append(_line([*named, ways, *seen, _command(results)]))
-    for machine, published in _PUBLISHED_STREAM.items():
-        figures = published.split(" / ")
-        named = [machine, "Santoro et al. 2016"]
-        streams.append(_line([*named, "published, of 5 classes, %", *figures, "–"]))
-    return "\n".join([*rows, *streams]) + "\n"
+                seen = [
+                    _linked(_accuracy(row, name), path) if name in row else "–"
+                    for name in (f"accuracy_{number}" for number in _INSTANCES)
+                ]
+                ways = str(results["settings"]["ways"])
+                streams += [] if streams else header
+                streams.append(_line([*named, ways, *seen, updates, _command(results)]))
+                published = _PUBLISHED_STREAM.get(results["learner"])
+                if published and ways == "5":
+                    streams.append(_line([*named, "5, published", *published, "–", "–"]))
+    return "\n".join([*rows, "", *streams] if streams else rows) + "\n"
 
 
 def optimizers_table(folder: Path = RESULTS) -> str:

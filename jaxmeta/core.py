@@ -122,7 +122,7 @@ class MetaLearner(NamedTuple):
       predict: `predict(adapted, inputs) -> outputs`.
       loss: `loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
       grad: `grad(key, meta_params, task, carry) -> (grads, info, slot)`, the meta-gradient of
-        one task: `value_and_grad(loss)`, unless the method has its own (Reptile's).
+        one task: `GradientOf(loss)`, unless the method has its own (Reptile's).
       trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs` with an
         axis in front: the predictions after 0, 1, 2, ... inner steps.
       slot: None, or `slot(key, meta_params, task) -> slot`: what `carry.slot` is at first, where
@@ -138,7 +138,7 @@ class MetaLearner(NamedTuple):
     slot: Callable[[Key, PyTree, Task], PyTree] | None = None
 
 
-@dataclass(frozen=True)  # and no tuple, which `jax.jit` cannot take for a function
+@dataclass(frozen=True)  # `jax.jit` wants a function it can refer to weakly, and no tuple is that
 class GradientOf:
     """`grad` of a learner that has none of its own: the gradient of its loss.
 

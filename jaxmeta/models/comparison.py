@@ -6,6 +6,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Key, Model, PyTree
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.ops import convolve
 
 
 class _ConvMaps(nn.Module):
@@ -27,9 +28,12 @@ class _Comparator(nn.Module):
     @nn.compact
     def __call__(self, maps: tuple[Array, Array]) -> Array:
         maps_W, maps_Q = maps
+        channels = maps_W.shape[-1]
+        shape = (3, 3, 2 * channels, self.width)
+        kernel = self.param("conv_0", nn.initializers.glorot_uniform(), shape)
         # A convolution of two maps side by side is the sum of one of each: Q + W, and not Q W.
-        of_classes = Convolution(self.width, name="conv_0_of_classes")(maps_W)
-        of_queries = Convolution(self.width, name="conv_0_of_queries")(maps_Q)
+        of_classes = convolve(maps_W, kernel[:, :, :channels])
+        of_queries = convolve(maps_Q, kernel[:, :, channels:])
         pairs_QW = of_queries[:, None] + of_classes[None]
         values = _normalised(self, pairs_QW.reshape(-1, *pairs_QW.shape[2:]), 0, 2, 0)
         values = _block(self, values, 1, 2, 0)
@@ -106,6 +110,9 @@ def pairwise(model: Model) -> Model:
     Shapes: float `[ways, ..., C]` and `[Q, ..., C]`, a pair of arrays, to `[Q, ways]`; the model's
     inputs are `[Q ways, ..., 2 C]`, its outputs `[Q ways, 1]`.
 
+    Raises:
+      ValueError: features of two shapes.
+
     >>> import jax, jax.numpy as jnp
     >>> from jaxmeta.models import mlp
     >>> model, features = pairwise(mlp((8,), 1)), (jnp.ones((5, 4)), jnp.ones((3, 4)))
@@ -115,6 +122,11 @@ def pairwise(model: Model) -> Model:
 
     def side_by_side(features: tuple[Array, Array]) -> Array:
         features_W, features_Q = features
+        if features_W.shape[1:] != features_Q.shape[1:]:
+            raise ValueError(
+                f"pairwise: {features_W.shape[1:]} and {features_Q.shape[1:]} are no pair; give "
+                "two sets of features of one shape."
+            )
         both = jnp.broadcast_arrays(features_W[None], features_Q[:, None])
         return jnp.concatenate(both, axis=-1).reshape(
             -1, *features_W.shape[1:-1], 2 * both[0].shape[-1]

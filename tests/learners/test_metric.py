@@ -139,10 +139,7 @@ def test_relation_of_maps():
     assert learner.predict(memory, images).shape == (4, 2)
     # The comparison of each pair by itself, its two maps side by side under one kernel.
     compare, maps_Q = comparator(width=4), jax.random.normal(KEY, (3, 4, 4, 4))
-    both = tuple(
-        params.comparator[f"conv_0_of_{name}"]["kernel"] for name in ("classes", "queries")
-    )
-    kernels = (jnp.concatenate(both, axis=2), params.comparator["conv_1"]["kernel"])
+    kernels = (params.comparator["conv_0"], params.comparator["conv_1"]["kernel"])
 
     def of_pairs(params, pairs, reference=None, key=None):
         values = pairs
@@ -161,6 +158,8 @@ def test_relation_of_maps():
         model.apply(params.comparator, (memory.maps_W, maps_Q)) for model in (compare, one_by_one)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"\(4, 4, 4\) and \(4, 4, 1\) are no pair"):
+        one_by_one.apply(params.comparator, (memory.maps_W, maps_Q[..., :1]))
     with pytest.raises(ValueError, match="a pair of maps has no support set"):
         comparator(normalisation="support")
 

@@ -18,8 +18,11 @@ LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), steps=1)
 OUTER = optax.adam(1e-2)
 
 
-def started(**options):
-    init, update = meta_update(LEARNER, OUTER, task_batch=6, **options)
+OWN = LEARNER._replace(grad=lambda *given: LEARNER.grad(*given))  # as of a method with its own
+
+
+def started(learner=LEARNER, **options):
+    init, update = meta_update(learner, OUTER, task_batch=6, **options)
     return jax.jit(init)(jax.random.key(0), SAMPLE), jax.jit(update)
 
 
@@ -46,7 +49,7 @@ def test_an_update_is_one_step_along_the_mean_gradient():
 
 def test_weights_that_tasks_share_have_one_gradient_in_memory():
     learner = maml(mlp((128, 128), 1), squared_error, optax.sgd(0.01), steps=0)
-    own = learner._replace(grad=lambda *given: learner.grad(*given))  # of each task, as any other
+    own = learner._replace(grad=lambda *given: learner.grad(*given))
 
     def compiled(learner):
         init, update = meta_update(learner, OUTER, task_batch=64)
@@ -61,14 +64,23 @@ def test_weights_that_tasks_share_have_one_gradient_in_memory():
     assert together < of_each - 50 * 128 * 128 * 4
 
 
+@pytest.mark.parametrize("learner", [LEARNER, OWN], ids=["loss", "own"])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_tasks_in_groups_give_the_same_step(at_once):
+def test_tasks_in_groups_give_the_same_step(at_once, learner):
     state, update = started()
-    _, grouped = started(tasks_at_once=at_once)
+    _, grouped = started(learner, tasks_at_once=at_once)
     together, info = update(state, SAMPLE)
     apart, apart_info = grouped(state, SAMPLE)
     chex.assert_trees_all_close(together.meta_params, apart.meta_params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(info, apart_info, rtol=1e-5)
+
+
+def test_a_sampler_is_any_function():
+    state, update = started()
+    _, plain = meta_update(LEARNER, OUTER, task_batch=6)
+    after, _ = jax.jit(lambda state: plain(state, lambda key: SAMPLE(key)))(state)
+    expected, _ = update(state, SAMPLE)
+    chex.assert_trees_all_close(after.meta_params, expected.meta_params, rtol=1e-5, atol=1e-7)
 
 
 def test_a_chunk_is_its_updates_one_by_one():

@@ -75,11 +75,11 @@ def meta_lstm(
       model, objective, batch_size: as in `maml`.
       steps: T.
       hidden: numbers that the LSTM keeps for each coordinate.
-      rate: about what i is at first, the learning rate of the first tasks. Of gates that are nearly
-        closed a higher one takes long to learn.
+      rate: about what i is at first (its odds times e^±½). A gate that is nearly closed opens
+        slowly: choose it not far below the rate that the learner will need.
       differentiation: the paper's takes inner gradients and losses as constants.
 
-    At first the forget gates are near 1: almost gradient descent.
+    At first the forget gates are near 1: almost gradient descent at that rate.
 
     Raises:
       ValueError: as `maml`; a rate outside 0 to 1.
@@ -103,16 +103,19 @@ def meta_lstm(
 
     def init(key: Key, task: Task) -> MetaLSTMParams:
         model_key, cell_key, *gate_keys = jax.random.split(key, 4)
-        cell_weights = jax.nn.initializers.lecun_normal(-1, -2)(cell_key, (4 * hidden, 4 + hidden))
+        initial = model.init(model_key, task.support.inputs)
+        dtype = ravel_pytree(initial)[0].dtype
+        spread = jax.nn.initializers.lecun_normal(-1, -2)
+        cell_weights = spread(cell_key, (4 * hidden, 4 + hidden), dtype)
 
         def gate(key: Key, bias: float) -> Gate:
             weights_key, bias_key = jax.random.split(key)
-            weights = jax.random.uniform(weights_key, (hidden + 2,), minval=-0.01, maxval=0.01)
-            return Gate(weights, bias + jax.random.uniform(bias_key, minval=-0.5, maxval=0.5))
+            weights = jax.random.uniform(weights_key, (hidden + 2,), dtype, -0.01, 0.01)
+            return Gate(weights, bias + jax.random.uniform(bias_key, (), dtype, -0.5, 0.5))
 
         return MetaLSTMParams(
-            model.init(model_key, task.support.inputs),
-            Cell(cell_weights, jnp.zeros(4 * hidden)),
+            initial,
+            Cell(cell_weights, jnp.zeros(4 * hidden, dtype)),
             gate(gate_keys[0], 4.5),
             gate(gate_keys[1], math.log(rate / (1 - rate))),
         )
@@ -140,9 +143,8 @@ def meta_lstm(
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)
 
 
-# Written out, and not one of Flax, for what takes the time: coordinates lie side by side in memory,
-# which the gates are cut from without a copy; and the way back computes the gates again, which is
-# quicker than to read what the way there could have kept of so many coordinates.
+# Written out in place of Flax's cell, for speed: with the coordinates along the last axis the gates
+# are slices without a copy, and to compute them again on the way back is quicker than to read them.
 @jax.checkpoint
 def _step(
     meta_params: MetaLSTMParams, state: _State, theta_N: Array, gradient_N: Array, loss: Array
