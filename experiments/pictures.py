@@ -176,13 +176,13 @@ def _draw_completion(path: Path, task: Task, predict: Predict, title: str) -> No
     contexts = {}
     for count in (10, 50, 100, 300):
         if count <= most:
-            real = np.arange(most) < count
+            real = jnp.arange(most) < count
             contexts[count] = Batch(query.inputs[order], query.targets[order], real)
     if not contexts:  # all of these are larger: the task's own
         contexts[int(support.mask.sum())] = support
     rows = {}
     for count, context in contexts.items():
-        shown = context.inputs[context.mask]
+        shown = context.inputs[np.asarray(context.mask)]
         known = (query.inputs[:, None] == shown[None]).all(axis=-1).any(axis=1)
         values = (known, *_band(predict(context, query.inputs)))
         rows[count] = tuple(array.reshape(side, -1) for array in values)

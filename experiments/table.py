@@ -157,7 +157,7 @@ def _seeds(results: dict[str, Any]) -> str:
 
 
 def _updates(results: dict[str, Any]) -> str:
-    return f"{results.get('best_step', results['steps']):,}"
+    return f"{results.get('best_step', results.get('steps')):,}"
 
 
 def _accuracy(row: dict[str, Any], name: str = "accuracy") -> str:

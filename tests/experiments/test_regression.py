@@ -5,9 +5,14 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.pictures import _draw_completion
+from jaxmeta import Batch, Task
+from jaxmeta.learners.process import Gaussian
+from jaxmeta.training import plots
 from jaxmeta.training.config import REGRESSORS, Regression
 from jaxmeta.training.logs import read_metrics
 
@@ -199,6 +204,24 @@ def test_curves_of_gaussian_processes_beside_their_oracle(learner, tiny_curves, 
     assert lead > results["oracle"]["lead_ci95"] > 0
     assert results["protocol"]["kernel_length"] == [0.4, 0.4]
     assert (tmp_path / "run" / "episode.png").exists()
+
+
+@pytest.mark.parametrize("most", [60, 8])  # 8: fewer than any row shows, so the task's own
+def test_completions_show_what_is_known(most, tmp_path, monkeypatch):
+    places = np.stack(np.meshgrid(np.arange(28.0), np.arange(28.0)), axis=-1).reshape(-1, 2)
+    image = places.sum(axis=1, keepdims=True)
+    mask = np.arange(most) < 6
+    task = Task(Batch(places[:most], image[:most], mask), Batch(places, image))
+    drawn = {}
+    monkeypatch.setattr(plots, "completions", lambda path, image, rows, title: drawn.update(rows))
+    predict = lambda context, x: Gaussian(np.zeros((len(x), 1)), np.ones((len(x), 1)))  # noqa: E731
+    _draw_completion(tmp_path / "episode.png", task, predict, "a title")
+    known = {count: row[0] for count, row in drawn.items()}
+    assert {count: known[count].sum() for count in known} == (
+        {10: 10, 50: 50} if most == 60 else {6: 6}
+    )
+    if most == 8:
+        assert known[6][0, :6].all()
 
 
 @pytest.mark.slow
