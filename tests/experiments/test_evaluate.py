@@ -74,7 +74,7 @@ def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
         ("prototypical", {"ways": 9}, "9-way tasks need 9 classes and the split has 3"),
         ("prototypical", {"ways": 1}, "--ways 1: "),
         ("prototypical", {"shots": 0}, "--shots 0: "),
-        ("prototypical", {"tasks": 1}, "--eval-tasks 1: "),
+        ("prototypical", {"eval_tasks": 1}, "--eval-tasks 1: "),
         ("prototypical", {"inner_steps": 2}, "prototypical takes no inner steps"),
         ("prototypical", {"dataset": "glyfs"}, "glyphs"),
     ],
