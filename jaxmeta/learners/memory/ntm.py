@@ -17,7 +17,6 @@ from jaxmeta.learners.memory.controller import ControllerKind
 from jaxmeta.learners.memory.controller import controller as make_controller
 from jaxmeta.learners.memory.machine import Machine
 
-_EMPTY = 1e-6
 _SHIFTS = 3  # back, not at all, on
 
 
@@ -56,9 +55,7 @@ def ntm(
         y_t = W [h_t, r_t]
 
     with k, β = softplus, g = σ, s = softmax of 3, γ = 1 + softplus, e = σ and a linear in h_t. The
-    heads write before they read. First reads and the heads' first places are learned; the memory is
-    empty at first, every number 1e-6, from which copying is learned in fewer updates than from a
-    learned one (Collier, Beel 2018, "Implementing neural Turing machines").
+    heads write before they read. Memory, first reads and the heads' first places are learned.
 
     Args:
       outputs: numbers of each output.
@@ -93,16 +90,17 @@ def ntm(
     control = make_controller(outputs, signals, read_heads * slot_width, width, kind=controller)
 
     def init(key: Key, inputs_D: Array) -> dict[str, Any]:
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key, 4)
         return {
             **control.init(keys[0], inputs_D),
-            "reads": 0.1 * jax.random.normal(keys[1], (read_heads, slot_width)),
-            "places": jax.random.normal(keys[2], (heads, slots)),
+            "memory": 0.1 * jax.random.normal(keys[1], (slots, slot_width)),
+            "reads": 0.1 * jax.random.normal(keys[2], (read_heads, slot_width)),
+            "places": jax.random.normal(keys[3], (heads, slots)),
         }
 
     def start(params: dict[str, Any]) -> NTMState:
         return NTMState(
-            jnp.full((slots, slot_width), _EMPTY, params["places"].dtype),
+            params["memory"],
             jax.nn.softmax(params["places"]),
             jnp.tanh(params["reads"]),
             control.start(params),
