@@ -244,7 +244,8 @@ def sequences_table(folder: Path = RESULTS) -> str:
         updates = f"{results['best_step']:,}"
         for length, row in results["by_length"].items():
             if "bits" in row:
-                bits = _linked(f"{row['bits']:.3g} ± {row['bits_ci95']:.2g}", path)
+                form = ",.0f" if row["bits"] >= 1000 else ".3g"
+                bits = _linked(_interval(row, "bits", form), path)
                 trained = "{} to {}".format(*results["protocol"]["trained_lengths"])
                 wrong = f"{100 * row['bit_error']:.2g} %"
                 cells = [results["task"], trained, length, bits, wrong, updates]

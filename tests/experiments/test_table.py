@@ -57,13 +57,17 @@ def of_sequence(learner, by_length, **results):
 
 
 def test_sequences_by_length(written):
-    rows = {"20": {"bits": 0.25, "bits_ci95": 0.5, "bit_error": 0.125}}
+    rows = {
+        "20": {"bits": 0.25, "bits_ci95": 0.5, "bit_error": 0.125},
+        "40": {"bits": 1234.5, "bits_ci95": 10.0, "bit_error": 0.5},
+    }
     folder = written("ntm", **of_sequence("ntm", rows))
     written("other", comparison={})
-    _, _, row = cells_of(sequences_table(folder))
+    _, _, row, longer = cells_of(sequences_table(folder))
     assert row[1:5] == ["Graves et al. 2014", "copy", "1 to 20", "20"]
     assert row[5] == "[0.25 ± 0.5](experiments/results/ntm/results.json)"
     assert row[6:8] == ["12 %", "700"]
+    assert longer[4:7] == ["40", "[1,234 ± 10](experiments/results/ntm/results.json)", "50 %"]
 
 
 @pytest.mark.parametrize("ways", [5, 3])
