@@ -22,7 +22,6 @@ TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 }
 _GRID = tuple(10.0 ** (power / 2) for power in range(-7, 1))  # 3e-4 … 1
 _WIDENINGS = 8
-TUNING_TASKS = 200
 _DIVERGED = 1e6
 
 
@@ -48,15 +47,19 @@ class Course(NamedTuple):
 
 
 def compare(
-    course: Course, learned: optax.GradientTransformation, key: Key, tasks: int
+    course: Course,
+    learned: optax.GradientTransformation,
+    key: Key,
+    tasks: int,
+    tuning_tasks: int,
 ) -> dict[str, Curve]:
     """Each tuned optimizer at its best rate on these very tasks, and the learned one.
 
-    A rate is best by the mean loss after the last step, over the first 200 of the tasks. Where the
-    best one lies at an end of the grid, the grid is widened.
+    A rate is best by the mean loss after the last step, over the first `tuning_tasks` of the
+    tasks. Where the best one lies at an end of the grid, the grid is widened.
     """
     keys = jax.random.split(key, tasks)
-    some = keys[:TUNING_TASKS]
+    some = keys[:tuning_tasks]
     curves = {"learned": Curve(_losses(course, lambda _: learned)(jnp.zeros(()), keys), None)}
     for name, make in TUNED.items():
         of_rate = _losses(course, make)

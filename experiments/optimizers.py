@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import guarded, read_arguments
-from experiments.comparison import TUNING_TASKS, Course, Curve, compare, summary
+from experiments.comparison import Course, Curve, compare, summary
 from experiments.progress import Progress
 from experiments.run import circumstances, claim_folder, fields_of, run_keys, train_in
 from jaxmeta.core import MetaLearner
@@ -78,6 +78,8 @@ class Optimizers(Experiment):
     """Scale the meta-gradient down to this norm where it is larger; None: not at all."""
     eval_tasks: int = 1000
     """Problems of each comparison."""
+    tuning_tasks: int = 200
+    """The first so many of these choose the rates of Adam and the others."""
     dimensions: int = 10
     """Of the quadratics."""
     widths: tuple[int, int] = (8, 32)
@@ -107,7 +109,8 @@ def check(settings: Optimizers) -> None:
       ValueError: which option has which value, and what it may be.
     """
     configs.check(settings)
-    for name in ("horizon", "window", "pairs", "hidden", "dimensions", "problem_batch"):
+    sizes = ("horizon", "window", "pairs", "hidden", "dimensions", "problem_batch", "tuning_tasks")
+    for name in sizes:
         configs.require(settings, name, lambda value: value >= 1, "at least 1")
     for name in ("deviation", "scale"):
         configs.require(settings, name, lambda value: 0 < value < np.inf, "positive and finite")
@@ -223,14 +226,16 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     curves: dict[str, dict[str, Curve]] = {}
     for name, course in compared_on.items():
         progress.say(f"comparing: {name}.")
-        curves[name] = compare(course, learned, test_key, settings.eval_tasks)
+        curves[name] = compare(
+            course, learned, test_key, settings.eval_tasks, settings.tuning_tasks
+        )
     results = {
         "rule": settings.rule,
         "settings": fields,
         "protocol": {
             "problems": settings.eval_tasks,
-            "tuned": f"each on the first {TUNING_TASKS} of these problems, by the mean loss after "
-            "the last step",
+            "tuned": f"each on the first {settings.tuning_tasks} of these problems, by the mean "
+            "loss after the last step",
             "selected_on": f"validation loss, {settings.validation_tasks} problems every "
             f"{settings.checkpoint_every} steps",
         },

@@ -106,12 +106,12 @@ def test_tuned_rates_lie_inside_the_grid_and_are_the_best(tmp_path):
     rule = lstm_optimizer(hidden=2)
     learned = rule.transformation(rule.init(jax.random.key(0)))
     course = Course(quadratics(3), 5)
-    curves = compare(course, learned, jax.random.key(1), 8)
+    curves = compare(course, learned, jax.random.key(1), 8, 8)
     for name, make in {"adam": optax.adam, "rmsprop": optax.rmsprop}.items():
         rate = curves[name].rate
         assert rate is not None
         for factor in (10**-0.5, 10**0.5):
-            other = compare(course, make(rate * factor), jax.random.key(1), 8)["learned"]
+            other = compare(course, make(rate * factor), jax.random.key(1), 8, 8)["learned"]
             assert other.losses[:, -1].mean() >= curves[name].losses[:, -1].mean()
     rows = summary(curves)
     difference = curves["learned"].losses[:, -1] - curves["adam"].losses[:, -1]
