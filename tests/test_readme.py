@@ -107,17 +107,18 @@ def test_the_first_command_in_a_small_form(tmp_path, capsys):
 
 
 # Two meta-updates of a narrow network: the commands as they are, followed by these.
-_SMALL = [
+_TRAINING = [
     *("--steps", "2", "--task-batch", "2", "--checkpoint-every", "2", "--chunk", "2"),
-    *("--eval-tasks", "4", "--validation-tasks", "4"),
+    *("--validation-tasks", "4"),
 ]
+_SMALL = [*_TRAINING, "--eval-tasks", "4"]
 _SMALLER = {
     "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "experiments.regression": _SMALL,
     "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
     "experiments.evaluate": ["--eval-tasks", "4", "--queries", "2"],
     "experiments.sequence": [*_SMALL, "--slots", "8", "--width", "8", "--test-lengths", "4"],
-    "experiments.pretrain": [*_SMALL, "--width", "4", "--batch-size", "4"],
+    "experiments.pretrain": [*_TRAINING, "--width", "4", "--batch-size", "4"],
     "experiments.baselines": [
         *("--queries", "2", "--eval-tasks", "4", "--tuned-tasks", "2"),
         *("--choosing-tasks", "2", "--tuned-choosing-tasks", "2"),
