@@ -256,12 +256,13 @@ def sequences_table(folder: Path = RESULTS) -> str:
                     for name in (f"accuracy_{number}" for number in _INSTANCES)
                 ]
                 ways = str(results["settings"]["ways"])
-                streams += [] if streams else header
                 streams.append(_line([*named, ways, *seen, updates, _command(results)]))
                 published = _PUBLISHED_STREAM.get(results["learner"])
                 if published and ways == "5":
                     streams.append(_line([*named, "5, published", *published, "–", "–"]))
-    return "\n".join([*rows, "", *streams] if streams else rows) + "\n"
+    if streams:
+        rows += ["", *header, *streams]
+    return "\n".join(rows) + "\n"
 
 
 def optimizers_table(folder: Path = RESULTS) -> str:

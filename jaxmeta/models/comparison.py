@@ -128,9 +128,8 @@ def pairwise(model: Model) -> Model:
                 "two sets of features of one shape."
             )
         both = jnp.broadcast_arrays(features_W[None], features_Q[:, None])
-        return jnp.concatenate(both, axis=-1).reshape(
-            -1, *features_W.shape[1:-1], 2 * both[0].shape[-1]
-        )
+        pairs_QW = jnp.concatenate(both, axis=-1)
+        return pairs_QW.reshape(-1, *pairs_QW.shape[2:])
 
     def init(key: Key, features: tuple[Array, Array], /) -> PyTree:
         return model.init(key, side_by_side(features))

@@ -18,7 +18,9 @@ LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), steps=1)
 OUTER = optax.adam(1e-2)
 
 
-OWN = LEARNER._replace(grad=lambda *given: LEARNER.grad(*given))  # as of a method with its own
+def with_its_own(learner):
+    """The same gradients, as of a method that takes them its own way."""
+    return learner._replace(grad=lambda *given: learner.grad(*given))
 
 
 def started(learner=LEARNER, **options):
@@ -49,7 +51,6 @@ def test_an_update_is_one_step_along_the_mean_gradient():
 
 def test_weights_that_tasks_share_have_one_gradient_in_memory():
     learner = maml(mlp((128, 128), 1), squared_error, optax.sgd(0.01), steps=0)
-    own = learner._replace(grad=lambda *given: learner.grad(*given))
 
     def compiled(learner):
         init, update = meta_update(learner, OUTER, task_batch=64)
@@ -58,13 +59,13 @@ def test_weights_that_tasks_share_have_one_gradient_in_memory():
         return step(state, SAMPLE), step.memory_analysis().temp_size_in_bytes
 
     (after, info), together = compiled(learner)
-    (expected, expected_info), of_each = compiled(own)
+    (expected, expected_info), of_each = compiled(with_its_own(learner))
     chex.assert_trees_all_close(after.meta_params, expected.meta_params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(info, expected_info, rtol=1e-5)
     assert together < of_each - 50 * 128 * 128 * 4
 
 
-@pytest.mark.parametrize("learner", [LEARNER, OWN], ids=["loss", "own"])
+@pytest.mark.parametrize("learner", [LEARNER, with_its_own(LEARNER)], ids=["loss", "own"])
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_tasks_in_groups_give_the_same_step(at_once, learner):
     state, update = started()
