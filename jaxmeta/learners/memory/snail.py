@@ -26,22 +26,33 @@ class Experience(NamedTuple):
     reference: PyTree
 
 
+# What the support leaves does not depend on what follows it, so all queries share one pass over it:
+# below, T is the S steps of the support and then one step for each query, none of which sees
+# another query.
 class _TemporalConvolutions(nn.Module):
-    """Dense blocks of causal convolutions with dilation 1, 2, 4, … over the last T steps."""
+    """Dense blocks of causal convolutions with dilation 1, 2, 4, … over the last `steps` steps."""
 
     steps: int
     filters: int
 
     @nn.compact
-    def __call__(self, values_TD: Array) -> Array:
+    def __call__(self, values_TD: Array, support: int) -> Array:
         for index in range(math.ceil(math.log2(self.steps))):
-            dilation = 2**index
-            earlier_TD = jnp.pad(values_TD, ((dilation, 0), (0, 0)))[: values_TD.shape[0]]
+            earlier_TD = _earlier(values_TD, support, dilation=2**index)
             both = jnp.concatenate([earlier_TD, values_TD], axis=1)
             signal = nn.tanh(nn.Dense(self.filters, name=f"signal_{index}")(both))
             gate = nn.sigmoid(nn.Dense(self.filters, name=f"gate_{index}")(both))
             values_TD = jnp.concatenate([values_TD, signal * gate], axis=1)
         return values_TD
+
+
+def _earlier(values_TD: Array, support: int, dilation: int) -> Array:
+    """The values `dilation` steps before each: a query follows the last step of the support."""
+    delayed_TD = jnp.pad(values_TD[:support], ((dilation, 0), (0, 0)))
+    queries = values_TD.shape[0] - support
+    return jnp.concatenate(
+        [delayed_TD[:support], jnp.repeat(delayed_TD[support : support + 1], queries, axis=0)]
+    )
 
 
 class _CausalAttention(nn.Module):
@@ -51,12 +62,14 @@ class _CausalAttention(nn.Module):
     value_width: int
 
     @nn.compact
-    def __call__(self, values_TD: Array) -> Array:
+    def __call__(self, values_TD: Array, support: int) -> Array:
         queries_TK = nn.Dense(self.key_width, name="queries")(values_TD)
         keys_TK = nn.Dense(self.key_width, name="keys")(values_TD)
         read_TV = nn.Dense(self.value_width, name="values")(values_TD)
         scores_TT = queries_TK @ keys_TK.T / math.sqrt(self.key_width)
-        known_TT = jnp.tril(jnp.ones(scores_TT.shape, bool))
+        steps = values_TD.shape[0]
+        before_TT = jnp.tri(steps, k=-1, dtype=bool).at[:, support:].set(False)
+        known_TT = before_TT | jnp.eye(steps, dtype=bool)
         weights_TT = jax.nn.softmax(scores_TT, axis=1, where=known_TT)
         return jnp.concatenate([values_TD, weights_TT @ read_TV], axis=1)
 
@@ -67,13 +80,18 @@ class _Snail(nn.Module):
     filters: int
 
     @nn.compact
-    def __call__(self, steps_TD: Array) -> Array:
-        values = _CausalAttention(64, 32, name="attention_0")(steps_TD)
-        values = _TemporalConvolutions(self.steps, self.filters, name="convolutions_0")(values)
-        values = _CausalAttention(256, 128, name="attention_1")(values)
-        values = _TemporalConvolutions(self.steps, self.filters, name="convolutions_1")(values)
-        values = _CausalAttention(512, 256, name="attention_2")(values)
-        return nn.Dense(self.outputs, name="head")(values)
+    def __call__(self, steps_TD: Array, support: int) -> Array:
+        layers = (
+            _CausalAttention(64, 32, name="attention_0"),
+            _TemporalConvolutions(self.steps, self.filters, name="convolutions_0"),
+            _CausalAttention(256, 128, name="attention_1"),
+            _TemporalConvolutions(self.steps, self.filters, name="convolutions_1"),
+            _CausalAttention(512, 256, name="attention_2"),
+        )
+        values = steps_TD
+        for layer in layers:
+            values = layer(values, support)
+        return nn.Dense(self.outputs, name="head")(values[support:])
 
 
 def snail(
@@ -117,7 +135,7 @@ def snail(
         params = encoder.init(encoder_key, task.support.inputs)
         features = jax.eval_shape(encoder.apply, params, task.support.inputs)
         sequence = jnp.zeros((2, features.shape[-1] + ways), features.dtype)
-        return {"encoder": params, "body": network.init(key, sequence)["params"]}
+        return {"encoder": params, "body": network.init(key, sequence, 1)["params"]}
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Experience:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
@@ -129,12 +147,8 @@ def snail(
         meta_params, steps_SD, reference = adapted
         features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference)
         unknown_QW = jnp.zeros((features_QD.shape[0], ways), features_QD.dtype)
-        last_QD = jnp.concatenate([features_QD, unknown_QW], axis=1)
-
-        def judge(last_D: Array) -> Array:
-            sequence = jnp.concatenate([steps_SD, last_D[None]])
-            return network.apply({"params": meta_params["body"]}, sequence)[-1]  # pyright: ignore
-
-        return jax.vmap(judge)(last_QD)
+        queries_QD = jnp.concatenate([features_QD, unknown_QW], axis=1)
+        sequence = jnp.concatenate([steps_SD, queries_QD])
+        return network.apply({"params": meta_params["body"]}, sequence, len(steps_SD))  # pyright: ignore
 
     return plain_learner(init, adapt, predict, objective)
