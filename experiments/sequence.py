@@ -24,7 +24,7 @@ from experiments.progress import Progress
 from experiments.run import circumstances, claim_folder, fields_of, plain, run_keys, train_in
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, load, sequences
-from jaxmeta.data.label_stream import accuracy_by_instance, label_stream
+from jaxmeta.data.label_stream import CHARACTERS, LabelKind, accuracy_by_instance, label_stream
 from jaxmeta.learners.memory import (
     Machine,
     as_model,
@@ -61,8 +61,8 @@ class Sequences(Experiment):
     """Sequences of an update."""
     clip: float | None = 10.0
     """Clip each entry of the gradient to ± this; None: not at all."""
-    bits: int = 8
-    """Of each vector."""
+    bits: int | None = None
+    """Of each vector; None: as published, 6 for associative-recall, else 8."""
     lengths: Lengths | None = None
     """Least and most vectors of a training sequence, items of associative-recall, vectors kept and
     shown of priority-sort; None: as published."""
@@ -79,6 +79,8 @@ class Sequences(Experiment):
     """Of labels: classes of a stream."""
     instances: int = 10
     """Of labels: images of each class."""
+    labels: LabelKind = "one-hot"
+    """Of labels: how a class is told, one-hot or as a string of five letters."""
     slots: int | None = None
     """Rows of the memory; None: the learner's own, as of all below."""
     slot_width: int | None = None
@@ -133,33 +135,37 @@ def lengths_of(settings: Sequences) -> tuple[Lengths, tuple[int, ...]]:
 
 def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths: Lengths) -> Sample:
     """The sequences of training, validation or test, with lengths in this range."""
-    bits = settings.bits
+    sizes = {} if settings.bits is None else {"bits": settings.bits}
     match settings.task:
         case "copy":
-            return sequences.copy(bits=bits, lengths=lengths)
+            return sequences.copy(**sizes, lengths=lengths)
         case "repeat-copy":
             most = settings.repeats[1]
             repeats = (most, most) if part == "test" else settings.repeats
             return sequences.repeat_copy(
-                bits=bits, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
+                **sizes, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
             )
         case "associative-recall":
-            return sequences.associative_recall(bits=bits, items=lengths)
+            return sequences.associative_recall(**sizes, items=lengths)
         case "priority-sort":
             trained = settings.lengths or _LENGTHS["priority-sort"]
-            return sequences.priority_sort(bits=bits, kept=trained[0], count=lengths[1])
+            return sequences.priority_sort(**sizes, kept=trained[0], count=lengths[1])
         case "labels":
             assert dataset is not None
             classes = getattr(dataset, part)
-            return label_stream(classes, ways=settings.ways, instances=settings.instances)
+            return label_stream(
+                classes,
+                ways=settings.ways,
+                instances=settings.instances,
+                labels=settings.labels,
+            )
 
 
 def objective_of(settings: Sequences) -> Objective:
     """Cross-entropy of bits, or of labels with the accuracy by instance."""
     if settings.task != "labels":
         return binary_cross_entropy
-    known = tuple(number for number in (1, 2, 3, 4, 5, 10) if number <= settings.instances)
-    return accuracy_by_instance(settings.ways, known)
+    return accuracy_by_instance(tuple(range(1, settings.instances + 1)))
 
 
 def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
@@ -184,7 +190,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     held_out = sampler_of(settings, dataset, "validation", trained)
     tests = {length: sampler_of(settings, dataset, "test", (length, length)) for length in tested}
     train_key, validation_key, test_key = run_keys(settings.seed)
-    outputs = settings.ways
+    outputs = CHARACTERS**2 if settings.labels == "strings" else settings.ways
     if dataset is None:
         outputs = jax.eval_shape(train_sample, train_key).query.targets.shape[-1]
     machine = machine_of(settings, outputs)
@@ -216,7 +222,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     )
     by_length = {}
     for length, sample in tests.items():
-        progress.say(f"evaluating on sequences of length {length}.")
+        progress.say(f"evaluating on {_named(settings.task, length)}.")
         estimates = evaluator(settings.eval_tasks)(outcome.best_params, sample, test_key)
         by_length[str(length)] = plain(estimates)
     results = {
@@ -225,6 +231,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
         "settings": fields,
         "protocol": {
             "trained_lengths": trained,
+            **({"test_repeats": settings.repeats[1]} if settings.task == "repeat-copy" else {}),
             "selected_on": f"validation, {settings.validation_tasks} sequences every "
             f"{settings.checkpoint_every} steps",
             **({} if dataset is None else dataset.protocol),
@@ -253,7 +260,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
                 machine,
                 outcome.best_params,
                 jax.jit(sample)(test_key),
-                f"{title} of length {length}",
+                f"{settings.learner} · {_named(settings.task, length)}",
             )
 
     on_first_process(keep)
@@ -266,9 +273,12 @@ def _draw(
     _, outputs, seen = jax.jit(partial(run, machine))(params, task.query.inputs)
     inputs, targets, mask = jax.device_get(task.query)
     if settings.task == "labels":
-        targets = np.eye(settings.ways)[targets]
-        mask, probabilities = np.ones(len(targets), bool), jax.nn.softmax(outputs)
-        inputs = inputs[:, -settings.ways :]  # the labels before; the pixels say little in a row
+        letters = targets.reshape(len(targets), -1)  # of a one-hot label, one
+        logits = outputs.reshape(*letters.shape, -1)
+        probabilities = jax.nn.softmax(logits).reshape(outputs.shape)
+        targets = np.eye(logits.shape[2])[letters].reshape(outputs.shape)
+        mask = np.ones(len(targets), bool)
+        inputs = inputs[:, -outputs.shape[1] :]  # labels before; the pixels say little in a row
     else:
         probabilities = jax.nn.sigmoid(outputs)
     weights = {name: np.asarray(values) for name, values in seen.items()}
@@ -277,11 +287,17 @@ def _draw(
     )
 
 
+def _named(task: str, length: Any) -> str:
+    """The task at a length, in words."""
+    size = f"{length} instances of each class" if task == "labels" else f"length {length}"
+    return f"{task} of {size}"
+
+
 def lines_of(results: dict[str, Any]) -> list[str]:
     """The results as lines of text."""
     lines = []
     for length, row in results["by_length"].items():
-        head = f"{results['learner']} · {results['task']} of length {length}"
+        head = f"{results['learner']} · {_named(results['task'], length)}"
         if "accuracy" in row:
             numbers = [name for name in row if name.startswith("accuracy_") and "ci95" not in name]
             shown = ", ".join(f"{name[9:]}: {100 * row[name]:.1f} %" for name in numbers)

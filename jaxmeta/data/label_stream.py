@@ -1,19 +1,37 @@
 """Few-shot classification as a stream: each image comes with the label of the one before."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, Objective, Task, cross_entropy, masked_mean
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Key,
+    Objective,
+    Task,
+    cross_entropy,
+    masked_mean,
+    real_rows,
+)
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import Rotations, episodes
 from jaxmeta.data.samplers import sampler
 
+LabelKind = Literal["one-hot", "strings"]
+
+CHARACTERS = 5  # of a string, each one of as many letters
+
 
 def label_stream(
-    classes: ClassImages, *, ways: int = 5, instances: int = 10, rotations: Rotations = "as-classes"
+    classes: ClassImages,
+    *,
+    ways: int = 5,
+    instances: int = 10,
+    labels: LabelKind = "one-hot",
+    rotations: Rotations = "as-classes",
 ) -> Callable[[Key], Task]:
     """Streams of the images of a few classes, in random order: `sample(key) -> Task`.
 
@@ -21,22 +39,26 @@ def label_stream(
         targets:  y_1, y_2, …, y_T
 
     Whoever predicts y_t from what came before has to bind images to labels: at the first instance
-    of a class there is nothing to know.
+    of a class there is nothing to know. As a string a label is five letters from a to e, another
+    string for each class, drawn anew for each stream: so many classes need no wider output.
 
     Args:
       classes: the images of a split.
       ways: classes of a stream.
       instances: images of each class; T = ways · instances.
+      labels: how classes are told, and asked for.
       rotations: see `episodes`.
 
     Shapes: inputs float32 `[T, H · W · C + ways]`, pixels and then the label before, one-hot;
-    targets int32 `[T]`. The support is empty.
+    targets int32 `[T]`. As strings, the label before has 5 · 5 numbers, one-hot letter by letter,
+    and targets are int32 `[T, 5]`. The support is empty.
 
     Raises:
-      ValueError: as `episodes`; fewer than two instances.
+      ValueError: as `episodes`; fewer than two instances, another kind of labels, more classes than
+        there are strings.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
-    memory-augmented neural networks", section 2.
+    memory-augmented neural networks", sections 2 and 4.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -48,27 +70,45 @@ def label_stream(
     if instances < 2:
         raise ValueError(f"label_stream: {instances} instances of a class; give at least 2.")
     sample = episodes(classes, ways=ways, shots=1, queries=instances - 1, rotations=rotations)
-    return sampler(_stream, sample, ways=ways)
+    strings = CHARACTERS**CHARACTERS
+    if labels not in ("one-hot", "strings") or (labels == "strings" and ways > strings):
+        raise ValueError(
+            f"label_stream: {ways} ways as {labels!r}; give one-hot, or strings for at most "
+            f"{strings} ways."
+        )
+    return sampler(_stream, sample, ways=ways, labels=labels)
 
 
-def _stream(sample: Any, key: Key, *, ways: int) -> Task:
-    sample_key, order_key = jax.random.split(key)
+def _stream(sample: Any, key: Key, *, ways: int, labels: LabelKind) -> Task:
+    sample_key, order_key, name_key = jax.random.split(key, 3)
     support, query = sample(sample_key)
     images = jnp.concatenate([support.inputs, query.inputs])
     targets = jnp.concatenate([support.targets, query.targets])
     order = jax.random.permutation(order_key, images.shape[0])
     pixels, targets = images[order].reshape(images.shape[0], -1), targets[order]
-    labels = jax.nn.one_hot(targets, ways)
-    before = jnp.concatenate([jnp.zeros((1, ways)), labels[:-1]])
+    if labels == "strings":
+        targets = _strings(name_key, ways)[targets]
+        told = jax.nn.one_hot(targets, CHARACTERS).reshape(len(targets), -1)
+    else:
+        told = jax.nn.one_hot(targets, ways)
+    before = jnp.concatenate([jnp.zeros_like(told[:1]), told[:-1]])
     return Task((), Batch(jnp.concatenate([pixels, before], axis=1), targets))
 
 
-def accuracy_by_instance(ways: int, instances: tuple[int, ...] = (1, 2, 3, 5, 10)) -> Objective:
+def _strings(key: Key, count: int) -> Array:
+    """Strings of letters, no two alike: int32 `[count, characters]`, each from 0 to 4."""
+    numbers = jax.random.choice(key, CHARACTERS**CHARACTERS, (count,), replace=False)
+    return numbers[:, None] // CHARACTERS ** jnp.arange(CHARACTERS)[None] % CHARACTERS
+
+
+def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Objective:
     """Cross-entropy over a stream, with the accuracy at each class' 1st, 2nd, … instance.
 
-    Its metrics are `accuracy`, of all steps, and `accuracy_1`, `accuracy_2` and so on.
+    Its metrics are `accuracy`, of all steps, and `accuracy_1`, `accuracy_2` and so on. Of strings,
+    outputs `[T, 25]`, the cross-entropy is the mean over letters, and a string is right if all of
+    its letters are.
 
-    >>> objective = accuracy_by_instance(2, (1, 2))
+    >>> objective = accuracy_by_instance((1, 2))
     >>> outputs = jnp.array([[9.0, 0.0], [0.0, 9.0], [9.0, 0.0]])
     >>> _, metrics = objective(outputs, jnp.array([1, 1, 0]))
     >>> float(metrics["accuracy_1"]), float(metrics["accuracy_2"])
@@ -78,15 +118,20 @@ def accuracy_by_instance(ways: int, instances: tuple[int, ...] = (1, 2, 3, 5, 10
     def objective(
         outputs: Array, targets: Array, mask: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        loss, metrics = cross_entropy(outputs, targets, mask)
-        members_TW = jax.nn.one_hot(targets, ways, dtype=jnp.int32)
-        if mask is not None:
-            members_TW = members_TW * mask[:, None]
-        seen_T = (jnp.cumsum(members_TW, axis=0) * members_TW).sum(axis=1)
-        correct_T = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
+        letters_TC = targets.reshape(len(targets), -1)
+        logits_TCA = outputs.reshape(*letters_TC.shape, -1)
+        real_T = real_rows(mask, len(targets))
+        real_TC = jnp.broadcast_to(real_T[:, None], letters_TC.shape)
+        loss, _ = cross_entropy(
+            logits_TCA.reshape(letters_TC.size, -1), letters_TC.ravel(), real_TC.ravel()
+        )
+        same_TT = (letters_TC[:, None] == letters_TC[None]).all(axis=2)
+        seen_T = jnp.tril(same_TT & real_T[None]).sum(axis=1)
+        correct_T = (logits_TCA.argmax(axis=2) == letters_TC).all(axis=1).astype(outputs.dtype)
         by_instance = {
-            f"accuracy_{number}": masked_mean(correct_T, seen_T == number) for number in instances
+            f"accuracy_{number}": masked_mean(correct_T, real_T & (seen_T == number))
+            for number in instances
         }
-        return loss, {**metrics, **by_instance}
+        return loss, {"accuracy": masked_mean(correct_T, mask), **by_instance}
 
     return objective

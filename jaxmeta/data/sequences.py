@@ -63,7 +63,7 @@ def repeat_copy(
     """Say a sequence of random bits several times again, then say that this is the end.
 
         inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, the number of repeats n,
-        targets:                       (v_1 … v_L) R times, end          scaled to a deviation of 1
+        targets:                       (v_1 … v_L) R times, end    scaled to a deviation of about 1
 
     Args:
       bits: of each vector.

@@ -93,7 +93,7 @@ def distorted(
     rotation: float = 10.0,
     shear: float = 0.3,
     scale: tuple[float, float] = (0.8, 1.2),
-    shift: float = 2.0,
+    shift: float = 2 / 105,
     probability: float = 0.5,
 ) -> Any:
     """Tasks whose images are each distorted at random, by an affine map about their middle.
@@ -108,7 +108,7 @@ def distorted(
       rotation: θ up to ± this, in degrees.
       shear: ρ up to ± this.
       scale: least and largest s.
-      shift: t up to ± this, in pixels.
+      shift: t up to ± this part of the image's size; the paper's images have 105 pixels.
       probability: of each change.
 
     Source: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image
@@ -163,9 +163,10 @@ def _distort(
     affine = turn @ skew @ jnp.diag(jnp.array([scale_x, scale_y]))
     height, width, _ = image_HWC.shape
     middle = jnp.array([(height - 1) / 2, (width - 1) / 2])
+    move = jnp.stack(move) * jnp.array([height, width])
     places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))
     # Backwards: where in the old image each pixel of the new one comes from.
-    wanted = places.reshape(2, -1) - middle[:, None] - jnp.stack(move)[:, None]
+    wanted = places.reshape(2, -1) - middle[:, None] - move[:, None]
     source = jnp.linalg.inv(affine) @ wanted + middle[:, None]
 
     def read(image_HW: Array) -> Array:

@@ -104,7 +104,10 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
             "shots": sizes["shots"] + config.unlabelled,
             "queries": sizes["queries"],
         }
-        in_order = isinstance(config.learner, Mann | Snail | Matching)
+        learner = config.learner
+        in_order = isinstance(learner, Mann | Snail) or (
+            isinstance(learner, Matching) and learner.full_context
+        )
         if pipeline_of(config, dataset) == "stream":
             if config.distortions or in_order:
                 raise ValueError(

@@ -168,7 +168,7 @@ def _learner_of_features(
                 encoder, objective, ways, full_context=options.full_context, reads=options.reads
             )
         case kinds.Siamese():
-            return learners.siamese(encoder, ways)
+            return learners.siamese(network_of(config, options.features), ways)
         case kinds.Relation():
             compare = comparator(width=config.width, normalisation=config.query_statistics)
             return learners.relation(encoder, compare, objective, ways)

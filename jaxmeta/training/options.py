@@ -255,6 +255,8 @@ class Siamese:
     """Siamese networks (Koch et al. 2015): learn to verify, classify by the best match."""
 
     name: ClassVar[str] = "siamese"
+    features: int = 256
+    """Numbers of an image that are compared, from a dense layer behind the convolutions."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_no_distortion_changes_nothing():
 
 def test_each_image_moves_by_itself():
     image = jnp.zeros((9, 9, 1)).at[4, 4, 0].set(1.0)
-    options = {**NOTHING, "shift": 2.0}
+    options = {**NOTHING, "shift": 2 / 9}
     task = distorted(constant(image), **options, probability=1.0)(KEY)
     places = jnp.arange(9.0)
     middles = [

@@ -379,3 +379,22 @@ def assert_gradient(x64):
         assert np.abs(expected).max() > 1e-3  # else the comparison says nothing
 
     return assert_gradient
+
+
+@pytest.fixture
+def lstm():
+    """`lstm(params, (cells, hidden), inputs)`: Flax' LSTM cell in NumPy."""
+
+    def step(params, state, inputs):
+        cells, hidden = state
+        gate = {
+            name: inputs @ params[f"i{name}"]["kernel"]
+            + hidden @ params[f"h{name}"]["kernel"]
+            + params[f"h{name}"]["bias"]
+            for name in "ifgo"
+        }
+        forget, write, show = (1 / (1 + np.exp(-gate[name])) for name in "fio")
+        cells = forget * cells + write * np.tanh(gate["g"])
+        return cells, show * np.tanh(cells)
+
+    return step

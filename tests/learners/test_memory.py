@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmeta import binary_cross_entropy
+from jaxmeta import Batch, Model, binary_cross_entropy, cross_entropy
 from jaxmeta.data import sequences
 from jaxmeta.learners.memory import (
+    Machine,
     addressing,
     as_model,
     dnc,
     lstm_machine,
     mann,
+    memory_classifier,
     ntm,
     run,
     sequence_learner,
@@ -74,10 +76,14 @@ def test_sharpening_and_interpolation():
 
 def test_writing_erases_and_adds():
     memory = jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    found = addressing.written(
-        memory, jnp.array([0.5, 0.0]), jnp.array([1.0, 0.0]), jnp.array([10.0, 20.0])
-    )
+    weights, erase = jnp.array([[0.5, 0.0], [1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    add = jnp.array([[10.0, 20.0], [1.0, 2.0]])
+    found = addressing.written(memory, weights[:1], erase[:1], add[:1])
     assert_close(found, [[0.5 + 5.0, 2.0 + 10.0], [3.0, 4.0]])
+    # What one head adds, the other does not erase, whichever comes first.
+    both = [[0.5 + 5.0 + 1.0, 0.0 + 10.0 + 2.0], [3.0, 4.0]]
+    assert_close(addressing.written(memory, weights, erase, add), both)
+    assert_close(addressing.written(memory, weights[::-1], erase[::-1], add[::-1]), both)
 
 
 def test_usage():
@@ -207,6 +213,29 @@ def test_a_machine_learns_to_copy_a_bit(name):
     assert infos.loss[:5].mean() > 0.6
     assert infos.loss[-5:].mean() < 0.45
     assert infos.metrics["bits"][-5:].mean() < infos.metrics["bits"][:5].mean()
+
+
+def test_a_classifier_is_told_each_label_one_step_late():
+    """A machine that keeps what it hears, and says it."""
+    room = 5
+    recorder = Machine(
+        init=lambda key, inputs: (),
+        start=lambda params: jnp.zeros((room, 1 + 3)),
+        step=lambda params, heard, inputs: (
+            jnp.concatenate([heard[1:], inputs[None]]),
+            jnp.concatenate([heard[1:], inputs[None]]),
+            {},
+        ),
+    )
+    identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+    learner = memory_classifier(recorder, identity, cross_entropy, ways=3)
+    mask = jnp.array([True, True, False, True])
+    support = Batch(jnp.array([[5.0], [6.0], [9.0], [7.0]]), jnp.array([2, 0, 1, 1]), mask)
+    params = {"encoder": {}, "machine": ()}
+    heard = learner.predict(learner.adapt(KEY, params, support), jnp.array([[8.0], [4.0]]))
+    known = [[0, 0, 0, 0], [5, 0, 0, 0], [6, 0, 0, 1], [7, 1, 0, 0]]  # 9 is not real
+    assert heard[0].tolist() == [*known, [8, 0, 1, 0]]
+    assert heard[1].tolist() == [*known, [4, 0, 1, 0]]  # not after 8: each query by itself
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,14 @@ KEY = jax.random.key(0)
 IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
 
 
+DIFFERENCES = Model(
+    lambda key, maps: {},
+    lambda params, maps, reference=None, key=None: (
+        -jnp.abs(maps[0][None] - maps[1][:, None]).sum(axis=2)
+    ),
+)
+
+
 def adapted(learner, params, inputs, targets, mask=None):
     support = Batch(jnp.asarray(inputs), jnp.asarray(targets), mask)
     return learner.adapt(KEY, params, support)
@@ -64,21 +72,7 @@ def test_attention_sums_to_one_and_knows_no_order(seed, order):
     np.testing.assert_allclose(learner.predict(again, query), found, rtol=1e-4, atol=1e-4)
 
 
-def lstm(params, state, inputs):
-    """Flax' LSTM cell, written out."""
-    cells, hidden = state
-    gate = {
-        name: inputs @ params[f"i{name}"]["kernel"]
-        + hidden @ params[f"h{name}"]["kernel"]
-        + params[f"h{name}"]["bias"]
-        for name in "ifgo"
-    }
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    cells = sigmoid(gate["f"]) * cells + sigmoid(gate["i"]) * np.tanh(gate["g"])
-    return cells, sigmoid(gate["o"]) * np.tanh(cells)
-
-
-def test_full_context_is_the_papers_equations(x64):
+def test_full_context_is_the_papers_equations(lstm, x64):
     random = np.random.default_rng(0)
     support, labels = random.normal(size=(4, 3)), np.array([0, 1, 0, 1])
     query = random.normal(size=(3,))
@@ -99,14 +93,14 @@ def test_full_context_is_the_papers_equations(x64):
     embedded = support + forward + backward
     np.testing.assert_allclose(memory.keys_SD, embedded, rtol=1e-10)
 
-    cells, hidden, read = np.zeros(3), np.zeros(3), np.zeros(3)
+    cells, hidden = np.zeros(3), np.zeros(3)
     for _ in range(3):
+        attention = np.exp(embedded @ hidden)
+        read = attention / attention.sum() @ embedded
         cells, output = lstm(
             params["query"]["cell"], (cells, hidden), np.concatenate([query, read])
         )
         hidden = output + query
-        attention = np.exp(embedded @ hidden)
-        read = attention / attention.sum() @ embedded
     cosines = embedded @ hidden / np.linalg.norm(embedded, axis=1) / np.linalg.norm(hidden)
     weights = np.exp(10 * cosines) / np.exp(10 * cosines).sum()
     expected = np.log([weights[[0, 2]].sum(), weights[[1, 3]].sum()])
@@ -182,6 +176,32 @@ def test_siamese_verifies_pairs_and_classifies_by_the_best():
     expected = -(np.log(sigmoid(logits[1:])).mean() + np.log(1 - sigmoid(logits[0]))) / 2
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     assert float(info.metrics["accuracy"]) == float(found[0].argmax() == 1)
+
+
+# --- the order of the support -------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        relation(IDENTITY, DIFFERENCES, one_hot_squared_error, ways=3),
+        siamese(IDENTITY, ways=3),
+        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, steps=2),
+        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, distractors="cluster"),
+    ],
+    ids=["relation", "siamese", "semi-supervised", "semi-supervised-cluster"],
+)
+@given(seed=st.integers(0, 2**16), order=st.permutations(range(8)))
+def test_the_support_has_no_order(learner, seed, order):
+    random = np.random.default_rng(seed)
+    support, query = random.normal(size=(8, 4)), jnp.asarray(random.normal(size=(3, 4)))
+    labels, order = np.array([0, 1, 2, 0, 1, 2, -1, -1]), list(order)  # two without a label
+    params = started(learner, support, labels)
+    found = learner.predict(adapted(learner, params, support, labels), query)
+    again = learner.predict(adapted(learner, params, support[order], labels[order]), query)
+    assert np.abs(np.diff(found)).max() > 1e-3
+    np.testing.assert_allclose(again, found, rtol=1e-4, atol=1e-4)
 
 
 # --- semi-supervised prototypes -----------------------------------------------------------

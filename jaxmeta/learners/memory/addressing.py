@@ -1,7 +1,7 @@
 """How memories are addressed: the equations of Turing machines and their successors, one by one.
 
 A memory is float `[N, W]`, N rows (slots) of W numbers; a weighting is `[N]`, not negative, with a
-sum of 1 or less; several heads have theirs stacked, `[H, N]`.
+sum of 1 or less (a write of `mann` may have more); several heads have theirs stacked, `[H, N]`.
 """
 
 import jax
@@ -77,19 +77,19 @@ def sharpened(weights_N: Array, exponent: Array) -> Array:
     return jax.nn.softmax(exponent * jnp.log(weights_N + _SMALL))
 
 
-def written(memory_NW: Array, weights_N: Array, erase_W: Array, add_W: Array) -> Array:
-    """The memory after a write.
+def written(memory_NW: Array, weights_HN: Array, erase_HW: Array, add_HW: Array) -> Array:
+    """The memory after the heads have written: all erase, then all add, so their order is none.
 
-        M'_i = M_i ∘ (1 − w_i e) + w_i a
+        M'_i = M_i ∘ ∏_h (1 − w_hi e_h) + Σ_h w_hi a_h
 
     Source: Graves et al. 2014, equations 3 and 4.
 
-    >>> first = jnp.array([1.0, 0.0])
-    >>> written(jnp.ones((2, 1)), first, jnp.array([1.0]), jnp.array([5.0])).tolist()
+    >>> first = jnp.array([[1.0, 0.0]])
+    >>> written(jnp.ones((2, 1)), first, jnp.array([[1.0]]), jnp.array([[5.0]])).tolist()
     [[5.0], [1.0]]
     """
-    kept_NW = memory_NW * (1 - weights_N[:, None] * erase_W[None])
-    return kept_NW + weights_N[:, None] * add_W[None]
+    kept_HNW = 1 - weights_HN[:, :, None] * erase_HW[:, None]
+    return memory_NW * kept_HNW.prod(axis=0) + weights_HN.T @ add_HW
 
 
 # --- the differentiable neural computer ---------------------------------------------------

@@ -152,7 +152,8 @@ def dnc(
         found_N = by_content(state.memory_NW, signals.write_key_W, signals.write_strength)
         gate = signals.allocation_gate
         write_N = signals.write_gate * (gate * allocation(usage_N) + (1 - gate) * found_N)
-        memory_NW = written(state.memory_NW, write_N, signals.erase_W, signals.add_W)
+        by_one_head = (write_N[None], signals.erase_W[None], signals.add_W[None])
+        memory_NW = written(state.memory_NW, *by_one_head)
         links_NN, precedence_N = linked(state.links_NN, state.precedence_N, write_N)
 
         content_RN = jax.vmap(by_content, in_axes=(None, 0, 0))(

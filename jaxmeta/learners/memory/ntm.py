@@ -51,7 +51,7 @@ def ntm(
         h_t = controller(x_t, r_{t−1})
         each head:   w^c = softmax_i β cos(k, M_i),  w^g = g w^c + (1 − g) w_{t−1},
                      w^s = s ∗ w^g (a ring),  w_t = w^s ^ γ / Σ
-        write heads: M ← M ∘ (1 − w eᵀ) + w aᵀ,   read heads: r_t = Mᵀ w
+        write heads: M ← M ∘ ∏ (1 − w eᵀ) + Σ w aᵀ,   read heads: r_t = Mᵀ w
         y_t = W [h_t, r_t]
 
     with k, β = softplus, g = σ, s = softmax of 3, γ = 1 + softplus, e = σ and a linear in h_t. The
@@ -121,12 +121,11 @@ def ntm(
         own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
         of_heads, of_writes = jnp.split(signals, [heads * of_head])
         of_heads = of_heads.reshape(heads, of_head)
-        memory_NW = state.memory_NW
-        weights_HN = jax.vmap(moved, in_axes=(None, 0, 0))(memory_NW, state.weights_HN, of_heads)
+        move = jax.vmap(moved, in_axes=(None, 0, 0))
+        weights_HN = move(state.memory_NW, state.weights_HN, of_heads)
         reading_RN, writing_HN = weights_HN[:read_heads], weights_HN[read_heads:]
-        for weights_N, erase_and_add in zip(writing_HN, of_writes.reshape(write_heads, 2, -1)):
-            erase_W, add_W = erase_and_add
-            memory_NW = written(memory_NW, weights_N, jax.nn.sigmoid(erase_W), add_W)
+        erase_HW, add_HW = jnp.moveaxis(of_writes.reshape(write_heads, 2, -1), 1, 0)
+        memory_NW = written(state.memory_NW, writing_HN, jax.nn.sigmoid(erase_HW), add_HW)
         reads_RW = reading_RN @ memory_NW
         outputs = control.speak(params, hidden, reads_RW)
         after = NTMState(memory_NW, weights_HN, reads_RW, own)

@@ -1,10 +1,12 @@
 """Matching networks: a query takes the labels of the support examples that it attends to."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn import logsumexp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
@@ -13,7 +15,7 @@ from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import from_linen
 from jaxmeta.ops import varying_with
 
-_SMALLEST = 1e-12  # added to probabilities before their logarithm
+_OF_NONE = math.log(1e-12)  # the log-probability of a class without an example
 
 
 class Memory(NamedTuple):
@@ -51,7 +53,7 @@ def matching(
 
         g(x_i) = g'(x_i) + →h_i + ←h_i        (LSTMs over the support, in the order given)
         ĥ_k, c_k = LSTM([f'(x), r_{k−1}], h_{k−1}, c_{k−1}),  h_k = ĥ_k + f'(x)
-        r_k = Σ_i softmax_i(h_k · g(x_i)) g(x_i),  f(x) = h_K
+        r_k = Σ_i softmax_i(h_k · g(x_i)) g(x_i),  h_0 = c_0 = 0,  f(x) = h_K
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -124,7 +126,12 @@ def matching(
             queries_QD = of_query.apply(meta_params["query"], (queries_QD, keys_SD, real_S))
         cosine_QS = unit(queries_QD) @ unit(keys_SD).T
         scores_QS = jnp.exp(meta_params["log_temperature"]) * cosine_QS
-        return jnp.log(_softmax(scores_QS, real_S) @ labels_SW + _SMALLEST)
+        # By logarithms, so that a class far away has a gradient too.
+        known_W = labels_SW.sum(axis=0) > 0
+        members_SW = (labels_SW > 0) | ~known_W[None]
+        of_class_QW = logsumexp(scores_QS[:, :, None], axis=1, where=members_SW[None])
+        of_all_Q1 = logsumexp(scores_QS, axis=1, where=real_S[None], keepdims=True)
+        return jnp.where(known_W[None], of_class_QW - of_all_Q1, _OF_NONE)
 
     return plain_learner(init, adapt, predict, objective)
 
@@ -174,13 +181,12 @@ class _QueryContext(nn.Module):
     def __call__(self, inputs: tuple[Array, Array, Array]) -> Array:
         features_QD, keys_SD, real_S = inputs
         cell = nn.OptimizedLSTMCell(self.width, name="cell")
-        state, read_QD = _zero_state(features_QD), jnp.zeros_like(features_QD)
-        hidden_QD = features_QD
+        cells_QD, hidden_QD = _zero_state(features_QD)
         for _ in range(self.reads):
-            (cells_QD, output_QD), _ = cell(state, jnp.concatenate([features_QD, read_QD], axis=1))
-            hidden_QD = output_QD + features_QD
             read_QD = _softmax(hidden_QD @ keys_SD.T, real_S) @ keys_SD
-            state = (cells_QD, hidden_QD)
+            heard = jnp.concatenate([features_QD, read_QD], axis=1)
+            (cells_QD, output_QD), _ = cell((cells_QD, hidden_QD), heard)
+            hidden_QD = output_QD + features_QD
         return hidden_QD
 
 

@@ -44,14 +44,15 @@ class Twins(NamedTuple):
 
 
 def siamese(encoder: Model, ways: int) -> MetaLearner:
-    """Siamese networks: learn whether two examples are of one class, classify by the best match.
+    """Siamese networks: learn whether two examples are of one class, classify by the likeness.
 
         p(x, x') = σ(β − Σ_j α_j |h_j(x) − h_j(x')|),  h = σ(encoder)
         training:  binary cross-entropy of p on pairs of query and support, same and different
                    pairs weighing one half each
         outputs:   logit p(x, x_s), averaged over the support examples s of each class
 
-    The loss is that of verification; the accuracy is that of classification.
+    The loss is that of verification; the accuracy is that of classification. At first β is the
+    mean distance within the first support set, so that about half of all pairs seem the same.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -77,10 +78,13 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
 
     def init(key: Key, task: Task) -> SiameseParams:
         encoder_key, key = jax.random.split(key)
-        params = encoder.init(encoder_key, task.support.inputs)
-        size = jax.eval_shape(encoder.apply, params, task.support.inputs).shape[-1]
+        inputs = task.support.inputs
+        params = encoder.init(encoder_key, inputs)
+        size = jax.eval_shape(encoder.apply, params, inputs).shape[-1]
         weights_D = 1 + 0.1 * jax.random.normal(key, (size,))
-        return SiameseParams(params, weights_D, jnp.zeros(()))
+        untold = SiameseParams(params, weights_D, jnp.zeros(()))
+        logits_SS = logits_of_pairs(adapt(key, untold, task.support), inputs)
+        return untold._replace(bias=-logits_SS.mean())
 
     def embed(meta_params: SiameseParams, inputs: PyTree, **options: PyTree) -> Array:
         return jax.nn.sigmoid(encoder.apply(meta_params.encoder, inputs, **options))
