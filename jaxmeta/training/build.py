@@ -15,12 +15,13 @@ from jaxmeta.data.gaussian_processes import gaussian_curves
 from jaxmeta.data.sources import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
+from jaxmeta.learners import MetaTransferParams
 from jaxmeta.training.aggregation import aggregate_of
 from jaxmeta.training.build_learner import learner_of
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import hard_task_update
-from jaxmeta.training.options import Mann, Matching, Snail
+from jaxmeta.training.options import Mann, Matching, MetaTransfer, Snail
 from jaxmeta.training.update import MetaUpdate, meta_update
 
 Part = Literal["train", "validation", "test"]
@@ -80,6 +81,11 @@ def outer_optimizer_of(config: Experiment) -> optax.GradientTransformation:
         ),
     }[config.outer_schedule]
     optimizer = {"adam": optax.adam, "sgd": optax.sgd}[config.outer_optimizer](schedule)
+    learner = getattr(config, "learner", None)
+    if isinstance(learner, MetaTransfer):
+        filters = MetaTransferParams(frozen=False, scales=True, shifts=True, head=False)
+        slower = optax.scale(learner.filter_rate / config.outer_rate)
+        optimizer = optax.chain(optimizer, optax.masked(slower, filters))
     if config.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.clip is not None:

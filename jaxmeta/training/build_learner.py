@@ -21,6 +21,7 @@ from jaxmeta.inner import (
 from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
 from jaxmeta.learners.memory import mann
 from jaxmeta.learners.process import (
+    class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
     gaussian_likelihood,
@@ -78,7 +79,7 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
 
     if isinstance(options, _OF_SEQUENCES):
         assert isinstance(config, FewShot)
-        return _learner_of_sequences(config, options, objective)
+        return _learner_of_sequences(config, options, objective, config.episode(train)["ways"])
 
     model = _model_with_head(config)
     match options:
@@ -194,10 +195,14 @@ _OF_SEQUENCES = kinds.Mann | kinds.Snail | kinds.ConditionalNeuralProcess
 
 
 def _learner_of_sequences(
-    config: FewShot, options: _OF_SEQUENCES, objective: Objective
+    config: FewShot, options: _OF_SEQUENCES, objective: Objective, ways: int
 ) -> MetaLearner:
-    """Those that read the support set, and have an output for each class."""
-    encoder, ways = network_of(config, None), _same_ways(config)
+    """Those that read the support set; all but one have an output for each class."""
+    encoder = network_of(config, None)
+    by_class = isinstance(options, kinds.ConditionalNeuralProcess) and (
+        options.decoder == "class-by-class"
+    )
+    ways = ways if by_class else _same_ways(config)
     match options:
         case kinds.Mann():
             machine = mann(
@@ -212,7 +217,8 @@ def _learner_of_sequences(
             steps = ways * config.episode(True)["shots"] + 1
             return learners.snail(encoder, objective, ways, steps, filters=options.filters)
         case kinds.ConditionalNeuralProcess():
-            decoder = mlp((options.representation,) * 2, ways)
+            hidden = (options.representation,) * 2
+            decoder = class_by_class(mlp(hidden, 1), ways) if by_class else mlp(hidden, ways)
             return conditional_neural_process_classifier(encoder, decoder, objective, ways)
 
 

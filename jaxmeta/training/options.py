@@ -191,6 +191,8 @@ class MetaTransfer(_Exact, _GradientDescent):
     """What `python -m experiments.pretrain` wrote: its run folder, or the file backbone.npz."""
     inner_rate: float = 0.01
     """Learning rate of the head."""
+    filter_rate: float = 1e-4
+    """Outer learning rate of scales and shifts; where the head starts takes --outer-rate."""
     inner_steps: int = 100
     """Inner steps in training."""
     eval_inner_steps: int = 100
@@ -299,7 +301,11 @@ class ConditionalNeuralProcess:
 
     name: ClassVar[str] = "conditional-neural-process"
     representation: int = 128
-    """Numbers of the layers of encoder and decoder, and of the representation."""
+    """Numbers of the layers of encoder and decoder, and of the representation; of images, of the
+    decoder's layers alone."""
+    decoder: Literal["class-by-class", "joint"] = "class-by-class"
+    """Of images: the same weights compare a query with each class, or, as published, one network
+    sees all classes side by side."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from jaxmeta.learners import (
 )
 from jaxmeta.learners.memory import mann, memory_classifier
 from jaxmeta.learners.process import (
+    class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
     gaussian_likelihood,
@@ -239,7 +240,7 @@ CASES = [
     of_images(
         "conditional-neural-process-classifier",
         lambda model, objective, ways: conditional_neural_process_classifier(
-            model, mlp((16,), ways), objective, ways
+            model, class_by_class(mlp((16,), 1), ways), objective, ways
         ),
         EMBEDDING(),
         ways=3,

@@ -22,6 +22,7 @@ from jaxmeta.data.gaussian_processes import (
 )
 from jaxmeta.learners.process import (
     Gaussian,
+    class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
     gaussian_likelihood,
@@ -101,6 +102,9 @@ def test_a_conditional_process_classifies_by_class_means():
     support = Batch(jnp.array([[1.0], [3.0], [10.0]]), jnp.array([0, 0, 1]))
     adapted = learner.adapt(KEY, ProcessParams({}, {}), support)
     assert_close(learner.predict(adapted, jnp.array([[7.0]])), [[2.0, 10.0]])
+    by_class = class_by_class(linear([5.0], [1.0]), ways=2)  # 5 h + r_w
+    learner = conditional_neural_process_classifier(IDENTITY, by_class, cross_entropy, ways=2)
+    assert_close(learner.predict(adapted, jnp.array([[7.0], [0.0]])), [[37.0, 45.0], [2.0, 10.0]])
     with pytest.raises(ValueError, match="needs at least 2"):
         conditional_neural_process_classifier(IDENTITY, decoder, cross_entropy, ways=1)
 

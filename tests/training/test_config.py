@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from experiments import presets
+from jaxmeta.learners import MetaTransferParams
 from jaxmeta.models import pack
-from jaxmeta.training.build import example_task, update_of
+from jaxmeta.training.build import example_task, outer_optimizer_of, update_of
 from jaxmeta.training.build_learner import learner_of, network_of
 from jaxmeta.training.config import (
     LEARNERS,
@@ -22,7 +23,14 @@ from jaxmeta.training.config import (
     from_json,
     to_json,
 )
-from jaxmeta.training.options import FirstOrderMaml, Maml, MetaSgd, Prototypical, Reptile
+from jaxmeta.training.options import (
+    FirstOrderMaml,
+    Maml,
+    MetaSgd,
+    MetaTransfer,
+    Prototypical,
+    Reptile,
+)
 from jaxmeta.training.restore import with_episode
 
 IMAGES = FewShot(steps=10, task_batch=4)
@@ -152,6 +160,16 @@ def test_every_learner_is_built_and_updates(config, tmp_path):
         example_task(config, (28, 28, 1)),
     )
     assert adapted[0].shape == ()
+
+
+def test_scales_and_shifts_have_a_rate_of_their_own():
+    learner = MetaTransfer(filter_rate=1e-4)
+    config = dataclasses.replace(IMAGES, learner=learner, outer_rate=1e-2)
+    ones = MetaTransferParams(*[{"w": jnp.ones(2)}] * 4)
+    optimizer = outer_optimizer_of(config)
+    moved, _ = optimizer.update(ones, optimizer.init(ones), ones)  # Adam's first step is its rate
+    for part, rate in (("scales", 1e-4), ("shifts", 1e-4), ("head", 1e-2)):
+        np.testing.assert_allclose(getattr(moved, part)["w"], -rate, rtol=1e-5)
 
 
 def test_tasks_at_once_divides_the_task_batch():

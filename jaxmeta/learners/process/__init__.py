@@ -1,6 +1,7 @@
 """Neural processes: learners of functions that say how sure they are."""
 
 from jaxmeta.learners.process.conditional import (
+    class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
 )
@@ -10,6 +11,7 @@ from jaxmeta.learners.process.transformer import transformer_neural_process
 
 __all__ = [
     "Gaussian",
+    "class_by_class",
     "conditional_neural_process",
     "conditional_neural_process_classifier",
     "gaussian_likelihood",

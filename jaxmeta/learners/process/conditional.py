@@ -93,7 +93,7 @@ def conditional_neural_process_classifier(
 
     Args:
       encoder: h, maps inputs to features `[examples, D]`.
-      decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`.
+      decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`; see `class_by_class`.
       objective: of logits, cross-entropy.
       ways: classes of a task, which the decoder fixes.
 
@@ -126,6 +126,41 @@ def conditional_neural_process_classifier(
         return decoder.apply(meta_params.decoder, beside(features_QD, representation_D))
 
     return plain_learner(init, adapt, predict, objective)
+
+
+def class_by_class(comparison: Model, ways: int) -> Model:
+    """A decoder for the classifier that has the same weights for every class.
+
+        g([h, r_1, …, r_W]) = [c([h, r_1]), …, c([h, r_W])]
+
+    The classes' order means nothing, so a decoder of all side by side has to learn one comparison
+    anew for each of them; with many classes that takes very long.
+
+    Args:
+      comparison: c, maps `[examples, 2 D]` to `[examples, 1]`.
+      ways: W.
+
+    >>> difference = Model(
+    ...     lambda key, x: {}, lambda params, x, reference=None, key=None: x[:, :1] - x[:, 1:])
+    >>> class_by_class(difference, 2).apply({}, jnp.array([[5.0, 1.0, 3.0]])).tolist()
+    [[4.0, 2.0]]
+    """
+
+    def pairs(inputs: Array) -> Array:
+        parts_QPD = inputs.reshape(inputs.shape[0], 1 + ways, -1)
+        own_QWD = jnp.repeat(parts_QPD[:, :1], ways, axis=1)
+        pairs_QWD = jnp.concatenate([own_QWD, parts_QPD[:, 1:]], axis=2)
+        return pairs_QWD.reshape(-1, pairs_QWD.shape[2])
+
+    def init(key: Key, inputs: Array, /) -> PyTree:
+        return comparison.init(key, pairs(inputs))
+
+    def apply(
+        params: PyTree, inputs: Array, /, *, reference: PyTree = None, key: Key | None = None
+    ) -> Array:
+        return comparison.apply(params, pairs(inputs), key=key).reshape(inputs.shape[0], ways)
+
+    return Model(init, apply)
 
 
 def pairs_of(batch: Batch) -> Array:
