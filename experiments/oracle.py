@@ -3,11 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, PyTree
 from jaxmeta.data.gaussian_processes import kernel_of, posterior
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
+from jaxmeta.learners.process.gaussian import LEAST_DEVIATION
 from jaxmeta.training.evaluation import Estimate, estimate
 from jaxmeta.training.update import draw_keys
 
@@ -18,14 +20,21 @@ def oracle(
     """The exact posterior on the very tasks that `evaluation` takes with this key.
 
     It knows the kernel of each task and its noise, which a learner has to infer. `lead` is its
-    log-likelihood minus that of the learner, if this has one; the interval is of the differences.
+    log-likelihood minus that of the learner, if this has one, and `floor` the part of it that no
+    learner can make up, whose deviations are 0.1 at least: what the same floor costs the posterior.
+    Intervals are of the differences.
     """
+
+    def of_posterior(mean: Array, deviation: Array, targets: Array) -> dict[str, Array]:
+        return gaussian_likelihood(Gaussian(mean, deviation), targets)[1]
 
     def of_task(meta_params: PyTree, sample: Any, key: Key) -> dict[str, Array]:
         task_key, learn_key = draw_keys(key)
         task = sample(task_key)
-        found = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
-        metrics = gaussian_likelihood(Gaussian(*found), task.query.targets)[1]
+        mean, deviation = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
+        metrics = of_posterior(mean, deviation, task.query.targets)
+        floored = of_posterior(mean, jnp.maximum(deviation, LEAST_DEVIATION), task.query.targets)
+        metrics["floor"] = metrics["log_likelihood"] - floored["log_likelihood"]
         learned = learner.loss(learn_key, meta_params, task)[1].metrics
         if "log_likelihood" in learned:
             metrics["lead"] = metrics["log_likelihood"] - learned["log_likelihood"]

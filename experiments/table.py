@@ -194,7 +194,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 def processes_table(folder: Path = RESULTS) -> str:
     """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
     columns = ["learner", "of", "functions", "context points", "log-likelihood a target", "exact"]
-    rows = _header([*columns, "exact − learned", "updates", "command"])
+    rows = _header([*columns, "exact − learned", "of it σ ≥ 0.1", "updates", "command"])
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
         if "log_likelihood" not in results:
@@ -207,7 +207,10 @@ def processes_table(folder: Path = RESULTS) -> str:
             "{} to {}".format(*results["points"]),
             _linked(_interval(results, "log_likelihood", ".3f"), path) + _seeds(results),
             _interval(exact, "log_likelihood", ".3f") if exact else "–",
-            _interval(exact, "lead", ".3f") if exact else "–",
+            *(
+                _interval(exact, name, ".3f") if exact and name in exact else "–"
+                for name in ("lead", "floor")
+            ),
             _updates(results),
             _command(results),
         ]

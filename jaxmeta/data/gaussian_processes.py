@@ -13,6 +13,8 @@ from jaxmeta.data.samplers import sampler
 KernelKind = Literal["rbf", "matern", "periodic"]
 Range = tuple[float, float]
 
+JITTER = 1e-4  # added to the variance of every point: else many near ones have no Cholesky factor
+
 
 class Kernel(NamedTuple):
     """A covariance function; the three numbers may differ from task to task.
@@ -21,7 +23,7 @@ class Kernel(NamedTuple):
       kind: static: rbf, matern (ν = 5/2) or periodic.
       length: l, in units of x.
       scale: σ, the deviation of the curve.
-      noise: the deviation of a point from it.
+      noise: σ_n; a point deviates from the curve by √(σ_n² + 1e-4), see `JITTER`.
       period: p, in units of x; of the periodic one alone.
     """
 
@@ -89,7 +91,7 @@ def gaussian_curves(
       context: least and largest number of context points, drawn evenly.
       targets: query points.
       length, scale, period: ranges of the kernel's numbers, drawn evenly for each task.
-      noise: deviation of each point.
+      noise: deviation of each point, beside that of `JITTER`.
       domain: of x.
 
     Shapes: float32 `[context_max, 1]` in the support, `[targets, 1]` in the query.
@@ -101,7 +103,8 @@ def gaussian_curves(
     >>> task.support.inputs.shape, 3 <= int(task.support.mask.sum()) <= 10
     ((10, 1), True)
     """
-    for name, (low, high) in {"context": context, "length": length, "scale": scale}.items():
+    ranges = {"context": context, "length": length, "scale": scale, "period": period}
+    for name, (low, high) in ranges.items():
         if not 0 < low <= high:
             raise ValueError(f"{name} from {low} to {high}; give positive numbers in their order")
     if kind not in get_args(KernelKind) or targets < 1 or noise < 0 or domain[0] >= domain[1]:
@@ -154,8 +157,7 @@ def _draw_task(
     count_key, place_key, value_key, noise_key = jax.random.split(key, 4)
     total = context[1] + targets
     inputs = jax.random.uniform(place_key, (total, 1), minval=domain[0], maxval=domain[1])
-    # In float32 the Cholesky decomposition of many near points needs a jitter.
-    matrix = covariance(kernel, inputs, inputs) + 1e-4 * jnp.eye(total)
+    matrix = covariance(kernel, inputs, inputs) + JITTER * jnp.eye(total)
     curve = cholesky(matrix) @ jax.random.normal(value_key, (total, 1))
     values = curve + kernel.noise * jax.random.normal(noise_key, (total, 1))
     count = jax.random.randint(count_key, (), context[0], context[1] + 1)
@@ -189,7 +191,9 @@ def cholesky(matrix_NN: Array) -> Array:
 def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Array]:
     """Mean and deviation of new noisy points, given those of the support: `[Q, 1]` each.
 
-        μ = Kᵩₛ (Kₛₛ + σ_n² I)⁻¹ y,  Σ = Kᵩᵩ + σ_n² I − Kᵩₛ (Kₛₛ + σ_n² I)⁻¹ Kₛᵩ (its diagonal)
+        μ = Kᵩₛ (Kₛₛ + ν I)⁻¹ y,  Σ = Kᵩᵩ + ν I − Kᵩₛ (Kₛₛ + ν I)⁻¹ Kₛᵩ (its diagonal)
+
+    with ν = σ_n² + 1e-4, the variance that the points were drawn with.
 
     Source: Rasmussen, Williams 2006, equations 2.23 and 2.24.
 
@@ -202,7 +206,7 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     real_S = real_rows(support.mask, size)
     # A point that is not there has no covariance with any other, and a value of 0.
     both = real_S[:, None] & real_S[None]
-    variance = kernel.noise**2 + 1e-4
+    variance = kernel.noise**2 + JITTER
     within = jnp.where(both, covariance(kernel, support.inputs, support.inputs), 0)
     within = within + jnp.diag(jnp.where(real_S, variance, 1.0))
     across = jnp.where(real_S[None], covariance(kernel, inputs, support.inputs), 0)

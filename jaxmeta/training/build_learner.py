@@ -60,7 +60,7 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
     """
     options, objective = config.learner, objective_of(config, train=train)
     if isinstance(options, kinds.Process) and not isinstance(config, FewShot):
-        return _process(options)
+        return _process(options, train)
     inner = _inner_loop(config, train)
     if isinstance(options, kinds.MetaTransfer):
         assert isinstance(config, FewShot)
@@ -175,7 +175,7 @@ def _learner_of_features(
             return learners.relation(encoder, compare, objective, ways)
 
 
-def _process(options: kinds.Process) -> MetaLearner:
+def _process(options: kinds.Process, train: bool) -> MetaLearner:
     """A learner of functions with one number at each place."""
     if isinstance(options, kinds.TransformerNeuralProcess):
         return transformer_neural_process(
@@ -188,7 +188,8 @@ def _process(options: kinds.Process) -> MetaLearner:
     attentive = {}
     if isinstance(options, kinds.AttentiveNeuralProcess):
         attentive = {"encoder": encoder, "attention": options.attention, "heads": options.heads}
-    return neural_process(encoder, decoder, latent_width=size, samples=options.samples, **attentive)
+    samples = 1 if train else options.samples
+    return neural_process(encoder, decoder, latent_width=size, samples=samples, **attentive)
 
 
 _OF_SEQUENCES = kinds.Mann | kinds.Snail | kinds.ConditionalNeuralProcess

@@ -155,23 +155,23 @@ class Regression(Experiment):
     dataset: str = "glyphs"
     """Of images: as in `experiments.few_shot`; they are taken in grey."""
     amplitude: tuple[float, float] = (0.1, 5.0)
-    """Range of the amplitude."""
+    """Of sinusoids: range of the amplitude."""
     phase: tuple[float, float] = (0.0, math.pi)
-    """Range of the phase, in radians."""
+    """Of sinusoids: range of the phase, in radians."""
     frequency: tuple[float, float] = (1.0, 1.0)
-    """Range of the angular frequency; MAML's curves all have 1."""
+    """Of sinusoids: range of the angular frequency; MAML's curves all have 1."""
     domain: tuple[float, float] = (-5.0, 5.0)
-    """Range of x."""
+    """Of sinusoids: range of x."""
     shots: int = 5
-    """Support points of a test task."""
+    """Of sinusoids: support points of a test task."""
     queries: int = 100
     """Query points of a test task."""
     train_shots: int | None = None
-    """Support points of a training task; None: as at test."""
+    """Of sinusoids: support points of a training task; None: as at test."""
     train_queries: int | None = None
     """Query points of a training task; None: as at test."""
     hidden: tuple[int, ...] = (40, 40)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers, where the learner trains a network; processes have their own."""
 
     def episode(self, train: bool) -> dict[str, int]:
         """Shots, the most where their number varies, and queries of a training or a test task."""

@@ -315,8 +315,8 @@ class NeuralProcess:
     name: ClassVar[str] = "neural-process"
     representation: int = 128
     """Numbers of the layers of encoder and decoder, and of the latent variable."""
-    samples: int = 8
-    """Draws of the latent variable for a prediction."""
+    samples: int = 64
+    """Draws of the latent variable at test; training takes one."""
 
 
 @dataclass(frozen=True)

@@ -35,18 +35,19 @@ def of_process(**results):
 
 def test_processes(written):
     exact = {"log_likelihood": 0.5, "log_likelihood_ci95": 0.125}
-    lead = {"lead": 0.75, "lead_ci95": 0.03125}
+    lead = {"lead": 0.75, "lead_ci95": 0.03125, "floor": 0.125, "floor_ci95": 0.015625}
     written("a", **of_process(best_step=800, oracle={**exact, **lead}))
     written("b", **of_process(seeds=[0, 1]))
     folder = written("other", comparison={})
     header, _, first, over_seeds = cells_of(processes_table(folder))
-    assert header[4:7] == ["log-likelihood a target", "exact", "exact − learned"]
+    assert header[4:6] == ["log-likelihood a target", "exact"]
+    assert header[6:8] == ["exact − learned", "of it σ ≥ 0.1"]
     assert first[1:4] == ["Garnelo et al. 2018", "gp rbf", "3 to 10"]
     assert first[4] == "[-0.250 ± 0.062](experiments/results/a/results.json)"
-    assert first[5:8] == ["0.500 ± 0.125", "0.750 ± 0.031", "800"]
-    assert first[8] == "`python -m experiments.sequence ntm`"
+    assert first[5:9] == ["0.500 ± 0.125", "0.750 ± 0.031", "0.125 ± 0.016", "800"]
+    assert first[9] == "`python -m experiments.sequence ntm`"
     assert over_seeds[4].endswith("(2 seeds)")
-    assert over_seeds[5:8] == ["–", "–", "900"]
+    assert over_seeds[5:9] == ["–", "–", "–", "900"]
 
 
 def of_sequence(learner, by_length, **results):

@@ -20,7 +20,10 @@ class Gaussian(NamedTuple):
     deviation: Array
 
 
-def gaussian_of(outputs: Array, least: float = 0.1) -> Gaussian:
+LEAST_DEVIATION = 0.1  # that a network can say
+
+
+def gaussian_of(outputs: Array, least: float = LEAST_DEVIATION) -> Gaussian:
     """What a network with `2 Y` outputs says.
 
         mean = the first half,  deviation = least + (1 − least) softplus(the second half)

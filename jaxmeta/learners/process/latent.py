@@ -87,14 +87,16 @@ def neural_process(
         q(z | C) = N(μ, σ²) of mean_s h([x_s, y_s]),   y(x) ~ N(g([x, z]))
         loss = −1/n Σ_t E_{q(z | C ∪ T)} log p(y_t | x_t, z) + 1/n KL(q(z | C ∪ T) ‖ q(z | C))
 
-    with C the support and T the n points of the query. With an `encoder` there is a deterministic
+    with C the support and T the n points of the query (a point of both counts twice), the
+    expectation the mean over `samples` draws. With an `encoder` there is a deterministic
     path too: g([x, r(x), z]), r(x) what x reads from the encoded points (see `CrossAttention`),
     which makes it an attentive neural process unless the attention is uniform.
 
     Predictions are the mean and the deviation of the mixture over `samples` draws of z from
-    q(z | C). Metrics are of that mixture, in nats a target: `log_likelihood`, of each target by
-    itself, 1/n Σ_t log mean_z p(y_t | x_t, z), and `joint_log_likelihood`,
-    1/n log mean_z ∏_t p(y_t | x_t, z).
+    q(z | C). Metrics, in nats a target: `log_likelihood`, of each target by itself,
+    1/n Σ_t log mean_z p(y_t | x_t, z); and `joint_log_likelihood`, of all together, with draws from
+    q(z | C ∪ T) by their importance, 1/n log mean_z [∏_t p(y_t | x_t, z) q(z | C) / q(z | C ∪ T)]
+    (Burda et al. 2016). Both are too low on average, the less so the more draws.
 
     Args:
       latent_encoder: h, maps pairs `[examples, X + Y]` to `[examples, D]`.
@@ -102,7 +104,7 @@ def neural_process(
       latent_width: numbers of z.
       encoder: of the deterministic path; None leaves it out.
       attention, heads: of the deterministic path.
-      samples: draws of z for predictions.
+      samples: draws of z. One suffices in training, a test wants many.
 
     Raises:
       ValueError: an unknown attention, fewer samples than 1, a width that the heads don't divide.
@@ -125,6 +127,8 @@ def neural_process(
             f"{', '.join(get_args(AttentionKind))}."
         )
     latent = _Latent(latent_width)
+    densities = jax.vmap(log_density, in_axes=(0, None))  # of one set of targets under each draw
+    of_latents = jax.vmap(log_density, in_axes=(None, 0))
     attend = CrossAttention(attention, width=latent_width, heads=heads)
 
     def init(key: Key, task: Task) -> LatentParams:
@@ -187,21 +191,20 @@ def neural_process(
         context, targets = task
         before = belief(meta_params, context)
         after = belief(meta_params, _together(context, targets))
-        (latent_D,) = draws(latent_key, after, 1)
-        outputs = decode(meta_params, reads(meta_params, context, targets.inputs), latent_D)
-        fit, _ = gaussian_likelihood(outputs, targets.targets, targets.mask)
-        count = _real(targets).sum()
-        value = fit + divergence(after, before) / jnp.maximum(count, 1)
+        latents_LD = draws(latent_key, after, samples)
+        each = each_draw(Believed(meta_params, latents_LD, context), targets.inputs)
+        densities_LQ = densities(each, targets.targets)
+        totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
+        count = jnp.maximum(_real(targets).sum(), 1)
+        value = (divergence(after, before) - totals_L.mean()) / count
 
         adapted = jax.lax.stop_gradient(adapt(adapt_key, meta_params, context))
         each = each_draw(adapted, targets.inputs)
-        densities_LQ = jax.vmap(log_density, in_axes=(0, None))(each, targets.targets)
-        totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
-        joint = jax.nn.logsumexp(totals_L) - jnp.log(float(samples))
-        of_each_Q = jax.nn.logsumexp(densities_LQ, axis=0) - jnp.log(float(samples))
         _, metrics = gaussian_likelihood(_mixture(each), targets.targets, targets.mask)
+        of_each_Q = _log_mean(densities(each, targets.targets))
         metrics["log_likelihood"] = masked_mean(of_each_Q, targets.mask)
-        metrics["joint_log_likelihood"] = joint / jnp.maximum(count, 1)
+        importance_L = of_latents(before, latents_LD) - of_latents(after, latents_LD)
+        metrics["joint_log_likelihood"] = _log_mean(totals_L + importance_L) / count
         return value, Info(value, jax.lax.stop_gradient(metrics))
 
     return plain_learner(init, adapt, predict, gaussian_likelihood, loss=loss)
@@ -226,6 +229,11 @@ def _mixture(each: Gaussian) -> Gaussian:
     """The mean and the deviation of an equal mixture, over the first axis."""
     variance = jnp.square(each.deviation).mean(axis=0) + each.mean.var(axis=0)
     return Gaussian(each.mean.mean(axis=0), jnp.sqrt(variance))
+
+
+def _log_mean(logarithms: Array) -> Array:
+    """The logarithm of the mean, over the first axis."""
+    return jax.nn.logsumexp(logarithms, axis=0) - jnp.log(float(len(logarithms)))
 
 
 def _real(batch: Batch) -> Array:
