@@ -123,7 +123,7 @@ class Imaml(_GradientDescent):
     eval_inner_steps: int = 16
     """Inner steps in evaluation."""
     strength: float = 2.0
-    """How strongly adaptation is held near the initialisation: λ."""
+    """How strongly adaptation is held near the initialisation, at test too: λ."""
     damping: float = 1.0
     """Added to λ in the meta-gradient."""
     solver: Literal["conjugate-gradients", "neumann"] = "conjugate-gradients"
