@@ -186,7 +186,7 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     | prototypical | 60-way, 5 queries, 1e-3 halved every 2000 | 98.8 / 99.7 / 96.0 / 98.9 | 1.5 h |
     | boil, meta-curvature | as maml | – | 2 h |
     | maml-plus-plus | 50,000 × 8 tasks, 5 steps, pooling | 99.47 / 99.93 / 97.65 / 99.33 | 6 h |
-    | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1, λ 0.05, damping 24 | 99.50 / 99.74 / 96.18 / 99.14 | 3 h |
+    | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1 | 99.50 / 99.74 / 96.18 / 99.14 | 3 h |
     | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 1.5 h |
     | r2d2 | as maml, an encoder without a head; 15 queries | – | 7 h |
     | proto-maml | as maml, an encoder without a head; 15 queries | – | 8 h |
