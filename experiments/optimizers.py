@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -19,8 +19,9 @@ import tyro
 
 from experiments.command_line import guarded, read_arguments
 from experiments.comparison import Course, Curve, compare, summary
+from experiments.folders import fields_of, prepare_settings
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, fields_of, run_keys, train_in
+from experiments.run import circumstances, run_keys, train_in
 from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
 from jaxmeta.data.digits import digits
@@ -48,6 +49,7 @@ Images = Literal["digits", "glyphs", "omniglot"]
 class Optimizers(Experiment):
     """Meta-train an optimizer on a family of problems and compare it with tuned ones."""
 
+    experiment: ClassVar[str] = "optimizers"
     rule: tyro.conf.Positional[Literal["lstm", "mlp"]] = "lstm"
     """lstm: coordinate-wise, of two layers (Andrychowicz et al. 2016). mlp: a perceptron that reads
     momenta, sizes and time (Metz et al. 2019)."""
@@ -197,11 +199,7 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     learner = learner_of(settings, family, training=settings.training)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     compared_on = courses(settings)
-    on_first_process(
-        lambda: claim_folder(
-            settings.out, fields, resume=settings.resume, overwrite=settings.overwrite
-        )
-    )
+    on_first_process(lambda: prepare_settings(settings, fields))
     train_key, validation_key, test_key = run_keys(settings.seed)
     held_out = family_of(settings, "validation").sample
     validate = evaluation(

@@ -23,11 +23,10 @@ import numpy as np
 import tyro
 
 from experiments.command_line import guarded, read_arguments
+from experiments.folders import fields_of, prepare_settings
 from experiments.progress import Progress
 from experiments.run import (
     circumstances,
-    claim_folder,
-    fields_of,
     load_dataset,
     plain,
     run_keys,
@@ -151,14 +150,7 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
         flip=settings.flip,
         light=settings.light,
     )
-    on_first_process(
-        lambda: claim_folder(
-            settings.out,
-            {"config": {"experiment": settings.experiment, **fields}},
-            resume=settings.resume,
-            overwrite=settings.overwrite,
-        )
-    )
+    on_first_process(lambda: prepare_settings(settings, fields))
     train_key, validation_key, _ = run_keys(settings.seed)
     calibration = calibration_batches(dataset.train, settings)
     fold = jax.jit(functools.partial(folded, network))

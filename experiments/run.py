@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from jax.sharding import Mesh
 
 import jaxmeta
 from experiments import pictures, presets
+from experiments.folders import prepare_folder
 from experiments.oracle import oracle
 from experiments.progress import Progress
 from jaxmeta.core import Key, PyTree
@@ -28,7 +28,7 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression
 from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
-from jaxmeta.training.loop import CHECKPOINTS, Outcome, train
+from jaxmeta.training.loop import Outcome, train
 from jaxmeta.training.options import MetaTransfer
 from jaxmeta.training.parallel import (
     check_same,
@@ -310,91 +310,3 @@ def circumstances(mesh: Mesh | None = None) -> dict[str, Any]:
             **{package: metadata.version(package) for package in _PACKAGES},
         },
     }
-
-
-# --- run folders --------------------------------------------------------------------------
-
-
-def prepare_folder(
-    folder: Path,
-    config: AnyExperiment,
-    dataset: Dataset | None,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Make the run folder, or refuse one that holds another run.
-
-    Raises:
-      ValueError: the folder holds a run and neither `resume` nor `overwrite` says what to do,
-        or a run with another configuration.
-      OSError: it cannot be written.
-    """
-    fields = {"config": configs.to_json(config), "image_shape": None}
-    if dataset is not None:
-        fields["image_shape"] = list(dataset.train.images.shape[1:])
-        fields["images_sha256"] = dataset.protocol["images_sha256"]
-
-    def known(found: dict[str, Any]) -> dict[str, Any]:
-        # Through the dataclasses: options that came later have their defaults there.
-        return {**found, "config": configs.to_json(configs.from_json(found["config"]))}
-
-    claim_folder(folder, fields, known, resume=resume, overwrite=overwrite)
-
-
-def fields_of(settings: Any) -> dict[str, Any]:
-    """What a command's run depends on, for its folder: all options but where it goes and how."""
-    options = dataclasses.asdict(settings)
-    return {name: options[name] for name in options if name not in ("out", "resume", "overwrite")}
-
-
-def claim_folder(
-    folder: Path,
-    fields: dict[str, Any],
-    known: Callable[[dict[str, Any]], dict[str, Any]] = lambda found: found,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Write a run's settings into its folder, or refuse as `prepare_folder` does.
-
-    `known(found)` gives settings found there the options that this version has.
-    """
-    fields = files.plain(fields)
-    path = folder / "config.json"
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
-    if path.exists() and not overwrite:
-        found = known(json.loads(path.read_text()))
-        different = _differences(files.plain(found), fields)
-        if different:
-            raise ValueError(
-                f"{folder} holds a run with another configuration ({'; '.join(different)}); "
-                "give another --out, or --overwrite to start it anew."
-            )
-        if not resume:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite anew.")
-    elif folder.exists() and any(folder.iterdir()) and not path.exists():
-        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        (folder / "results.json").unlink(missing_ok=True)
-    files.write_json(path, fields)
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Which options differ, as `steps: 100 there, 200 here`."""
-    flat_found, flat_wanted = _flat(found), _flat(wanted)
-    return [
-        f"{name}: {flat_found.get(name)} there, {flat_wanted.get(name)} here"
-        for name in sorted(flat_found.keys() | flat_wanted.keys())
-        if flat_found.get(name) != flat_wanted.get(name)
-    ][:4]
-
-
-def _flat(fields: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for name, value in fields.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat

@@ -20,8 +20,9 @@ import numpy as np
 import tyro
 
 from experiments.command_line import guarded, read_arguments
+from experiments.folders import fields_of, prepare_settings
 from experiments.progress import Progress
-from experiments.run import circumstances, claim_folder, fields_of, plain, run_keys, train_in
+from experiments.run import circumstances, plain, run_keys, train_in
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, load, sequences
 from jaxmeta.data.label_stream import CHARACTERS, LabelKind, accuracy_by_instance, label_stream
@@ -197,14 +198,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     learner = sequence_learner(as_model(machine), objective_of(settings))
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
-    on_first_process(
-        lambda: claim_folder(
-            settings.out,
-            {"config": {"experiment": settings.experiment, **fields}},
-            resume=settings.resume,
-            overwrite=settings.overwrite,
-        )
-    )
+    on_first_process(lambda: prepare_settings(settings, fields))
     everywhere = mesh_for(jax.device_count())
     evaluator = partial(evaluation, learner, tasks_at_once=25, mesh=everywhere)
     validate = evaluator(settings.validation_tasks)

@@ -306,7 +306,7 @@ def _same_ways(config: FewShot) -> int:
         raise ValueError(
             f"{config.learner.name} has an output for each of the {trained_ways} classes that it "
             f"is trained with and cannot tell {ways}; those that compare features (prototypical, "
-            "matching, relation, r2d2, proto-maml) can. Give both the same."
+            "matching, siamese, relation, r2d2, proto-maml) can. Give both the same."
         )
     return ways
 

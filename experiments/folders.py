@@ -1,0 +1,122 @@
+"""Run folders: what a run is made from is written there, and another run is refused."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxmeta.data import Dataset
+from jaxmeta.training import config as configs
+from jaxmeta.training import files
+from jaxmeta.training.config import AnyExperiment
+from jaxmeta.training.loop import CHECKPOINTS
+
+
+def prepare_folder(
+    folder: Path,
+    config: AnyExperiment,
+    dataset: Dataset | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Make the run folder, or refuse one that holds another run.
+
+    Raises:
+      ValueError: the folder holds a run and neither `resume` nor `overwrite` says what to do,
+        or a run with another configuration.
+      OSError: it cannot be written.
+    """
+    fields = {"config": configs.to_json(config), "image_shape": None}
+    if dataset is not None:
+        fields["image_shape"] = list(dataset.train.images.shape[1:])
+        fields["images_sha256"] = dataset.protocol["images_sha256"]
+
+    def known(found: dict[str, Any]) -> dict[str, Any]:
+        # Through the dataclasses: options that came later have their defaults there.
+        return {**found, "config": configs.to_json(configs.from_json(found["config"]))}
+
+    _claim(folder, fields, known, resume=resume, overwrite=overwrite)
+
+
+def prepare_settings(settings: Any, fields: dict[str, Any]) -> None:
+    """The same for a command whose options are one dataclass, with `out`, `resume`, `overwrite`.
+
+    `fields` is what the run depends on: `fields_of(settings)`, and what there is of the data.
+    """
+
+    def known(found: dict[str, Any]) -> dict[str, Any]:
+        later = {
+            field.name: field.default
+            for field in dataclasses.fields(settings)
+            if field.name in fields and field.default is not dataclasses.MISSING
+        }
+        return {**found, "config": {**later, **found["config"]}}
+
+    _claim(
+        settings.out,
+        {"config": {"experiment": settings.experiment, **fields}},
+        known,
+        resume=settings.resume,
+        overwrite=settings.overwrite,
+    )
+
+
+def fields_of(settings: Any) -> dict[str, Any]:
+    """What a command's run depends on, for its folder: all options but where it goes and how."""
+    options = dataclasses.asdict(settings)
+    return {name: options[name] for name in options if name not in ("out", "resume", "overwrite")}
+
+
+def _claim(
+    folder: Path,
+    fields: dict[str, Any],
+    known: Callable[[dict[str, Any]], dict[str, Any]],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Write a run's settings into its folder, or refuse as `prepare_folder` does.
+
+    `known(found)` gives settings found there the options that this version has.
+    """
+    fields = files.plain(fields)
+    path = folder / "config.json"
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
+    if path.exists() and not overwrite:
+        found = known(json.loads(path.read_text()))
+        different = _differences(files.plain(found), fields)
+        if different:
+            raise ValueError(
+                f"{folder} holds a run with another configuration ({'; '.join(different)}); "
+                "give another --out, or --overwrite to start it anew."
+            )
+        if not resume:
+            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite anew.")
+    elif folder.exists() and any(folder.iterdir()) and not path.exists():
+        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        (folder / "results.json").unlink(missing_ok=True)
+    files.write_json(path, fields)
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Which options differ, as `steps: 100 there, 200 here`."""
+    flat_found, flat_wanted = _flat(found), _flat(wanted)
+    return [
+        f"{name}: {flat_found.get(name)} there, {flat_wanted.get(name)} here"
+        for name in sorted(flat_found.keys() | flat_wanted.keys())
+        if flat_found.get(name) != flat_wanted.get(name)
+    ][:4]
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat

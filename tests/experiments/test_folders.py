@@ -1,0 +1,34 @@
+"""Run folders of commands whose options are one dataclass."""
+
+import json
+
+import pytest
+
+from experiments.folders import fields_of, prepare_settings
+from experiments.optimizers import Optimizers
+from experiments.sequence import Sequences
+
+
+@pytest.mark.parametrize("command", [Sequences, Optimizers])
+def test_a_folder_is_taken_for_the_same_run_alone(command, tmp_path):
+    settings = command(out=tmp_path / "run", steps=50)
+    prepare_settings(settings, fields_of(settings))
+    path = tmp_path / "run" / "config.json"
+    written = json.loads(path.read_text())
+    assert written["config"]["experiment"] == command.experiment
+    with pytest.raises(ValueError, match="--resume goes on with it"):
+        prepare_settings(settings, fields_of(settings))
+
+    # A version without that option wrote it.
+    older = {"config": {k: v for k, v in written["config"].items() if k != "task_batch"}}
+    path.write_text(json.dumps(older))
+    goes_on = command(out=tmp_path / "run", steps=50, resume=True)
+    prepare_settings(goes_on, fields_of(goes_on))
+    assert json.loads(path.read_text()) == written
+
+    another = command(out=tmp_path / "run", steps=60, task_batch=7, resume=True)
+    with pytest.raises(ValueError, match="steps: 50 there, 60 here; task_batch: .* there, 7 here"):
+        prepare_settings(another, fields_of(another))
+    anew = command(out=tmp_path / "run", steps=60, overwrite=True)
+    prepare_settings(anew, fields_of(anew))
+    assert json.loads(path.read_text())["config"]["steps"] == 60
