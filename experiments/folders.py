@@ -87,8 +87,13 @@ def _claim(
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
     if path.exists() and not overwrite:
-        found = known(json.loads(path.read_text()))
-        different = _differences(files.plain(found), fields)
+        found = json.loads(path.read_text())
+        found = found if "config" in found else {"config": found}  # of older optimizers
+        here = fields["config"]["experiment"]
+        there = found["config"].setdefault("experiment", here)
+        different = [f"experiment: {there} there, {here} here"]
+        if there == here:
+            different = _differences(files.plain(known(found)), fields)
         if different:
             raise ValueError(
                 f"{folder} holds a run with another configuration ({'; '.join(different)}); "

@@ -7,6 +7,7 @@
 Training draws the lengths of its sequences from a range; the test has fixed ones, longer ones too.
 """
 
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
@@ -110,6 +111,13 @@ _LENGTHS: dict[str, Lengths] = {
 }
 
 
+def bits_of(settings: Sequences) -> int:
+    """Of each vector, as published where no other number is given."""
+    if settings.bits is not None:
+        return settings.bits
+    return 6 if settings.task == "associative-recall" else 8
+
+
 def machine_of(settings: Sequences, outputs: int) -> Machine:
     """The learner with the sizes that are given.
 
@@ -136,21 +144,21 @@ def lengths_of(settings: Sequences) -> tuple[Lengths, tuple[int, ...]]:
 
 def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths: Lengths) -> Sample:
     """The sequences of training, validation or test, with lengths in this range."""
-    sizes = {} if settings.bits is None else {"bits": settings.bits}
+    bits = bits_of(settings)
     match settings.task:
         case "copy":
-            return sequences.copy(**sizes, lengths=lengths)
+            return sequences.copy(bits=bits, lengths=lengths)
         case "repeat-copy":
             most = settings.repeats[1]
             repeats = (most, most) if part == "test" else settings.repeats
             return sequences.repeat_copy(
-                **sizes, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
+                bits=bits, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
             )
         case "associative-recall":
-            return sequences.associative_recall(**sizes, items=lengths)
+            return sequences.associative_recall(bits=bits, items=lengths)
         case "priority-sort":
             trained = settings.lengths or _LENGTHS["priority-sort"]
-            return sequences.priority_sort(**sizes, kept=trained[0], count=lengths[1])
+            return sequences.priority_sort(bits=bits, kept=trained[0], count=lengths[1])
         case "labels":
             assert dataset is not None
             classes = getattr(dataset, part)
@@ -176,6 +184,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(settings)
+    settings = dataclasses.replace(settings, bits=bits_of(settings))
     fields = fields_of(settings)
     dataset = None
     if settings.task == "labels":

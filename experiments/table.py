@@ -259,6 +259,8 @@ def sequences_table(folder: Path = RESULTS) -> str:
                     for name in (f"accuracy_{number}" for number in _INSTANCES)
                 ]
                 ways = str(results["settings"]["ways"])
+                strings = results["settings"].get("labels") == "strings"
+                ways += ", as strings" if strings else ""
                 streams.append(_line([*named, ways, *seen, updates, _command(results)]))
                 published = _PUBLISHED_STREAM.get(results["learner"])
                 if published and ways == "5":

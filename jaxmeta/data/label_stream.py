@@ -98,7 +98,8 @@ def _stream(sample: Any, key: Key, *, ways: int, labels: LabelKind) -> Task:
 def _strings(key: Key, count: int) -> Array:
     """Strings of letters, no two alike: int32 `[count, characters]`, each from 0 to 4."""
     numbers = jax.random.choice(key, CHARACTERS**CHARACTERS, (count,), replace=False)
-    return numbers[:, None] // CHARACTERS ** jnp.arange(CHARACTERS)[None] % CHARACTERS
+    letters = numbers[:, None] // CHARACTERS ** jnp.arange(CHARACTERS)[None] % CHARACTERS
+    return letters.astype(jnp.int32)
 
 
 def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Objective:

@@ -198,7 +198,7 @@ _OF_SEQUENCES = kinds.Mann | kinds.Snail | kinds.ConditionalNeuralProcess
 def _learner_of_sequences(
     config: FewShot, options: _OF_SEQUENCES, objective: Objective, ways: int
 ) -> MetaLearner:
-    """Those that read the support set; all but one have an output for each class."""
+    """Those that read the support set; most have an output for each class."""
     encoder = network_of(config, None)
     by_class = isinstance(options, kinds.ConditionalNeuralProcess) and (
         options.decoder == "class-by-class"
@@ -306,7 +306,8 @@ def _same_ways(config: FewShot) -> int:
         raise ValueError(
             f"{config.learner.name} has an output for each of the {trained_ways} classes that it "
             f"is trained with and cannot tell {ways}; those that compare features (prototypical, "
-            "matching, siamese, relation, r2d2, proto-maml) can. Give both the same."
+            "matching, siamese, relation, r2d2, proto-maml, conditional-neural-process with "
+            "--decoder class-by-class) can. Give both the same."
         )
     return ways
 

@@ -206,7 +206,7 @@ def check(config: Experiment) -> None:
     if isinstance(config, FewShot):
         _check_few_shot(config)
     learner = getattr(config, "learner", None)
-    for name in ("inner_rate", "strength"):
+    for name in ("inner_rate", "filter_rate", "strength"):
         require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
     low, high = getattr(learner, "initial_rate", (1.0, 1.0))
     if not 0 < low <= high < math.inf:
@@ -216,7 +216,7 @@ def check(config: Experiment) -> None:
     for name in ("inner_steps", "eval_inner_steps", "truncate", "refinements"):
         require(learner, name, lambda value: value >= 0, "0 or more")
     sizes = ("context", "lstm_width", "reads", "filters", "slots", "slot_width", "width", "layers")
-    counts = ("inner_batch", "solver_steps", "heads", "samples")
+    counts = ("features", "inner_batch", "solver_steps", "heads", "samples")
     for name in (*sizes, *counts, "controller_width", "representation"):
         require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):

@@ -254,11 +254,11 @@ class Matching:
 
 @dataclass(frozen=True)
 class Siamese:
-    """Siamese networks (Koch et al. 2015): learn to verify, classify by the best match."""
+    """Siamese networks (Koch et al. 2015): learn to verify, classify by the likeness."""
 
     name: ClassVar[str] = "siamese"
     features: int = 256
-    """Numbers of an image that are compared, from a dense layer behind the convolutions."""
+    """Numbers of an image that are compared, from a dense layer at the network's end."""
 
 
 @dataclass(frozen=True)

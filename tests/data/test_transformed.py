@@ -90,6 +90,16 @@ def test_each_image_moves_by_itself():
     np.testing.assert_allclose([image.sum() for image in task.query.inputs], 1, atol=1e-5)
 
 
+def test_a_shift_is_a_part_of_each_side():
+    image = jnp.zeros((21, 5, 1)).at[10, 2, 0].set(1.0)
+    options = {**NOTHING, "shift": 0.2}
+    moved = distorted(constant(image, 40), **options, probability=1.0)(KEY).query.inputs[..., 0]
+    down = (moved.sum(axis=2) * jnp.arange(21.0)[None]).sum(axis=1) - 10
+    along = (moved.sum(axis=1) * jnp.arange(5.0)[None]).sum(axis=1) - 2
+    assert 3.5 < np.abs(down).max() <= 4.2 + 1e-4
+    assert 0.8 < np.abs(along).max() <= 1.0 + 1e-4
+
+
 def test_turning_is_about_the_middle():
     image = jax.random.uniform(KEY, (5, 5, 1))
     turned = distorted(constant(image, 8), **{**NOTHING, "rotation": 90.0}, probability=1.0)

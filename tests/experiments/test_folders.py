@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from experiments.folders import fields_of, prepare_settings
+from experiments.folders import fields_of, prepare_folder, prepare_settings
 from experiments.optimizers import Optimizers
+from experiments.pretrain import Pretrain
 from experiments.sequence import Sequences
+from jaxmeta.training.config import FewShot
 
 
 @pytest.mark.parametrize("command", [Sequences, Optimizers])
@@ -26,9 +28,20 @@ def test_a_folder_is_taken_for_the_same_run_alone(command, tmp_path):
     prepare_settings(goes_on, fields_of(goes_on))
     assert json.loads(path.read_text()) == written
 
+    if command is Optimizers:  # whose folders were flat
+        del older["config"]["experiment"]
+        path.write_text(json.dumps(older["config"]))
+        prepare_settings(goes_on, fields_of(goes_on))
+        assert json.loads(path.read_text()) == written
+
     another = command(out=tmp_path / "run", steps=60, task_batch=7, resume=True)
     with pytest.raises(ValueError, match="steps: 50 there, 60 here; task_batch: .* there, 7 here"):
         prepare_settings(another, fields_of(another))
+    other = Pretrain(out=tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=f"experiment: {command.experiment} there, pretrain here"):
+        prepare_settings(other, fields_of(other))
+    with pytest.raises(ValueError, match=f"experiment: {command.experiment} there, few_shot here"):
+        prepare_folder(tmp_path / "run", FewShot(50, 7), None, resume=True, overwrite=False)
     anew = command(out=tmp_path / "run", steps=60, overwrite=True)
     prepare_settings(anew, fields_of(anew))
     assert json.loads(path.read_text())["config"]["steps"] == 60

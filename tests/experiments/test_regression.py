@@ -202,6 +202,7 @@ def test_curves_of_gaussian_processes_beside_their_oracle(learner, tiny_curves, 
     lead = results["oracle"]["log_likelihood"] - results["log_likelihood"]
     assert results["oracle"]["lead"] == pytest.approx(lead, abs=1e-4)
     assert lead > results["oracle"]["lead_ci95"] > 0
+    assert 0 < results["oracle"]["floor"] < lead
     assert results["protocol"]["kernel_length"] == [0.4, 0.4]
     assert (tmp_path / "run" / "episode.png").exists()
 

@@ -71,14 +71,21 @@ def test_sequences_by_length(written):
     assert longer[4:7] == ["40", "[1,234 ± 10](experiments/results/ntm/results.json)", "50 %"]
 
 
-@pytest.mark.parametrize("ways", [5, 3])
-def test_streams_by_instance_beside_what_is_published(ways, written):
+@pytest.mark.parametrize(
+    ("classes", "settings"),
+    [
+        ("5", {"ways": 5}),
+        ("3", {"ways": 3, "labels": "one-hot"}),
+        ("5, as strings", {"ways": 5, "labels": "strings"}),
+    ],
+)
+def test_streams_by_instance_beside_what_is_published(classes, settings, written):
     seen = {"accuracy_2": 0.8125, "accuracy_2_ci95": 0.125}
-    stream = of_sequence("mann", {"2": seen}, task="labels", settings={"ways": ways})
+    stream = of_sequence("mann", {"2": seen}, task="labels", settings=settings)
     table = sequences_table(written("mann", **stream))
     bits, streams = table.split("\n\n")
     assert len(bits.splitlines()) == 2  # the header alone
     header, _, ours, *published = cells_of(streams)
     assert header[4] == "instance 2, %"
-    assert ours[2:5] == [str(ways), "–", "[81.2 ± 12.5](experiments/results/mann/results.json)"]
-    assert [row[2:5] for row in published] == [["5, published", "36.4", "82.8"]] * (ways == 5)
+    assert ours[2:5] == [classes, "–", "[81.2 ± 12.5](experiments/results/mann/results.json)"]
+    assert [row[2:5] for row in published] == [["5, published", "36.4", "82.8"]] * (classes == "5")

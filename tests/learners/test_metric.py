@@ -58,6 +58,22 @@ def test_matching_sums_the_attention_of_each_class():
     assert float(found[0, 2]) == pytest.approx(np.log(1e-12), rel=1e-5)  # a class of none
 
 
+def test_a_class_far_away_has_a_gradient():
+    """The query is just like an example of the other class, and attention is sharp."""
+    learner = matching(IDENTITY, cross_entropy, ways=2, temperature=60.0)
+    support, labels = jnp.array([[1.0, 0.0], [-1.0, 0.1]]), jnp.array([0, 1])
+    params = started(learner, support, labels)
+    task = Task(Batch(support, labels), Batch(jnp.array([[1.0, 0.0]]), jnp.array([1])))
+
+    def loss_at(temperature):
+        return learner.loss(KEY, {**params, "log_temperature": jnp.log(temperature)}, task)[0]
+
+    # −log P is all but τ (1 − cos), the gap of the two scores.
+    gap = 1 + 1 / np.hypot(1.0, 0.1)
+    loss, slope = jax.value_and_grad(loss_at)(60.0)
+    np.testing.assert_allclose([loss, slope], [60 * gap, gap], rtol=1e-4)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(6)))
 def test_attention_sums_to_one_and_knows_no_order(seed, order):
@@ -161,7 +177,15 @@ def test_relation_of_maps():
 # --- siamese networks ---------------------------------------------------------------------
 
 
-def test_siamese_verifies_pairs_and_classifies_by_the_best():
+def test_siamese_starts_undecided_at_a_mean_distance_of_a_tenth():
+    learner = siamese(IDENTITY, ways=2)
+    params = started(learner, jnp.zeros((2, 400)), [0, 1])
+    apart = jnp.stack([jnp.zeros(400), jnp.full(400, np.log(0.6 / 0.4))])  # σ: 0.5 and 0.6
+    found = learner.predict(adapted(learner, params, apart, [0, 1]), apart[:1])
+    np.testing.assert_allclose(found, [[1.0, 0.0]], atol=0.02)
+
+
+def test_siamese_verifies_pairs_and_classifies_by_the_likeness():
     learner = siamese(IDENTITY, ways=2)
     params = SiameseParams({}, jnp.array([3.0, -1.0]), jnp.asarray(0.5))
     support = Batch(jnp.array([[0.0, 0.0], [1.0, -1.0], [2.0, 0.0]]), jnp.array([0, 1, 1]))

@@ -51,8 +51,8 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
                    pairs weighing one half each
         outputs:   logit p(x, x_s), averaged over the support examples s of each class
 
-    The loss is that of verification; the accuracy is that of classification. At first β is the
-    mean distance within the first support set, so that about half of all pairs seem the same.
+    The loss is that of verification; the accuracy is that of classification. At first β is 1 and α
+    about 10 / D: a pair is as likely the same as not where |h − h'| is a tenth on average.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -78,13 +78,10 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
 
     def init(key: Key, task: Task) -> SiameseParams:
         encoder_key, key = jax.random.split(key)
-        inputs = task.support.inputs
-        params = encoder.init(encoder_key, inputs)
-        size = jax.eval_shape(encoder.apply, params, inputs).shape[-1]
-        weights_D = 1 + 0.1 * jax.random.normal(key, (size,))
-        untold = SiameseParams(params, weights_D, jnp.zeros(()))
-        logits_SS = logits_of_pairs(adapt(key, untold, task.support), inputs)
-        return untold._replace(bias=-logits_SS.mean())
+        params = encoder.init(encoder_key, task.support.inputs)
+        size = jax.eval_shape(encoder.apply, params, task.support.inputs).shape[-1]
+        weights_D = (1 + 0.1 * jax.random.normal(key, (size,))) * 10 / size
+        return SiameseParams(params, weights_D, jnp.ones(()))
 
     def embed(meta_params: SiameseParams, inputs: PyTree, **options: PyTree) -> Array:
         return jax.nn.sigmoid(encoder.apply(meta_params.encoder, inputs, **options))

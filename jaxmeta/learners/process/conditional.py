@@ -95,10 +95,10 @@ def conditional_neural_process_classifier(
       encoder: h, maps inputs to features `[examples, D]`.
       decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`; see `class_by_class`.
       objective: of logits, cross-entropy.
-      ways: classes of a task, which the decoder fixes.
+      ways: classes of a task, which the decoder may fix.
 
     Raises:
-      ValueError: fewer than two ways.
+      ValueError: fewer than two ways; a decoder with another number of outputs.
 
     Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 4.3.
 
@@ -113,7 +113,15 @@ def conditional_neural_process_classifier(
         encoder_key, key = jax.random.split(key)
         params = encoder.init(encoder_key, task.support.inputs)
         size = jax.eval_shape(encoder.apply, params, task.support.inputs).shape[-1]
-        return ProcessParams(params, decoder.init(key, jnp.zeros((1, (1 + ways) * size))))
+        inputs = jnp.zeros((1, (1 + ways) * size))
+        decoder_params = decoder.init(key, inputs)
+        outputs = jax.eval_shape(decoder.apply, decoder_params, inputs).shape
+        if outputs != (1, ways):
+            raise ValueError(
+                f"conditional_neural_process_classifier: of a query the decoder gives {outputs[1:]}"
+                f" for {ways} ways; give one with an output for each way."
+            )
+        return ProcessParams(params, decoder_params)
 
     def adapt(key: Key, meta_params: ProcessParams, support: Batch) -> Encoded:
         features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
@@ -137,8 +145,11 @@ def class_by_class(comparison: Model, ways: int) -> Model:
     anew for each of them; with many classes that takes very long.
 
     Args:
-      comparison: c, maps `[examples, 2 D]` to `[examples, 1]`.
+      comparison: c, maps `[examples, 2 D]` to `[examples, 1]`, each pair by itself.
       ways: W.
+
+    Raises:
+      ValueError: at a call, inputs of another number of classes.
 
     >>> difference = Model(
     ...     lambda key, x: {}, lambda params, x, reference=None, key=None: x[:, :1] - x[:, 1:])
@@ -147,6 +158,10 @@ def class_by_class(comparison: Model, ways: int) -> Model:
     """
 
     def pairs(inputs: Array) -> Array:
+        if inputs.shape[1] % (1 + ways):
+            raise ValueError(
+                f"class_by_class: {inputs.shape[1]} numbers are no query and {ways} classes."
+            )
         parts_QPD = inputs.reshape(inputs.shape[0], 1 + ways, -1)
         own_QWD = jnp.repeat(parts_QPD[:, :1], ways, axis=1)
         pairs_QWD = jnp.concatenate([own_QWD, parts_QPD[:, 1:]], axis=2)

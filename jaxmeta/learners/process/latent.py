@@ -28,6 +28,8 @@ from jaxmeta.learners.process.gaussian import (
     log_density,
 )
 
+_DRAWS_AT_ONCE = 8
+
 
 class LatentParams(NamedTuple):
     """Meta-parameters of a neural process.
@@ -181,7 +183,12 @@ def neural_process(
 
     def each_draw(adapted: Believed, inputs: Array) -> Gaussian:
         given = reads(adapted.meta_params, adapted.context, inputs)
-        return jax.vmap(lambda z: decode(adapted.meta_params, given, z))(adapted.latents_LD)
+        # A few at once: of many draws and an image's places all would want gigabytes.
+        return jax.lax.map(
+            lambda z: decode(adapted.meta_params, given, z),
+            adapted.latents_LD,
+            batch_size=min(len(adapted.latents_LD), _DRAWS_AT_ONCE),
+        )
 
     def predict(adapted: Believed, inputs: Array) -> Gaussian:
         return _mixture(each_draw(adapted, inputs))
