@@ -190,7 +190,7 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
     | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 1.5 h |
     | r2d2 | as maml, an encoder without a head; 15 queries | – | 7 h |
     | proto-maml | as maml, an encoder without a head; 15 queries | – | 8 h |
-    | meta-lstm | 50,000 × 1, 12 (5) steps, 15 queries, 32 filters, pooling | – | 3 h |
+    | meta-lstm | 50,000 × 1, 12 (5) steps, 15 queries, norms of 0.25 at most | – | 4 h |
 
     Figures in brackets are for 20 ways (Meta-LSTM's for 5 shots), times for 2 CPU cores. MAML's
     family normalises with the query's own statistics and draws rotations per task; prototypical

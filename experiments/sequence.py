@@ -302,8 +302,10 @@ def lines_of(results: dict[str, Any]) -> list[str]:
     for length, row in results["by_length"].items():
         head = f"{results['learner']} · {_named(results['task'], length)}"
         if "accuracy" in row:
-            numbers = [name for name in row if name.startswith("accuracy_") and "ci95" not in name]
-            shown = ", ".join(f"{name[9:]}: {100 * row[name]:.1f} %" for name in numbers)
+            instances = sorted(
+                int(number) for name in row if (number := name.removeprefix("accuracy_")).isdigit()
+            )
+            shown = ", ".join(f"{n}: {100 * row[f'accuracy_{n}']:.1f} %" for n in instances)
             lines.append(f"{head} · accuracy at instance {shown}")
         else:
             lines.append(

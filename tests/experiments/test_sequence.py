@@ -76,7 +76,8 @@ def test_labels_are_judged_by_instance(labels, tmp_path, draw_classes):
     results = run_sequences(settings, Progress(quiet=True))
     row = results["by_length"]["5"]
     assert {"accuracy_1", "accuracy_2", "accuracy_5"} <= row.keys()
-    assert "1: " in lines_of(results)[0]
+    shown = lines_of(results)[0].split("instance ")[-1].split(", ")
+    assert [cell.split(":")[0] for cell in shown] == ["1", "2", "3", "4", "5"]
     assert results["protocol"]["classes"]["test"] >= 2
 
 
