@@ -194,7 +194,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 def processes_table(folder: Path = RESULTS) -> str:
     """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
     columns = ["learner", "of", "functions", "context points", "log-likelihood a target", "exact"]
-    rows = _header([*columns, "exact − learned", "of it σ ≥ 0.1", "updates", "command"])
+    rows = _header([*columns, "exact − learned", "of which floor of σ", "updates", "command"])
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
         if "log_likelihood" not in results:

@@ -41,7 +41,7 @@ def test_processes(written):
     folder = written("other", comparison={})
     header, _, first, over_seeds = cells_of(processes_table(folder))
     assert header[4:6] == ["log-likelihood a target", "exact"]
-    assert header[6:8] == ["exact − learned", "of it σ ≥ 0.1"]
+    assert header[6:8] == ["exact − learned", "of which floor of σ"]
     assert first[1:4] == ["Garnelo et al. 2018", "gp rbf", "3 to 10"]
     assert first[4] == "[-0.250 ± 0.062](experiments/results/a/results.json)"
     assert first[5:9] == ["0.500 ± 0.125", "0.750 ± 0.031", "0.125 ± 0.016", "800"]
