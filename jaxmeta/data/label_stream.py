@@ -88,9 +88,8 @@ def _stream(sample: Any, key: Key, *, ways: int, labels: LabelKind) -> Task:
     pixels, targets = images[order].reshape(images.shape[0], -1), targets[order]
     if labels == "strings":
         targets = _strings(name_key, ways)[targets]
-        told = jax.nn.one_hot(targets, CHARACTERS).reshape(len(targets), -1)
-    else:
-        told = jax.nn.one_hot(targets, ways)
+    told = jax.nn.one_hot(targets, CHARACTERS if labels == "strings" else ways)
+    told = told.reshape(len(targets), -1)
     before = jnp.concatenate([jnp.zeros_like(told[:1]), told[:-1]])
     return Task((), Batch(jnp.concatenate([pixels, before], axis=1), targets))
 

@@ -10,6 +10,7 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric.prototypical import class_means
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
 from jaxmeta.learners.ways import check_ways
+from jaxmeta.models import pairwise
 
 
 class ProcessParams(NamedTuple):
@@ -157,23 +158,25 @@ def class_by_class(comparison: Model, ways: int) -> Model:
     [[4.0, 2.0]]
     """
 
-    def pairs(inputs: Array) -> Array:
-        if inputs.shape[1] % (1 + ways):
-            raise ValueError(
-                f"class_by_class: {inputs.shape[1]} numbers are no query and {ways} classes."
-            )
-        parts_QPD = inputs.reshape(inputs.shape[0], 1 + ways, -1)
-        own_QWD = jnp.repeat(parts_QPD[:, :1], ways, axis=1)
-        pairs_QWD = jnp.concatenate([own_QWD, parts_QPD[:, 1:]], axis=2)
-        return pairs_QWD.reshape(-1, pairs_QWD.shape[2])
+    compare = pairwise(comparison)
+
+    def parts_of(row: Array) -> tuple[Array, Array]:
+        """The query, `[1, D]`, and the classes, `[ways, D]`."""
+        if row.size % (1 + ways):
+            raise ValueError(f"class_by_class: {row.size} numbers are no query and {ways} classes.")
+        parts = row.reshape(1 + ways, -1)
+        return parts[:1], parts[1:]
 
     def init(key: Key, inputs: Array, /) -> PyTree:
-        return comparison.init(key, pairs(inputs))
+        return compare.init(key, parts_of(inputs[0]))
 
     def apply(
         params: PyTree, inputs: Array, /, *, reference: PyTree = None, key: Key | None = None
     ) -> Array:
-        return comparison.apply(params, pairs(inputs), key=key).reshape(inputs.shape[0], ways)
+        def of_row(row: Array) -> Array:
+            return compare.apply(params, parts_of(row), reference=reference, key=key)[:, 0]
+
+        return jax.vmap(of_row)(inputs)
 
     return Model(init, apply)
 
