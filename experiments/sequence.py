@@ -93,6 +93,8 @@ class Sequences(Experiment):
     """Heads that read."""
     controller: Literal["lstm", "feedforward"] | None = None
     """Of the neural Turing machine."""
+    strength: float | None = None
+    """Of mann: learned sharpness of its reads, at first; None: not learned, 1, as published."""
     layers: int | None = None
     """Of the LSTM without another memory."""
     out: Path = Path("runs/sequence")
@@ -126,7 +128,7 @@ def machine_of(settings: Sequences, outputs: int) -> Machine:
     """
     machines = {"ntm": ntm, "dnc": dnc, "mann": mann, "lstm": partial(lstm_machine, width=256)}
     make: Callable[..., Machine] = machines[settings.learner]
-    sizes = ("slots", "slot_width", "width", "read_heads", "controller", "layers")
+    sizes = ("slots", "slot_width", "width", "read_heads", "controller", "strength", "layers")
     given = {name: getattr(settings, name) for name in sizes if getattr(settings, name) is not None}
     for name in given.keys() - inspect.signature(make).parameters.keys():
         raise ValueError(f"--{name.replace('_', '-')} {given[name]}: {settings.learner} has none.")

@@ -212,6 +212,7 @@ def _learner_of_sequences(
                 slot_width=options.slot_width,
                 width=options.controller_width,
                 read_heads=options.heads,
+                strength=options.strength,
             )
             return learners.memory_classifier(machine, encoder, objective, ways)
         case kinds.Snail():

@@ -284,6 +284,8 @@ class Mann:
     """Of the LSTM."""
     heads: int = 4
     """Of which each reads and writes."""
+    strength: float | None = None
+    """Learned sharpness of the reads, at first; None: not learned, 1, as published."""
 
 
 @dataclass(frozen=True)

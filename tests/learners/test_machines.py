@@ -1,5 +1,7 @@
 """Machines with a memory, step by step in NumPy beside the papers' equations."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -115,14 +117,17 @@ def dnc_by_hand(controller, inputs):
         yield controller.says(reads)
 
 
-def mann_by_hand(controller, inputs):
-    """Santoro et al. 2016, equations 2 to 8."""
+def mann_by_hand(controller, inputs, strength=None):
+    """Santoro et al. 2016, equations 2 to 8; with a strength, one more signal of each head."""
     memory, usage = np.full((SLOTS, SLOT), 1e-6), np.zeros(SLOTS)
     read, reads = np.zeros((HEADS, SLOTS)), np.zeros((HEADS, SLOT))
     read[:, 0] = 1
     for x in inputs:
         by_head = controller.signals(x, reads).reshape(HEADS, -1)
-        keys, gates = np.tanh(by_head[:, :-1]), sigmoid(by_head[:, -1])
+        keys, gates = np.tanh(by_head[:, :SLOT]), sigmoid(by_head[:, SLOT])
+        strengths = np.ones(HEADS)
+        if strength:
+            strengths = strength * np.log2(1 + np.exp(by_head[:, SLOT + 1]))
         order = np.argsort(usage, kind="stable")
         least = np.isin(np.arange(SLOTS), order[:HEADS]).astype(float)
         write = np.stack([gates[h] * read[h] + (1 - gates[h]) * least for h in range(HEADS)])
@@ -130,7 +135,8 @@ def mann_by_hand(controller, inputs):
         memory[order[0]] = 0
         for head in range(HEADS):
             memory += np.outer(write[head], keys[head])
-        read = np.stack([softmax(cosine(memory, keys[head])) for head in range(HEADS)])
+        likeness = np.stack([cosine(memory, keys[head]) for head in range(HEADS)])
+        read = np.stack([softmax(row) for row in strengths[:, None] * likeness])
         reads = read @ memory
         usage = 0.95 * usage + read.sum(axis=0) + write.sum(axis=0)
         yield controller.says(reads)
@@ -141,6 +147,7 @@ BY_HAND = {
     "ntm": (ntm(OUTPUTS, **SIZES, write_heads=HEADS), ntm_by_hand),
     "dnc": (dnc(OUTPUTS, **SIZES), dnc_by_hand),
     "mann": (mann(OUTPUTS, **SIZES), mann_by_hand),
+    "mann with strengths": (mann(OUTPUTS, **SIZES, strength=3), partial(mann_by_hand, strength=3)),
 }
 
 

@@ -252,3 +252,8 @@ def test_a_classifier_is_told_each_label_one_step_late():
 def test_errors_name_the_value(build):
     with pytest.raises(ValueError, match="at least 1 each"):
         build()
+
+
+def test_a_strength_is_positive():
+    with pytest.raises(ValueError, match="strength 0; give more than 0"):
+        mann(2, strength=0)

@@ -1,12 +1,13 @@
 """Memory-augmented neural networks: an LSTM that writes where memory is needed least."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, PyTree
-from jaxmeta.learners.memory.addressing import cosine, least_used
+from jaxmeta.learners.memory.addressing import by_content, least_used
 from jaxmeta.learners.memory.controller import controller
 from jaxmeta.learners.memory.machine import Machine
 
@@ -39,17 +40,19 @@ def mann(
     width: int = 200,
     read_heads: int = 4,
     decay: float = 0.95,
+    strength: float | None = None,
 ) -> Machine:
     """A memory-augmented neural network with least-recently-used access.
 
         h_t = LSTM([x_t, r_{t−1}])
         each head r:  w^w_r = σ(α_r) w^r_r + (1 − σ(α_r)) w^lu           (of the step before)
         M: the row used least is set to 0;  M ← M + Σ_r w^w_r k_rᵀ
-        w^r_r = softmax_i cos(k_r, M_i),   r_t = Mᵀ w^r
+        w^r_r = softmax_i β_r cos(k_r, M_i),   r_t = Mᵀ w^r
         u ← γ u + Σ_r w^r_r + Σ_r w^w_r,   w^lu: 1 for the rows of the R smallest u
         y_t = W [h_t, r_t]
 
-    with k_r = tanh and α_r linear in h_t.
+    with k_r = tanh and α_r linear in h_t, and β_r = 1. A cosine of 1 at most lets one row of 128
+    weigh 6 % in a read, however alike; with `strength` β_r is learned too, softplus in h_t.
 
     Args:
       outputs: numbers of each output.
@@ -58,9 +61,10 @@ def mann(
       width: of the LSTM.
       read_heads: R, which are as many write heads.
       decay: γ.
+      strength: what the learned β_r are about at first; None: 1, and not learned, as in the paper.
 
     Raises:
-      ValueError: a number below 1, a decay outside 0 to 1.
+      ValueError: a number below 1, a decay outside 0 to 1, a strength that is not positive.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
     memory-augmented neural networks", section 3.
@@ -77,7 +81,10 @@ def mann(
             f"mann: sizes {(outputs, slots, slot_width, width, read_heads)}, decay {decay}; give "
             "at least 1 each, and a decay from 0 to 1."
         )
-    signals = read_heads * (slot_width + 1)
+    if strength is not None and not strength > 0:
+        raise ValueError(f"mann: strength {strength}; give more than 0, or None.")
+    of_head = slot_width + 1 + (strength is not None)
+    signals = read_heads * of_head
     control = controller(outputs, signals, read_heads * slot_width, width)
 
     def start(params: dict[str, Any]) -> MANNState:
@@ -98,16 +105,18 @@ def mann(
         params: dict[str, Any], state: MANNState, inputs_D: Array
     ) -> tuple[MANNState, Array, dict[str, Array]]:
         own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
-        signals = signals.reshape(read_heads, slot_width + 1)
-        keys_RW, gates_R = jnp.tanh(signals[:, :-1]), jax.nn.sigmoid(signals[:, -1])
+        signals = signals.reshape(read_heads, of_head)
+        keys_RW, gates_R = jnp.tanh(signals[:, :slot_width]), jax.nn.sigmoid(signals[:, slot_width])
+        strengths_R = jnp.ones_like(gates_R)
+        if strength is not None:
+            strengths_R = strength * jax.nn.softplus(signals[:, -1]) / math.log(2)
 
         gates_R1 = gates_R[:, None]
         write_RN = gates_R1 * state.read_RN + (1 - gates_R1) * state.least_N[None]
         emptied_N = least_used(state.usage_N, 1)
         memory_NW = state.memory_NW * (1 - emptied_N[:, None]) + write_RN.T @ keys_RW
 
-        likeness_RN = jax.vmap(cosine, in_axes=(None, 0))(memory_NW, keys_RW)
-        read_RN = jax.nn.softmax(likeness_RN)
+        read_RN = jax.vmap(by_content, in_axes=(None, 0, 0))(memory_NW, keys_RW, strengths_R)
         reads_RW = read_RN @ memory_NW
         usage_N = decay * state.usage_N + read_RN.sum(axis=0) + write_RN.sum(axis=0)
         outputs = control.speak(params, hidden, reads_RW)
