@@ -41,7 +41,7 @@ class RunOptions:
     preset: str | None = None
     """Published settings for this learner, such as omniglot-5w1s; other options override it."""
     out: Path | None = None
-    """Run folder; None: a new one under runs/, named after the run."""
+    """Run folder; None: under runs/, named after the run: a new one, with --resume the newest."""
     resume: bool = False
     """Go on from the newest checkpoint of the run folder."""
     overwrite: bool = False
@@ -101,7 +101,7 @@ def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None
-    folder = options.out or _new_folder(config, options.seeds is not None)
+    folder = options.out or folder_of(config, options.seeds is not None, options.resume)
     if options.seeds is None:
         results = run(
             config,
@@ -205,8 +205,12 @@ def _read(
     return parsed.options, experiment(**values)
 
 
-def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
-    """`runs/maml-glyphs-5w1s`, numbered where that is taken."""
+def folder_of(config: AnyExperiment, many_seeds: bool, resume: bool) -> Path:
+    """`runs/maml-glyphs-5w1s`, numbered where that is taken; to resume, the last of these.
+
+    Raises:
+      ValueError: there is none to resume.
+    """
     if isinstance(config, FewShot):
         dataset = Path(config.dataset).name
         name = f"{config.learner.name}-{dataset}-{config.ways}w{config.shots}s"
@@ -215,10 +219,13 @@ def _new_folder(config: AnyExperiment, many_seeds: bool) -> Path:
         name = f"{config.learner.name}-{what.get(config.task, f'sinusoid-{config.shots}s')}"
     if not many_seeds:
         name += f"-seed{config.seed}"
-    folder, number = Path("runs") / name, 2
-    while folder.exists():
-        folder, number = Path("runs") / f"{name}-{number}", number + 1
-    return folder
+    folders = [Path("runs") / name]
+    while folders[-1].exists():
+        folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
+    *taken, free = folders
+    if resume and not taken:
+        raise ValueError(f"--resume: there is no {free}; give --out, the folder of the run.")
+    return taken[-1] if resume else free
 
 
 def closing_line(results: dict[str, Any]) -> str:

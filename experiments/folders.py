@@ -84,6 +84,8 @@ def _claim(
     """
     fields = files.plain(fields)
     path = folder / "config.json"
+    if resume and overwrite:
+        raise ValueError("--resume goes on with a run, --overwrite deletes it; give one of them.")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
     if path.exists() and not overwrite:
@@ -95,9 +97,12 @@ def _claim(
         if there == here:
             different = _differences(files.plain(known(found)), fields)
         if different:
+            more = len(different) - _SHOWN
+            shown = "; ".join(different[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            go_on = f"the options it began with, which {path} has, " if resume else ""
             raise ValueError(
-                f"{folder} holds a run with another configuration ({'; '.join(different)}); "
-                "give another --out, or --overwrite to start it anew."
+                f"{folder} holds a run with another configuration ({shown}); give {go_on}"
+                "another --out, or --overwrite to start it anew."
             )
         if not resume:
             raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite anew.")
@@ -106,18 +111,25 @@ def _claim(
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        (folder / "results.json").unlink(missing_ok=True)
+        for pattern in ("results.json", "baselines.json", "evaluation-*.json", "*.png"):
+            for written in folder.glob(pattern):
+                written.unlink()
     files.write_json(path, fields)
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Which options differ, as `steps: 100 there, 200 here`."""
+    """Which options differ, as `steps: 100 there, 200 here`; first the learner, if it does."""
     flat_found, flat_wanted = _flat(found), _flat(wanted)
+    names = sorted(flat_found.keys() | flat_wanted.keys(), key=lambda name: (name != "name", name))
     return [
-        f"{name}: {flat_found.get(name)} there, {flat_wanted.get(name)} here"
-        for name in sorted(flat_found.keys() | flat_wanted.keys())
+        f"{'learner' if name == 'name' else name}: {flat_found.get(name)} there, "
+        f"{flat_wanted.get(name)} here"
+        for name in names
         if flat_found.get(name) != flat_wanted.get(name)
-    ][:4]
+    ]
+
+
+_SHOWN = 4  # differences that a message names
 
 
 def _flat(fields: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,11 @@ class NotFinite(ArithmeticError):
 class Interrupted(Exception):
     """SIGINT or SIGTERM ended the run after a checkpoint; `signal_number` says which."""
 
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped at step {step}, which is saved; --resume goes on from there.")
+    def __init__(self, signal_number: int, step: int, folder: Path):
+        super().__init__(
+            f"stopped at step {step}, which is saved in {folder}; the same command with --resume "
+            "goes on from there."
+        )
         self.signal_number = signal_number
 
 
@@ -196,7 +199,7 @@ def train(
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
                 if stopping and step < steps:
-                    raise Interrupted(received[0] if received else signal.SIGTERM, step)
+                    raise Interrupted(received[0] if received else signal.SIGTERM, step, folder)
     finally:
         log.close()
 

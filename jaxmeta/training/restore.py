@@ -9,7 +9,7 @@ import jax
 
 from jaxmeta.core import MetaLearner, PyTree
 from jaxmeta.training import build, build_learner, checkpoints
-from jaxmeta.training.config import AnyExperiment, FewShot, from_json
+from jaxmeta.training.config import EXPERIMENTS, AnyExperiment, FewShot, from_json
 from jaxmeta.training.loop import CHECKPOINTS
 
 
@@ -75,14 +75,20 @@ def read_config(folder: Path) -> tuple[AnyExperiment, tuple[int, ...] | None]:
       ValueError: it can't be read.
     """
     path = folder / "config.json"
+    if not path.is_file() and (seeds := sorted(folder.glob("seed_*/config.json"))):
+        raise FileNotFoundError(f"{folder} holds a run of each seed; give {seeds[0].parent}.")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.json.")
     try:
         fields = json.loads(path.read_text())
+        kind = fields["config"]["experiment"]
+        if kind not in EXPERIMENTS:
+            known = " or ".join(f"experiments.{name}" for name in EXPERIMENTS)
+            raise ValueError(f"it is a run of experiments.{kind}; give one of {known}")
         shape = fields["image_shape"]
         return from_json(fields["config"]), None if shape is None else tuple(shape)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} can't be read ({error}); train the run anew.") from error
+        raise ValueError(f"{path} can't be read: {error}.") from error
 
 
 def with_episode(

@@ -4,11 +4,13 @@ import json
 import math
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments import command_line, presets, run
+from experiments.command_line import folder_of
 from jaxmeta.training.config import LEARNERS, REGRESSORS, FewShot, Regression
 from jaxmeta.training.options import Anil, FirstOrderMaml, Maml, MetaSgd, Prototypical, Reptile
 
@@ -332,9 +334,22 @@ def test_a_folder_with_a_run(finished, refused, tiny_curves):
         line = refused(Regression, learner, *tiny_curves, "--out", folder, "--resume", *options)
         assert "holds a run with another configuration" in line
         assert "another --out, or --overwrite" in line
+        assert f"the options it began with, which {folder / 'config.json'} has" in line
+    line = refused(Regression, "anil", *tiny_curves, "--out", folder)
+    assert "(learner: maml there, anil here" in line
     line = refused(Regression, *tiny_curves, "--out", folder, "--resume", "--steps", "9")
     assert "steps: 6 there, 9 here" in line
     assert (folder / "results.json").read_bytes() == before
+
+
+def test_without_out_the_last_run_of_that_name_is_resumed(refused):
+    _, config = parse(FewShot, ["maml"])
+    assert "there is no runs/maml-glyphs-5w1s-seed0; give --out" in refused(FewShot, "--resume")
+    for name in ("", "-2", "-3"):
+        folder = Path(f"runs/maml-glyphs-5w1s-seed0{name}")
+        assert folder_of(config, many_seeds=False, resume=False) == folder
+        folder.mkdir(parents=True)
+        assert folder_of(config, many_seeds=False, resume=True) == folder
 
 
 def test_the_checkpoint_of_another_model(status, trained_curves, tiny_curves, tmp_path, capsys):

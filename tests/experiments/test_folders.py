@@ -37,11 +37,18 @@ def test_a_folder_is_taken_for_the_same_run_alone(command, tmp_path):
     another = command(out=tmp_path / "run", steps=60, task_batch=7, resume=True)
     with pytest.raises(ValueError, match="steps: 50 there, 60 here; task_batch: .* there, 7 here"):
         prepare_settings(another, fields_of(another))
+    both = command(out=tmp_path / "run", steps=50, resume=True, overwrite=True)
+    with pytest.raises(ValueError, match="--overwrite deletes it; give one of them"):
+        prepare_settings(both, fields_of(both))
     other = Pretrain(out=tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match=f"experiment: {command.experiment} there, pretrain here"):
         prepare_settings(other, fields_of(other))
     with pytest.raises(ValueError, match=f"experiment: {command.experiment} there, few_shot here"):
         prepare_folder(tmp_path / "run", FewShot(50, 7), None, resume=True, overwrite=False)
+    for name in ("results.json", "evaluation-20w1s.json", "episode.png", "my-notes.txt"):
+        (tmp_path / "run" / name).write_text("of the run before")
     anew = command(out=tmp_path / "run", steps=60, overwrite=True)
     prepare_settings(anew, fields_of(anew))
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["config.json", "my-notes.txt"]
     assert json.loads(path.read_text())["config"]["steps"] == 60

@@ -171,8 +171,8 @@ def test_sigterm_and_ctrl_c_save_first(start, tmp_path):
         assert "Traceback" not in err
         (saved,) = checkpoints(tmp_path)[-1:]
         assert saved > before
-        stopped = f"stopped at step {saved}, which is saved; --resume goes on from there."
-        assert err.splitlines()[-1] == stopped
+        stopped = f"stopped at step {saved}, which is saved in {tmp_path}; the same command with "
+        assert err.splitlines()[-1] == f"{stopped}--resume goes on from there."
         before = saved
 
 

@@ -58,6 +58,16 @@ def test_a_broken_configuration(tmp_path):
         restore(tmp_path)
 
 
+def test_runs_that_are_not_of_a_learner(tmp_path):
+    seed = tmp_path / "seed_3"
+    seed.mkdir()
+    (seed / "config.json").write_text('{"config": {"experiment": "sequence"}}')
+    with pytest.raises(ValueError, match=r"it is a run of experiments\.sequence; give one of"):
+        restore(seed)
+    with pytest.raises(FileNotFoundError, match=r"holds a run of each seed; give .*seed_3"):
+        restore(tmp_path)
+
+
 def test_no_checkpoint_yet(trained, tmp_path):
     shutil.copy(trained / "config.json", tmp_path)
     with pytest.raises(FileNotFoundError, match="no validated checkpoint yet"):
