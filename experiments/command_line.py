@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 
 from experiments import pictures, presets
 from experiments.progress import Progress
+from experiments.regression_presets import OF_TASK
 from experiments.run import run
 from jaxmeta.data.cache import cache_folder
 from jaxmeta.training import Interrupted, files
@@ -145,9 +146,9 @@ def _join(options: RunOptions) -> None:
 def parse(
     experiment: type[AnyExperiment], arguments: list[str]
 ) -> tuple[RunOptions, AnyExperiment]:
-    """The options and the configuration: the defaults of learner and preset, overridden.
+    """The options and the configuration: the defaults of learner, preset and task, overridden.
 
-    Read twice: the learner and the preset of the first reading decide the defaults that the
+    Read twice: learner, preset and task of the first reading decide the defaults that the
     second one starts from, and that `--help` shows. A misspelt learner is told its nearest in the
     first place alone, where usage has it; elsewhere tyro lists them all.
     """
@@ -156,7 +157,8 @@ def parse(
         presets.check_known("learner", arguments[0], [kind.name for kind in learners])
     without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
     options, config = _read(without_help, presets.find(experiment, learners[0], None), learners)
-    defaults = presets.find(experiment, type(config.learner), options.preset)
+    preset = options.preset or OF_TASK.get(getattr(config, "task", ""))
+    defaults = presets.find(experiment, type(config.learner), preset)
     return _read(arguments, defaults, learners)
 
 

@@ -32,11 +32,10 @@ def draw_all(
 ) -> None:
     """Write `learning_curve.png`, `adaptation.png` and `episode.png` (one test task)."""
     title = title_of(results)
-    trained = " ".join(f"{size} {name}" for name, size in config.episode(train=True).items())
     plots.learning_curve(
         folder / "learning_curve.png",
         read_metrics(folder),
-        title=f"{title} (trained on {trained})",
+        title=f"{title}\ntrained on {_trained_on(results)}",
     )
 
     # The evaluation's first task; its key is split as there.
@@ -84,6 +83,17 @@ def title_of(results: dict[str, Any]) -> str:
         shots = f"{results['shots']}-shot"
     dataset = Path(results["dataset"]).name  # of a folder of images its name alone
     return f"{results['learner']} · {dataset} · {ways}{shots}"
+
+
+def _trained_on(results: dict[str, Any]) -> str:
+    """Such as `5 ways, 1 shot, 15 queries`."""
+    sizes = dict(results["protocol"]["train_episode"])
+    words = ["{} to {} points".format(*sizes.pop("points"))] if "points" in sizes else []
+    one = {"ways": "way", "shots": "shot", "queries": "query"}
+    words += [f"{size} {name if size > 1 else one[name]}" for name, size in sizes.items()]
+    if results["protocol"].get("shuffled_labels"):
+        words.append("labels shuffled")
+    return ", ".join(words)
 
 
 def _draw_adaptation(

@@ -145,6 +145,8 @@ def sinusoid_frequency(learner: type) -> Regression:
     )
 
 
+OF_TASK = {"gp": "gp", "images": "completion"}  # where a task is asked for without a preset
+
 CURVES: dict[str, Callable[[type], Regression]] = {
     "sinusoid": sinusoid,
     "sinusoid-frequency": sinusoid_frequency,

@@ -260,7 +260,7 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
     else:
         what: dict[str, tuple[str, ...]] = {
             "sinusoids": ("amplitude", "phase", "frequency", "domain", "hidden"),
-            "gp": ("points", "kernel", "kernel_length", "kernel_scale", "noise"),
+            "gp": ("points", "kernel", "kernel_length", "kernel_scale", "kernel_period", "noise"),
             "images": ("points",),
         }
         if config.task == "sinusoids":
@@ -268,6 +268,8 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
         else:
             name = config.dataset if dataset else f"gp {config.kernel}"
             described |= {"dataset": name, "points": config.points}
+            queries = config.episode(True)["queries"]
+            protocol["train_episode"] = {"points": config.points, "queries": queries}
         protocol |= {name: getattr(config, name) for name in what[config.task]}
         protocol |= {"query_statistics": "none", **({} if dataset is None else dataset.protocol)}
     return {**described, "protocol": protocol}

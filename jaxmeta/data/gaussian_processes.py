@@ -137,7 +137,8 @@ _KERNEL = ("kind", "length", "scale", "noise", "period")
 def _draw_kernel(
     key: Key, *, kind: KernelKind, length: Range, scale: Range, noise: float, period: Range
 ) -> Kernel:
-    keys = jax.random.split(jax.random.fold_in(key, 1), 3)
+    # `split` gives the keys of `fold_in` 0, 1 and so on: `_draw_task` has the first four.
+    keys = jax.random.split(jax.random.fold_in(key, 4), 3)
     numbers = [
         jax.random.uniform(own, (), minval=low, maxval=high)
         for own, (low, high) in zip(keys, (length, scale, period))

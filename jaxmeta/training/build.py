@@ -133,6 +133,7 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
             targets=sizes["queries"],
             length=config.kernel_length,
             scale=config.kernel_scale,
+            period=config.kernel_period,
             noise=config.noise,
         )
     if config.task == "images":

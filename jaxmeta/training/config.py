@@ -141,7 +141,8 @@ class Regression(Experiment):
     learner: Regressor = Maml()
     """The learner."""
     task: Literal["sinusoids", "gp", "images"] = "sinusoids"
-    """Sine waves, curves of Gaussian processes, or images as functions of the place."""
+    """Sine waves, curves of Gaussian processes, or images as functions of the place; without
+    --preset, gp and images are those of the presets gp and completion."""
     points: tuple[int, int] = (3, 10)
     """Of gp and images: least and most support points of a task."""
     kernel: KernelKind = "rbf"
@@ -150,6 +151,8 @@ class Regression(Experiment):
     """Of gp: range of the length scale."""
     kernel_scale: tuple[float, float] = (1.0, 1.0)
     """Of gp: range of the curves' deviation."""
+    kernel_period: tuple[float, float] = (1.0, 1.0)
+    """Of gp, periodic: range of the period; x is from -2 to 2."""
     noise: float = 0.02
     """Of gp: deviation of each point from its curve."""
     dataset: str = "glyphs"

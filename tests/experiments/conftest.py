@@ -25,6 +25,10 @@ _TINY_IMAGES = [
     *("--ways", "3", "--train-ways", "3", "--shots", "1", "--train-shots", "2"),
     *("--queries", "3", "--train-queries", "2"),
 ]
+_OF_LEARNER = {  # which the tiny options don't fit
+    "relation": ["--network", "conv-maps", "--width", "4", "--image-size", "28"],
+    "semi-supervised-prototypical": ["--unlabelled", "2"],
+}
 _TINY_CURVES = [*_TINY, "--hidden", "8", "8", "--queries", "20"]
 
 
@@ -96,7 +100,8 @@ def trained(tiny_images, tmp_path_factory):
     @functools.cache
     def run(learner: str) -> Path:
         folder = tmp_path_factory.mktemp("runs") / learner
-        assert _status(FewShot, learner, *tiny_images, "--out", folder) == 0
+        options = [*tiny_images, *_OF_LEARNER.get(learner, ())]
+        assert _status(FewShot, learner, *options, "--out", folder) == 0
         return folder
 
     return run

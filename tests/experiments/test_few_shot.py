@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from experiments.command_line import parse
 from jaxmeta.training.config import LEARNERS, FewShot, to_json
 from jaxmeta.training.logs import read_metrics
 
@@ -16,7 +17,6 @@ NAMES = [
     for learner in LEARNERS
     if learner.name != "meta-transfer"  # see test_pretrain.py
 ]
-WITHOUT_STEPS = ("prototypical", "r2d2")
 
 
 @pytest.mark.parametrize("learner", NAMES)
@@ -40,11 +40,12 @@ def test_the_run_folder_is_whole(learner, trained, image_folder):
 
     protocol = results["protocol"]
     assert (protocol["split"], protocol["rotations"]) == ("6/3/3", "none")
-    assert protocol["query_statistics"] == ("group" if learner == "prototypical" else "batch")
+    defaults = parse(FewShot, [learner])[1]
+    assert protocol["query_statistics"] == defaults.query_statistics
     assert protocol["selected_on"] == "validation accuracy, 6 tasks every 3 steps"
     assert protocol["train_episode"] == {"ways": 3, "shots": 2, "queries": 2}
-    if learner not in WITHOUT_STEPS:
-        assert {"inner_steps", "eval_inner_steps"} <= protocol["inner"].keys()
+    takes_steps = hasattr(defaults.learner, "inner_steps")
+    assert takes_steps == ({"inner_steps", "eval_inner_steps"} <= protocol["inner"].keys())
 
     config = json.loads((folder / "config.json").read_text())["config"]
     assert config["learner"]["name"] == learner
@@ -56,9 +57,11 @@ def test_the_run_folder_is_whole(learner, trained, image_folder):
     best, *others = checkpoints
     assert best.startswith("best_0000000")
     assert others == ["step_00000003", "step_00000006"]
-    for picture in ("learning_curve", "adaptation", "episode"):
-        if (learner, picture) == ("r2d2", "adaptation"):
-            continue  # neither steps nor prototypes to show
+    pictures = {"learning_curve", "episode"}
+    if takes_steps or learner == "prototypical":  # steps or prototypes to show
+        pictures.add("adaptation")
+    assert {path.stem for path in folder.glob("*.png")} == pictures
+    for picture in pictures:
         with Image.open(folder / f"{picture}.png") as image:
             assert min(image.size) >= 200
 

@@ -35,8 +35,8 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
       path: the PNG to write.
       rows: as `read_metrics` gives them: `step`, `train_loss`, and perhaps `train_accuracy`,
         `validation_loss`, `validation_accuracy`. Validation may be rarer. A loss without
-        accuracies is drawn on a logarithmic axis.
-      title: one line above the picture.
+        accuracies is drawn on a logarithmic axis where it spans a decade.
+      title: above the picture.
 
     Raises:
       ValueError: no row holds a finite `train_loss`.
@@ -63,10 +63,14 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
         axes.set_xlim(left=0)
         if name == "accuracy":
             axes.yaxis.set_major_formatter(percent)
-        elif len(names) == 1 and _series(rows, "train_loss")[1].min() > 0:
+        elif len(names) == 1 and _spans_a_decade(_series(rows, "train_loss")[1]):
             logarithmic(axes)
         axes.legend(frameon=False, fontsize=9)
     return write(figure, path)
+
+
+def _spans_a_decade(values: np.ndarray) -> bool:
+    return bool(0 < 10 * values.min() < values.max())
 
 
 def _draw_learning(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, best: float) -> None:
@@ -161,7 +165,7 @@ def adaptation_curve(
         axes.yaxis.set_major_formatter(percent)
     else:
         shown = means[means > 0]
-        if len(shown) and shown.max() > 10 * shown.min():
+        if len(shown) and _spans_a_decade(shown):
             logarithmic(axes)
             axes.set_ylim(shown.min() / 1.6, shown.max() * 1.6)
     axes.legend(frameon=False, fontsize=9)
