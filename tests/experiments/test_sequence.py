@@ -50,9 +50,9 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["repeat-copy", "associative-recall", "priority-sort"])
-@pytest.mark.parametrize("learner", ["dnc", "lstm"])
+@pytest.mark.parametrize("learner", ["ntm", "dnc", "mann", "lstm"])
 def test_every_task_with_every_learner(task, learner, tmp_path):
-    sizes = TINY if learner == "dnc" else {**TINY, "slots": None, "slot_width": None}
+    sizes = TINY if learner != "lstm" else {**TINY, "slots": None, "slot_width": None}
     settings = Sequences(learner=learner, task=task, out=tmp_path / "run", **sizes)
     (line,) = lines_of(run_sequences(settings, Progress(quiet=True)))
     assert line.startswith(f"{learner} · {task} of length ")

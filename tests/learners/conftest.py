@@ -18,8 +18,17 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import Batch, Carry, MetaLearner, Objective, Task, cross_entropy, squared_error
-from jaxmeta.data import sinusoids, with_unlabelled
+from jaxmeta import (
+    Batch,
+    Carry,
+    MetaLearner,
+    Objective,
+    Task,
+    binary_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
+from jaxmeta.data import sequences, sinusoids, with_unlabelled
 from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import (
     anil,
@@ -44,7 +53,15 @@ from jaxmeta.learners import (
     siamese,
     snail,
 )
-from jaxmeta.learners.memory import mann, memory_classifier
+from jaxmeta.learners.memory import (
+    as_model,
+    dnc,
+    lstm_machine,
+    mann,
+    memory_classifier,
+    ntm,
+    sequence_learner,
+)
 from jaxmeta.learners.process import (
     class_by_class,
     conditional_neural_process,
@@ -111,6 +128,12 @@ def of_processes(name, learner, *rest, **options) -> Case:
     sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
     build = partial(learner, *rest, **options)
     return Case(name, build, gaussian_likelihood, sample, optax.adam(1e-2))
+
+
+def of_sequences(name, machine) -> Case:
+    build = partial(sequence_learner, as_model(machine), binary_cross_entropy)
+    sample = sequences.copy(bits=2, lengths=(1, 2))
+    return Case(name, build, binary_cross_entropy, sample, optax.adam(1e-2))
 
 
 def siamese_of_patterns(model, objective, ways):
@@ -210,12 +233,10 @@ CASES = [
     of_images("matching", matching, EMBEDDING(), ways=3),
     of_images("matching-full-context", matching, EMBEDDING(), ways=3, full_context=True, reads=2),
     of_images("siamese", siamese_of_patterns, EMBEDDING(), ways=3),
-    of_images(
-        "mann",
-        mann_classifier,
-        EMBEDDING(),
-        ways=3,
-    ),
+    of_images("mann", mann_classifier, EMBEDDING(), ways=3),
+    of_sequences("ntm", ntm(2, slots=4, slot_width=3, width=8)),
+    of_sequences("dnc", dnc(2, slots=4, slot_width=3, width=8, read_heads=2)),
+    of_sequences("lstm", lstm_machine(8, 2)),
     of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8),
     of_processes(
         "conditional-neural-process", conditional_neural_process, mlp((16,), 8), mlp((16,), 2)

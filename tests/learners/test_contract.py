@@ -46,6 +46,12 @@ EXCEPTIONS = {
     ("trajectory", "siamese"): "takes no inner steps",
     ("trajectory", "mann"): "takes no inner steps",
     ("trajectory", "snail"): "takes no inner steps",
+    ("trajectory", "ntm"): "takes no inner steps",
+    ("trajectory", "dnc"): "takes no inner steps",
+    ("trajectory", "lstm"): "takes no inner steps",
+    ("query", "ntm"): "the query is one sequence, in which what was before matters",
+    ("query", "dnc"): "the query is one sequence, in which what was before matters",
+    ("query", "lstm"): "the query is one sequence, in which what was before matters",
     ("trajectory", "conditional-neural-process"): "takes no inner steps",
     ("trajectory", "conditional-neural-process-classifier"): "takes no inner steps",
     ("trajectory", "neural-process"): "takes no inner steps",
@@ -287,14 +293,16 @@ def test_sharded_equals_unsharded(long_case, prepare, x64):
 
 
 def pad(batch, rows):
-    """`rows` examples of nonsense behind the real ones, masked out."""
-    count = batch.targets.shape[0]
+    """`rows` examples of nonsense behind the real ones, masked out; nothing stays nothing."""
+    if batch == ():
+        return batch
+    real = jnp.ones(len(batch.targets), bool) if batch.mask is None else batch.mask
 
     def longer(leaf):
         nonsense = jnp.arange(rows * leaf[0].size).reshape(rows, *leaf.shape[1:]) % 3
         return jnp.concatenate([leaf, nonsense.astype(leaf.dtype)])
 
-    return jax.tree.map(longer, batch)._replace(mask=jnp.arange(count + rows) < count)
+    return jax.tree.map(longer, batch)._replace(mask=jnp.pad(real, (0, rows)))
 
 
 def test_padding_changes_nothing(long_case, prepare, x64):

@@ -6,27 +6,21 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmeta import Batch, Model, binary_cross_entropy, cross_entropy
-from jaxmeta.data import sequences
+from jaxmeta import Batch, Model, cross_entropy
 from jaxmeta.learners.memory import (
     Machine,
     addressing,
-    as_model,
     dnc,
     lstm_machine,
     mann,
     memory_classifier,
     ntm,
     run,
-    sequence_learner,
 )
-from jaxmeta.training import meta_update
-from jaxmeta.training.update import chunk_of
 
 KEY = jax.random.key(0)
 MACHINES = {
@@ -200,19 +194,6 @@ def test_padding_behind_the_end_changes_nothing(name):
     machine, params, inputs = made(name)
     longer = jnp.concatenate([inputs, jnp.zeros((4, 3))])
     assert_close(run(machine, params, longer)[1][:7], run(machine, params, inputs)[1])
-
-
-@pytest.mark.parametrize("name", ["lstm", "dnc"])
-@pytest.mark.slow
-def test_a_machine_learns_to_copy_a_bit(name):
-    learner = sequence_learner(as_model(MACHINES[name]()), binary_cross_entropy)
-    sample = sequences.copy(bits=2, lengths=(1, 2))
-    update = meta_update(learner, optax.adam(1e-2), task_batch=16)
-    state = jax.jit(update.init)(KEY, sample)
-    _, infos = chunk_of(update.update)(state, sample, length=300)
-    assert infos.loss[:5].mean() > 0.6
-    assert infos.loss[-5:].mean() < 0.45
-    assert infos.metrics["bits"][-5:].mean() < infos.metrics["bits"][:5].mean()
 
 
 def test_a_classifier_is_told_each_label_one_step_late():

@@ -19,13 +19,13 @@ from jaxmeta.learners import (
     semi_supervised_prototypical,
     siamese,
 )
-from jaxmeta.models import Normalisation, comparator, conv_maps, pairwise
+from jaxmeta.learners.process import class_by_class, conditional_neural_process_classifier
+from jaxmeta.models import Normalisation, comparator, conv_maps, mlp, pairwise
 from jaxmeta.ops import convolve
 
 KEY = jax.random.key(0)
 IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
-
-
+BY_CLASS = class_by_class(mlp((4,), 1), 3)
 DIFFERENCES = Model(
     lambda key, maps: {},
     lambda params, maps, reference=None, key=None: (
@@ -213,8 +213,14 @@ def test_siamese_verifies_pairs_and_classifies_by_the_likeness():
         siamese(IDENTITY, ways=3),
         semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, steps=2),
         semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, distractors="cluster"),
+        prototypical(IDENTITY, cross_entropy, ways=3),
+        prototypical(IDENTITY, cross_entropy, ways=3, distance="cosine"),
+        conditional_neural_process_classifier(IDENTITY, BY_CLASS, cross_entropy, ways=3),
     ],
-    ids=["relation", "siamese", "semi-supervised", "semi-supervised-cluster"],
+    ids=[
+        *("relation", "siamese", "semi-supervised", "semi-supervised-cluster"),
+        *("prototypical", "prototypical-cosine", "conditional-neural-process"),
+    ],
 )
 @given(seed=st.integers(0, 2**16), order=st.permutations(range(8)))
 def test_the_support_has_no_order(learner, seed, order):

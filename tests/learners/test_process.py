@@ -116,6 +116,12 @@ LEARNERS = {
         mlp((8,), 4), mlp((8,), 2), encoder=mlp((8,), 4), attention="multi-head", heads=2
     ),
     "transformer": lambda: transformer_neural_process(width=8, layers=2, heads=2),
+    **{
+        kind: lambda kind=kind: neural_process(
+            mlp((8,), 4), mlp((8,), 2), encoder=mlp((8,), 4), attention=kind
+        )
+        for kind in ("laplace", "dot-product")
+    },
 }
 
 
@@ -127,6 +133,17 @@ def test_the_order_of_the_context_is_nothing(name, order):
     shuffled = jax.tree.map(lambda leaf: leaf[jnp.asarray(order)], context)
     found, again = (predicted(params, batch, query.inputs) for batch in (context, shuffled))
     chex.assert_trees_all_close(found, again, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_context_counts_and_what_is_masked_does_not(name):
+    predicted, context, query, params = compiled(name)  # of six points the last two are masked
+    found = predicted(params, context, query.inputs)
+    for row, counts in ((3, True), (4, False)):
+        other = context._replace(targets=context.targets.at[row].add(2.0))
+        moved = jnp.abs(predicted(params, other, query.inputs).mean - found.mean)
+        assert bool((moved > 1e-4).all()) == counts
+        assert bool((moved > 0).any()) == counts
 
 
 @functools.cache
