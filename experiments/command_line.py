@@ -28,11 +28,17 @@ _Seeds = Annotated[
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT,INT,...",
-        instance_from_str=lambda words: tuple(int(word) for word in words[0].split(",")),
+        instance_from_str=lambda words: _seeds_of(words[0]),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda seeds: [",".join(map(str, seeds))],
     ),
 ]
+
+
+def _seeds_of(word: str) -> tuple[int, ...]:
+    """None where they are no whole numbers: tyro would show a line of its own inside."""
+    numbers = word.split(",")
+    return tuple(map(int, numbers)) if all(number.strip().isdigit() for number in numbers) else ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,9 @@ def with_compilation_cache() -> None:
 def _main(experiment: type[AnyExperiment], arguments: list[str]) -> None:
     options, config = parse(experiment, arguments)
     if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
-        raise ValueError("--seeds: give two or more that differ, such as 0,1; for one, --seed 0.")
+        raise ValueError(
+            "--seeds: give two or more numbers that differ, such as 0,1; for one, --seed 0."
+        )
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None

@@ -113,6 +113,13 @@ _LENGTHS: dict[str, Lengths] = {
 }
 
 
+_OF_TASK = {
+    "repeats": ("repeat-copy",),
+    **dict.fromkeys(("bits", "lengths", "test_lengths"), tuple(_LENGTHS)),
+    **dict.fromkeys(("dataset", "image_size", "ways", "instances", "labels"), ("labels",)),
+}
+
+
 def bits_of(settings: Sequences) -> int:
     """Of each vector, as published where no other number is given."""
     if settings.bits is not None:
@@ -186,6 +193,7 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(settings)
+    configs.check_foreign(settings, settings.task, _OF_TASK)
     settings = dataclasses.replace(settings, bits=bits_of(settings))
     fields = fields_of(settings)
     dataset = None

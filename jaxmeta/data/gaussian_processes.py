@@ -106,7 +106,10 @@ def gaussian_curves(
     ranges = {"context": context, "length": length, "scale": scale, "period": period}
     for name, (low, high) in ranges.items():
         if not 0 < low <= high:
-            raise ValueError(f"{name} from {low} to {high}; give positive numbers in their order")
+            raise ValueError(
+                f"gaussian_curves: {name} from {low} to {high}; give positive numbers, the smaller "
+                "first"
+            )
     if kind not in get_args(KernelKind) or targets < 1 or noise < 0 or domain[0] >= domain[1]:
         raise ValueError(
             f"kernel {kind!r}, {targets} targets, noise {noise}, domain {domain}; give one of "

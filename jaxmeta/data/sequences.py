@@ -36,7 +36,7 @@ def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Callable[[Key]
     >>> query.inputs.shape, query.targets.shape, query.mask.shape
     ((6, 4), (6, 2), (6,))
     """
-    _check("copy", bits, lengths)
+    _check("copy", bits=bits, lengths=lengths)
     return sampler(_copy, bits=bits, lengths=lengths)
 
 
@@ -84,7 +84,7 @@ def repeat_copy(
     ((11, 4), (11, 3))
     """
     scaled_to = repeats if scaled_to is None else scaled_to
-    _check("repeat_copy", bits, lengths, repeats, scaled_to)
+    _check("repeat_copy", bits=bits, lengths=lengths, repeats=repeats, scaled_to=scaled_to)
     return sampler(_repeat_copy, bits=bits, lengths=lengths, repeats=repeats, scaled_to=scaled_to)
 
 
@@ -142,7 +142,9 @@ def associative_recall(
     >>> query.inputs.shape, query.targets.shape
     ((20, 4), (20, 2))
     """
-    _check("associative_recall", min(bits, item_length), items, least=2)
+    _check("associative_recall", bits=bits, item_length=item_length, items=items)
+    if items[0] < 2:
+        raise ValueError(f"associative_recall: items {items}; one that follows another wants 2.")
     return sampler(_associative_recall, bits=bits, item_length=item_length, items=items)
 
 
@@ -191,7 +193,9 @@ def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Callable
     >>> query.inputs.shape, query.mask.tolist()
     ((6, 4), [False, False, False, False, True, True])
     """
-    _check("priority_sort", bits, (kept, count))
+    _check("priority_sort", bits=bits, kept=kept, count=count)
+    if kept > count:
+        raise ValueError(f"priority_sort: {kept} kept of {count} shown; keep fewer or show more.")
     return sampler(_priority_sort, bits=bits, count=count, kept=kept)
 
 
@@ -209,12 +213,13 @@ def _priority_sort(key: Key, *, bits: int, count: int, kept: int) -> Task:
     return Task((), Batch(inputs, targets, steps > count))
 
 
-def _check(name: str, size: int, *ranges: tuple[int, int], least: int = 1) -> None:
-    if size < 1 or any(not least <= low <= high for low, high in ranges):
-        raise ValueError(
-            f"{name}: size {size}, from and to {', '.join(map(str, ranges))}; give at least 1, and "
-            f"ranges of at least {least}."
-        )
+def _check(task: str, **sizes: int | tuple[int, int]) -> None:
+    for name, size in sizes.items():
+        low, high = size if isinstance(size, tuple) else (size, size)
+        if low < 1:
+            raise ValueError(f"{task}: {name} {size}; give at least 1.")
+        if low > high:
+            raise ValueError(f"{task}: {name} from {low} to {high}; give the smaller first.")
 
 
 def _length(key: Key, lengths: tuple[int, int]) -> Array:

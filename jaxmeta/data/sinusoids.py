@@ -137,5 +137,7 @@ def _uniform(key: Key, shape: tuple[int, ...], ends: Range) -> Array:
 def _range(name: str, ends: Range) -> Range:
     low, high = map(float, ends)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"the {name} range ({low}, {high}) is empty: give finite (low, high)")
+        raise ValueError(
+            f"the {name} range ({low}, {high}) is empty: give two finite numbers, the smaller first"
+        )
     return low, high

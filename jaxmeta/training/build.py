@@ -123,7 +123,16 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
                 )
             stream = task_stream(classes, **drawn, seed=(config.seed, PARTS.index(part)))
             return stream._replace(sample=_with_unlabelled(config, sizes, stream.sample))
-        sample = _with_unlabelled(config, sizes, episodes(classes, **drawn))
+        try:
+            sample = episodes(classes, **drawn)
+        except ValueError as error:
+            if not config.unlabelled:
+                raise
+            raise ValueError(
+                f"{error}. Of these ways {config.distractors} are --distractors, of these shots "
+                f"{config.unlabelled} are --unlabelled."
+            ) from error
+        sample = _with_unlabelled(config, sizes, sample)
         sample = in_random_order(sample) if in_order else sample
         return distorted(sample) if config.distortions and part == "train" else sample
     if config.task == "gp":

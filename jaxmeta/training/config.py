@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -208,6 +208,8 @@ def check(config: Experiment) -> None:
         require(config, name, lambda value: 0 < value < math.inf, "positive and finite")
     if isinstance(config, FewShot):
         _check_few_shot(config)
+    if isinstance(config, Regression):
+        check_foreign(config, config.task, _OF_TASK)
     learner = getattr(config, "learner", None)
     for name in ("inner_rate", "filter_rate", "strength"):
         require(learner, name, lambda value: 0 < value < math.inf, "positive and finite")
@@ -224,7 +226,20 @@ def check(config: Experiment) -> None:
         require(learner, name, lambda value: value >= 1, "at least 1")
     for name in ("every_step_part", "first_order_part"):
         require(learner, name, lambda value: 0 <= value <= 1, "between 0 and 1")
+    truncate, inner_steps = (getattr(learner, name, None) for name in ("truncate", "inner_steps"))
+    if truncate is not None and inner_steps is not None and truncate > inner_steps:
+        raise ValueError(f"--truncate {truncate}: there are {inner_steps} inner steps; give fewer.")
     require(learner, "damping", lambda value: 0 <= value < math.inf, "0 or more, and finite")
+
+
+_OF_TASK = {
+    **dict.fromkeys(("points",), ("gp", "images")),
+    **dict.fromkeys(("kernel", "kernel_length", "kernel_scale", "kernel_period", "noise"), ("gp",)),
+    "dataset": ("images",),
+    **dict.fromkeys(
+        ("amplitude", "phase", "frequency", "domain", "shots", "train_shots"), ("sinusoids",)
+    ),
+}
 
 
 def _check_few_shot(config: FewShot) -> None:
@@ -254,6 +269,22 @@ def _check_few_shot(config: FewShot) -> None:
         raise ValueError(
             "--hard-tasks and --distortions are drawn on the device: give --pipeline device."
         )
+
+
+def check_foreign(options: Any, task: str, owners: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse options that this task does not have: `owners` says whose each one is.
+
+    Raises:
+      ValueError: one of them has another value than its default.
+    """
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(options)}
+    for name, tasks in owners.items():
+        value = getattr(options, name)
+        if task not in tasks and value != defaults[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value}: {task} has none; {' and '.join(tasks)} "
+                f"{'has' if len(tasks) == 1 else 'have'}."
+            )
 
 
 def require(options: Any, name: str, accepts: Callable[[Any], bool], remedy: str) -> None:

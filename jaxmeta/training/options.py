@@ -34,8 +34,9 @@ class _GradientDescent(_Steps):
 @dataclass(frozen=True)
 class _Exact:
     differentiate: Differentiate = "second-order"
-    """How the meta-gradient goes back through the inner steps; second-order is the recommended
-    one of the three exact ways."""
+    """How the meta-gradient goes back through the inner steps, exactly: mixed-mode (forward over
+    reverse) takes least time, rematerialised (each step computed anew) as little memory,
+    reverse-mode most of it; second-order is the best of these, mixed-mode."""
     truncate: int | None = None
     """Differentiate through this many last inner steps only; None: all."""
 

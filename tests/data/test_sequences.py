@@ -101,16 +101,16 @@ def test_priority_sort():
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "told"),
     [
-        lambda: sequences.copy(bits=0),
-        lambda: sequences.copy(lengths=(0, 3)),
-        lambda: sequences.copy(lengths=(4, 3)),
-        lambda: sequences.repeat_copy(repeats=(0, 1)),
-        lambda: sequences.associative_recall(items=(1, 3)),
-        lambda: sequences.priority_sort(count=3, kept=4),
+        (lambda: sequences.copy(bits=0), "bits 0; give at least 1"),
+        (lambda: sequences.copy(lengths=(0, 3)), "give at least 1"),
+        (lambda: sequences.copy(lengths=(4, 3)), "lengths from 4 to 3; give the smaller first"),
+        (lambda: sequences.repeat_copy(repeats=(0, 1)), "give at least 1"),
+        (lambda: sequences.associative_recall(items=(1, 3)), "one that follows another wants 2"),
+        (lambda: sequences.priority_sort(count=3, kept=4), "4 kept of 3 shown"),
     ],
 )
-def test_errors_come_early(build):
-    with pytest.raises(ValueError, match="give at least 1"):
+def test_errors_come_early(build, told):
+    with pytest.raises(ValueError, match=told):
         build()

@@ -75,7 +75,6 @@ def test_seeds():
         ("maml --inner-rat 0.1", "--inner-rate"),
         ("maml --initial-rate 0.1 0.2", "--initial-rate"),  # of another learner
         ("--ways five", "five"),
-        ("--seeds 0,one", "one"),
         ("--network resnet", "conv4-stride"),
         ("prototypical --inner-steps 3", "--inner-steps"),
     ],
@@ -186,6 +185,16 @@ def test_the_sinusoid_preset_is_the_published_setting():
     assert (config.frequency, config.train_shots, config.shots) == ((0.8, 1.2), 5, 5)
 
 
+def test_a_task_without_a_preset_has_the_settings_of_its_own():
+    learner = "conditional-neural-process"
+    for task, preset in (("gp", "gp"), ("images", "completion")):
+        _, config = parse(Regression, [learner, "--task", task, "--steps", "7"])
+        _, expected = parse(Regression, [learner, "--preset", preset, "--steps", "7"])
+        assert config == expected
+    _, config = parse(Regression, ["--preset", "gp-random", "--task", "gp"])
+    assert config.points == (3, 50)
+
+
 @pytest.mark.parametrize("line", ["--steps 7 --preset {} {}", "{1} --preset {0} --steps 7"])
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_options_override_presets(line, learner):
@@ -267,8 +276,13 @@ def test_bad_numbers(options, told, tiny_images, refused, tmp_path):
         (FewShot, "meta-sgd --initial-rate nan 0.1", "--initial-rate nan 0.1"),
         (Regression, "--amplitude 5 1", "amplitude"),
         (Regression, "--shots 0", "--shots 0: "),
-        (FewShot, "--seeds 3", "give two or more that differ"),
-        (FewShot, "--seeds 3,3", "give two or more that differ"),
+        (FewShot, "--seeds 3", "give two or more numbers that differ"),
+        (FewShot, "--seeds 3,3", "give two or more numbers that differ"),
+        (FewShot, "--seeds 0,one", "give two or more numbers that differ"),
+        (FewShot, "--truncate 9", "there are 1 inner steps; give fewer"),
+        (Regression, "--task gp --amplitude 1 2", "gp has none; sinusoids has"),
+        (Regression, "--kernel-period 1 2", "sinusoids has none; gp has"),
+        (Regression, "--points 3 9", "sinusoids has none; gp and images have"),
         (Regression, "reptile --inner-rate nan", "--inner-rate nan: "),
         (FewShot, "reptile --outer-optimizer adam", "--inner-optimizer adam"),
     ],
