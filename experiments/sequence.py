@@ -83,6 +83,8 @@ class Sequences(Experiment):
     """Of labels: images of each class."""
     labels: LabelKind = "one-hot"
     """Of labels: how a class is told, one-hot or as a string of five letters."""
+    distortions: bool = False
+    """Of labels: distort the images of training at random, by affine maps."""
     slots: int | None = None
     """Rows of the memory; None: the learner's own, as of all below."""
     slot_width: int | None = None
@@ -116,7 +118,9 @@ _LENGTHS: dict[str, Lengths] = {
 _OF_TASK = {
     "repeats": ("repeat-copy",),
     **dict.fromkeys(("bits", "lengths", "test_lengths"), tuple(_LENGTHS)),
-    **dict.fromkeys(("dataset", "image_size", "ways", "instances", "labels"), ("labels",)),
+    **dict.fromkeys(
+        ("dataset", "image_size", "ways", "instances", "labels", "distortions"), ("labels",)
+    ),
 }
 
 
@@ -176,6 +180,7 @@ def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths:
                 ways=settings.ways,
                 instances=settings.instances,
                 labels=settings.labels,
+                distortions=settings.distortions and part == "train",
             )
 
 

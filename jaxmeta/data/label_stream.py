@@ -19,6 +19,7 @@ from jaxmeta.core import (
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.episodes import Rotations, episodes
 from jaxmeta.data.samplers import sampler
+from jaxmeta.data.transformed import distorted
 
 LabelKind = Literal["one-hot", "strings"]
 
@@ -32,6 +33,7 @@ def label_stream(
     instances: int = 10,
     labels: LabelKind = "one-hot",
     rotations: Rotations = "as-classes",
+    distortions: bool = False,
 ) -> Callable[[Key], Task]:
     """Streams of the images of a few classes, in random order: `sample(key) -> Task`.
 
@@ -48,6 +50,7 @@ def label_stream(
       instances: images of each class; T = ways · instances.
       labels: how classes are told, and asked for.
       rotations: see `episodes`.
+      distortions: move and turn each image a little at random, as `distorted` does: for training.
 
     Shapes: inputs float32 `[T, H · W · C + ways]`, pixels and then the label before, one-hot;
     targets int32 `[T]`. As strings, the label before has 5 · 5 numbers, one-hot letter by letter,
@@ -76,6 +79,7 @@ def label_stream(
             f"label_stream: {ways} ways as {labels!r}; give one-hot, or strings for at most "
             f"{strings} ways."
         )
+    sample = distorted(sample) if distortions else sample
     return sampler(_stream, sample, ways=ways, labels=labels)
 
 

@@ -49,6 +49,17 @@ def test_an_image_comes_with_the_label_of_the_one_before(classes, labels):
     assert len(names) > 3, "which label is which class' is drawn anew"
 
 
+def test_distortions_change_the_images_alone(classes):
+    plain, changed = (
+        jax.jit(label_stream(classes, **SIZES, distortions=distortions))(jax.random.key(0)).query
+        for distortions in (False, True)
+    )
+    assert changed.inputs.shape == plain.inputs.shape
+    assert not np.allclose(changed.inputs[:, :PIXELS], plain.inputs[:, :PIXELS])
+    told = changed.inputs[1:, PIXELS:]
+    np.testing.assert_array_equal(told.argmax(axis=1), changed.targets[:-1])
+
+
 def test_accuracy_is_counted_class_by_class():
     targets = jnp.array([0, 1, 0, 2, 0, 1])  # instances 1, 1, 2, 1, 3, 2
     outputs = 9 * jnp.eye(3)[jnp.array([0, 2, 0, 2, 1, 1])]  # right: + − + + − +
