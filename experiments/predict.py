@@ -66,7 +66,10 @@ def predict(options: Predict) -> None:
     trained = restore(options.run_dir, config=config)
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(f) for f in classes.values()])
     learned_from = {name: read(group) for name, group in classes.items()}
-    support = Batch(jnp.concatenate(list(learned_from.values())), jnp.asarray(labels))
+    # Some learners read the support in the order given, and have never seen it class by class.
+    order = jax.random.permutation(jax.random.key(config.seed), len(labels))
+    inputs = jnp.concatenate(list(learned_from.values()))
+    support = Batch(inputs[order], jnp.asarray(labels)[order])
     queries = _query_files(options.query)
     images = read(queries)
 

@@ -20,7 +20,7 @@ from experiments import pictures, presets
 from experiments.folders import prepare_folder
 from experiments.oracle import oracle
 from experiments.progress import Progress
-from jaxmeta.core import Key, PyTree
+from jaxmeta.core import Key, MetaLearner, PyTree
 from jaxmeta.data import Dataset, load
 from jaxmeta.data.episodes import turned_classes
 from jaxmeta.training import build, build_learner, checkpoints, files
@@ -70,6 +70,7 @@ def run(
     validation_tasks = build.source_of(config, dataset, "validation")
     held_out, test_key = test_tasks(config, dataset, config.seed)
     test_learner = build_learner.learner_of(config, train=False)
+    _try_shapes(test_learner, config, dataset)
     update = build.update_of(config, mesh)
     check_same(_digest(config, dataset), "give all the same options and the same images.")
     on_first_process(
@@ -136,6 +137,16 @@ def run(
 
     on_first_process(keep)
     return results
+
+
+def _try_shapes(learner: MetaLearner, config: AnyExperiment, dataset: Dataset | None) -> None:
+    """Raises, before a folder is made or a program compiled, what the learner has against them."""
+    task = build.example_task(config, None if dataset is None else dataset.train.images.shape[1:])
+
+    def adapt(key: Key) -> Any:
+        return learner.adapt(key, learner.init(key, task), task.support)
+
+    jax.eval_shape(adapt, jax.random.key(0))
 
 
 def train_in(

@@ -52,7 +52,7 @@ _PUBLISHED_CURVES = {  # after the inner steps that the papers report
 def table(folder: Path = RESULTS) -> str:
     """Markdown: one row a task that a learner was tested on, of images and then of curves."""
     columns = ["learner", "of", "data", "task", "published", "ours, %", "shuffled labels"]
-    rows = _header([*columns, "updates", "query statistics", "command"])
+    rows = _header([*columns, "kept after", "query statistics", "command"])
     by_path = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
     controls = {
         _tested(path, results): _linked(_accuracy(results), path)
@@ -97,9 +97,15 @@ def _linked(figure: str, path: Path) -> str:
     return f"[{figure}](experiments/results/{path.parent.name}/{path.name})"
 
 
-def _command(results: dict[str, Any]) -> str:
-    """As it was given, but for where the run went and where it went on from."""
+def _command(results: dict[str, Any], path: Path) -> str:
+    """As it was given, but for where the run went and where it went on from.
+
+    A run that is evaluated again lies where it was committed.
+    """
     words = shlex.split(results["command"])
+    if "run" in results:
+        run = f"experiments/results/{path.parent.name}"
+        words = [run if Path(word).name == results["run"] else word for word in words]
     given = [
         word
         for before, word in zip(["", *words], words)
@@ -130,7 +136,7 @@ def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
             str(step),
             published,
             _linked(figure, path),
-            _command(results),
+            _command(results, path),
         ]
         rows.append(_line(cells))
     return rows
@@ -151,7 +157,7 @@ def _row(results: dict[str, Any], path: Path, control: str) -> str:
         control,
         _updates(results),
         results["protocol"]["query_statistics"],
-        _command(results),
+        _command(results, path),
     ]
     return _line(cells)
 
@@ -189,7 +195,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
                 "–",
                 "–",
                 protocol["query_statistics"],
-                _command(results),
+                _command(results, path),
             ]
             rows.append(_line(cells))
     return rows
@@ -198,7 +204,7 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 def processes_table(folder: Path = RESULTS) -> str:
     """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
     columns = ["learner", "of", "functions", "context points", "log-likelihood a target", "exact"]
-    rows = _header([*columns, "exact − learned", "of which floor of σ", "updates", "command"])
+    rows = _header([*columns, "exact − learned", "of which floor of σ", "kept after", "command"])
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
         if "log_likelihood" not in results:
@@ -216,7 +222,7 @@ def processes_table(folder: Path = RESULTS) -> str:
                 for name in ("lead", "floor")
             ),
             _updates(results),
-            _command(results),
+            _command(results, path),
         ]
         rows.append(_line(cells))
     return "\n".join(rows) + "\n"
@@ -239,9 +245,9 @@ _PUBLISHED_STREAM = {  # of 5 classes, by instance
 def sequences_table(folder: Path = RESULTS) -> str:
     """Markdown: errors of networks with a memory by length, and then by instance of a class."""
     columns = ["memory", "of", "task", "trained on", "length", "bits a sequence", "bits wrong"]
-    rows = _header([*columns, "updates", "command"])
+    rows = _header([*columns, "kept after", "command"])
     shown = [f"instance {number}, %" for number in _INSTANCES]
-    header = _header(["memory", "of", "classes", *shown, "updates", "command"])
+    header = _header(["memory", "of", "classes", *shown, "kept after", "command"])
     streams: list[str] = []
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
@@ -256,7 +262,7 @@ def sequences_table(folder: Path = RESULTS) -> str:
                 trained = "{} to {}".format(*results["protocol"]["trained_lengths"])
                 wrong = f"{100 * row['bit_error']:.2g} %"
                 cells = [results["task"], trained, length, bits, wrong, updates]
-                rows.append(_line([*named, *cells, _command(results)]))
+                rows.append(_line([*named, *cells, _command(results, path)]))
             else:
                 seen = [
                     _linked(_accuracy(row, name), path) if name in row else "–"
@@ -265,7 +271,7 @@ def sequences_table(folder: Path = RESULTS) -> str:
                 ways = str(results["settings"]["ways"])
                 strings = results["settings"].get("labels") == "strings"
                 ways += ", as strings" if strings else ""
-                streams.append(_line([*named, ways, *seen, updates, _command(results)]))
+                streams.append(_line([*named, ways, *seen, updates, _command(results, path)]))
                 published = _PUBLISHED_STREAM.get(results["learner"])
                 if published and ways == "5":
                     streams.append(_line([*named, "5, published", *published, "–", "–"]))

@@ -279,6 +279,7 @@ def test_bad_numbers(options, told, tiny_images, refused, tmp_path):
         (FewShot, "--seeds 3", "give two or more numbers that differ"),
         (FewShot, "--seeds 3,3", "give two or more numbers that differ"),
         (FewShot, "--seeds 0,one", "give two or more numbers that differ"),
+        (Regression, "cavia --conditions nosuch", "no parameter is selected to adapt; there are"),
         (FewShot, "--truncate 9", "there are 1 inner steps; give fewer"),
         (Regression, "--task gp --amplitude 1 2", "gp has none; sinusoids has"),
         (Regression, "--kernel-period 1 2", "sinusoids has none; gp has"),
@@ -289,6 +290,7 @@ def test_bad_numbers(options, told, tiny_images, refused, tmp_path):
 )
 def test_unknown_names_and_bad_ranges(experiment, options, told, refused, tmp_path):
     assert told in refused(experiment, *options.split(), "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     assert not (tmp_path / "run").exists()
 
 

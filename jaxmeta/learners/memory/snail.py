@@ -111,8 +111,9 @@ def snail(
       steps: T, support examples and one; the convolutions reach back over as many.
       filters: of each convolution.
 
-    The order of the support matters, and padding counts as steps: an example that is not real has a
-    label of 0.
+    The dilations are 1, 2, 4 and so on, so that every earlier step is within reach; the paper's
+    algorithm begins with 2. The order of the support matters, and padding counts as steps: an
+    example that is not real has a label of 0.
 
     Raises:
       ValueError: fewer than two ways or steps, no filter.
