@@ -46,7 +46,7 @@ class RunOptions:
     """Where the run goes, and how."""
 
     preset: str | None = None
-    """Published settings for this learner, such as omniglot-5w1s; other options override it."""
+    """Settings worth a name, published where there are some; other options override them."""
     out: Path | None = None
     """Run folder; None: under runs/, named after the run: a new one, with --resume the newest."""
     resume: bool = False
@@ -198,7 +198,8 @@ def _read(
         frozen=True,
     )
     values = {entry.name: getattr(defaults, entry.name) for entry in fields(experiment)}
-    command = make_dataclass("Command", [("options", RunOptions), ("config", config_type)])
+    # The names of the fields head their groups of options in `--help`.
+    command = make_dataclass("Command", [("run", RunOptions), ("experiment", config_type)])
     parsed = tyro.cli(
         command,
         args=arguments,
@@ -211,8 +212,8 @@ def _read(
             tyro.conf.CascadeSubcommandArgs,
         ),
     )
-    values = {entry.name: getattr(parsed.config, entry.name) for entry in fields(experiment)}
-    return parsed.options, experiment(**values)
+    values = {entry.name: getattr(parsed.experiment, entry.name) for entry in fields(experiment)}
+    return parsed.run, experiment(**values)
 
 
 def folder_of(config: AnyExperiment, many_seeds: bool, resume: bool) -> Path:

@@ -44,8 +44,9 @@ def evaluate(options: Evaluate) -> None:
     import jax
 
     from experiments import run as runs
+    from experiments.oracle import oracle
     from jaxmeta.training import evaluation, files, restore
-    from jaxmeta.training.config import FewShot, check
+    from jaxmeta.training.config import FewShot, Regression, check
     from jaxmeta.training.parallel import mesh_for
     from jaxmeta.training.restore import read_config, with_episode
 
@@ -94,6 +95,9 @@ def evaluate(options: Evaluate) -> None:
         "best_step": trained.step,
         **runs.circumstances(mesh),
     }
+    if isinstance(config, Regression) and config.task == "gp":
+        known = oracle(trained.learner, trained.meta_params, sample, key, config.eval_tasks)
+        results["oracle"] = runs.plain(known)
     path = options.out or options.run_dir / _file_name(options, results)
     files.write_json(path, results)
     print(closing_line(results))

@@ -44,7 +44,8 @@ def prepare_folder(
 def prepare_settings(settings: Any, fields: dict[str, Any]) -> None:
     """The same for a command whose options are one dataclass, with `out`, `resume`, `overwrite`.
 
-    `fields` is what the run depends on: `fields_of(settings)`, and what there is of the data.
+    `fields` is what the run depends on: `fields_of(settings)`, and what there is of the data. The
+    options that `settings.of_test` names may change when it goes on.
     """
 
     def known(found: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def prepare_settings(settings: Any, fields: dict[str, Any]) -> None:
             for field in dataclasses.fields(settings)
             if field.name in fields and field.default is not dataclasses.MISSING
         }
-        return {**found, "config": {**later, **found["config"]}}
+        of_test = {name: fields[name] for name in getattr(settings, "of_test", ())}
+        return {**found, "config": {**later, **found["config"], **of_test}}
 
     _claim(
         settings.out,

@@ -1,4 +1,4 @@
-"""Meta-train a regressor of sinusoids: `python -m experiments.regression --help`."""
+"""Meta-train a regressor of curves or images: `python -m experiments.regression --help`."""
 
 import sys
 

@@ -52,6 +52,7 @@ class Sequences(Experiment):
     """Train a network with a memory on sequences, evaluate it on longer ones."""
 
     experiment: ClassVar[str] = "sequence"
+    of_test: ClassVar[tuple[str, ...]] = ("test_lengths",)
     learner: tyro.conf.Positional[Literal["ntm", "dnc", "mann", "lstm"]] = "ntm"
     """Neural Turing machine, differentiable neural computer, memory-augmented network, or an LSTM
     without another memory."""
@@ -71,8 +72,8 @@ class Sequences(Experiment):
     repeats: Lengths = (1, 10)
     """Least and most repeats of repeat-copy in training; the most at test."""
     test_lengths: tuple[int, ...] | None = None
-    """Lengths at test, the first for the run's result; None: 20, 40, 80, 120 for copy, else the
-    longest of training."""
+    """Lengths at test; None: 20, 40, 80, 120 for copy, else the longest of training. A run that is
+    done is tested at others by --resume."""
     dataset: str = "omniglot"
     """Of labels: as in `experiments.few_shot`."""
     image_size: int = 20
@@ -90,15 +91,15 @@ class Sequences(Experiment):
     slot_width: int | None = None
     """Numbers of a row."""
     width: int | None = None
-    """Of the controller."""
+    """Numbers of the controller's hidden state; of lstm, of each layer."""
     read_heads: int | None = None
     """Heads that read."""
     controller: Literal["lstm", "feedforward"] | None = None
-    """Of the neural Turing machine."""
+    """Of ntm: what moves the heads."""
     strength: float | None = None
     """Of mann: learned sharpness of its reads, at first; None: not learned, 1, as published."""
     layers: int | None = None
-    """Of the LSTM without another memory."""
+    """Of lstm: how many lie on top of each other."""
     out: Path = Path("runs/sequence")
     """Run folder."""
     resume: bool = False
@@ -263,6 +264,8 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
         "tasks_per_second": round(outcome.tasks_per_second, 1),
         **circumstances(mesh),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
+        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
+        "resumed_from_step": outcome.resumed_from_step,
     }
 
     def keep() -> None:

@@ -282,9 +282,9 @@ class Mann:
     slot_width: int = 40
     """Numbers of a row."""
     controller_width: int = 200
-    """Of the LSTM."""
+    """Numbers of the LSTM that moves the heads."""
     heads: int = 4
-    """Of which each reads and writes."""
+    """Heads, each of which reads and writes."""
     strength: float | None = None
     """Learned sharpness of the reads, at first; None: not learned, 1, as published."""
 

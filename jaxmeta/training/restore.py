@@ -9,7 +9,7 @@ import jax
 
 from jaxmeta.core import MetaLearner, PyTree
 from jaxmeta.training import build, build_learner, checkpoints
-from jaxmeta.training.config import EXPERIMENTS, AnyExperiment, FewShot, from_json
+from jaxmeta.training.config import EXPERIMENTS, AnyExperiment, FewShot, Regression, from_json
 from jaxmeta.training.loop import CHECKPOINTS
 
 
@@ -96,6 +96,8 @@ def with_episode(
 ) -> AnyExperiment:
     """The configuration with other test tasks and the same training tasks."""
     trained = {f"train_{name}": size for name, size in config.episode(True).items()}
+    if isinstance(config, Regression) and config.task != "sinusoids":
+        del trained["train_shots"]  # there, a random number of points
     tested = {"shots": shots} | ({"ways": ways} if isinstance(config, FewShot) else {})
     return replace(
         config, **trained, **{name: size for name, size in tested.items() if size is not None}

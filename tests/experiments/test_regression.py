@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.evaluate import Evaluate, evaluate
 from experiments.pictures import _draw_completion
 from jaxmeta import Batch, Task
 from jaxmeta.learners.process import Gaussian
@@ -204,7 +205,12 @@ def test_curves_of_gaussian_processes_beside_their_oracle(learner, tiny_curves, 
     assert lead > results["oracle"]["lead_ci95"] > 0
     assert 0 < results["oracle"]["floor"] < lead
     assert results["protocol"]["kernel_length"] == [0.4, 0.4]
+    assert results["protocol"]["train_episode"]["points"] == [2, 4]
     assert (tmp_path / "run" / "episode.png").exists()
+    evaluate(Evaluate(tmp_path / "run", out=tmp_path / "again.json"))
+    again = json.loads((tmp_path / "again.json").read_text())
+    for name in ("log_likelihood", "oracle", "protocol"):
+        assert again[name] == results[name]
 
 
 @pytest.mark.parametrize("most", [60, 8])  # 8: fewer than any row shows, so the task's own

@@ -1,6 +1,7 @@
 """Sequence runs from end to end, in seconds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -46,6 +47,13 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tmp_path, capsys):
     assert lines[0].endswith(" % of the bits wrong")
     with pytest.raises(ValueError, match="--resume goes on with it"):
         run_sequences(settings, Progress(quiet=True))
+    at_another = replace(settings, test_lengths=(5,), resume=True)
+    again = run_sequences(at_another, Progress(quiet=True))
+    assert set(again["by_length"]) == {"5"}
+    for name in ("parameters_sha256", "evaluated_parameters_sha256"):
+        assert again[name] == results[name]
+    with pytest.raises(ValueError, match="task_batch: 2 there, 3 here"):
+        run_sequences(replace(at_another, task_batch=3), Progress(quiet=True))
 
 
 @pytest.mark.slow
