@@ -3,7 +3,7 @@
 A preset is a function that returns a whole configuration; options given on the command line
 override it. `python -m experiments.few_shot LEARNER --preset omniglot-5w1s` uses one.
 
-The published runs are long on a CPU. Wall times below are for 2 CPU cores; `--steps` shortens
+The published runs are long on a CPU. Wall times below are for CPU cores; `--steps` shortens
 a run, and `experiments/results/` holds what the shortened ones reached.
 """
 
@@ -178,24 +178,34 @@ def omniglot(ways: int, shots: int) -> Callable[[type], FewShot]:
 
     | learner | setting | expected, 5w1s / 5w5s / 20w1s / 20w5s | 5w1s takes |
     |---|---|---|---|
-    | maml | 60,000 × 32 (16) tasks, rate 0.4 (0.1), 1 (5) steps | 98.7 / 99.9 / 95.8 / 98.9 | 2 h |
-    | first-order-maml | the same | 98.3 / 99.2 / 89.4 / 97.9 | 1.2 h |
-    | anil | the same, the head adapted | – / – / 96.2 / 98.0 | 2 h |
-    | meta-sgd | the same, learned rates, 1 step | 99.53 / 99.93 / 95.93 / 98.97 | 2 h |
-    | reptile | 100,000 × 5 tasks, linear to 0 | 97.68 / 99.48 / 89.43 / 97.12 | 1.5 h |
-    | prototypical | 60-way, 5 queries, 1e-3 halved every 2000 | 98.8 / 99.7 / 96.0 / 98.9 | 1.5 h |
-    | boil, meta-curvature | as maml | – | 2 h |
-    | maml-plus-plus | 50,000 × 8 tasks, 5 steps, pooling | 99.47 / 99.93 / 97.65 / 99.33 | 6 h |
-    | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1 | 99.50 / 99.74 / 96.18 / 99.14 | 3 h |
-    | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 1.5 h |
-    | r2d2 | as maml, an encoder without a head; 15 queries | – | 7 h |
-    | proto-maml | as maml, an encoder without a head; 15 queries | – | 8 h |
-    | meta-lstm | 50,000 × 1, 12 (5) steps, 15 queries, norms of 0.25 at most | – | 4 h |
+    | maml | 60,000 × 32 (16) tasks, rate 0.4 (0.1), 1 (5) steps | 98.7 / 99.9 / 95.8 / 98.9 | 3 h |
+    | first-order-maml | the same | 98.3 / 99.2 / 89.4 / 97.9 | 2 h |
+    | anil | the same, the head adapted | – / – / 96.2 / 98.0 | 3 h |
+    | meta-sgd | the same, learned rates, 1 step | 99.53 / 99.93 / 95.93 / 98.97 | 4 h |
+    | reptile | 100,000 × 5 tasks, linear to 0 | 97.68 / 99.48 / 89.43 / 97.12 | 3 h |
+    | prototypical | 60-way, 5 queries, 1e-3 halved every 2000 | 98.8 / 99.7 / 96.0 / 98.9 | 2 h |
+    | boil, meta-curvature | as maml | – | 3 h, 5 h |
+    | maml-plus-plus | 50,000 × 8 tasks, 5 steps, pooling | 99.47 / 99.93 / 97.65 / 99.33 | 15 h |
+    | imaml | 20,000 × 32 tasks, 16 (25) steps of 0.1 | 99.50 / 99.74 / 96.18 / 99.14 | 12 h |
+    | cavia | as maml, 2 steps of 1.0 on 100 numbers | – | 2 h |
+    | r2d2 | as maml, an encoder without a head; 15 queries | – | 20 h |
+    | proto-maml | as maml, an encoder without a head; 15 queries | – | 15 h |
+    | meta-lstm | 50,000 × 1, 12 (5) steps, 15 queries, norms of 0.25 at most | – | 6 h |
+    | meta-transfer | as maml, a pre-trained encoder, hard tasks | – | see grocery |
+    | matching | 60,000 × 2 tasks, 20-way, 5 queries | 98.1 / 98.9 / 93.8 / 98.5 | 1.5 h |
+    | siamese | the same, distorted images | 97.3 / 98.4 / 88.2 / 97.0 | 2.5 h |
+    | relation | the same, compared maps | 99.6 / 99.8 / 97.6 / 99.1 | 20 h |
+    | semi-supervised-prototypical | the same, 5 more without a label, 10 queries | – | 2.5 h |
+    | mann | 60,000 × 16 tasks, 5 queries | – | 5 h |
+    | snail | the same | 99.07 / 99.78 / 97.64 / 99.36 | 6 h |
+    | conditional-neural-process | the same | 95.3 / 98.5 / 89.9 / 96.8 | 3 h |
 
-    Figures in brackets are for 20 ways (Meta-LSTM's for 5 shots), times for 2 CPU cores. MAML's
-    family normalises with the query's own statistics and draws rotations per task; prototypical
-    networks take rotations as classes. The published prototypical networks normalise with running
-    statistics, which are not kept here: `group` judges each example by itself as those do at test.
+    Figures in brackets are for 20 ways (Meta-LSTM's for 5 shots); times are estimates for one CPU
+    core, from the speed of shorter runs. MAML's family normalises with the query's own statistics
+    and draws rotations per task; the learners that compare or read (from prototypical on, and the
+    last seven) take rotations as classes and judge each example by itself, by `group`. Published
+    ones mostly normalise with running statistics, which are not kept here. The table of MANN's
+    authors is for streams of examples: `python -m experiments.sequence mann --task labels`.
     Test tasks have 15 queries a class.
     """
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -211,6 +212,11 @@ def test_presets_say_how_to_run_them_and_what_to_expect():
             assert "--preset" in text, name
             assert "xpected" in text, name
             assert "CPU" in text, name
+    named = presets.omniglot.__doc__ or ""
+    for learner in LEARNERS:
+        assert re.search(rf"\| [a-z0-9, -]*\b{learner.name}\b[a-z0-9, -]* \|", named), (
+            learner.name
+        )
 
 
 # --- errors -------------------------------------------------------------------------------
