@@ -29,7 +29,7 @@ def sinusoid(learner: type) -> Regression:
     """`python -m experiments.regression LEARNER --preset sinusoid`: MAML's sinusoids.
 
     70,000 steps of 25 tasks, K = 10 in training, one inner step of rate 1e-3 (as in the
-    authors' code), tested at K = 5 with up to 10 steps; Adam 1e-3, MLP 40-40. About 2 minutes
+    authors' code), tested at K = 5 with up to 10 steps; Adam 1e-3, MLP 40-40. About a minute
     on 2 CPU cores. Expected for MAML: 0.67 / 0.38 / 0.35 or less after 1 / 5 / 10 steps.
     """
     options = _of_curves(learner)
@@ -74,8 +74,8 @@ def gp(learner: type) -> Regression:
 
     Curves of a Gaussian process with an RBF kernel of length 0.4 and noise 0.02, 3 to 10 context
     points, 64 curves a step (Garnelo et al. 2018, section 4.1: 200,000 steps of Adam 1e-4; here
-    20,000 of 1e-3, about 10 minutes on 2 CPU cores). No number is published; expected is the order
-    of log-likelihoods CNP, ANP, oracle, in nats a target.
+    20,000 of 1e-3, on a CPU core about 10 minutes, 40 for an attentive one). No number is
+    published; expected is the order of log-likelihoods CNP, ANP, oracle, in nats a target.
     """
     return Regression(
         learner=_of_curves(learner),
@@ -129,7 +129,7 @@ def sinusoid_frequency(learner: type) -> Regression:
     """`python -m experiments.regression meta-sgd --preset sinusoid-frequency`: Meta-SGD's.
 
     Amplitude U[0.1, 5], frequency U[0.8, 1.2], phase U[0, π], 5 shots, one inner step at
-    test too (Li et al. 2017, section 4.1). About 2 minutes on 2 CPU cores. Expected after one
+    test too (Li et al. 2017, section 4.1). About a minute on 2 CPU cores. Expected after one
     step: 0.90 for Meta-SGD against 1.13 for MAML.
     """
     options = _of_curves(learner)

@@ -214,9 +214,7 @@ def test_presets_say_how_to_run_them_and_what_to_expect():
             assert "CPU" in text, name
     named = presets.omniglot.__doc__ or ""
     for learner in LEARNERS:
-        assert re.search(rf"\| [a-z0-9, -]*\b{learner.name}\b[a-z0-9, -]* \|", named), (
-            learner.name
-        )
+        assert re.search(rf"\| [a-z0-9, -]*\b{learner.name}\b[a-z0-9, -]* \|", named), learner.name
 
 
 # --- errors -------------------------------------------------------------------------------
