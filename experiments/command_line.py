@@ -36,7 +36,7 @@ _Seeds = Annotated[
 
 
 def _seeds_of(word: str) -> tuple[int, ...]:
-    """None where they are no whole numbers: tyro would show a line of its own inside."""
+    """Nothing of what is no whole numbers: an error here would show tyro's insides."""
     numbers = word.split(",")
     return tuple(map(int, numbers)) if all(number.strip().isdigit() for number in numbers) else ()
 
