@@ -15,6 +15,7 @@ import tyro
 from scipy.special import stdtrit
 
 from experiments import pictures, presets
+from experiments.folders import run_folder
 from experiments.progress import Progress
 from experiments.regression_presets import OF_TASK
 from experiments.run import run
@@ -217,11 +218,7 @@ def _read(
 
 
 def folder_of(config: AnyExperiment, many_seeds: bool, resume: bool) -> Path:
-    """`runs/maml-glyphs-5w1s`, numbered where that is taken; to resume, the last of these.
-
-    Raises:
-      ValueError: there is none to resume.
-    """
+    """Such as `runs/maml-glyphs-5w1s-seed0`, see `run_folder`."""
     if isinstance(config, FewShot):
         dataset = Path(config.dataset).name
         name = f"{config.learner.name}-{dataset}-{config.ways}w{config.shots}s"
@@ -230,13 +227,7 @@ def folder_of(config: AnyExperiment, many_seeds: bool, resume: bool) -> Path:
         name = f"{config.learner.name}-{what.get(config.task, f'sinusoid-{config.shots}s')}"
     if not many_seeds:
         name += f"-seed{config.seed}"
-    folders = [Path("runs") / name]
-    while folders[-1].exists():
-        folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
-    *taken, free = folders
-    if resume and not taken:
-        raise ValueError(f"--resume: there is no {free}; give --out, the folder of the run.")
-    return taken[-1] if resume else free
+    return run_folder(name, resume)
 
 
 def closing_line(results: dict[str, Any]) -> str:

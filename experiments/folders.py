@@ -41,8 +41,23 @@ def prepare_folder(
     _claim(folder, fields, known, resume=resume, overwrite=overwrite)
 
 
-def prepare_settings(settings: Any, fields: dict[str, Any]) -> None:
-    """The same for a command whose options are one dataclass, with `out`, `resume`, `overwrite`.
+def run_folder(name: str, resume: bool) -> Path:
+    """`runs/NAME`, numbered where that is taken; to resume, the last of these.
+
+    Raises:
+      ValueError: there is none to resume.
+    """
+    folders = [Path("runs") / name]
+    while folders[-1].exists():
+        folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
+    *taken, free = folders
+    if resume and not taken:
+        raise ValueError(f"--resume: there is no {free}; give --out, the folder of the run.")
+    return taken[-1] if resume else free
+
+
+def prepare_settings(settings: Any, folder: Path, fields: dict[str, Any]) -> None:
+    """As `prepare_folder` for a command whose options are one dataclass.
 
     `fields` is what the run depends on: `fields_of(settings)`, and what there is of the data. The
     options that `settings.of_test` names may change when it goes on.
@@ -58,7 +73,7 @@ def prepare_settings(settings: Any, fields: dict[str, Any]) -> None:
         return {**found, "config": {**later, **found["config"], **of_test}}
 
     _claim(
-        settings.out,
+        folder,
         {"config": {"experiment": settings.experiment, **fields}},
         known,
         resume=settings.resume,

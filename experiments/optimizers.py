@@ -19,7 +19,7 @@ import tyro
 
 from experiments.command_line import guarded, read_arguments
 from experiments.comparison import Course, Curve, compare, summary
-from experiments.folders import fields_of, prepare_settings
+from experiments.folders import fields_of, prepare_settings, run_folder
 from experiments.progress import Progress
 from experiments.run import circumstances, run_keys, train_in
 from jaxmeta.core import MetaLearner
@@ -92,12 +92,17 @@ class Optimizers(Experiment):
     """Least and largest factor to the deviation of their first weights."""
     problem_batch: int = 64
     """Images a step."""
-    out: Path = Path("runs/optimizer")
-    """Run folder."""
+    out: Path | None = None
+    """Run folder; None: under runs/, named after the run: a new one, with --resume the newest."""
     resume: bool = False
     """Go on from the newest checkpoint of the run folder."""
     overwrite: bool = False
     """Delete the run that the folder holds and start anew."""
+
+
+def folder_of(settings: Optimizers) -> Path:
+    """The run folder, given or named after the run."""
+    return settings.out or run_folder(f"{settings.rule}-{settings.family}", settings.resume)
 
 
 _EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
@@ -199,7 +204,8 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     learner = learner_of(settings, family, training=settings.training)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     compared_on = courses(settings)
-    on_first_process(lambda: prepare_settings(settings, fields))
+    folder = folder_of(settings)
+    on_first_process(lambda: prepare_settings(settings, folder, fields))
     train_key, validation_key, test_key = run_keys(settings.seed)
     held_out = family_of(settings, "validation").sample
     validate = evaluation(
@@ -208,7 +214,7 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
         tasks_at_once=32,
     )
     outcome = train_in(
-        settings.out,
+        folder,
         settings,
         update,
         family.sample,
@@ -245,20 +251,18 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     }
 
     def keep() -> None:
-        files.write_json(settings.out / "results.json", results)
+        files.write_json(folder / "results.json", results)
         title = f"{settings.rule} optimizer · {settings.family}"
-        plots.learning_curve(
-            settings.out / "learning_curve.png", read_metrics(settings.out), title=title
-        )
+        plots.learning_curve(folder / "learning_curve.png", read_metrics(folder), title=title)
         plots.optimization_curves(
-            settings.out / "comparison.png",
+            folder / "comparison.png",
             {
                 name: {optimizer: curve.losses for optimizer, curve in found.items()}
                 for name, found in curves.items()
             },
             title=title,
         )
-        files.write_bytes(settings.out / "rule.npz", pack(outcome.best_params))
+        files.write_bytes(folder / "rule.npz", pack(outcome.best_params))
 
     on_first_process(keep)
     return results
@@ -277,8 +281,10 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main(settings: Optimizers) -> None:
+    folder = folder_of(settings)
+    settings = dataclasses.replace(settings, out=folder)
     print(table(run(settings, Progress())))
-    print(f"results, curves and the rule's weights: {settings.out}")
+    print(f"results, curves and the rule's weights: {folder}")
 
 
 if __name__ == "__main__":

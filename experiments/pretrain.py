@@ -150,7 +150,7 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
         flip=settings.flip,
         light=settings.light,
     )
-    on_first_process(lambda: prepare_settings(settings, fields))
+    on_first_process(lambda: prepare_settings(settings, settings.out, fields))
     train_key, validation_key, _ = run_keys(settings.seed)
     calibration = calibration_batches(dataset.train, settings)
     fold = jax.jit(functools.partial(folded, network))

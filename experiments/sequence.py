@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import guarded, read_arguments
-from experiments.folders import fields_of, prepare_settings
+from experiments.folders import fields_of, prepare_settings, run_folder
 from experiments.progress import Progress
 from experiments.run import circumstances, plain, run_keys, train_in
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
@@ -100,8 +100,8 @@ class Sequences(Experiment):
     """Of mann: learned sharpness of its reads, at first; None: not learned, 1, as published."""
     layers: int | None = None
     """Of lstm: how many lie on top of each other."""
-    out: Path = Path("runs/sequence")
-    """Run folder."""
+    out: Path | None = None
+    """Run folder; None: under runs/, named after the run: a new one, with --resume the newest."""
     resume: bool = False
     """Go on from the newest checkpoint of the run folder."""
     overwrite: bool = False
@@ -123,6 +123,11 @@ _OF_TASK = {
         ("dataset", "image_size", "ways", "instances", "labels", "distortions"), ("labels",)
     ),
 }
+
+
+def folder_of(settings: Sequences) -> Path:
+    """The run folder, given or named after the run."""
+    return settings.out or run_folder(f"{settings.learner}-{settings.task}", settings.resume)
 
 
 def bits_of(settings: Sequences) -> int:
@@ -223,12 +228,13 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     learner = sequence_learner(as_model(machine), objective_of(settings))
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
-    on_first_process(lambda: prepare_settings(settings, fields))
+    folder = folder_of(settings)
+    on_first_process(lambda: prepare_settings(settings, folder, fields))
     everywhere = mesh_for(jax.device_count())
     evaluator = partial(evaluation, learner, tasks_at_once=25, mesh=everywhere)
     validate = evaluator(settings.validation_tasks)
     outcome = train_in(
-        settings.out,
+        folder,
         settings,
         update,
         train_sample,
@@ -269,14 +275,12 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     }
 
     def keep() -> None:
-        files.write_json(settings.out / "results.json", results)
+        files.write_json(folder / "results.json", results)
         title = f"{settings.learner} · {settings.task}"
-        plots.learning_curve(
-            settings.out / "learning_curve.png", read_metrics(settings.out), title=title
-        )
+        plots.learning_curve(folder / "learning_curve.png", read_metrics(folder), title=title)
         for length, sample in tests.items():
             _draw(
-                settings.out / f"sequence-{length}.png",
+                folder / f"sequence-{length}.png",
                 settings,
                 machine,
                 outcome.best_params,
@@ -334,8 +338,10 @@ def lines_of(results: dict[str, Any]) -> list[str]:
 
 
 def main(settings: Sequences) -> None:
+    folder = folder_of(settings)
+    settings = dataclasses.replace(settings, out=folder)
     print("\n".join(lines_of(run_sequences(settings, Progress()))))
-    print(f"results and pictures: {settings.out}")
+    print(f"results and pictures: {folder}")
 
 
 if __name__ == "__main__":

@@ -164,10 +164,10 @@ def test_a_command_runs(command, readers_folder, request):
         return
     if module == "experiments.optimizers":
         assert "unseen problems: learned" in finished.stdout
-        assert (readers_folder / "runs/optimizer/comparison.png").is_file()
+        assert (readers_folder / "runs/mlp-digits/comparison.png").is_file()
         return
     if module == "experiments.sequence":
-        assert (readers_folder / "runs/sequence/sequence-4.png").is_file()
+        assert (readers_folder / "runs/ntm-copy/sequence-4.png").is_file()
         return
     if module in ("experiments.pretrain", "experiments.baselines"):
         written = {"pretrain": "backbone.npz", "baselines": "baselines.json"}
