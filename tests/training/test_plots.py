@@ -307,6 +307,17 @@ def test_examples_without_a_label_have_a_row_of_their_own(tmp_path):
     assert rows == ["class 0", "class 1", "class 2", "unlabelled"]
 
 
+def test_as_many_examples_without_a_label_are_shown_as_fit(tmp_path):
+    support, labels, query, query_labels = image_task(3, 8, 2)
+    first = np.unique(labels, return_index=True)[1]
+    labels = np.where(np.isin(np.arange(len(labels)), first), labels, -1)
+    figure = plots.image_episode(
+        tmp_path / "episode.png", support, labels, query, query_labels, query_labels, title="maml"
+    )
+    assert len(figure.axes[0].images) == 3 * (1 + 2) + 3
+    assert "3 of 21 without a label are shown" in figure.texts[0].get_text()
+
+
 def test_large_tasks_are_shown_in_part_but_counted_whole(tmp_path):
     path = tmp_path / "episode.png"
     task = image_task(25, 12, 18, size=4)

@@ -38,8 +38,8 @@ def image_episode(
     """One task of images, a row for each class: what it learned from, what it said, what was wrong.
 
     A query that was taken for another class has a red frame, and that class is written below.
-    Of large tasks the first 20 classes, 10 support and 15 query images of a class are shown;
-    the share of right answers above the picture counts them all.
+    Of large tasks the first 20 classes, 10 support and 15 query images of a class are shown, and
+    as many without a label as fit; the share of right answers above the picture counts them all.
 
     Args:
       path: the PNG to write.
@@ -74,8 +74,11 @@ def image_episode(
     labels = sorted(labels, key=lambda label: (label < 0, label))[:SHOWN_CLASSES]
     support_of = {label: np.flatnonzero(support_labels == label) for label in labels}
     query_of = {label: np.flatnonzero(query_labels == label) for label in labels}
-    shots = min(max(map(len, support_of.values())), SHOWN_SUPPORT)
+    shots = min(max(len(support_of[label]) for label in labels if label >= 0), SHOWN_SUPPORT)
     queries = min(max(map(len, query_of.values())), SHOWN_QUERIES)
+    free = support_of.get(-1, np.array([], int))
+    if len(free) > shots + queries:  # its row has no queries, and so the whole width
+        support_of[-1] = free[np.linspace(0, len(free) - 1, shots + queries).round().astype(int)]
 
     if class_names is not None and len(class_names) <= max(*labels, *predicted.tolist()):
         raise ValueError(
@@ -84,6 +87,8 @@ def image_episode(
         )
     shown = sum(min(len(query_of[label]), queries) for label in labels)
     cut = "" if shown == len(query_labels) else f"; {shown} of the queries are shown"
+    if len(free) > shots + queries:
+        cut += f"; {shots + queries} of {len(free)} without a label are shown"
 
     def name(label: int) -> str:
         if label < 0:
@@ -113,7 +118,7 @@ def image_episode(
             fontsize=9,
             parse_math=False,
         )
-        for column, index in enumerate(support_of[label][:shots]):
+        for column, index in enumerate(support_of[label][: shots if label >= 0 else None]):
             _place(axes, support_images[index], margin + column, top)
         for column, index in enumerate(query_of[label][:queries]):
             _place(axes, query_images[index], query_left + column, top)
