@@ -36,8 +36,8 @@ class Experiment:
     task_batch: int
     """Tasks of a meta-update."""
     tasks_at_once: int | None = None
-    """Tasks mapped together: the same mean gradient in less memory. None: one for images on a
-    CPU, where that is fastest too, else all."""
+    """Tasks mapped together: the same mean gradient in less memory. None: all, but of few-shot
+    images on a CPU one, where that is fastest too."""
     outer_optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer of the meta-parameters."""
     outer_rate: float = 1e-3
