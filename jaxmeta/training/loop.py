@@ -199,7 +199,7 @@ def train(
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
                 if stopping and step < steps:
-                    raise Interrupted(received[0] if received else signal.SIGTERM, step, folder)
+                    raise Interrupted(received[0] if received else signal.SIGTERM, step, folder.parent)
     finally:
         log.close()
 
