@@ -199,7 +199,8 @@ def train(
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
                 if stopping and step < steps:
-                    raise Interrupted(received[0] if received else signal.SIGTERM, step, folder.parent)
+                    number = received[0] if received else signal.SIGTERM
+                    raise Interrupted(number, step, folder.parent)
     finally:
         log.close()
 
