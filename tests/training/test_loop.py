@@ -224,7 +224,7 @@ def test_a_signal_saves_and_stops(number, alone, tmp_path):
     saved = sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*"))[-1]
     step = int(saved.removeprefix("step_"))
     assert 15 <= step < 30
-    assert f"stopped at step {step}, which is saved; --resume" in str(caught.value)
+    assert f"stopped at step {step}, which is saved in {tmp_path}; " in str(caught.value)
 
     outcome, _ = run(tmp_path, resume=True)
     assert outcome.resumed_from_step == step
