@@ -44,9 +44,8 @@ def evaluate(options: Evaluate) -> None:
     import jax
 
     from experiments import run as runs
-    from experiments.oracle import oracle
     from jaxmeta.training import evaluation, files, restore
-    from jaxmeta.training.config import FewShot, Regression, check
+    from jaxmeta.training.config import FewShot, check
     from jaxmeta.training.parallel import mesh_for
     from jaxmeta.training.restore import read_config, with_episode
 
@@ -95,9 +94,7 @@ def evaluate(options: Evaluate) -> None:
         "best_step": trained.step,
         **runs.circumstances(mesh),
     }
-    if isinstance(config, Regression) and config.task == "gp":
-        known = oracle(trained.learner, trained.meta_params, sample, key, config.eval_tasks)
-        results["oracle"] = runs.plain(known)
+    results |= runs.beside_oracle(config, trained.learner, trained.meta_params, sample, key)
     path = options.out or options.run_dir / _file_name(options, results)
     files.write_json(path, results)
     print(closing_line(results))

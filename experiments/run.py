@@ -116,9 +116,7 @@ def run(
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
-    if isinstance(config, Regression) and config.task == "gp":
-        known = oracle(test_learner, outcome.best_params, held_out, test_key, config.eval_tasks)
-        results["oracle"] = plain(known)
+    results |= beside_oracle(config, test_learner, outcome.best_params, held_out, test_key)
     if test_learner.trajectory is not None:
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
@@ -284,6 +282,15 @@ def describe(config: AnyExperiment, dataset: Dataset | None) -> dict[str, Any]:
         protocol |= {name: getattr(config, name) for name in what[config.task]}
         protocol |= {"query_statistics": "none", **({} if dataset is None else dataset.protocol)}
     return {**described, "protocol": protocol}
+
+
+def beside_oracle(
+    config: AnyExperiment, learner: MetaLearner, meta_params: PyTree, sample: Source, key: Key
+) -> dict[str, Any]:
+    """What can be known of the test tasks, as `{"oracle": ...}`; nothing where nobody knows."""
+    if not isinstance(config, Regression) or config.task != "gp":
+        return {}
+    return {"oracle": plain(oracle(learner, meta_params, sample, key, config.eval_tasks))}
 
 
 def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:

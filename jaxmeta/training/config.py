@@ -233,7 +233,7 @@ def check(config: Experiment) -> None:
 
 
 _OF_TASK = {
-    **dict.fromkeys(("points",), ("gp", "images")),
+    "points": ("gp", "images"),
     **dict.fromkeys(("kernel", "kernel_length", "kernel_scale", "kernel_period", "noise"), ("gp",)),
     "dataset": ("images",),
     **dict.fromkeys(
