@@ -199,7 +199,7 @@ def _learner_of_sequences(
     config: FewShot, options: _OF_SEQUENCES, objective: Objective, ways: int
 ) -> MetaLearner:
     """Those that read the support set; most have an output for each class."""
-    encoder = network_of(config, None)
+    encoder = network_of(config, options.features if isinstance(options, kinds.Snail) else None)
     by_class = isinstance(options, kinds.ConditionalNeuralProcess) and (
         options.decoder == "class-by-class"
     )

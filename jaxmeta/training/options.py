@@ -294,6 +294,8 @@ class Snail:
     """SNAIL (Mishra et al. 2018): temporal convolutions and causal attention over the support."""
 
     name: ClassVar[str] = "snail"
+    features: int = 64
+    """Numbers of an embedded example, by a linear layer behind the network."""
     filters: int = 128
     """Of each convolution."""
 

@@ -63,8 +63,11 @@ class _CausalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, values_TD: Array, support: int) -> Array:
-        queries_TK = nn.Dense(self.key_width, name="queries")(values_TD)
-        keys_TK = nn.Dense(self.key_width, name="keys")(values_TD)
+        queries = nn.Dense(self.key_width, name="queries")
+        queries_TK = queries(values_TD)
+        # Keys begin as queries do: what is alike attends to each other before anything is learned.
+        alike = queries.variables["params"]["kernel"]
+        keys_TK = nn.Dense(self.key_width, kernel_init=lambda *_: alike, name="keys")(values_TD)
         read_TV = nn.Dense(self.value_width, name="values")(values_TD)
         scores_TT = queries_TK @ keys_TK.T / math.sqrt(self.key_width)
         steps = values_TD.shape[0]
