@@ -100,11 +100,6 @@ class Optimizers(Experiment):
     """Delete the run that the folder holds and start anew."""
 
 
-def folder_of(settings: Optimizers) -> Path:
-    """The run folder, given or named after the run."""
-    return settings.out or run_folder(f"{settings.rule}-{settings.family}", settings.resume)
-
-
 _EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
 _OTHER_SET: dict[str, Images] = {"digits": "glyphs", "glyphs": "digits", "omniglot": "digits"}
 
@@ -191,7 +186,7 @@ def courses(settings: Optimizers) -> dict[str, Course]:
     }
 
 
-def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
+def run(settings: Optimizers, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train, compare, draw, write `results.json`; return it.
 
     Raises:
@@ -204,7 +199,6 @@ def run(settings: Optimizers, progress: Progress) -> dict[str, Any]:
     learner = learner_of(settings, family, training=settings.training)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
     compared_on = courses(settings)
-    folder = folder_of(settings)
     on_first_process(lambda: prepare_settings(settings, folder, fields))
     train_key, validation_key, test_key = run_keys(settings.seed)
     held_out = family_of(settings, "validation").sample
@@ -281,9 +275,9 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main(settings: Optimizers) -> None:
-    folder = folder_of(settings)
-    settings = dataclasses.replace(settings, out=folder)
-    print(table(run(settings, Progress())))
+    name = f"{settings.rule}-{settings.family}"
+    folder = settings.out or run_folder(name, settings.resume)
+    print(table(run(settings, folder, Progress())))
     print(f"results, curves and the rule's weights: {folder}")
 
 

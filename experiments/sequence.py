@@ -125,11 +125,6 @@ _OF_TASK = {
 }
 
 
-def folder_of(settings: Sequences) -> Path:
-    """The run folder, given or named after the run."""
-    return settings.out or run_folder(f"{settings.learner}-{settings.task}", settings.resume)
-
-
 def bits_of(settings: Sequences) -> int:
     """Of each vector, as published where no other number is given."""
     if settings.bits is not None:
@@ -197,7 +192,7 @@ def objective_of(settings: Sequences) -> Objective:
     return accuracy_by_instance(tuple(range(1, settings.instances + 1)))
 
 
-def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
+def run_sequences(settings: Sequences, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train, evaluate at each test length, draw, write `results.json`; return it.
 
     Raises:
@@ -228,7 +223,6 @@ def run_sequences(settings: Sequences, progress: Progress) -> dict[str, Any]:
     learner = sequence_learner(as_model(machine), objective_of(settings))
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)
-    folder = folder_of(settings)
     on_first_process(lambda: prepare_settings(settings, folder, fields))
     everywhere = mesh_for(jax.device_count())
     evaluator = partial(evaluation, learner, tasks_at_once=25, mesh=everywhere)
@@ -338,9 +332,9 @@ def lines_of(results: dict[str, Any]) -> list[str]:
 
 
 def main(settings: Sequences) -> None:
-    folder = folder_of(settings)
-    settings = dataclasses.replace(settings, out=folder)
-    print("\n".join(lines_of(run_sequences(settings, Progress()))))
+    name = f"{settings.learner}-{settings.task}"
+    folder = settings.out or run_folder(name, settings.resume)
+    print("\n".join(lines_of(run_sequences(settings, folder, Progress()))))
     print(f"results and pictures: {folder}")
 
 

@@ -56,8 +56,8 @@ def test_a_run_writes_results_and_pictures(tmp_path, capsys, one_course):
 @pytest.mark.slow
 @pytest.mark.parametrize("training", ["full", "persistent", "evolution"])
 def test_every_way_of_training_leaves_a_rule(training, tmp_path, one_course):
-    settings = optimizers.Optimizers(training=training, out=tmp_path / "run", **SMALL)
-    results = optimizers.run(settings, optimizers.Progress(quiet=True))
+    settings = optimizers.Optimizers(training=training, **SMALL)
+    results = optimizers.run(settings, tmp_path / "run", optimizers.Progress(quiet=True))
     assert results["comparison"]["unseen problems"]["learned"]["final_loss"] > 0
     weights = np.load(tmp_path / "run" / "rule.npz")
     start = optimizers.rule_of(settings).init(jax.random.split(jax.random.key(0), 3)[0])
@@ -70,16 +70,17 @@ def test_every_way_of_training_leaves_a_rule(training, tmp_path, one_course):
 
 @pytest.mark.slow
 def test_a_run_resumes_where_it_would_have_been(tmp_path, one_course):
-    whole = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
-    expected = optimizers.run(whole, optimizers.Progress(quiet=True))["parameters_sha256"]
-    half = optimizers.Optimizers(out=tmp_path / "half", **{**SMALL, "steps": 2})
-    optimizers.run(half, optimizers.Progress(quiet=True))
+    settings = optimizers.Optimizers(**SMALL)
+    quiet = optimizers.Progress(quiet=True)
+    expected = optimizers.run(settings, tmp_path / "whole", quiet)["parameters_sha256"]
+    half = optimizers.Optimizers(**{**SMALL, "steps": 2})
+    optimizers.run(half, tmp_path / "half", quiet)
     other = optimizers.Optimizers(out=tmp_path / "half", resume=True, **SMALL)
     assert guarded(lambda: optimizers.main(other)) == 1  # another number of steps
     again = optimizers.Optimizers(out=tmp_path / "whole", **SMALL)
     assert guarded(lambda: optimizers.main(again)) == 1  # neither resumed nor overwritten
-    resumed = optimizers.Optimizers(out=tmp_path / "whole", resume=True, **SMALL)
-    found = optimizers.run(resumed, optimizers.Progress(quiet=True))
+    resumed = optimizers.Optimizers(resume=True, **SMALL)
+    found = optimizers.run(resumed, tmp_path / "whole", quiet)
     assert found["parameters_sha256"] == expected
 
 

@@ -46,14 +46,14 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tmp_path, capsys):
     assert lines[0].startswith("ntm · copy of length 3 · ")
     assert lines[0].endswith(" % of the bits wrong")
     with pytest.raises(ValueError, match="--resume goes on with it"):
-        run_sequences(settings, Progress(quiet=True))
+        run_sequences(settings, tmp_path / "run", Progress(quiet=True))
     at_another = replace(settings, test_lengths=(5,), resume=True)
-    again = run_sequences(at_another, Progress(quiet=True))
+    again = run_sequences(at_another, tmp_path / "run", Progress(quiet=True))
     assert set(again["by_length"]) == {"5"}
     for name in ("parameters_sha256", "evaluated_parameters_sha256"):
         assert again[name] == results[name]
     with pytest.raises(ValueError, match="task_batch: 2 there, 3 here"):
-        run_sequences(replace(at_another, task_batch=3), Progress(quiet=True))
+        run_sequences(replace(at_another, task_batch=3), tmp_path / "run", Progress(quiet=True))
 
 
 @pytest.mark.slow
@@ -61,8 +61,8 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tmp_path, capsys):
 @pytest.mark.parametrize("learner", ["ntm", "dnc", "mann", "lstm"])
 def test_every_task_with_every_learner(task, learner, tmp_path):
     sizes = TINY if learner != "lstm" else {**TINY, "slots": None, "slot_width": None}
-    settings = Sequences(learner=learner, task=task, out=tmp_path / "run", **sizes)
-    (line,) = lines_of(run_sequences(settings, Progress(quiet=True)))
+    settings = Sequences(learner=learner, task=task, **sizes)
+    (line,) = lines_of(run_sequences(settings, tmp_path / "run", Progress(quiet=True)))
     assert line.startswith(f"{learner} · {task} of length ")
 
 
@@ -78,10 +78,9 @@ def test_labels_are_judged_by_instance(labels, tmp_path, draw_classes):
         image_size=8,
         ways=2,
         instances=5,
-        out=tmp_path / "run",
         **TINY,  # pyright: ignore
     )
-    results = run_sequences(settings, Progress(quiet=True))
+    results = run_sequences(settings, tmp_path / "run", Progress(quiet=True))
     row = results["by_length"]["5"]
     assert {"accuracy_1", "accuracy_2", "accuracy_5"} <= row.keys()
     shown = lines_of(results)[0].split("instance ")[-1].split(", ")

@@ -61,6 +61,7 @@ def test_each_query_ends_a_sequence_of_its_own(shots, layers, x64):
     queries = rng.normal(size=(4, FEATURES))
     key = jax.random.key(0)
     params = jax.jit(learner.init)(key, Task(support, Batch(queries, jnp.zeros(4, int))))
+    params = jax.tree.map(lambda value: value + 0.1 * rng.normal(size=value.shape), params)
     body = jax.device_get(params["body"])
     assert len(body["convolutions_0"]) == 2 * layers, "as many as reach back over the support"
 
@@ -72,3 +73,16 @@ def test_each_query_ends_a_sequence_of_its_own(shots, layers, x64):
     for query, found in zip(queries, logits, strict=True):
         last = np.concatenate([query, np.zeros(WAYS)])
         np.testing.assert_allclose(found, by_hand(body, np.vstack([known, last])), rtol=1e-9)
+
+
+def test_what_is_alike_attends_to_each_other_before_anything_is_learned(x64):
+    learner = snail(AS_THEY_ARE, cross_entropy, WAYS, steps=WAYS + 1, filters=FILTERS)
+    examples = np.random.default_rng(0).choice([-1.0, 1.0], size=(WAYS, 64))  # all equally long
+    support = Batch(examples, jnp.arange(WAYS))
+    params = learner.init(jax.random.key(0), Task(support, support))
+    first = jax.device_get(params["body"]["attention_0"])
+
+    known = np.concatenate([examples, np.eye(WAYS)], axis=1)
+    asked = np.concatenate([examples, np.zeros((WAYS, WAYS))], axis=1)
+    scores = linear(first["queries"], asked) @ linear(first["keys"], known).T
+    np.testing.assert_array_equal(scores.argmax(axis=1), np.arange(WAYS))

@@ -114,6 +114,9 @@ def snail(
       steps: T, support examples and one; the convolutions reach back over as many.
       filters: of each convolution.
 
+    At first keys and queries of an attention have the same weights, so that a query attends most
+    to what is like it; with weights of their own, 20 classes were at chance after 6,000 tasks.
+
     The dilations are 1, 2, 4 and so on, so that every earlier step is within reach; the paper's
     algorithm begins with 2. The order of the support matters, and padding counts as steps: an
     example that is not real has a label of 0.
