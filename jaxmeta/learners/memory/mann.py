@@ -64,7 +64,8 @@ def mann(
       strength: what the learned β_r are about at first; None: 1, and not learned, as in the paper.
 
     Raises:
-      ValueError: a number below 1, a decay outside 0 to 1, a strength that is not positive.
+      ValueError: a number below 1, a decay outside 0 to 1, a strength that is not positive, more
+        heads than rows.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
     memory-augmented neural networks", section 3.
@@ -83,6 +84,8 @@ def mann(
         )
     if strength is not None and not strength > 0:
         raise ValueError(f"mann: strength {strength}; give more than 0, or None.")
+    if read_heads > slots:
+        raise ValueError(f"mann: {read_heads} heads write as many of {slots} rows; give more rows.")
     of_head = slot_width + 1 + (strength is not None)
     signals = read_heads * of_head
     control = controller(outputs, signals, read_heads * slot_width, width)
