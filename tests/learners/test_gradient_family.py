@@ -9,25 +9,29 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import Batch, Carry, Model, Task, cross_entropy, squared_error
+from jaxmeta import Batch, Carry, Model, Task, cross_entropy, learners, squared_error
 from jaxmeta.inner import conjugate_gradients, only, second_order
-from jaxmeta.learners import (
-    CAVIAParams,
-    MetaCurvatureParams,
-    boil,
-    cavia,
-    imaml,
-    maml,
-    maml_plus_plus,
-    meta_curvature,
-    meta_lstm,
-    meta_transfer,
-    proto_maml,
-    prototypical,
-    r2d2,
-)
+from jaxmeta.learners import CAVIAParams, MetaCurvatureParams
 from jaxmeta.learners.gradient.maml_plus_plus import step_weights
 from jaxmeta.models import conv4, mlp
+
+
+def compiled(build):
+    """The learners that `build` builds, as whole programs: a test of single operations compiles
+    each of these for longer than it takes to trace all."""
+
+    def learner(*arguments, **options):
+        built = build(*arguments, **options)
+        return type(built)(*[part if part is None else jax.jit(part) for part in built])
+
+    return learner
+
+
+boil, cavia, imaml = map(compiled, (learners.boil, learners.cavia, learners.imaml))
+maml, maml_plus_plus = compiled(learners.maml), compiled(learners.maml_plus_plus)
+meta_curvature, meta_lstm = compiled(learners.meta_curvature), compiled(learners.meta_lstm)
+meta_transfer, proto_maml = compiled(learners.meta_transfer), compiled(learners.proto_maml)
+prototypical, r2d2 = compiled(learners.prototypical), compiled(learners.r2d2)
 
 KEY = jax.random.key(0)
 assert_close = partial(chex.assert_trees_all_close, rtol=1e-8, atol=1e-10)
@@ -82,7 +86,7 @@ def test_imaml_on_a_line_is_the_closed_form(line):
 
 def test_boil_adapts_all_but_its_head_and_learns_both(line):
     learner = boil(mlp((4,), 1), squared_error, optax.sgd(0.1), 2)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
+    meta_params = in_float64(learner.init(KEY, line))
     adapted = learner.adapt(KEY, meta_params, line.support).params
     chex.assert_trees_all_equal(adapted["head"], meta_params["head"])
     assert (adapted["hidden_0"]["kernel"] != meta_params["hidden_0"]["kernel"]).any()
@@ -110,7 +114,7 @@ def test_with_everything_off_maml_plus_plus_is_maml(line):
 
 def test_its_rates_are_of_a_tensor_and_a_step(line):
     learner = maml_plus_plus(LINEAR, squared_error, 2, normalisation_per_step=None)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
+    meta_params = in_float64(learner.init(KEY, line))
     at_first = {"head": {"kernel": jnp.full(2, 0.1), "bias": jnp.full(2, 0.1)}}
     chex.assert_trees_all_close(meta_params.rates, at_first, rtol=1e-6)
     rates = {"head": {"kernel": jnp.array([0.1, 0.02]), "bias": jnp.array([0.05, -0.3])}}
@@ -131,7 +135,7 @@ def test_its_normalisation_has_a_value_for_every_step():
     model = mlp((3,), 2, normalisation="layer")
     learner = maml_plus_plus(model, cross_entropy, 2, rate=0.1)
     support = Batch(jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, 0, 1], jnp.int32))
-    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
+    meta_params = in_float64(learner.init(KEY, Task(support, support)))
     assert meta_params.normalisation["norm_0"]["scale"].shape == (2, 3)
     assert meta_params.normalisation["head"]["kernel"] is None
     sets = jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -219,7 +223,7 @@ def test_cavia_conditions_an_image_network_by_scale_and_shift():
     learner = cavia(model, cross_entropy, optax.sgd(1.0), 1, context=5, conditions=only("norm_2"))
     images = jax.random.normal(KEY, (6, 8, 8, 1))
     support = Batch(images, jnp.arange(6, dtype=jnp.int32) % 3)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
+    meta_params = in_float64(learner.init(KEY, Task(support, support)))
     moved = [leaf.shape for leaf in jax.tree.leaves(meta_params.conditioning)]
     assert moved == [(5, 4), (5, 4)]
     adapted = learner.adapt(KEY, meta_params, support)
@@ -232,18 +236,18 @@ def test_meta_curvature_starts_as_maml_and_multiplies_every_mode(line):
     images = jax.random.normal(KEY, (4, 8, 8, 1))
     task = Task(*[Batch(images, jnp.arange(4, dtype=jnp.int32) % 2)] * 2)
     learner = meta_curvature(model, cross_entropy, optax.sgd(0.4), 2)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, task))
+    meta_params = in_float64(learner.init(KEY, task))
     plain = maml(model, cross_entropy, optax.sgd(0.4), 2)
     assert_close(
-        jax.jit(learner.adapt)(KEY, meta_params, task.support),
-        jax.jit(plain.adapt)(KEY, meta_params.initial, task.support),
+        learner.adapt(KEY, meta_params, task.support),
+        plain.adapt(KEY, meta_params.initial, task.support),
     )
     window, inputs, outputs = (
         jnp.asarray(np.random.default_rng(0).normal(size=(n, n))) for n in (9, 3, 3)
     )
     meta_params.curvature["conv_1"]["kernel"] = (window, inputs, outputs)
     one = meta_curvature(model, cross_entropy, optax.sgd(0.4), 1)
-    moved = jax.jit(one.adapt)(KEY, meta_params, task.support).params["conv_1"]["kernel"]
+    moved = one.adapt(KEY, meta_params, task.support).params["conv_1"]["kernel"]
 
     def support_loss(params):
         outputs = model.apply(params, task.support.inputs)
@@ -269,7 +273,7 @@ def points(seed, count, ways=3):
 def test_r2d2_is_the_ridge_regression_of_the_normal_equations():
     learner = r2d2(FEATURES, cross_entropy, ways=3)
     support, query = points(0, 7), points(1, 5)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, query)))
+    meta_params = in_float64(learner.init(KEY, Task(support, query)))
     meta_params = meta_params._replace(
         log_ridge=jnp.log(0.7), log_scale=jnp.log(3.0), bias=jnp.array(0.2)
     )
@@ -316,9 +320,9 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
     encoder = conv4(width=3, downsampling="stride", normalisation="none")
     images = jax.random.normal(KEY, (4, 8, 8, 1))
     support = Batch(images, jnp.array([0, 1, 0, 1], jnp.int32))
-    pretrained = in_float64(encoder.init(jax.random.key(5), images))
+    pretrained = in_float64(jax.jit(encoder.init)(jax.random.key(5), images))
     learner = meta_transfer(encoder, cross_entropy, 2, optax.sgd(0.3), 2, pretrained=pretrained)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, Task(support, support)))
+    meta_params = in_float64(learner.init(KEY, Task(support, support)))
     assert_close(meta_params.frozen, pretrained)
     assert {leaf.shape for leaf in jax.tree.leaves((meta_params.scales, meta_params.shifts))} == {
         (3,)
@@ -328,15 +332,15 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
     changed = jax.tree.map(lambda leaf: leaf, pretrained)
     changed["norm_1"]["scale"] = pretrained["norm_1"]["scale"] * jnp.array([2.0, 1.0, 0.5])
     changed["norm_3"]["bias"] = pretrained["norm_3"]["bias"] + jnp.array([0.1, 0.0, -0.2])
-    features = encoder.apply(changed, images)
+    features = jax.jit(encoder.apply)(changed, images)
 
     def loss(head):
         logits = features @ head["kernel"] + head["bias"][None]
         return optax.softmax_cross_entropy_with_integer_labels(logits, support.targets).mean()
 
-    head = meta_params.head
+    head, gradient = meta_params.head, jax.jit(jax.grad(loss))
     for _ in range(2):
-        head = jax.tree.map(lambda p, g: p - 0.3 * g, head, jax.grad(loss)(head))
+        head = jax.tree.map(lambda p, g: p - 0.3 * g, head, gradient(head))
     adapted = learner.adapt(KEY, meta_params, support)
     assert_close(adapted.head, head)
     expected = features @ head["kernel"] + head["bias"][None]
@@ -351,7 +355,7 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
 
 def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     learner = meta_lstm(LINEAR, squared_error, 2, hidden=3)
-    meta_params = in_float64(jax.jit(learner.init)(KEY, line))
+    meta_params = in_float64(learner.init(KEY, line))
     assert 4 <= meta_params.forget_gate.bias <= 5
     assert abs(meta_params.input_gate.bias - np.log(0.01 / 0.99)) <= 0.5
 
