@@ -153,11 +153,15 @@ def made(name, steps=7):
 @machines
 def test_a_sequence_in_two_parts_is_the_sequence(name):
     machine, params, inputs = made(name)
-    end, outputs, seen = run(machine, params, inputs)
-    middle, first, _ = run(machine, params, inputs[:3])
-    again, second, _ = run(machine, params, inputs[3:], middle)
-    assert_close(jnp.concatenate([first, second]), outputs)
-    chex.assert_trees_all_close(again, end, rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def in_two_parts(params, inputs):
+        middle, first, _ = run(machine, params, inputs[:3])
+        end, second, _ = run(machine, params, inputs[3:], middle)
+        return end, jnp.concatenate([first, second])
+
+    *whole, seen = jax.device_get(jax.jit(partial(run, machine))(params, inputs))
+    chex.assert_trees_all_close(in_two_parts(params, inputs), tuple(whole), rtol=1e-5, atol=1e-6)
     for kind, weights in seen.items():
         assert (weights >= 0).all()
         # MANN writes to as many of the least used rows as it has heads.
@@ -251,12 +255,16 @@ def test_an_embedded_machine_is_the_machine_on_features(x64):
     machine, encoder = mann(2, slots=6, slot_width=3, width=5, read_heads=2), mlp((7,), 4)
     behind = embedded(machine, encoder, shape=(2, 3))
     inputs = np.random.default_rng(0).normal(size=(8, 6 + 2))
-    params = jax.tree.map(np.float64, behind.init(KEY, inputs[0]))
-    features = encoder.apply(params["encoder"], inputs[:, :6].reshape(8, 2, 3))
-    _, expected, _ = run(
-        machine, params["machine"], np.concatenate([features, inputs[:, 6:]], axis=1)
-    )
-    _, found, seen = run(behind, params, inputs)
+    params = jax.tree.map(np.float64, jax.jit(behind.init)(KEY, inputs[0]))
+
+    @jax.jit
+    def on_features(params, inputs):
+        features = encoder.apply(params["encoder"], inputs[:, :6].reshape(8, 2, 3))
+        seen_first = jnp.concatenate([features, inputs[:, 6:]], axis=1)
+        return run(machine, params["machine"], seen_first)[1]
+
+    expected = on_features(params, inputs)
+    _, found, seen = jax.jit(partial(run, behind))(params, inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert seen["read"].shape == (8, 2, 6)
 

@@ -25,6 +25,7 @@ from jaxmeta.ops import convolve
 
 KEY = jax.random.key(0)
 IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
+MATCHING = matching(IDENTITY, cross_entropy, ways=3)
 BY_CLASS = class_by_class(mlp((4,), 1), 3)
 DIFFERENCES = Model(
     lambda key, maps: {},
@@ -36,12 +37,16 @@ DIFFERENCES = Model(
 
 def adapted(learner, params, inputs, targets, mask=None):
     support = Batch(jnp.asarray(inputs), jnp.asarray(targets), mask)
-    return learner.adapt(KEY, params, support)
+    return jax.jit(learner.adapt)(KEY, params, support)
+
+
+def predicted(learner, memory, inputs):
+    return jax.jit(learner.predict)(memory, inputs)
 
 
 def started(learner, inputs, targets):
     batch = Batch(jnp.asarray(inputs), jnp.asarray(targets))
-    return learner.init(KEY, Task(batch, batch))
+    return jax.jit(learner.init)(KEY, Task(batch, batch))
 
 
 # --- matching networks --------------------------------------------------------------------
@@ -51,7 +56,7 @@ def test_matching_sums_the_attention_of_each_class():
     support, labels = [[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], [0, 1, 1]
     learner = matching(IDENTITY, cross_entropy, ways=3, temperature=2.0)
     params = started(learner, support, labels)
-    found = learner.predict(adapted(learner, params, support, labels), jnp.array([[5.0, 0.0]]))
+    found = predicted(learner, adapted(learner, params, support, labels), jnp.array([[5.0, 0.0]]))
     weights = np.exp(2.0 * np.array([1.0, 0.0, 0.6]))  # cosines by hand
     expected = np.array([weights[0], weights[1] + weights[2]]) / weights.sum()
     np.testing.assert_allclose(np.exp(found[0, :2]), expected, rtol=1e-5)
@@ -70,7 +75,7 @@ def test_a_class_far_away_has_a_gradient():
 
     # −log P is all but τ (1 − cos), the gap of the two scores.
     gap = 1 + 1 / np.hypot(1.0, 0.1)
-    loss, slope = jax.value_and_grad(loss_at)(60.0)
+    loss, slope = jax.jit(jax.value_and_grad(loss_at))(60.0)
     np.testing.assert_allclose([loss, slope], [60 * gap, gap], rtol=1e-4)
 
 
@@ -80,12 +85,11 @@ def test_attention_sums_to_one_and_knows_no_order(seed, order):
     random = np.random.default_rng(seed)
     support, query = random.normal(size=(6, 4)), jnp.asarray(random.normal(size=(3, 4)))
     labels, order = np.array([0, 1, 2, 0, 1, 2]), list(order)
-    learner = matching(IDENTITY, cross_entropy, ways=3)
-    params = started(learner, support, labels)
-    found = learner.predict(adapted(learner, params, support, labels), query)
+    params = started(MATCHING, support, labels)
+    found = predicted(MATCHING, adapted(MATCHING, params, support, labels), query)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
-    again = adapted(learner, params, support[order], labels[order])
-    np.testing.assert_allclose(learner.predict(again, query), found, rtol=1e-4, atol=1e-4)
+    again = adapted(MATCHING, params, support[order], labels[order])
+    np.testing.assert_allclose(predicted(MATCHING, again, query), found, rtol=1e-4, atol=1e-4)
 
 
 def test_full_context_is_the_papers_equations(lstm, x64):
@@ -120,7 +124,7 @@ def test_full_context_is_the_papers_equations(lstm, x64):
     cosines = embedded @ hidden / np.linalg.norm(embedded, axis=1) / np.linalg.norm(hidden)
     weights = np.exp(10 * cosines) / np.exp(10 * cosines).sum()
     expected = np.log([weights[[0, 2]].sum(), weights[[1, 3]].sum()])
-    found = learner.predict(memory, jnp.asarray(query)[None])[0]
+    found = predicted(learner, memory, jnp.asarray(query)[None])[0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)  # log 10 was made in float32
 
 
@@ -135,7 +139,7 @@ def test_relation_compares_with_the_sum_of_each_class():
     )
     learner = relation(IDENTITY, linear, one_hot_squared_error, ways=2)
     memory = adapted(learner, RelationParams({}, {}), [[1.0], [2.0], [5.0]], [0, 0, 1])
-    scores = learner.predict(memory, jnp.array([[4.0], [-2.0]]))
+    scores = predicted(learner, memory, jnp.array([[4.0], [-2.0]]))
     logits = np.array([[1.5 + 1.0, 2.5 + 1.0], [1.5 - 0.5, 2.5 - 0.5]])
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-6)
 
@@ -146,7 +150,7 @@ def test_relation_of_maps():
     params = started(learner, images, labels)
     memory = adapted(learner, params, images, labels)
     assert memory.maps_W.shape == (2, 4, 4, 4)
-    assert learner.predict(memory, images).shape == (4, 2)
+    assert jax.eval_shape(learner.predict, memory, images).shape == (4, 2)
     # The comparison of each pair by itself, its two maps side by side under one kernel.
     compare, maps_Q = comparator(width=4), jax.random.normal(KEY, (3, 4, 4, 4))
     kernels = (params.comparator["conv_0"], params.comparator["conv_1"]["kernel"])
@@ -165,7 +169,8 @@ def test_relation_of_maps():
 
     one_by_one = pairwise(Model(compare.init, of_pairs))
     found, expected = (
-        model.apply(params.comparator, (memory.maps_W, maps_Q)) for model in (compare, one_by_one)
+        jax.jit(model.apply)(params.comparator, (memory.maps_W, maps_Q))
+        for model in (compare, one_by_one)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"\(4, 4, 4\) and \(4, 4, 1\) are no pair"):
@@ -181,7 +186,7 @@ def test_siamese_starts_undecided_at_a_mean_distance_of_a_tenth():
     learner = siamese(IDENTITY, ways=2)
     params = started(learner, jnp.zeros((2, 400)), [0, 1])
     apart = jnp.stack([jnp.zeros(400), jnp.full(400, np.log(0.6 / 0.4))])  # σ: 0.5 and 0.6
-    found = learner.predict(adapted(learner, params, apart, [0, 1]), apart[:1])
+    found = predicted(learner, adapted(learner, params, apart, [0, 1]), apart[:1])
     np.testing.assert_allclose(found, [[1.0, 0.0]], atol=0.02)
 
 
@@ -193,9 +198,9 @@ def test_siamese_verifies_pairs_and_classifies_by_the_likeness():
     sigmoid = lambda x: 1 / (1 + np.exp(-np.asarray(x)))  # noqa: E731
     distances = np.abs(sigmoid(query.inputs) - sigmoid(support.inputs))
     logits = 0.5 - distances @ [3.0, -1.0]
-    found = learner.predict(learner.adapt(KEY, params, support), query.inputs)
+    found = predicted(learner, adapted(learner, params, *support), query.inputs)
     np.testing.assert_allclose(found[0], [logits[0], logits[1:].mean()], rtol=1e-5)
-    loss, info = learner.loss(KEY, params, Task(support, query))
+    loss, info = jax.jit(learner.loss)(KEY, params, Task(support, query))
     # Two pairs are of one class, one is not; each kind counts for a half.
     expected = -(np.log(sigmoid(logits[1:])).mean() + np.log(1 - sigmoid(logits[0]))) / 2
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
@@ -228,8 +233,8 @@ def test_the_support_has_no_order(learner, seed, order):
     support, query = random.normal(size=(8, 4)), jnp.asarray(random.normal(size=(3, 4)))
     labels, order = np.array([0, 1, 2, 0, 1, 2, -1, -1]), list(order)  # two without a label
     params = started(learner, support, labels)
-    found = learner.predict(adapted(learner, params, support, labels), query)
-    again = learner.predict(adapted(learner, params, support[order], labels[order]), query)
+    found = predicted(learner, adapted(learner, params, support, labels), query)
+    again = predicted(learner, adapted(learner, params, support[order], labels[order]), query)
     assert np.abs(np.diff(found)).max() > 1e-3
     np.testing.assert_allclose(again, found, rtol=1e-4, atol=1e-4)
 
@@ -270,7 +275,7 @@ def test_without_unlabelled_examples_it_is_the_supervised_one():
     semi = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, steps=3)
     plain = prototypical(IDENTITY, cross_entropy, ways=2)
     results = [
-        learner.predict(adapted(learner, params, inputs, targets, mask), query)
+        predicted(learner, adapted(learner, params, inputs, targets, mask), query)
         for learner in (semi, plain)
     ]
     np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
