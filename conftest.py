@@ -23,7 +23,7 @@ _COMPILED = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled-tests")
 )
 jax.config.update("jax_compilation_cache_dir", _COMPILED)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # the many small ones count
 
 hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jaxmeta")
