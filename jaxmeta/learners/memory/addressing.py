@@ -163,6 +163,6 @@ def least_used(usage_N: Array, count: int) -> Array:
     >>> least_used(jnp.array([0.5, 0.1, 0.1, 0.0]), 2).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
-    # Which rows they are has no gradient; sorting all of them took a fifth of MANN's update.
+    # Which rows they are has no gradient; sorting all of them took a sixth of MANN's update.
     _, chosen = jax.lax.top_k(-jax.lax.stop_gradient(usage_N), count)
     return jnp.zeros_like(usage_N).at[chosen].set(1.0)
