@@ -31,14 +31,12 @@ from jaxmeta.learners.memory import (
     Machine,
     as_model,
     dnc,
-    embedded,
     lstm_machine,
     mann,
     ntm,
     run,
     sequence_learner,
 )
-from jaxmeta.models import conv4
 from jaxmeta.training import build, checkpoints, evaluation, files, plots
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import Experiment
@@ -88,9 +86,6 @@ class Sequences(Experiment):
     """Of labels: how a class is told, one-hot or as a string of five letters."""
     distortions: bool = False
     """Of labels: distort the images of training at random, by affine maps."""
-    network: Literal["conv4"] | None = None
-    """Of labels: what sees the images before the learner does, four convolutions of stride 2 and 32
-    channels; None: it sees pixels, as published."""
     slots: int | None = None
     """Rows of the memory; None: the learner's own, as of all below."""
     slot_width: int | None = None
@@ -125,8 +120,7 @@ _OF_TASK = {
     "repeats": ("repeat-copy",),
     **dict.fromkeys(("bits", "lengths", "test_lengths"), tuple(_LENGTHS)),
     **dict.fromkeys(
-        ("dataset", "image_size", "ways", "instances", "labels", "distortions", "network"),
-        ("labels",),
+        ("dataset", "image_size", "ways", "instances", "labels", "distortions"), ("labels",)
     ),
 }
 
@@ -226,10 +220,6 @@ def run_sequences(settings: Sequences, folder: Path, progress: Progress) -> dict
     if dataset is None:
         outputs = jax.eval_shape(train_sample, train_key).query.targets.shape[-1]
     machine = machine_of(settings, outputs)
-    if settings.network is not None:
-        assert dataset is not None  # the option is of labels alone
-        encoder = conv4(width=32, downsampling="stride", normalisation="group")
-        machine = embedded(machine, encoder, dataset.train.images.shape[1:])
     learner = sequence_learner(as_model(machine), objective_of(settings))
     mesh = mesh_for(settings.task_batch, tasks_at_once=settings.tasks_at_once)
     update = build.update_for(learner, settings, mesh, at_once=settings.tasks_at_once)

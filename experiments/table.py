@@ -268,10 +268,9 @@ def sequences_table(folder: Path = RESULTS) -> str:
                     _linked(_accuracy(row, name), path) if name in row else "–"
                     for name in (f"accuracy_{number}" for number in _INSTANCES)
                 ]
-                settings = results["settings"]
-                ways = str(settings["ways"])
-                ways += ", as strings" if settings.get("labels") == "strings" else ""
-                ways += f", seen by {settings['network']}" if settings.get("network") else ""
+                ways = str(results["settings"]["ways"])
+                strings = results["settings"].get("labels") == "strings"
+                ways += ", as strings" if strings else ""
                 streams.append(_line([*named, ways, *seen, updates, _command(results, path)]))
                 published = _PUBLISHED_STREAM.get(results["learner"])
                 if published and ways == "5":

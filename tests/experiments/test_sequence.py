@@ -67,16 +67,13 @@ def test_every_task_with_every_learner(task, learner, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("labels", "network"), [("one-hot", None), ("strings", None), ("one-hot", "conv4")]
-)
-def test_labels_are_judged_by_instance(labels, network, tmp_path, draw_classes):
+@pytest.mark.parametrize("labels", ["one-hot", "strings"])
+def test_labels_are_judged_by_instance(labels, tmp_path, draw_classes):
     folder = draw_classes(tmp_path / "images", 12, 6)
     settings = Sequences(
         learner="mann",
         task="labels",
         labels=labels,
-        network=network,
         dataset=str(folder),
         image_size=8,
         ways=2,

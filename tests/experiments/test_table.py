@@ -77,7 +77,6 @@ def test_sequences_by_length(written):
         ("5", {"ways": 5}),
         ("3", {"ways": 3, "labels": "one-hot"}),
         ("5, as strings", {"ways": 5, "labels": "strings"}),
-        ("5, seen by conv4", {"ways": 5, "network": "conv4"}),
     ],
 )
 def test_streams_by_instance_beside_what_is_published(classes, settings, written):

@@ -15,14 +15,12 @@ from jaxmeta.learners.memory import (
     Machine,
     addressing,
     dnc,
-    embedded,
     lstm_machine,
     mann,
     memory_classifier,
     ntm,
     run,
 )
-from jaxmeta.models import mlp
 
 KEY = jax.random.key(0)
 MACHINES = {
@@ -249,27 +247,3 @@ def test_every_head_of_mann_has_a_row_to_write():
 def test_a_strength_is_positive():
     with pytest.raises(ValueError, match="strength 0; give more than 0"):
         mann(2, strength=0)
-
-
-def test_an_embedded_machine_is_the_machine_on_features(x64):
-    machine, encoder = mann(2, slots=6, slot_width=3, width=5, read_heads=2), mlp((7,), 4)
-    behind = embedded(machine, encoder, shape=(2, 3))
-    inputs = np.random.default_rng(0).normal(size=(8, 6 + 2))
-    params = jax.tree.map(np.float64, jax.jit(behind.init)(KEY, inputs[0]))
-
-    @jax.jit
-    def on_features(params, inputs):
-        features = encoder.apply(params["encoder"], inputs[:, :6].reshape(8, 2, 3))
-        seen_first = jnp.concatenate([features, inputs[:, 6:]], axis=1)
-        return run(machine, params["machine"], seen_first)[1]
-
-    expected = on_features(params, inputs)
-    _, found, seen = jax.jit(partial(run, behind))(params, inputs)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert seen["read"].shape == (8, 2, 6)
-
-
-def test_an_embedded_machine_refuses_what_is_smaller_than_an_image():
-    behind = embedded(lstm_machine(4, 2), mlp((7,), 4), shape=(3, 3))
-    with pytest.raises(ValueError, match=r"shape \(3, 3\) has 9 numbers, an input 8"):
-        behind.init(KEY, jnp.zeros(8))

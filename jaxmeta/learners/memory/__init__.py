@@ -2,7 +2,6 @@
 
 from jaxmeta.learners.memory.classifier import memory_classifier
 from jaxmeta.learners.memory.dnc import dnc
-from jaxmeta.learners.memory.embedded import embedded
 from jaxmeta.learners.memory.lstm import lstm_machine
 from jaxmeta.learners.memory.machine import Machine, as_model, run, sequence_learner
 from jaxmeta.learners.memory.mann import mann
@@ -13,7 +12,6 @@ __all__ = [
     "Machine",
     "as_model",
     "dnc",
-    "embedded",
     "lstm_machine",
     "mann",
     "memory_classifier",
