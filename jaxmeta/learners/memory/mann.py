@@ -52,7 +52,8 @@ def mann(
         y_t = W [h_t, r_t]
 
     with k_r = tanh and α_r linear in h_t, and β_r = 1. A cosine of 1 at most lets one row of 128
-    weigh 6 % in a read, however alike; with `strength` β_r is learned too, softplus in h_t.
+    weigh 6 % in a read, however alike; with `strength` β_r is learned too, softplus in h_t. Every
+    step fills R rows: beyond N / R steps, what was seen first is overwritten.
 
     Args:
       outputs: numbers of each output.
