@@ -79,7 +79,7 @@ def test_what_is_alike_attends_to_each_other_before_anything_is_learned(x64):
     learner = snail(AS_THEY_ARE, cross_entropy, WAYS, steps=WAYS + 1, filters=FILTERS)
     examples = np.random.default_rng(0).choice([-1.0, 1.0], size=(WAYS, 64))  # all equally long
     support = Batch(examples, jnp.arange(WAYS))
-    params = learner.init(jax.random.key(0), Task(support, support))
+    params = jax.jit(learner.init)(jax.random.key(0), Task(support, support))
     first = jax.device_get(params["body"]["attention_0"])
 
     known = np.concatenate([examples, np.eye(WAYS)], axis=1)
