@@ -150,7 +150,7 @@ def test_relation_of_maps():
     params = started(learner, images, labels)
     memory = adapted(learner, params, images, labels)
     assert memory.maps_W.shape == (2, 4, 4, 4)
-    assert jax.eval_shape(learner.predict, memory, images).shape == (4, 2)
+    assert predicted(learner, memory, images).shape == (4, 2)
     # The comparison of each pair by itself, its two maps side by side under one kernel.
     compare, maps_Q = comparator(width=4), jax.random.normal(KEY, (3, 4, 4, 4))
     kernels = (params.comparator["conv_0"], params.comparator["conv_1"]["kernel"])
