@@ -199,7 +199,7 @@ def _learner_of_sequences(
     config: FewShot, options: _OF_SEQUENCES, objective: Objective, ways: int
 ) -> MetaLearner:
     """Those that read the support set; most have an output for each class."""
-    encoder = network_of(config, options.features if isinstance(options, kinds.Snail) else None)
+    encoder = network_of(config, None)
     by_class = isinstance(options, kinds.ConditionalNeuralProcess) and (
         options.decoder == "class-by-class"
     )
@@ -216,6 +216,7 @@ def _learner_of_sequences(
             )
             return learners.memory_classifier(machine, encoder, objective, ways)
         case kinds.Snail():
+            encoder = network_of(config, options.features)
             steps = ways * config.episode(True)["shots"] + 1
             return learners.snail(encoder, objective, ways, steps, filters=options.filters)
         case kinds.ConditionalNeuralProcess():
