@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task, real_rows
+from jaxmeta.data._sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.data.gaussian_processes import Kernel, kernel_of, posterior
-from jaxmeta.data.sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.learners.process import Gaussian
 from jaxmeta.training import build_learner, plots
 from jaxmeta.training.config import AnyExperiment, FewShot, Regression

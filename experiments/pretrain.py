@@ -34,7 +34,7 @@ from experiments.run import (
 )
 from jaxmeta.core import Array, Model, PyTree, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
-from jaxmeta.data.episodes import check_episode
+from jaxmeta.data._episodes import check_episode
 from jaxmeta.learners import prototypical, supervised
 from jaxmeta.models import folded, pack
 from jaxmeta.training import build, checkpoints, evaluation, files, plots

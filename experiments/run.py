@@ -22,7 +22,7 @@ from experiments.oracle import oracle
 from experiments.progress import Progress
 from jaxmeta.core import Key, MetaLearner, PyTree
 from jaxmeta.data import Dataset, load
-from jaxmeta.data.episodes import turned_classes
+from jaxmeta.data._episodes import turned_classes
 from jaxmeta.training import build, build_learner, checkpoints, files
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression

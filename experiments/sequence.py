@@ -26,7 +26,7 @@ from experiments.progress import Progress
 from experiments.run import circumstances, plain, run_keys, train_in
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, load, sequences
-from jaxmeta.data.label_stream import CHARACTERS, LabelKind, accuracy_by_instance, label_stream
+from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance, label_stream
 from jaxmeta.learners.memory import (
     Machine,
     as_model,

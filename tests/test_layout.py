@@ -88,7 +88,7 @@ def test_imports_point_down(path):
     [
         ("from jaxmeta.inner import unroll", {"inner"}),
         ("from jaxmeta import data, Task", {"data", "jaxmeta"}),
-        ("import jaxmeta.models.mlp", {"models"}),
+        ("import jaxmeta.models._mlp", {"models"}),
         ("def f():\n  from experiments.run import run", {"experiments"}),
         ("import numpy", set()),
     ],

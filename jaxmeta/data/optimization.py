@@ -18,8 +18,8 @@ from jaxmeta.core import (
     cross_entropy,
     squared_error,
 )
+from jaxmeta.data._episodes import episodes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import episodes
 from jaxmeta.data.samplers import sampler
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

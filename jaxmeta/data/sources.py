@@ -3,9 +3,9 @@
 import os
 from typing import Any, NamedTuple, get_args
 
+from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.cache import digest
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import Rotations
 
 PARTS = ("train", "validation", "test")
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Batch, Task
+from jaxmeta.data._episodes import Rotations, check_episode, turned_classes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import Rotations, check_episode, turned_classes
 
 
 class TaskStream(NamedTuple):

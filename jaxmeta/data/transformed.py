@@ -29,7 +29,7 @@ def with_unlabelled(
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
-    >>> from jaxmeta.data.episodes import episodes
+    >>> from jaxmeta.data._episodes import episodes
     >>> letters = class_images(np.zeros((30, 8, 8, 1), np.uint8), np.arange(30) // 10, "abc")
     >>> larger = episodes(letters, ways=3, shots=1 + 2, queries=1)
     >>> sample = with_unlabelled(larger, ways=2, shots=1, unlabelled=2, distractors=1)
@@ -71,7 +71,7 @@ def in_random_order(sample: Any) -> Any:
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
-    >>> from jaxmeta.data.episodes import episodes
+    >>> from jaxmeta.data._episodes import episodes
     >>> letters = class_images(np.zeros((60, 8, 8, 1), np.uint8), np.arange(60) // 10, "abcdef")
     >>> sample = in_random_order(episodes(letters, ways=6, shots=1, queries=1))
     >>> sample(jax.random.key(0)).support.targets.tolist() != [0, 1, 2, 3, 4, 5]
@@ -116,7 +116,7 @@ def distorted(
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
-    >>> from jaxmeta.data.episodes import episodes
+    >>> from jaxmeta.data._episodes import episodes
     >>> letters = class_images(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) // 10, "ab")
     >>> sample = distorted(episodes(letters, ways=2, shots=1, queries=1))
     >>> sample(jax.random.key(0)).query.inputs.shape

@@ -1,5 +1,15 @@
 """The inner loop, and how to differentiate through it."""
 
+from jaxmeta.inner._implicit import Solver, conjugate_gradients, implicit, neumann_series
+from jaxmeta.inner._partition import Selection, combine, excluding, only, partition
+from jaxmeta.inner._unroll import (
+    InnerLoop,
+    Unrolled,
+    minibatches,
+    query_loss,
+    support_loss,
+    unroll,
+)
 from jaxmeta.inner.differentiation import (
     DIFFERENTIATIONS,
     Differentiation,
@@ -11,17 +21,7 @@ from jaxmeta.inner.differentiation import (
     second_order,
     truncated,
 )
-from jaxmeta.inner.implicit import Solver, conjugate_gradients, implicit, neumann_series
 from jaxmeta.inner.optimizers import adam, log_and_sign, scaled
-from jaxmeta.inner.partition import Selection, combine, excluding, only, partition
-from jaxmeta.inner.unroll import (
-    InnerLoop,
-    Unrolled,
-    minibatches,
-    query_loss,
-    support_loss,
-    unroll,
-)
 
 __all__ = [
     "DIFFERENTIATIONS",

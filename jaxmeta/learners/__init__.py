@@ -1,5 +1,6 @@
 """Meta-learners, one file per algorithm."""
 
+from jaxmeta.learners._supervised import supervised
 from jaxmeta.learners.evolution import evolve, evolve_persistently
 from jaxmeta.learners.gradient import (
     CAVIAParams,
@@ -42,7 +43,6 @@ from jaxmeta.learners.process import (
     neural_process,
     transformer_neural_process,
 )
-from jaxmeta.learners.supervised import supervised
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
 __all__ = [

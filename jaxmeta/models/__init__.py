@@ -1,13 +1,13 @@
 """Networks as `Model` pairs of pure functions."""
 
+from jaxmeta.models._conv4 import conv4
+from jaxmeta.models._mlp import mlp
+from jaxmeta.models._resnet12 import resnet12
 from jaxmeta.models.adapters import from_linen, from_nnx
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
-from jaxmeta.models.conv4 import conv4
 from jaxmeta.models.folding import folded
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
-from jaxmeta.models.mlp import mlp
 from jaxmeta.models.precision import computed_in
-from jaxmeta.models.resnet12 import resnet12
 from jaxmeta.models.weights import check_alike, pack, unpack
 
 __all__ = [

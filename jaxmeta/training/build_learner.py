@@ -18,7 +18,7 @@ from jaxmeta.inner import (
     only,
     truncated,
 )
-from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
 from jaxmeta.learners.memory import mann
 from jaxmeta.learners.process import (
     class_by_class,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from jaxmeta.data.episodes import Rotations
+from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.gaussian_processes import KernelKind
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.training.aggregation import Aggregation

@@ -18,7 +18,7 @@ from jaxmeta.core import (
     Task,
     cross_entropy,
 )
-from jaxmeta.data.episodes import count_classes, drawn_classes, weighted
+from jaxmeta.data._episodes import count_classes, drawn_classes, weighted
 from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.update import MetaUpdate, TrainState, draw_keys, meta_update, task_keys
 

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmeta.core import Task
+from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import Rotations, episodes
 from jaxmeta.data.stream import read, task_stream
 
 COUNTS = (4, 5, 9, 6, 8, 4, 7)

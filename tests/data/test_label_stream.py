@@ -7,7 +7,7 @@ import pytest
 
 from jaxmeta import cross_entropy
 from jaxmeta.data import class_images, label_stream
-from jaxmeta.data.label_stream import accuracy_by_instance
+from jaxmeta.data._label_stream import accuracy_by_instance
 
 WAYS, INSTANCES, PIXELS = 3, 4, 4
 SIZES = {"ways": WAYS, "instances": INSTANCES, "rotations": "none"}

@@ -12,7 +12,7 @@ import pytest
 from jaxmeta import Batch, Carry, Model, Task, cross_entropy, learners, squared_error
 from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import CAVIAParams, MetaCurvatureParams
-from jaxmeta.learners.gradient.maml_plus_plus import step_weights
+from jaxmeta.learners.gradient._maml_plus_plus import step_weights
 from jaxmeta.models import conv4, mlp
 
 

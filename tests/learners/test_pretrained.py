@@ -10,7 +10,7 @@ import pytest
 from jaxmeta import cross_entropy
 from jaxmeta.data.digits import digits
 from jaxmeta.learners.optimizers import pretrained
-from jaxmeta.learners.optimizers.pretrained import RULES
+from jaxmeta.learners.optimizers._pretrained import RULES
 from jaxmeta.models import check_alike, mlp, unpack
 
 KEY = jax.random.key(0)

@@ -10,8 +10,8 @@ import pytest
 
 from jaxmeta import Task, meta_learner
 from jaxmeta.data import episodes
+from jaxmeta.data._episodes import drawn_classes, weighted
 from jaxmeta.data.classes import class_images
-from jaxmeta.data.episodes import drawn_classes, weighted
 from jaxmeta.training import meta_update
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 from jaxmeta.training.parallel import task_mesh

@@ -1,18 +1,18 @@
 """Learners whose adaptation is gradient descent, or the solution that it would reach."""
 
-from jaxmeta.learners.gradient.anil import anil
-from jaxmeta.learners.gradient.boil import boil
-from jaxmeta.learners.gradient.cavia import CAVIAParams, cavia
-from jaxmeta.learners.gradient.imaml import imaml
-from jaxmeta.learners.gradient.maml import Adapted, first_order_maml, gradient_learner, maml
-from jaxmeta.learners.gradient.maml_plus_plus import MAMLPlusPlusParams, maml_plus_plus
-from jaxmeta.learners.gradient.meta_curvature import MetaCurvatureParams, meta_curvature
-from jaxmeta.learners.gradient.meta_lstm import MetaLSTMParams, meta_lstm
-from jaxmeta.learners.gradient.meta_sgd import MetaSGDParams, meta_sgd
-from jaxmeta.learners.gradient.meta_transfer import MetaTransferParams, meta_transfer
-from jaxmeta.learners.gradient.proto_maml import proto_maml
-from jaxmeta.learners.gradient.r2d2 import R2D2Params, r2d2
-from jaxmeta.learners.gradient.reptile import ReptileParams, reptile
+from jaxmeta.learners.gradient._anil import anil
+from jaxmeta.learners.gradient._boil import boil
+from jaxmeta.learners.gradient._cavia import CAVIAParams, cavia
+from jaxmeta.learners.gradient._imaml import imaml
+from jaxmeta.learners.gradient._maml import Adapted, first_order_maml, gradient_learner, maml
+from jaxmeta.learners.gradient._maml_plus_plus import MAMLPlusPlusParams, maml_plus_plus
+from jaxmeta.learners.gradient._meta_curvature import MetaCurvatureParams, meta_curvature
+from jaxmeta.learners.gradient._meta_lstm import MetaLSTMParams, meta_lstm
+from jaxmeta.learners.gradient._meta_sgd import MetaSGDParams, meta_sgd
+from jaxmeta.learners.gradient._meta_transfer import MetaTransferParams, meta_transfer
+from jaxmeta.learners.gradient._proto_maml import proto_maml
+from jaxmeta.learners.gradient._r2d2 import R2D2Params, r2d2
+from jaxmeta.learners.gradient._reptile import ReptileParams, reptile
 
 __all__ = [
     "Adapted",

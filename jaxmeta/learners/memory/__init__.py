@@ -1,12 +1,12 @@
 """Learners that remember: what they learn within a sequence, they keep in a memory."""
 
+from jaxmeta.learners.memory._dnc import dnc
+from jaxmeta.learners.memory._mann import mann
+from jaxmeta.learners.memory._ntm import ntm
+from jaxmeta.learners.memory._snail import snail
 from jaxmeta.learners.memory.classifier import memory_classifier
-from jaxmeta.learners.memory.dnc import dnc
 from jaxmeta.learners.memory.lstm import lstm_machine
 from jaxmeta.learners.memory.machine import Machine, as_model, run, sequence_learner
-from jaxmeta.learners.memory.mann import mann
-from jaxmeta.learners.memory.ntm import ntm
-from jaxmeta.learners.memory.snail import snail
 
 __all__ = [
     "Machine",

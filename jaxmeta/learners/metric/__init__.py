@@ -1,10 +1,10 @@
 """Learners that compare."""
 
-from jaxmeta.learners.metric.matching import matching
-from jaxmeta.learners.metric.prototypical import prototypical
-from jaxmeta.learners.metric.relation import RelationParams, one_hot_squared_error, relation
+from jaxmeta.learners.metric._matching import matching
+from jaxmeta.learners.metric._prototypical import prototypical
+from jaxmeta.learners.metric._relation import RelationParams, one_hot_squared_error, relation
+from jaxmeta.learners.metric._siamese import SiameseParams, siamese
 from jaxmeta.learners.metric.semi_supervised import semi_supervised_prototypical
-from jaxmeta.learners.metric.siamese import SiameseParams, siamese
 
 __all__ = [
     "RelationParams",

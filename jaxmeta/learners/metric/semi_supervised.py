@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import (
+from jaxmeta.learners.metric._prototypical import (
     Prototypes,
     class_means,
     class_members,

@@ -1,9 +1,9 @@
 """Optimizers that are learned."""
 
+from jaxmeta.learners.optimizers._pretrained import pretrained
 from jaxmeta.learners.optimizers.learner import LearnedOptimizer, optimizer_learner, windows
 from jaxmeta.learners.optimizers.lstm import lstm_optimizer
 from jaxmeta.learners.optimizers.mlp import mlp_optimizer
-from jaxmeta.learners.optimizers.pretrained import pretrained
 
 __all__ = [
     "LearnedOptimizer",

@@ -21,8 +21,8 @@ from jaxmeta.core import (
     meta_learner,
 )
 from jaxmeta.inner import Differentiation, first_order, query_loss, support_loss, unroll
-from jaxmeta.inner.unroll import Unrolled
-from jaxmeta.learners.gradient.maml import Adapted
+from jaxmeta.inner._unroll import Unrolled
+from jaxmeta.learners.gradient._maml import Adapted
 from jaxmeta.learners.truncation import Unroll
 
 

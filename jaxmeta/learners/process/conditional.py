@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import class_means
+from jaxmeta.learners.metric._prototypical import class_means
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
 from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import pairwise

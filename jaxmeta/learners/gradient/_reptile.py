@@ -8,7 +8,7 @@ import optax
 
 from jaxmeta.core import Batch, Carry, Info, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class ReptileParams(NamedTuple):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.metric._prototypical import class_members
 from jaxmeta.learners.ways import check_ways
 
 _OF_NONE = -1e4  # the logit of a class without an example

@@ -4,7 +4,7 @@ import optax
 
 from jaxmeta.core import MetaLearner, Model, Objective
 from jaxmeta.inner import Differentiation, only, second_order
-from jaxmeta.learners.gradient.maml import maml
+from jaxmeta.learners.gradient._maml import maml
 
 
 def anil(

@@ -7,8 +7,8 @@ import optax
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree
 from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
-from jaxmeta.learners.gradient.maml import gradient_learner
-from jaxmeta.learners.metric.prototypical import class_means
+from jaxmeta.learners.gradient._maml import gradient_learner
+from jaxmeta.learners.metric._prototypical import class_means
 from jaxmeta.learners.ways import check_ways
 
 

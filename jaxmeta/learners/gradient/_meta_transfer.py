@@ -10,8 +10,8 @@ import optax
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
-from jaxmeta.inner.partition import paths_of
-from jaxmeta.learners.gradient.maml_plus_plus import in_normalisation
+from jaxmeta.inner._partition import paths_of
+from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
 from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import check_alike
 

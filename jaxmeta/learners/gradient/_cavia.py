@@ -15,8 +15,8 @@ from jaxmeta.inner import (
     support_loss,
     unroll,
 )
-from jaxmeta.inner.partition import Selection
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.inner._partition import Selection
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class CAVIAParams(NamedTuple):

@@ -4,8 +4,8 @@ import optax
 
 from jaxmeta.core import MetaLearner, Model, Objective
 from jaxmeta.inner import Solver, implicit, support_loss
-from jaxmeta.inner.partition import Selection
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.inner._partition import Selection
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 def imaml(

@@ -6,7 +6,7 @@ import jax
 
 from jaxmeta.core import Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, scaled, second_order, support_loss, unroll
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class MetaSGDParams(NamedTuple):

@@ -28,8 +28,8 @@ from jaxmeta.inner import (
     support_loss,
     unroll,
 )
-from jaxmeta.inner.partition import Selection
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.inner._partition import Selection
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 _LEAST_WEIGHT = 0.03  # of an early step's loss, in parts of its weight at first
 

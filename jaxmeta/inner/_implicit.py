@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.inner._partition import Selection, combine, partition
+from jaxmeta.inner._unroll import InnerLoop, Unrolled, unroll
 from jaxmeta.inner.differentiation import InnerLoss, first_order
-from jaxmeta.inner.partition import Selection, combine, partition
-from jaxmeta.inner.unroll import InnerLoop, Unrolled, unroll
 from jaxmeta.ops import varying_with
 
 Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]

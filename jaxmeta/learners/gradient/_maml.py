@@ -7,8 +7,8 @@ import optax
 
 from jaxmeta.core import Batch, Key, MetaLearner, Model, Objective, PyTree, Task, meta_learner
 from jaxmeta.inner import Differentiation, first_order, second_order, support_loss, unroll
-from jaxmeta.inner.partition import Selection
-from jaxmeta.inner.unroll import InnerLoop
+from jaxmeta.inner._partition import Selection
+from jaxmeta.inner._unroll import InnerLoop
 
 
 class Adapted(NamedTuple):

@@ -9,7 +9,7 @@ import optax
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class MetaCurvatureParams(NamedTuple):

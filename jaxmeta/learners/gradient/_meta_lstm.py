@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, first_order, log_and_sign, support_loss, unroll
-from jaxmeta.learners.gradient.maml import gradient_learner
+from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class Cell(NamedTuple):

@@ -10,7 +10,7 @@ from jax.nn import logsumexp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import class_members, unit
+from jaxmeta.learners.metric._prototypical import class_members, unit
 from jaxmeta.learners.ways import check_ways
 from jaxmeta.models import from_linen
 from jaxmeta.ops import varying_with

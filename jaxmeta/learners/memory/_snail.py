@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.metric._prototypical import class_members
 
 
 class Experience(NamedTuple):

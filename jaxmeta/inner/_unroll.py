@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree, Task
+from jaxmeta.inner._partition import Selection, combine, partition
 from jaxmeta.inner.differentiation import (
     Differentiation,
     InnerLoss,
     gradient_of,
     second_order,
 )
-from jaxmeta.inner.partition import Selection, combine, partition
 from jaxmeta.ops import varying_with
 
 

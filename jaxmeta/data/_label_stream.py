@@ -16,8 +16,8 @@ from jaxmeta.core import (
     masked_mean,
     real_rows,
 )
+from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.episodes import Rotations, episodes
 from jaxmeta.data.samplers import sampler
 from jaxmeta.data.transformed import distorted
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, masked_mean
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric.prototypical import class_members
+from jaxmeta.learners.metric._prototypical import class_members
 from jaxmeta.learners.ways import check_ways
 
 
