@@ -121,7 +121,7 @@ class MetaLearner(NamedTuple):
       adapt: `adapt(key, meta_params, support) -> adapted`, learning from the support set.
       predict: `predict(adapted, inputs) -> outputs`.
       loss: `loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
-      grad: `grad(key, meta_params, task, carry) -> (grads, info, slot)`, the meta-gradient of
+      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, the meta-gradient of
         one task: `GradientOf(loss)`, unless the method has its own (Reptile's).
       trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs` with an
         axis in front: the predictions after 0, 1, 2, ... inner steps.
@@ -133,7 +133,7 @@ class MetaLearner(NamedTuple):
     adapt: Callable[[Key, PyTree, PyTree], PyTree]
     predict: Callable[[PyTree, PyTree], PyTree]
     loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
-    grad: Callable[[Key, PyTree, Task, Carry], tuple[PyTree, Info, PyTree]]
+    grad: Callable[[Key, PyTree, Task, Carry], tuple[PyTree, Info, Carry]]
     trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None
     slot: Callable[[Key, PyTree, Task], PyTree] | None = None
 
@@ -155,9 +155,9 @@ class GradientOf:
 
     def __call__(
         self, key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, PyTree]:
+    ) -> tuple[PyTree, Info, Carry]:
         grads, info = jax.grad(self.loss, argnums=1, has_aux=True)(key, meta_params, task)
-        return grads, info, carry.slot
+        return grads, info, carry
 
 
 def meta_learner(

@@ -78,10 +78,10 @@ def test_meta_learner_puts_its_parts_together():
     support = Batch(jnp.zeros((2, 1)), jnp.array([[1.0], [3.0]]))
     query = Batch(jnp.zeros((2, 1)), jnp.array([[5.0], [100.0]]), jnp.array([True, False]))
     key, carry = jax.random.key(3), Carry(jnp.zeros((), jnp.int32), slot=jnp.arange(3))
-    grads, info, slot = learner.grad(key, jnp.asarray(0.5), Task(support, query), carry)
+    grads, info, after = learner.grad(key, jnp.asarray(0.5), Task(support, query), carry)
     assert float(info.loss) == 16  # (0.5 · 2 − 5)², the masked example left out
     assert float(grads) == 2 * (0.5 * 2 - 5) * 2
     assert info.metrics == {}
-    np.testing.assert_array_equal(slot, carry.slot)
+    np.testing.assert_array_equal(after.slot, carry.slot)
     assert seen["key"] is key
     assert learner.trajectory is None

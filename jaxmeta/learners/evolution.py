@@ -40,7 +40,7 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, PyTree]:
+    ) -> tuple[PyTree, Info, Carry]:
         learn_key, noise_key = jax.random.split(key)
 
         def of_pair(key: Key) -> tuple[PyTree, Info]:
@@ -53,7 +53,7 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
 
         of_pairs = jax.vmap(of_pair)(jax.random.split(noise_key, pairs))
         grads, info = jax.tree.map(lambda leaf: leaf.mean(axis=0), of_pairs)
-        return grads, info, carry.slot
+        return grads, info, carry
 
     return learner._replace(grad=grad)
 
@@ -106,7 +106,7 @@ def evolve_persistently(
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Particles]:
+    ) -> tuple[PyTree, Info, Carry]:
         start_key, advance_key, noise_key = jax.random.split(key, 3)
         particles: Particles = carry.slot
         noise = jax.vmap(lambda key: noise_like(key, meta_params))(
@@ -131,7 +131,7 @@ def evolve_persistently(
         slot = jax.tree.map(
             lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on
         )
-        return grads, Info(losses.mean(), {}), slot
+        return grads, Info(losses.mean(), {}), carry._replace(slot=slot)
 
     return learner._replace(grad=grad, slot=begin)
 

@@ -59,7 +59,7 @@ def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearn
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Position]:
+    ) -> tuple[PyTree, Info, Carry]:
         start_key, advance_key = jax.random.split(key)
         position: Position = carry.slot
 
@@ -73,6 +73,6 @@ def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearn
         slot = jax.tree.map(
             lambda a, b: jnp.where(going_on.window == unroll.windows, a, b), anew, going_on
         )
-        return grads, Info(loss, {}), slot
+        return grads, Info(loss, {}), carry._replace(slot=slot)
 
     return learner._replace(grad=grad, slot=begin)

@@ -89,13 +89,14 @@ def hard_task_update(
 
     def grad(
         key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, PyTree]:
+    ) -> tuple[PyTree, Info, Carry]:
         grads, info, _ = learner.grad(key, meta_params, task, carry)
         metrics = dict(info.metrics)
         if _WORST not in metrics:
             raise ValueError("hard tasks want the objective `cross_entropy_and_worst_class`.")
-        slot = metrics.pop(_WORST)  # of each task; a mean of labels would say nothing
-        return grads, info._replace(metrics=metrics), slot
+        # Of each task; a mean of labels would say nothing.
+        carry = carry._replace(slot=metrics.pop(_WORST))
+        return grads, info._replace(metrics=metrics), carry
 
     init_plain, update_plain = meta_update(
         learner._replace(grad=grad, slot=lambda *_: jnp.zeros((), jnp.int32)),

@@ -104,13 +104,13 @@ def mean_over_tasks(
     ) -> tuple[PyTree, PyTree]:
         task, learn_key = draw(sample, key, given)
         carry = Carry(state.step, state.shared, slot)
-        grads, info, slot = learner.grad(learn_key, state.meta_params, task, carry)
+        grads, info, carry = learner.grad(learn_key, state.meta_params, task, carry)
         each = ()
         if aggregate.each is not None:
             grads = aggregate.each(grads)
         if aggregate.together is not None:
             grads, each = (), grads
-        return _weighed((grads, info), weight), (slot, each)
+        return _weighed((grads, info), weight), (carry.slot, each)
 
     def total_of_gradients(replicated: PyTree, group: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
         """Of the tasks of a group the gradients, added, and what is kept of each."""

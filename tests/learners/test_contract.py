@@ -164,7 +164,7 @@ def test_shapes_and_types(case):
     )
     loss, info = shapes(learner.loss, key, meta_params, task)
     carry = Carry(jnp.zeros((), jnp.int32), slot={"of this place": key})
-    grads, grad_info, slot = shapes(learner.grad, key, meta_params, task, carry)
+    grads, grad_info, after = shapes(learner.grad, key, meta_params, task, carry)
     value, metrics = shapes(case.objective, outputs, task.query.targets)
 
     rows = {leaf.shape[0] for leaf in jax.tree.leaves(outputs)}
@@ -175,7 +175,7 @@ def test_shapes_and_types(case):
     assert {name: info.metrics[name] for name in metrics} == metrics
     assert grad_info == info
     assert grads == meta_params
-    assert slot["of this place"].dtype == key.dtype
+    assert after.slot["of this place"].dtype == key.dtype
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((meta_params, outputs, info)))
 
 
@@ -210,8 +210,8 @@ def test_no_tracer_leaks(long_case, prepare, x64):
 def test_jit_changes_nothing(long_case, prepare, x64):
     learner, key, meta_params, task, carry = prepare(long_case)
     grad, _ = compiled(learner)
-    grads, info, slot = grad(key, meta_params, task, carry)
-    assert_close((grads, info, slot), learner.grad(key, meta_params, task, carry))
+    grads, info, after = grad(key, meta_params, task, carry)
+    assert_close((grads, info, after), learner.grad(key, meta_params, task, carry))
     assert_close((info.loss, info), learner.loss(key, meta_params, task))
 
 
@@ -228,12 +228,13 @@ def test_vmap_changes_nothing(long_case, prepare, x64):
 def test_traced_once(case, prepare, x64):
     learner, key, meta_params, task, carry = prepare(case)
     grad, traces = compiled(learner)
-    grads, _, slot = grad(key, meta_params, task, carry)
+    grads, _, carry = grad(key, meta_params, task, carry)
     known = len(traces)
     for seed in range(1, 3):
         _, key, _, task, _ = prepare(case, seed)
         meta_params = jax.tree.map(jnp.subtract, meta_params, grads)
-        grads, _, slot = grad(key, meta_params, task, Carry(carry.step + seed, slot=slot))
+        carry = carry._replace(step=carry.step + seed)
+        grads, _, carry = grad(key, meta_params, task, carry)
     assert len(traces) == known
 
 

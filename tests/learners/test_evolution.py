@@ -98,14 +98,14 @@ def whole(meta_params):
 
 def one_unroll(learner, key):
     """The sum of the gradients over the windows of an unroll, at one φ; and the last slot."""
-    slot = learner.slot(key, PHI, NOTHING)
+    carry = Carry(jnp.zeros((), jnp.int32), slot=learner.slot(key, PHI, NOTHING))
     total = jax.tree.map(jnp.zeros_like, PHI)
     for number in range(WINDOWS):
-        carry = Carry(jnp.asarray(number), slot=slot)
-        grads, info, slot = learner.grad(jax.random.fold_in(key, number), PHI, NOTHING, carry)
+        carry = carry._replace(step=jnp.asarray(number))
+        grads, info, carry = learner.grad(jax.random.fold_in(key, number), PHI, NOTHING, carry)
         total = jax.tree.map(jnp.add, total, grads)
         assert isinstance(info, Info)
-    return total, slot
+    return total, carry.slot
 
 
 def test_persistent_evolution_sums_to_the_true_gradient():

@@ -151,7 +151,7 @@ def test_slots_stay_with_their_tasks(x64):
 
     def grad(key, meta_params, task, carry):
         grads, info, _ = learner.grad(key, meta_params, task, carry)
-        return grads, info, carry.slot + task.support.targets.sum()
+        return grads, info, carry._replace(slot=carry.slot + task.support.targets.sum())
 
     counting = learner._replace(grad=grad)
     slots = []
@@ -175,7 +175,7 @@ def test_a_batch_that_does_not_divide_gives_the_same_mean(tasks, devices, own, x
         grads, info, _ = plain.grad(key, meta_params, task, carry)
         counted = {**info.metrics, "positive": (task.query.targets > 0).sum()}
         slot = carry.slot + task.support.targets.sum()
-        return grads, info._replace(metrics=counted), slot
+        return grads, info._replace(metrics=counted), carry._replace(slot=slot)
 
     learner = plain._replace(grad=grad) if own else plain
     ends = []

@@ -104,7 +104,8 @@ def counting(key, meta_params, task, carry):
     """A gradient of its own: it says what it was given, and counts its visits in its slot."""
     visits = carry.slot["visits"] + 1
     loss = carry.step * 100.0 + carry.shared["bonus"] + carry.slot["place"]
-    return meta_params * 0 - loss, Info(loss, {"visits": visits}), {**carry.slot, "visits": visits}
+    carry = carry._replace(slot={**carry.slot, "visits": visits})
+    return meta_params * 0 - loss, Info(loss, {"visits": visits}), carry
 
 
 @pytest.mark.parametrize("at_once", [None, 2])

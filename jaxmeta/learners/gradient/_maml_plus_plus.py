@@ -172,7 +172,7 @@ def maml_plus_plus(
 
     def grad(
         key: Key, meta_params: MAMLPlusPlusParams, task: Task, carry: Carry
-    ) -> tuple[MAMLPlusPlusParams, Info, PyTree]:
+    ) -> tuple[MAMLPlusPlusParams, Info, Carry]:
         # A phase lasts until one of the two switches falls; each is compiled by itself.
         ends = sorted({every_step_until, first_order_until} - {0})
         phases = []
@@ -186,7 +186,7 @@ def maml_plus_plus(
             phases.append(of_phase)
         phase = sum((carry.step >= end).astype(jnp.int32) for end in ends) if ends else 0
         grads, info = jax.lax.switch(phase, phases, (key, meta_params, task))
-        return grads, info, carry.slot
+        return grads, info, carry
 
     return base._replace(grad=grad)
 

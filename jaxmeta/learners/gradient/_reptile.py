@@ -96,11 +96,11 @@ def reptile(
 
     def grad(
         key: Key, meta_params: ReptileParams, task: Task, carry: Carry
-    ) -> tuple[ReptileParams, Info, PyTree]:
+    ) -> tuple[ReptileParams, Info, Carry]:
         initial, options = unpack(meta_params, task.support)
         end = inner(key, initial, task.support, **options)
         loss, metrics = query_loss(model, objective, task)(end.params)
         ended = ReptileParams(end.params, end.optimizer_state if carry_optimizer_state else ())
-        return jax.tree.map(jnp.subtract, meta_params, ended), Info(loss, metrics), carry.slot
+        return jax.tree.map(jnp.subtract, meta_params, ended), Info(loss, metrics), carry
 
     return base._replace(grad=grad)
