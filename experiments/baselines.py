@@ -23,15 +23,16 @@ from flax import linen as nn
 from experiments.command_line import guarded, read_arguments
 from experiments.pretrain import BACKBONE, Pretrain, features_of, few_shot_of, on_features
 from experiments.run import circumstances, load_dataset, plain, run_keys
+from jaxmeta import files
 from jaxmeta.core import Key, MetaLearner, Model, PyTree, cross_entropy
 from jaxmeta.data import Dataset, episodes
 from jaxmeta.inner import first_order
 from jaxmeta.learners import maml, prototypical
 from jaxmeta.models import from_linen, unpack
-from jaxmeta.training import evaluation, files
+from jaxmeta.training import evaluation
 from jaxmeta.training.build_learner import network_of
 from jaxmeta.training.config import FewShot
-from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.update import Sample
 
 

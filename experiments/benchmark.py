@@ -37,7 +37,7 @@ from experiments.workloads import (
     initial,
     jaxmeta_contestant,
 )
-from jaxmeta.training import files
+from jaxmeta import files
 from jaxmeta.training.parallel import mesh_for, size_of
 
 TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
@@ -242,7 +242,7 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
     """Tasks per second relative to the best peer, a group of bars a workload."""
     from matplotlib.figure import Figure
 
-    from jaxmeta.training.plots.figures import write
+    from jaxmeta.plots.figures import write
 
     names = ["jaxmeta", *PEERS]
     colours = dict(zip(names, ("#0072b2", "#e69f00", "#f0c67a", "#999999"), strict=True))

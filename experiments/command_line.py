@@ -19,8 +19,9 @@ from experiments.folders import run_folder
 from experiments.progress import Progress
 from experiments.regression_presets import OF_TASK
 from experiments.run import run
+from jaxmeta import files
 from jaxmeta.data.cache import cache_folder
-from jaxmeta.training import Interrupted, files
+from jaxmeta.training import Interrupted
 from jaxmeta.training.config import AnyExperiment, FewShot
 from jaxmeta.training.parallel import is_first_process, join, with_all_cores
 

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 
 from jaxmeta.core import Array, Key
-from jaxmeta.data.optimization import Family
+from jaxmeta.data.synthetic.optimization import Family
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
-from jaxmeta.training.evaluation import estimate
+from jaxmeta.training.estimates import estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 
 TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {

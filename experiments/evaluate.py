@@ -44,7 +44,8 @@ def evaluate(options: Evaluate) -> None:
     import jax
 
     from experiments import run as runs
-    from jaxmeta.training import evaluation, files, restore
+    from jaxmeta import files
+    from jaxmeta.training import evaluation, restore
     from jaxmeta.training.config import FewShot, check
     from jaxmeta.training.parallel import mesh_for
     from jaxmeta.training.restore import read_config, with_episode

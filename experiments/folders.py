@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxmeta import files
 from jaxmeta.data import Dataset
 from jaxmeta.training import config as configs
-from jaxmeta.training import files
 from jaxmeta.training.config import AnyExperiment
 from jaxmeta.training.loop import CHECKPOINTS
 

@@ -15,11 +15,11 @@ import optax
 
 from experiments.command_line import guarded, read_arguments
 from experiments.run import circumstances
+from jaxmeta import files
 from jaxmeta.core import Batch, Carry, MetaLearner, Task, cross_entropy
 from jaxmeta.inner import first_order, rematerialised, reverse_mode, second_order
 from jaxmeta.learners import imaml, maml
 from jaxmeta.models import conv4
-from jaxmeta.training import files
 
 WAYS = {
     "maml, second order": second_order,

@@ -22,10 +22,11 @@ from experiments.comparison import Course, Curve, compare, summary
 from experiments.folders import fields_of, prepare_settings, run_folder
 from experiments.progress import Progress
 from experiments.run import circumstances, run_keys, train_in
+from jaxmeta import files, plots
 from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
-from jaxmeta.data.digits import digits
-from jaxmeta.data.optimization import ACTIVATIONS, Family, classifiers, quadratics
+from jaxmeta.data.images.digits import digits
+from jaxmeta.data.synthetic.optimization import ACTIVATIONS, Family, classifiers, quadratics
 from jaxmeta.learners.evolution import evolve, evolve_persistently
 from jaxmeta.learners.optimizers import (
     LearnedOptimizer,
@@ -36,7 +37,7 @@ from jaxmeta.learners.optimizers import (
 )
 from jaxmeta.learners.truncation import truncated_backpropagation
 from jaxmeta.models import pack
-from jaxmeta.training import build, checkpoints, evaluation, files, plots
+from jaxmeta.training import build, checkpoints, evaluation
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, PyTree
-from jaxmeta.data.gaussian_processes import kernel_of, posterior
+from jaxmeta.data.synthetic.gaussian_processes import kernel_of, posterior
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
 from jaxmeta.learners.process.gaussian import LEAST_DEVIATION
-from jaxmeta.training.evaluation import Estimate, estimate
+from jaxmeta.training.estimates import Estimate, estimate
 from jaxmeta.training.update import draw_keys
 
 

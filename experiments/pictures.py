@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task, real_rows
-from jaxmeta.data._sinusoids import sinusoid_curve, sinusoid_parameters
-from jaxmeta.data.gaussian_processes import Kernel, kernel_of, posterior
+from jaxmeta import plots
+from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task, valid_mask
+from jaxmeta.data.synthetic._sinusoids import sinusoid_curve, sinusoid_parameters
+from jaxmeta.data.synthetic.gaussian_processes import Kernel, kernel_of, posterior
 from jaxmeta.learners.process import Gaussian
-from jaxmeta.training import build_learner, plots
+from jaxmeta.training import build_learner
 from jaxmeta.training.config import AnyExperiment, FewShot, Regression
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.logs import read_metrics
@@ -173,7 +174,7 @@ def _band(found: tuple[Array, Array]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    real = np.asarray(real_rows(batch.mask, len(batch.inputs)))
+    real = np.asarray(valid_mask(batch.mask, len(batch.inputs)))
     return np.asarray(batch.inputs)[real, 0], np.asarray(batch.targets)[real, 0]
 
 

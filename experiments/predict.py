@@ -41,9 +41,10 @@ def predict(options: Predict) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from jaxmeta import files, plots
     from jaxmeta.core import Batch
-    from jaxmeta.data.folder import class_files, read_images
-    from jaxmeta.training import build_learner, files, plots, restore
+    from jaxmeta.data.images.folder import class_files, read_images
+    from jaxmeta.training import build_learner, restore
     from jaxmeta.training.config import FewShot
     from jaxmeta.training.options import Relation
     from jaxmeta.training.restore import read_config, with_episode
@@ -107,7 +108,7 @@ def predict(options: Predict) -> None:
 
 def _query_files(path: Path) -> list[Path]:
     """The images of a folder, of the folders in it, or the one image itself."""
-    from jaxmeta.data.folder import SUFFIXES
+    from jaxmeta.data.images.folder import SUFFIXES
 
     if not path.exists():
         raise FileNotFoundError(f"--query {path} does not exist; give a folder or an image.")

@@ -32,16 +32,17 @@ from experiments.run import (
     run_keys,
     train_in,
 )
+from jaxmeta import files, plots
 from jaxmeta.core import Array, Model, PyTree, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data._episodes import check_episode
 from jaxmeta.learners import prototypical, supervised
 from jaxmeta.models import folded, pack
-from jaxmeta.training import build, checkpoints, evaluation, files, plots
+from jaxmeta.training import build, checkpoints, evaluation
 from jaxmeta.training import config as configs
 from jaxmeta.training.build_learner import network_of
 from jaxmeta.training.config import Experiment, FewShot
-from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.parallel import mesh_for, on_first_process
 

@@ -20,13 +20,14 @@ from experiments import pictures, presets
 from experiments.folders import prepare_folder
 from experiments.oracle import oracle
 from experiments.progress import Progress
+from jaxmeta import files
 from jaxmeta.core import Key, MetaLearner, PyTree
 from jaxmeta.data import Dataset, load
 from jaxmeta.data._episodes import turned_classes
-from jaxmeta.training import build, build_learner, checkpoints, files
+from jaxmeta.training import build, build_learner, checkpoints
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression
-from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
+from jaxmeta.training.estimates import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
 from jaxmeta.training.loop import Outcome, train
 from jaxmeta.training.options import MetaTransfer

@@ -25,7 +25,8 @@ from experiments import presets
 from experiments.benchmark import seconds_of
 from experiments.command_line import guarded, read_arguments
 from experiments.run import circumstances, load_dataset
-from jaxmeta.training import build, files, parallel
+from jaxmeta import files
+from jaxmeta.training import build, parallel
 from jaxmeta.training.config import FewShot, Maml
 from jaxmeta.training.feed import first_task, open_feed
 from jaxmeta.training.parallel import mesh_for, size_of

@@ -24,6 +24,7 @@ from experiments.command_line import guarded, read_arguments
 from experiments.folders import fields_of, prepare_settings, run_folder
 from experiments.progress import Progress
 from experiments.run import circumstances, plain, run_keys, train_in
+from jaxmeta import files, plots
 from jaxmeta.core import Objective, PyTree, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, load, sequences
 from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance, label_stream
@@ -37,7 +38,7 @@ from jaxmeta.learners.memory import (
     run,
     sequence_learner,
 )
-from jaxmeta.training import build, checkpoints, evaluation, files, plots
+from jaxmeta.training import build, checkpoints, evaluation
 from jaxmeta.training import config as configs
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics

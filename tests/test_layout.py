@@ -16,12 +16,18 @@ import jaxmeta
 ROOT = Path(__file__).parent.parent
 
 # From the top of the tower down; a floor may use itself and every floor below it.
-TOWER = ["experiments", "training", "learners", "inner", "models", "ops", "core", "version"]
+TOWER = [
+    *("experiments", "commands", "recipes", "training"),
+    *("learners", "inner", "models", "ops", "core", "files", "version"),
+]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
-BELOW["experiments"] |= {"data"}
+for above in ("experiments", "commands", "recipes"):
+    BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
-BELOW["data"] = {"data", "core", "version"}  # beside the tower
+BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
+BELOW["data"] = {"data", "core", "files", "version"}  # beside the tower
 BELOW["core"] = {"core"}
+BELOW["files"] = {"files"}
 
 HEAVY = (
     "PIL",

@@ -1,6 +1,6 @@
 """Meta-updates, the training loop, evaluation, checkpoints, logs and plots."""
 
-from jaxmeta.training.evaluation import Estimate, evaluation, trajectory_evaluation
+from jaxmeta.training.estimates import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train
 from jaxmeta.training.parallel import join, mesh_for, replicate, task_mesh
 from jaxmeta.training.restore import TrainedRun, restore

@@ -33,8 +33,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta import files
 from jaxmeta.core import PyTree
-from jaxmeta.training import files, parallel
+from jaxmeta.training import parallel
 
 _KEPT = {"step": 2, "best": 1}
 _SUMS = "SHA256SUMS"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmeta.training import files
+from jaxmeta import files
 
 _METRICS = "metrics.jsonl"
 _EVENTS = "tensorboard"

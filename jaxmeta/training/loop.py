@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Info, Key, PyTree
 from jaxmeta.training import checkpoints, parallel
-from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.feed import Source, first_task, open_feed
 from jaxmeta.training.logs import Log, open_log
 from jaxmeta.training.update import MetaUpdate, TrainState, chunk_of

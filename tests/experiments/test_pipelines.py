@@ -9,7 +9,7 @@ import pytest
 from jaxmeta.data import load
 from jaxmeta.training import build
 from jaxmeta.training.config import FewShot
-from jaxmeta.training.evaluation import Estimate
+from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.loop import NotFinite, train
 from jaxmeta.training.options import Prototypical
 from jaxmeta.training.parallel import task_mesh

@@ -11,9 +11,8 @@ from PIL import Image
 
 from experiments.evaluate import Evaluate, evaluate
 from experiments.pictures import _draw_completion
-from jaxmeta import Batch, Task
+from jaxmeta import Batch, Task, plots
 from jaxmeta.learners.process import Gaussian
-from jaxmeta.training import plots
 from jaxmeta.training.config import REGRESSORS, Regression
 from jaxmeta.training.logs import read_metrics
 

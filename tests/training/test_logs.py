@@ -11,7 +11,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import masked_crc32c
 
-from jaxmeta.training.files import write_bytes, write_json
+from jaxmeta.files import write_bytes, write_json
 from jaxmeta.training.logs import open_log, read_metrics
 
 

@@ -10,7 +10,7 @@ from jaxmeta import Batch, Task, meta_learner, squared_error
 from jaxmeta.data import sinusoids
 from jaxmeta.learners import maml
 from jaxmeta.models import mlp
-from jaxmeta.training.evaluation import evaluation, trajectory_evaluation
+from jaxmeta.training.estimates import evaluation, trajectory_evaluation
 from jaxmeta.training.parallel import task_mesh
 
 
@@ -23,7 +23,7 @@ RANDOM = jax.tree_util.Partial(random_target)
 ZERO = meta_learner(  # its loss is the square of the task's target
     init=lambda key, task: (),
     adapt=lambda key, meta_params, support: (),
-    predict=lambda adapted, inputs: jnp.zeros(inputs.shape),
+    predict=lambda adapted, inputs, key=None: jnp.zeros(inputs.shape),
     objective=lambda outputs, targets, mask=None: (
         jnp.square(targets).mean(),
         {"target": targets.mean()},

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmeta.training import plots
-from jaxmeta.training.plots.figures import DPI
+from jaxmeta import plots
+from jaxmeta.plots.figures import DPI
 
 RED, ORANGE, BLUE = (200, 30, 30), (230, 159, 0), (0, 114, 178)
 

@@ -53,7 +53,7 @@ def evaluation(
     >>> guess = jaxmeta.meta_learner(
     ...     init=lambda key, task: (),
     ...     adapt=lambda key, meta_params, support: support.targets.mean(),
-    ...     predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+    ...     predict=lambda adapted, inputs, key=None: jnp.full(inputs.shape, adapted),
     ...     objective=jaxmeta.squared_error)
     >>> estimates = evaluation(guess, 100)((), sinusoids(shots=5, queries=5), jax.random.key(0))
     >>> 1 < float(estimates["loss"].mean) < 10

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmeta.training.plots.figures import (
+from jaxmeta.plots.figures import (
     BLUE,
     GREEN,
     ORANGE,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.training.plots.figures import (
+from jaxmeta.plots.figures import (
     BLACK,
     BLUE,
     BROWN,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.training.plots.figures import (
+from jaxmeta.plots.figures import (
     BLUE,
     GREY,
     MISTAKE,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmeta.training.plots.figures import BLACK, BLUE, GREEN, new_figure, style, write
+from jaxmeta.plots.figures import BLACK, BLUE, GREEN, new_figure, style, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

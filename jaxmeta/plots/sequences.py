@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmeta.training.plots.figures import count_ticks, new_figure, write
+from jaxmeta.plots.figures import count_ticks, new_figure, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

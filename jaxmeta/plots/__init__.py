@@ -4,12 +4,12 @@ Every function takes plain arrays, replaces the PNG at `path` in one step, and r
 matplotlib figure for who wants to show it. matplotlib is imported by the first picture.
 """
 
-from jaxmeta.training.plots.curves import adaptation_curve, curve_episode, learning_curve
-from jaxmeta.training.plots.embeddings import embedding_map
-from jaxmeta.training.plots.images import image_episode, prediction_sheet
-from jaxmeta.training.plots.optimization import optimization_curves
-from jaxmeta.training.plots.processes import completions, process_episode
-from jaxmeta.training.plots.sequences import sequence_episode
+from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve
+from jaxmeta.plots.embeddings import embedding_map
+from jaxmeta.plots.images import image_episode, prediction_sheet
+from jaxmeta.plots.optimization import optimization_curves
+from jaxmeta.plots.processes import completions, process_episode
+from jaxmeta.plots.sequences import sequence_episode
 
 __all__ = [
     "adaptation_curve",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmeta.training import files
+from jaxmeta import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
