@@ -6,7 +6,7 @@ and targets into a scalar loss. A *meta-learner* is a bundle of pure functions o
 task: `vmap` over tasks belongs to the caller, collectives to `jaxmeta.training`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     Attributes:
       inputs: PyTree of arrays `[examples, ...]`.
       targets: PyTree of arrays `[examples, ...]`; class indices are int32 `[examples]`.
-      mask: None, or bool `[examples]`, True where the example is real. Padding lets tasks
+      mask: None, or bool `[examples]`, True where the example is valid. Padding lets tasks
         of different sizes share one compiled shape; objectives, metrics and encoders ignore
         the padded rows. Batch statistics count every row: give padded tasks a model that
         normalises each example by itself (`layer`, `group` or `none`).
@@ -54,11 +54,23 @@ class Task(NamedTuple):
     query: PyTree
 
 
-class Init(Protocol):
+class ModelInit(Protocol):
+    """`init(key, inputs) -> params`, from one batch of examples.
+
+    Only the shapes of `inputs` `[examples, ...]` matter, not the values or the number of examples.
+    """
+
     def __call__(self, key: Key, inputs: PyTree, /) -> PyTree: ...
 
 
-class Apply(Protocol):
+class ModelApply(Protocol):
+    """`apply(params, inputs, *, reference=None, key=None) -> outputs`, of `[examples, ...]` each.
+
+    `reference` holds the inputs whose statistics normalise, where the model normalises by the
+    support's statistics; None stands for the inputs' own. `key` is for dropout and the like; a
+    model without chance ignores it, and one with dropout leaves nothing out without a key.
+    """
+
     def __call__(
         self, params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None
     ) -> PyTree: ...
@@ -68,14 +80,12 @@ class Model(NamedTuple):
     """A network as a pair of pure functions, free of any framework.
 
     Attributes:
-      init: `init(key, inputs) -> params`, from one example batch.
-      apply: `apply(params, inputs, *, reference=None, key=None) -> outputs`. `reference` is
-        the inputs whose statistics normalise, where the model normalises by the support's
-        statistics; None stands for the inputs' own. `key` is for dropout and the like.
+      init: `init(key, inputs) -> params`, see `ModelInit`.
+      apply: `apply(params, inputs, *, reference=None, key=None) -> outputs`, see `ModelApply`.
     """
 
-    init: Init
-    apply: Apply
+    init: ModelInit
+    apply: ModelApply
 
 
 class Objective(Protocol):
@@ -103,7 +113,8 @@ class Carry(NamedTuple):
 
     Attributes:
       step: int32 scalar, the number of meta-updates so far (an annealed loss needs it).
-      shared: PyTree shared by all tasks, `()` by default.
+      shared: PyTree shared by all tasks, `()` by default: running statistics, or weights that are
+        trained beside the meta-parameters.
       slot: PyTree of this place in the task batch, `()` by default: the state of a
         truncated unroll, for one. Mapped and sharded with the tasks.
     """
@@ -113,34 +124,117 @@ class Carry(NamedTuple):
     slot: PyTree = ()
 
 
+class LearnerInit(Protocol):
+    """`init(key, task) -> meta_params`, the meta-parameters before training.
+
+    Only the shapes of the task matter, not its values.
+    """
+
+    def __call__(self, key: Key, task: Task, /) -> PyTree: ...
+
+
+class Adapt(Protocol):
+    """`adapt(key, meta_params, support) -> adapted`, what is learned from one support set.
+
+    `support` is that of a `Task`, usually a `Batch` `[examples, ...]`; `adapted` is any PyTree, and
+    all that `predict` needs. A learner with a `shared` of its own is called with it as the keyword
+    `shared`.
+    """
+
+    def __call__(self, key: Key, meta_params: PyTree, support: PyTree, /) -> PyTree: ...
+
+
+class Predict(Protocol):
+    """`predict(adapted, inputs, *, key=None) -> outputs`, of `[examples, ...]` each.
+
+    `outputs` are what the objective takes. `key` is for dropout and for stochastic policies;
+    without it the predictions are deterministic.
+    """
+
+    def __call__(self, adapted: PyTree, inputs: PyTree, /, *, key: Key | None = None) -> PyTree: ...
+
+
+class LearnerLoss(Protocol):
+    """`loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
+
+    The loss is a scalar. The key is for the adaptation: the query is predicted without one, so that
+    the loss of adapted parameters is deterministic. A learner with a `shared` of its own is called
+    with it as the keyword `shared`.
+    """
+
+    def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> tuple[Array, Info]: ...
+
+
+class LearnerGrad(Protocol):
+    """`grad(key, meta_params, task, carry) -> (grads, info, carry)`, the meta-gradient of one task.
+
+    `grads` is like the meta-parameters. `carry.slot` comes back for the same place of the task
+    batch at the next meta-update. Float leaves of `carry.shared` that a task changes are averaged
+    over the tasks by the training step. `carry.step` is counted there, whatever comes back.
+    """
+
+    def __call__(
+        self, key: Key, meta_params: PyTree, task: Task, carry: Carry, /
+    ) -> tuple[PyTree, Info, Carry]: ...
+
+
+class Trajectory(Protocol):
+    """`trajectory(key, meta_params, support, inputs) -> outputs`, after 0, 1, 2, ... inner steps.
+
+    Each leaf of `outputs` is `[steps + 1, examples, ...]`, the last as `predict` gives it.
+    """
+
+    def __call__(
+        self, key: Key, meta_params: PyTree, support: PyTree, inputs: PyTree, /
+    ) -> PyTree: ...
+
+
+class SlotInit(Protocol):
+    """`slot(key, meta_params, task) -> slot`, what `carry.slot` is before the first meta-update."""
+
+    def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
+
+
+class SharedInit(Protocol):
+    """`shared(key, meta_params, task) -> shared`, what `carry.shared` is before training.
+
+    Only the shapes of the task matter, not its values.
+    """
+
+    def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
+
+
 class MetaLearner(NamedTuple):
     """A way of learning to learn, as pure functions of one task, key first.
 
     Attributes:
-      init: `init(key, task) -> meta_params`; the task gives shapes, its values are not used.
-      adapt: `adapt(key, meta_params, support) -> adapted`, learning from the support set.
-      predict: `predict(adapted, inputs) -> outputs`.
-      loss: `loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
-      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, the meta-gradient of
-        one task: `GradientOf(loss)`, unless the method has its own (Reptile's).
-      trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs` with an
-        axis in front: the predictions after 0, 1, 2, ... inner steps.
-      slot: None, or `slot(key, meta_params, task) -> slot`: what `carry.slot` is at first, where
-        `grad` keeps something from one meta-update to the next (a truncated unroll).
+      init: `init(key, task) -> meta_params`, see `LearnerInit`.
+      adapt: `adapt(key, meta_params, support) -> adapted`, see `Adapt`.
+      predict: `predict(adapted, inputs, *, key=None) -> outputs`, see `Predict`.
+      loss: `loss(key, meta_params, task) -> (loss, info)`, see `LearnerLoss`.
+      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`:
+        `GradientOf(loss)`, unless the method has its own (Reptile's).
+      trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs`, see
+        `Trajectory`.
+      slot: None, or `slot(key, meta_params, task) -> slot`, see `SlotInit`, where `grad` keeps
+        something of each task from one meta-update to the next (a truncated unroll).
+      shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, where `grad`
+        keeps something for all tasks that is not a meta-parameter (running statistics).
     """
 
-    init: Callable[[Key, Task], PyTree]
-    adapt: Callable[[Key, PyTree, PyTree], PyTree]
-    predict: Callable[[PyTree, PyTree], PyTree]
-    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
-    grad: Callable[[Key, PyTree, Task, Carry], tuple[PyTree, Info, Carry]]
-    trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None
-    slot: Callable[[Key, PyTree, Task], PyTree] | None = None
+    init: LearnerInit
+    adapt: Adapt
+    predict: Predict
+    loss: LearnerLoss
+    grad: LearnerGrad
+    trajectory: Trajectory | None = None
+    slot: SlotInit | None = None
+    shared: SharedInit | None = None
 
 
 @dataclass(frozen=True)  # `jax.jit` wants a function it can refer to weakly, and no tuple is that
 class GradientOf:
-    """`grad` of a learner that has none of its own: the gradient of its loss.
+    """`grad` of a learner that has none of its own: the gradient of its loss, the carry unchanged.
 
     By its name the training step knows that it may average first and differentiate then: networks
     that many tasks share need not give a gradient for each.
@@ -151,30 +245,31 @@ class GradientOf:
     (3.0, 6.0)
     """
 
-    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]]
+    loss: LearnerLoss
 
     def __call__(
-        self, key: Key, meta_params: PyTree, task: Task, carry: Carry
+        self, key: Key, meta_params: PyTree, task: Task, carry: Carry, /
     ) -> tuple[PyTree, Info, Carry]:
         grads, info = jax.grad(self.loss, argnums=1, has_aux=True)(key, meta_params, task)
         return grads, info, carry
 
 
 def meta_learner(
-    init: Callable[[Key, Task], PyTree],
-    adapt: Callable[[Key, PyTree, PyTree], PyTree],
-    predict: Callable[[PyTree, PyTree], PyTree],
+    init: LearnerInit,
+    adapt: Adapt,
+    predict: Predict,
     objective: Objective,
     *,
-    loss: Callable[[Key, PyTree, Task], tuple[Array, Info]] | None = None,
-    trajectory: Callable[[Key, PyTree, PyTree, PyTree], PyTree] | None = None,
+    loss: LearnerLoss | None = None,
+    trajectory: Trajectory | None = None,
 ) -> MetaLearner:
     """A `MetaLearner` whose loss is the objective of the adapted predictions on the query set.
 
         L(φ; task) = objective(predict(adapt(φ, support), query.inputs), query.targets)
 
-    or another `loss`, and whose `grad` is the gradient of it. A method with an update of
-    its own replaces the field: `learner._replace(grad=...)`.
+    or another `loss`, and whose `grad` is the gradient of it. The query is predicted without a key:
+    the loss of adapted parameters is deterministic. A method with a gradient of its own replaces
+    the field: `learner._replace(grad=...)`.
 
     >>> import jaxmeta
     >>> def mean_of_targets(key, meta_params, support):
@@ -182,7 +277,7 @@ def meta_learner(
     >>> shrunken_mean = meta_learner(
     ...     init=lambda key, task: jnp.ones(()),
     ...     adapt=mean_of_targets,
-    ...     predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+    ...     predict=lambda adapted, inputs, key=None: jnp.full(inputs.shape, adapted),
     ...     objective=jaxmeta.squared_error)
     >>> batch = Batch(jnp.zeros((3, 1)), jnp.full((3, 1), 2.0))
     >>> loss, info = shrunken_mean.loss(jax.random.key(0), jnp.asarray(0.5), Task(batch, batch))
@@ -190,7 +285,7 @@ def meta_learner(
     1.0
     """
 
-    def query_loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+    def query_loss(key: Key, meta_params: PyTree, task: Task, /) -> tuple[Array, Info]:
         adapted = adapt(key, meta_params, task.support)
         outputs = predict(adapted, task.query.inputs)
         value, metrics = objective(outputs, task.query.targets, task.query.mask)
@@ -200,10 +295,10 @@ def meta_learner(
     return MetaLearner(init, adapt, predict, loss, GradientOf(loss), trajectory)
 
 
-def real_rows(mask: Array | None, rows: int) -> Array:
-    """Which examples are real, bool `[rows]`: all of them where there is no mask.
+def valid_mask(mask: Array | None, rows: int) -> Array:
+    """Which examples are valid, bool `[rows]`: all of them where there is no mask.
 
-    >>> real_rows(None, 2).tolist()
+    >>> valid_mask(None, 2).tolist()
     [True, True]
     """
     return jnp.ones((rows,), bool) if mask is None else mask
@@ -284,7 +379,7 @@ def binary_cross_entropy(
         )
     losses = -jax.nn.log_sigmoid(jnp.where(targets > 0.5, outputs, -outputs))
     wrong = ((outputs > 0) != (targets > 0.5)).astype(losses.dtype)
-    judged = real_rows(mask, len(targets))
+    judged = valid_mask(mask, len(targets))
     total = lambda values: jnp.where(judged[:, None], values, 0).sum()  # noqa: E731
     return masked_mean(losses, mask), {
         "bit_error": masked_mean(wrong, mask),

@@ -72,7 +72,7 @@ def test_meta_learner_puts_its_parts_together():
     learner = meta_learner(
         init=lambda key, task: jnp.ones(()),
         adapt=adapt,
-        predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+        predict=lambda adapted, inputs, key=None: jnp.full(inputs.shape, adapted),
         objective=squared_error,
     )
     support = Batch(jnp.zeros((2, 1)), jnp.array([[1.0], [3.0]]))

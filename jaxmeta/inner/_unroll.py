@@ -71,9 +71,11 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
 
 
 def query_loss(
-    model: Model, objective: Objective, task: Task
+    model: Model, objective: Objective, task: Task, *, key: Key | None = None
 ) -> Callable[[PyTree], tuple[Array, dict[str, Array]]]:
     """What adapted parameters are judged by: the objective of the model on the query set.
+
+    Deterministic unless a key is given, for dropout and the like.
 
     >>> import jaxmeta
     >>> model = Model(init=lambda key, x: 0.0, apply=lambda w, x, reference=None, key=None: w * x)
@@ -84,7 +86,8 @@ def query_loss(
     """
 
     def judge(params: PyTree) -> tuple[Array, dict[str, Array]]:
-        outputs = model.apply(params, task.query.inputs, reference=task.support.inputs)
+        reference = task.support.inputs
+        outputs = model.apply(params, task.query.inputs, reference=reference, key=key)
         return objective(outputs, task.query.targets, task.query.mask)
 
     return judge

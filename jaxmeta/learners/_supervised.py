@@ -25,6 +25,6 @@ def supervised(model: Model, objective: Objective) -> MetaLearner:
     return meta_learner(
         init,
         lambda key, meta_params, support: meta_params,
-        lambda adapted, inputs: model.apply(adapted, inputs),
+        lambda adapted, inputs, key=None: model.apply(adapted, inputs, key=key),
         objective,
     )

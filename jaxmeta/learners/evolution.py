@@ -38,9 +38,7 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
     """
     _check(deviation, pairs)
 
-    def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Carry]:
+    def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
         learn_key, noise_key = jax.random.split(key)
 
         def of_pair(key: Key) -> tuple[PyTree, Info]:
@@ -104,9 +102,7 @@ def evolve_persistently(
         sums = jax.tree.map(lambda p: jnp.zeros((pairs, *p.shape), p.dtype), meta_params)
         return Particles(states, sums, task, jnp.zeros((), jnp.int32))
 
-    def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Carry]:
+    def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
         start_key, advance_key, noise_key = jax.random.split(key, 3)
         particles: Particles = carry.slot
         noise = jax.vmap(lambda key: noise_like(key, meta_params))(

@@ -57,9 +57,7 @@ def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearn
     def begin(key: Key, meta_params: PyTree, task: Task) -> Position:
         return Position(unroll.start(key, meta_params, task), task, jnp.zeros((), jnp.int32))
 
-    def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Carry]:
+    def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
         start_key, advance_key = jax.random.split(key)
         position: Position = carry.slot
 

@@ -32,7 +32,7 @@ def of_loss(loss):
     learner = meta_learner(
         init=lambda key, task: jax.tree.map(jnp.copy, PHI),  # a state is donated
         adapt=lambda key, meta_params, support: meta_params,
-        predict=lambda adapted, inputs: adapted,
+        predict=lambda adapted, inputs, key=None: adapted,
         objective=lambda outputs, targets, mask=None: (loss(outputs), {}),
     )
     return learner

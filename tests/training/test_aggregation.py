@@ -31,7 +31,7 @@ def pull():
     return meta_learner(
         init=lambda key, task: jnp.zeros(2),
         adapt=lambda key, meta_params, support: meta_params,
-        predict=lambda adapted, inputs: adapted,
+        predict=lambda adapted, inputs, key=None: adapted,
         objective=objective,
     )
 

@@ -113,7 +113,7 @@ def test_step_shared_and_slots_reach_the_learner(at_once):
     learner = meta_learner(
         init=lambda key, task: jnp.zeros(()),
         adapt=lambda key, meta_params, support: meta_params,
-        predict=lambda adapted, inputs: jnp.full(inputs.shape, adapted),
+        predict=lambda adapted, inputs, key=None: jnp.full(inputs.shape, adapted),
         objective=squared_error,
     )._replace(grad=counting)
     init, update = meta_update(learner, optax.sgd(1.0), task_batch=4, tasks_at_once=at_once)

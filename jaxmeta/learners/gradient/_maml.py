@@ -129,8 +129,8 @@ def gradient_learner(
         initial, options = unpack(meta_params, support)
         return Adapted(inner(key, initial, support, **options).params, support.inputs)
 
-    def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
-        return model.apply(adapted.params, inputs, reference=adapted.reference)
+    def predict(adapted: Adapted, inputs: PyTree, *, key: Key | None = None) -> PyTree:
+        return model.apply(adapted.params, inputs, reference=adapted.reference, key=key)
 
     def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
         initial, options = unpack(meta_params, support)

@@ -100,7 +100,9 @@ def meta_transfer(
             {"kernel": kernel, "bias": jnp.zeros((ways,))},
         )
 
-    def features_of(meta_params: MetaTransferParams, inputs: Array) -> Array:
+    def features_of(
+        meta_params: MetaTransferParams, inputs: Array, key: Key | None = None
+    ) -> Array:
         frozen = jax.lax.stop_gradient(meta_params.frozen)
         scales, rest = _split(frozen, "scale")
         shifts, rest = _split(rest, "bias")
@@ -108,7 +110,7 @@ def meta_transfer(
             jax.tree.map(jnp.multiply, scales, meta_params.scales),
             combine(jax.tree.map(jnp.add, shifts, meta_params.shifts), rest),
         )
-        return encoder.apply(params, inputs)
+        return encoder.apply(params, inputs, key=key)
 
     def run(key: Key, meta_params: MetaTransferParams, support: Batch, **options: Any) -> Any:
         features = support._replace(inputs=features_of(meta_params, support.inputs))
@@ -117,8 +119,8 @@ def meta_transfer(
     def adapt(key: Key, meta_params: MetaTransferParams, support: Batch) -> TransferredHead:
         return TransferredHead(meta_params, run(key, meta_params, support).params)
 
-    def predict(adapted: TransferredHead, inputs: Array) -> Array:
-        return _logits(adapted.head, features_of(adapted.meta_params, inputs))
+    def predict(adapted: TransferredHead, inputs: Array, *, key: Key | None = None) -> Array:
+        return _logits(adapted.head, features_of(adapted.meta_params, inputs, key))
 
     def trajectory(
         key: Key, meta_params: MetaTransferParams, support: Batch, inputs: Array

@@ -95,9 +95,11 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
         duals_SW = jax.scipy.linalg.solve(gram_SS, labels_SW, assume_a="pos")
         return RidgeHead(meta_params, features_SD.T @ duals_SW, support.inputs)
 
-    def predict(adapted: RidgeHead, inputs: PyTree) -> Array:
+    def predict(adapted: RidgeHead, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params = adapted.meta_params
-        features_QD = encoder.apply(meta_params.encoder, inputs, reference=adapted.reference)
+        features_QD = encoder.apply(
+            meta_params.encoder, inputs, reference=adapted.reference, key=key
+        )
         outputs_QW = features_QD @ adapted.weights_DW
         return jnp.exp(meta_params.log_scale) * outputs_QW + meta_params.bias
 

@@ -150,9 +150,9 @@ def snail(
         steps_SD = jnp.concatenate([features_SD, labels_SW], axis=1)
         return Experience(meta_params, steps_SD, support.inputs)
 
-    def predict(adapted: Experience, inputs: PyTree) -> Array:
+    def predict(adapted: Experience, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params, steps_SD, reference = adapted
-        features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference)
+        features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference, key=key)
         unknown_QW = jnp.zeros((features_QD.shape[0], ways), features_QD.dtype)
         queries_QD = jnp.concatenate([features_QD, unknown_QW], axis=1)
         sequence = jnp.concatenate([steps_SD, queries_QD])

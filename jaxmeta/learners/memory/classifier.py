@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, real_rows
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, valid_mask
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.memory.machine import Machine, run
 from jaxmeta.learners.metric._prototypical import class_members
@@ -81,16 +81,16 @@ def memory_classifier(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Remembered:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         labels_SW = class_members(support, ways, features_SD.dtype)
-        real_S = real_rows(support.mask, len(features_SD))
+        real_S = valid_mask(support.mask, len(features_SD))
         reader = machine._replace(step=step)
         params = meta_params["machine"]
         start = (machine.start(params), jnp.zeros((ways,), features_SD.dtype))
         (state, last_W), _, _ = run(reader, params, (features_SD, labels_SW, real_S), start)
         return Remembered(meta_params, state, last_W, support.inputs)
 
-    def predict(adapted: Remembered, inputs: PyTree) -> Array:
+    def predict(adapted: Remembered, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params, state, last_W, reference = adapted
-        features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference)
+        features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference, key=key)
 
         def judge(features_D: Array) -> Array:
             told = jnp.concatenate([features_D, last_W])

@@ -115,4 +115,7 @@ def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> PyTree:
         return meta_params
 
-    return plain_learner(init, adapt, lambda adapted, x: model.apply(adapted, x), objective)
+    def predict(adapted: PyTree, inputs: PyTree, *, key: Key | None = None) -> PyTree:
+        return model.apply(adapted, inputs, key=key)
+
+    return plain_learner(init, adapt, predict, objective)

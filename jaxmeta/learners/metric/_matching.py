@@ -118,9 +118,9 @@ def matching(
             keys_SD = of_support.apply(meta_params["support"], (keys_SD, real_S))
         return Memory(meta_params, keys_SD, labels_SW, real_S, support.inputs)
 
-    def predict(adapted: Memory, inputs: PyTree) -> Array:
+    def predict(adapted: Memory, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params, keys_SD, labels_SW, real_S, reference = adapted
-        queries_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference)
+        queries_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference, key=key)
         if full_context:
             _, of_query = context_of(queries_QD)
             queries_QD = of_query.apply(meta_params["query"], (queries_QD, keys_SD, real_S))

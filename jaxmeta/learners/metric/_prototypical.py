@@ -73,9 +73,9 @@ def prototypical(
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         return Prototypes(meta_params, class_means(features_SD, support, ways), support.inputs)
 
-    def predict(adapted: Prototypes, inputs: PyTree) -> Array:
+    def predict(adapted: Prototypes, inputs: PyTree, *, key: Key | None = None) -> Array:
         features_QD = encoder.apply(
-            adapted.meta_params["encoder"], inputs, reference=adapted.reference
+            adapted.meta_params["encoder"], inputs, reference=adapted.reference, key=key
         )
         if distance == "cosine":
             cosine_QW = unit(features_QD) @ unit(adapted.prototypes_WD).T

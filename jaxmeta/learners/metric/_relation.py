@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, masked_mean
 from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.keys import split_key
 from jaxmeta.learners.metric._prototypical import class_members
 from jaxmeta.learners.ways import check_ways
 
@@ -74,10 +75,12 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
         maps_W = jnp.tensordot(members_SW.T, maps_S, axes=1)
         return ClassMaps(meta_params, maps_W, support.inputs)
 
-    def predict(adapted: ClassMaps, inputs: PyTree) -> Array:
+    def predict(adapted: ClassMaps, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params, maps_W, reference = adapted
-        maps_Q = encoder.apply(meta_params.encoder, inputs, reference=reference)
-        return jax.nn.sigmoid(comparator.apply(meta_params.comparator, (maps_W, maps_Q)))
+        encoder_key, key = split_key(key)
+        maps_Q = encoder.apply(meta_params.encoder, inputs, reference=reference, key=encoder_key)
+        pairs = (maps_W, maps_Q)
+        return jax.nn.sigmoid(comparator.apply(meta_params.comparator, pairs, key=key))
 
     return plain_learner(init, adapt, predict, objective)
 

@@ -91,9 +91,9 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
         members_SW = class_members(support, ways, features_SD.dtype)
         return Twins(meta_params, features_SD, members_SW, support.inputs)
 
-    def logits_of_pairs(adapted: Twins, inputs: PyTree) -> Array:
+    def logits_of_pairs(adapted: Twins, inputs: PyTree, key: Key | None = None) -> Array:
         meta_params, features_SD, _, reference = adapted
-        features_QD = embed(meta_params, inputs, reference=reference)
+        features_QD = embed(meta_params, inputs, reference=reference, key=key)
         distances_QSD = jnp.abs(features_QD[:, None] - features_SD[None])
         return meta_params.bias - distances_QSD @ meta_params.weights_D
 
@@ -102,8 +102,8 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
         means_QW = logits_QS @ (adapted.members_SW / jnp.maximum(counts_W, 1)[None])
         return jnp.where(counts_W[None] > 0, means_QW, _OF_NONE)
 
-    def predict(adapted: Twins, inputs: PyTree) -> Array:
-        return by_class(adapted, logits_of_pairs(adapted, inputs))
+    def predict(adapted: Twins, inputs: PyTree, *, key: Key | None = None) -> Array:
+        return by_class(adapted, logits_of_pairs(adapted, inputs, key))
 
     def verification_loss(key: Key, meta_params: SiameseParams, task: Task) -> tuple[Array, Info]:
         adapted = adapt(key, meta_params, task.support)

@@ -94,8 +94,8 @@ def optimizer_learner(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:
         return Adapted(run_anew(key, meta_params, support).params, support.inputs)
 
-    def predict(adapted: Adapted, inputs: PyTree) -> PyTree:
-        return model.apply(adapted.params, inputs, reference=adapted.reference)
+    def predict(adapted: Adapted, inputs: PyTree, *, key: Key | None = None) -> PyTree:
+        return model.apply(adapted.params, inputs, reference=adapted.reference, key=key)
 
     def trajectory(key: Key, meta_params: PyTree, support: Batch, inputs: PyTree) -> PyTree:
         observe = lambda params: predict(Adapted(params, support.inputs), inputs)  # noqa: E731

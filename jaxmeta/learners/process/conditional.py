@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.keys import split_key
 from jaxmeta.learners.metric._prototypical import class_means
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
 from jaxmeta.learners.ways import check_ways
@@ -77,9 +78,10 @@ def conditional_neural_process(
         points_SD = encoder.apply(meta_params.encoder, pairs_of(support), key=key)
         return Encoded(meta_params, mean_of_real(points_SD, support.mask), support.inputs)
 
-    def predict(adapted: Encoded, inputs: Array) -> Gaussian:
+    def predict(adapted: Encoded, inputs: Array, *, key: Key | None = None) -> Gaussian:
         meta_params, representation_D, _ = adapted
-        return gaussian_of(decoder.apply(meta_params.decoder, beside(inputs, representation_D)))
+        given = beside(inputs, representation_D)
+        return gaussian_of(decoder.apply(meta_params.decoder, given, key=key))
 
     return plain_learner(init, adapt, predict, objective)
 
@@ -129,10 +131,14 @@ def conditional_neural_process_classifier(
         means_WD = class_means(features_SD, support, ways)
         return Encoded(meta_params, means_WD.ravel(), support.inputs)
 
-    def predict(adapted: Encoded, inputs: PyTree) -> Array:
+    def predict(adapted: Encoded, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params, representation_D, reference = adapted
-        features_QD = encoder.apply(meta_params.encoder, inputs, reference=reference)
-        return decoder.apply(meta_params.decoder, beside(features_QD, representation_D))
+        encoder_key, key = split_key(key)
+        features_QD = encoder.apply(
+            meta_params.encoder, inputs, reference=reference, key=encoder_key
+        )
+        given = beside(features_QD, representation_D)
+        return decoder.apply(meta_params.decoder, given, key=key)
 
     return plain_learner(init, adapt, predict, objective)
 

@@ -16,9 +16,10 @@ from jaxmeta.core import (
     PyTree,
     Task,
     masked_mean,
-    real_rows,
+    valid_mask,
 )
 from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.keys import split_key
 from jaxmeta.learners.process.attention import AttentionKind, CrossAttention
 from jaxmeta.learners.process.conditional import beside, mean_of_real, pairs_of
 from jaxmeta.learners.process.gaussian import (
@@ -160,18 +161,21 @@ def neural_process(
         mean_D = mean_of_real(points_SD, batch.mask)
         return latent.apply({"params": meta_params.latent}, mean_D)  # pyright: ignore
 
-    def reads(meta_params: LatentParams, context: Batch, inputs: Array) -> Array:
+    def reads(meta_params: LatentParams, context: Batch, inputs: Array, key: Key | None) -> Array:
         """The inputs with what they read from the context, `[examples, X + D]`."""
         if encoder is None:
             return inputs
-        values_SD = encoder.apply(meta_params.encoder, pairs_of(context))
+        values_SD = encoder.apply(meta_params.encoder, pairs_of(context), key=key)
         real_S = _real(context)
         arguments = (inputs, context.inputs, values_SD, real_S)
         read_QD: Any = attend.apply({"params": meta_params.attention}, *arguments)
         return jnp.concatenate([inputs, read_QD], axis=-1)
 
-    def decode(meta_params: LatentParams, given: Array, latent_D: Array) -> Gaussian:
-        return gaussian_of(decoder.apply(meta_params.decoder, beside(given, latent_D)))
+    def decode(
+        meta_params: LatentParams, given: Array, latent_D: Array, key: Key | None
+    ) -> Gaussian:
+        outputs = decoder.apply(meta_params.decoder, beside(given, latent_D), key=key)
+        return gaussian_of(outputs)
 
     def draws(key: Key, belief: Gaussian, count: int) -> Array:
         noise = jax.random.normal(key, (count, *belief.mean.shape), belief.mean.dtype)
@@ -181,17 +185,18 @@ def neural_process(
         latents_LD = draws(key, belief(meta_params, support), samples)
         return Believed(meta_params, latents_LD, support)
 
-    def each_draw(adapted: Believed, inputs: Array) -> Gaussian:
-        given = reads(adapted.meta_params, adapted.context, inputs)
+    def each_draw(adapted: Believed, inputs: Array, key: Key | None = None) -> Gaussian:
+        encoder_key, key = split_key(key)
+        given = reads(adapted.meta_params, adapted.context, inputs, encoder_key)
         # A few at once: of many draws and an image's places all would want gigabytes.
         return jax.lax.map(
-            lambda z: decode(adapted.meta_params, given, z),
+            lambda z: decode(adapted.meta_params, given, z, key),
             adapted.latents_LD,
             batch_size=min(len(adapted.latents_LD), _DRAWS_AT_ONCE),
         )
 
-    def predict(adapted: Believed, inputs: Array) -> Gaussian:
-        return _mixture(each_draw(adapted, inputs))
+    def predict(adapted: Believed, inputs: Array, *, key: Key | None = None) -> Gaussian:
+        return _mixture(each_draw(adapted, inputs, key))
 
     def loss(key: Key, meta_params: LatentParams, task: Task) -> tuple[Array, Info]:
         latent_key, adapt_key = jax.random.split(key)
@@ -244,7 +249,7 @@ def _log_mean(logarithms: Array) -> Array:
 
 
 def _real(batch: Batch) -> Array:
-    return real_rows(batch.mask, len(batch.targets))
+    return valid_mask(batch.mask, len(batch.targets))
 
 
 def _together(one: Batch, other: Batch) -> Batch:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task, real_rows
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task, valid_mask
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
 
@@ -111,14 +111,14 @@ def transformer_neural_process(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Context:
         return Context(meta_params, support)
 
-    def predict(adapted: Context, inputs: Array) -> Gaussian:
+    def predict(adapted: Context, inputs: Array, *, key: Key | None = None) -> Gaussian:
         meta_params, context = adapted
         unknown = jnp.zeros((inputs.shape[0], context.targets.shape[-1]), inputs.dtype)
         tokens = jnp.concatenate(
             [tokens_of(context.inputs, context.targets, True), tokens_of(inputs, unknown, False)]
         )
         count = context.inputs.shape[0]
-        real_S = real_rows(context.mask, count)
+        real_S = valid_mask(context.mask, count)
         of_context_N = jnp.concatenate([real_S, jnp.zeros((inputs.shape[0],), bool)])
         known_NN = of_context_N[None] | jnp.eye(tokens.shape[0], dtype=bool)
         network = network_for(context.targets.shape[-1])
