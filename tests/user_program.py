@@ -36,7 +36,7 @@ def trained(learner: MetaLearner, letters: Dataset, steps: int) -> tuple[Any, fl
 def main() -> None:
     letters = load("glyphs")
     learner = maml(
-        mlp((8,), 3), cross_entropy, optax.sgd(0.1), steps=1, differentiation=first_order
+        mlp((8,), 3), cross_entropy, optax.sgd(0.1), inner_steps=1, differentiation=first_order
     )
     meta_params, loss = trained(learner, letters, steps=2)
 

@@ -1,7 +1,7 @@
 """Meta-learners, one file per algorithm."""
 
 from jaxmeta.learners._supervised import supervised
-from jaxmeta.learners.evolution import evolve, evolve_persistently
+from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.gradient import (
     CAVIAParams,
     MAMLPlusPlusParams,
@@ -63,7 +63,6 @@ __all__ = [
     "conditional_neural_process",
     "conditional_neural_process_classifier",
     "evolve",
-    "evolve_persistently",
     "first_order_maml",
     "imaml",
     "maml",
@@ -76,6 +75,7 @@ __all__ = [
     "meta_transfer",
     "neural_process",
     "one_hot_squared_error",
+    "persistent_es",
     "proto_maml",
     "prototypical",
     "r2d2",

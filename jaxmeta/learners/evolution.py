@@ -9,7 +9,7 @@ from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
 from jaxmeta.learners.truncation import Unroll
 
 
-def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> MetaLearner:
+def evolve(learner: MetaLearner, *, std: float = 0.05, pairs: int = 8) -> MetaLearner:
     """The same learner, its meta-gradient estimated from losses alone, by antithetic evolution.
 
         ḡ = 1/(2σn) Σ_{i ≤ n} [L(φ + σε_i; task) − L(φ − σε_i; task)] ε_i,  ε_i ~ N(0, I)
@@ -20,13 +20,13 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
 
     Args:
       learner: any.
-      deviation: σ, in the meta-parameters' units.
+      std: σ, in the meta-parameters' units.
       pairs: n.
 
     `info` is the mean over the perturbed losses. Meta-parameters that are no floats don't move.
 
     Raises:
-      ValueError: a deviation that isn't positive; fewer pairs than 1.
+      ValueError: a `std` that isn't positive; fewer pairs than 1.
 
     Source: Salimans et al. 2017, "Evolution strategies as a scalable alternative to reinforcement
     learning", section 2; for learned optimizers Metz et al. 2019, section 4.
@@ -34,18 +34,19 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
     >>> import jaxmeta, optax
     >>> from jaxmeta.learners import maml
     >>> from jaxmeta.models import mlp
-    >>> learner = evolve(maml(mlp((8,), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=100))
+    >>> learner = maml(mlp((8,), 1), jaxmeta.squared_error, optax.sgd(0.01), inner_steps=100)
+    >>> learner = evolve(learner)
     """
-    _check(deviation, pairs)
+    _check(std, pairs)
 
     def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
         learn_key, noise_key = jax.random.split(key)
 
         def of_pair(key: Key) -> tuple[PyTree, Info]:
             noise = noise_like(key, meta_params)
-            above, info_above = learner.loss(learn_key, moved(meta_params, deviation, noise), task)
-            below, info_below = learner.loss(learn_key, moved(meta_params, -deviation, noise), task)
-            slope = (above - below) / (2 * deviation)
+            above, info_above = learner.loss(learn_key, moved(meta_params, std, noise), task)
+            below, info_below = learner.loss(learn_key, moved(meta_params, -std, noise), task)
+            slope = (above - below) / (2 * std)
             info = jax.tree.map(lambda a, b: (a + b) / 2, info_above, info_below)
             return jax.tree.map(lambda e: slope.astype(e.dtype) * e, noise), info
 
@@ -57,7 +58,7 @@ def evolve(learner: MetaLearner, *, deviation: float = 0.05, pairs: int = 8) -> 
 
 
 class Particles(NamedTuple):
-    """The slot of `evolve_persistently`.
+    """The slot of `persistent_es`.
 
     Attributes:
       states: of the unrolls under φ + noise and φ − noise, `[2, pairs, ...]`.
@@ -72,8 +73,8 @@ class Particles(NamedTuple):
     window: Array
 
 
-def evolve_persistently(
-    learner: MetaLearner, unroll: Unroll, *, deviation: float = 0.05, pairs: int = 8
+def persistent_es(
+    learner: MetaLearner, unroll: Unroll, *, std: float = 0.05, pairs: int = 8
 ) -> MetaLearner:
     """Persistent evolution strategies: truncated unrolls, whose estimate isn't short-sighted.
 
@@ -86,7 +87,7 @@ def evolve_persistently(
     Args:
       learner: as built for the whole unroll; its `grad` and `slot` are replaced.
       unroll: the same in windows.
-      deviation, pairs: σ and n, as in `evolve`.
+      std, pairs: σ and n, as in `evolve`.
 
     Raises:
       ValueError: as `evolve`.
@@ -94,7 +95,7 @@ def evolve_persistently(
     Source: Vicol, Metz, Sohl-Dickstein 2021, "Unbiased gradient estimation in unrolled computation
     graphs with persistent evolution strategies", Algorithm 2.
     """
-    _check(deviation, pairs)
+    _check(std, pairs)
 
     def begin(key: Key, meta_params: PyTree, task: Task) -> Particles:
         state = unroll.start(key, meta_params, task)
@@ -108,17 +109,17 @@ def evolve_persistently(
         noise = jax.vmap(lambda key: noise_like(key, meta_params))(
             jax.random.split(noise_key, pairs)
         )
-        sums = jax.tree.map(lambda total, e: total + deviation * e, particles.sums, noise)
+        sums = jax.tree.map(lambda total, e: total + std * e, particles.sums, noise)
 
         def advance(sign: Array, noise: PyTree, state: PyTree) -> tuple[PyTree, Array]:
             # One key for all: what is drawn within is the same on both sides.
-            there = moved(meta_params, sign * deviation, noise)
+            there = moved(meta_params, sign * std, noise)
             return unroll.advance(advance_key, there, particles.task, state)
 
         states, losses = jax.vmap(  # over signs, and over pairs
             jax.vmap(advance, in_axes=(None, 0, 0)), in_axes=(0, None, 0)
         )(jnp.array([1.0, -1.0]), noise, particles.states)
-        slopes = (losses[0] - losses[1]) / (2 * deviation**2)
+        slopes = (losses[0] - losses[1]) / (2 * std**2)
         grads = jax.tree.map(
             lambda total: jnp.tensordot(slopes.astype(total.dtype), total, axes=1) / pairs, sums
         )
@@ -137,11 +138,10 @@ def moved(meta_params: PyTree, distance: float | Array, noise: PyTree) -> PyTree
     return jax.tree.map(lambda p, e: p + jnp.asarray(distance, e.dtype) * e, meta_params, noise)
 
 
-def _check(deviation: float, pairs: int) -> None:
-    if not deviation > 0 or pairs < 1:
+def _check(std: float, pairs: int) -> None:
+    if not std > 0 or pairs < 1:
         raise ValueError(
-            f"evolution: deviation {deviation}, pairs {pairs}; give a positive deviation and at "
-            "least 1 pair."
+            f"evolution: std {std}, pairs {pairs}; give a positive std and at least 1 pair."
         )
 
 

@@ -5,7 +5,7 @@ from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
 from jaxmeta.models.adapters import from_linen, from_nnx
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
-from jaxmeta.models.folding import folded
+from jaxmeta.models.folding import folded, frozen_encoder
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.precision import computed_in
 from jaxmeta.models.weights import check_alike, pack, unpack
@@ -19,6 +19,7 @@ __all__ = [
     "conv4",
     "conv_maps",
     "folded",
+    "frozen_encoder",
     "from_linen",
     "from_nnx",
     "mlp",

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
-from jaxmeta.ops import pooled_block, pooled_block_pays
+from jaxmeta.ops import pooled_block
 
 
 class _Conv4(nn.Module):
@@ -21,7 +21,7 @@ class _Conv4(nn.Module):
         strided = self.downsampling == "stride"
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
-            if index == 0 and self._is_pooled_block(values):
+            if index == 0 and self._is_pooled_block():
                 values = self._first_block(values, references)
                 continue
             stride = 2 if strided else 1
@@ -36,13 +36,12 @@ class _Conv4(nn.Module):
             features = nn.Dense(self.outputs, name="head")(features)
         return features[references:]
 
-    def _is_pooled_block(self, images: Array) -> bool:
+    def _is_pooled_block(self) -> bool:
         """Whether the first block is computed as one; the layers themselves make its parameters."""
         return (
             not self.is_initializing()
             and self.downsampling == "pool"
             and self.normalisation in ("batch", "support")
-            and pooled_block_pays(images.shape[-1])
         )
 
     def _first_block(self, images: Array, references: int) -> Array:
@@ -62,7 +61,7 @@ def conv4(
     *,
     width: int = 64,
     downsampling: Literal["stride", "pool"] = "pool",
-    normalisation: NormalisationKind = "batch",
+    query_statistics: NormalisationKind = "batch",
 ) -> Model:
     """Four times 3×3 convolution, normalisation, ReLU and halving, then a linear head.
 
@@ -75,7 +74,7 @@ def conv4(
         that the model embeds: 28×28 images to `width` features in both forms.
       width: channels of every convolution.
       downsampling: see above.
-      normalisation: see `Normalisation`.
+      query_statistics: see `Normalisation`.
 
     Shapes: images float `[N, H, W, C]` to `[N, outputs]`.
 
@@ -85,4 +84,4 @@ def conv4(
     >>> jax.jit(model.apply)(params, jnp.ones((3, 28, 28, 1))).shape
     (3, 5)
     """
-    return from_linen(_Conv4(outputs, width, downsampling, normalisation))
+    return from_linen(_Conv4(outputs, width, downsampling, query_statistics))

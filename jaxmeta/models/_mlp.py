@@ -29,19 +29,21 @@ class _MLP(nn.Module):
         return nn.Dense(self.outputs, name="head")(values)[references:]
 
 
-def mlp(hidden: Sequence[int], outputs: int, *, normalisation: NormalisationKind = "none") -> Model:
+def mlp(
+    hidden: Sequence[int], outputs: int, *, query_statistics: NormalisationKind = "none"
+) -> Model:
     """Dense layers with ReLU between them; inputs of any shape are flattened.
 
         h_{l+1} = ReLU(norm(W_l h_l + b_l)),  y = W h_L + b
 
     MAML's networks are `mlp((40, 40), 1)` for sinusoids and
-    `mlp((256, 128, 64, 64), ways, normalisation="batch")` for Omniglot (Finn et al. 2017,
+    `mlp((256, 128, 64, 64), ways, query_statistics="batch")` for Omniglot (Finn et al. 2017,
     sections 5.1, 5.2).
 
     Args:
       hidden: widths of the hidden layers.
       outputs: width of the last layer, whose parameters are named `head`.
-      normalisation: see `Normalisation`.
+      query_statistics: see `Normalisation`.
 
     >>> import jax, jax.numpy as jnp
     >>> model = mlp((40, 40), 1)
@@ -49,4 +51,4 @@ def mlp(hidden: Sequence[int], outputs: int, *, normalisation: NormalisationKind
     >>> model.apply(params, jnp.ones((10, 1))).shape
     (10, 1)
     """
-    return from_linen(_MLP(tuple(hidden), outputs, normalisation))
+    return from_linen(_MLP(tuple(hidden), outputs, query_statistics))

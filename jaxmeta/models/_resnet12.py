@@ -42,7 +42,7 @@ class _ResNet12(nn.Module):
 
 
 def resnet12(
-    outputs: int | None = None, *, width: int = 64, normalisation: NormalisationKind = "batch"
+    outputs: int | None = None, *, width: int = 64, query_statistics: NormalisationKind = "batch"
 ) -> Model:
     """Four residual blocks of three 3×3 convolutions, the mean over space, then a linear head.
 
@@ -56,7 +56,7 @@ def resnet12(
       outputs: width of the head, whose parameters are named `head`; None leaves it out, so
         that the model embeds: images of 16 pixels or more to `8 · width` features.
       width: channels of the first block; a narrow one trains on a CPU.
-      normalisation: see `Normalisation`.
+      query_statistics: see `Normalisation`.
 
     Shapes: images float `[N, H, W, C]`, H and W at least 16, to `[N, outputs]`.
 
@@ -69,4 +69,4 @@ def resnet12(
     >>> jax.eval_shape(model.apply, params, jnp.ones((3, 16, 16, 3))).shape
     (3, 5)
     """
-    return from_linen(_ResNet12(outputs, width, normalisation))
+    return from_linen(_ResNet12(outputs, width, query_statistics))

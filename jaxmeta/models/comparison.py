@@ -55,7 +55,7 @@ def _normalised(
     return nn.relu(normalisation(values, references, pool=pool))
 
 
-def conv_maps(*, width: int = 64, normalisation: NormalisationKind = "batch") -> Model:
+def conv_maps(*, width: int = 64, query_statistics: NormalisationKind = "batch") -> Model:
     """Four 3×3 convolutions, max-pooling after the first two, and no head: maps, not features.
 
     Shapes: images float `[N, H, W, C]` to `[N, H/4, W/4, width]`.
@@ -68,10 +68,10 @@ def conv_maps(*, width: int = 64, normalisation: NormalisationKind = "batch") ->
     >>> jax.jit(model.apply)(params, jnp.ones((3, 28, 28, 1))).shape
     (3, 7, 7, 8)
     """
-    return from_linen(_ConvMaps(width, normalisation))
+    return from_linen(_ConvMaps(width, query_statistics))
 
 
-def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -> Model:
+def comparator(*, width: int = 64, query_statistics: NormalisationKind = "batch") -> Model:
     """Two 3×3 convolutions with max-pooling and two dense layers: a number for each pair of maps.
 
         g([C_w, f(x)]) for every class w and query x
@@ -83,7 +83,7 @@ def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -
     least 4, to `[Q, ways]`.
 
     Raises:
-      ValueError: the normalisation `support`.
+      ValueError: the query statistics `support`.
 
     Source: Sung et al. 2018, "Learning to compare", section 3.4.
 
@@ -94,12 +94,12 @@ def comparator(*, width: int = 64, normalisation: NormalisationKind = "batch") -
     >>> jax.jit(model.apply)(params, maps).shape
     (3, 5)
     """
-    if normalisation == "support":
+    if query_statistics == "support":
         raise ValueError(
-            "comparator: a pair of maps has no support set to take statistics from; normalise with "
-            "batch, layer, group or none."
+            "comparator: a pair of maps has no support set to take statistics from; give "
+            "query_statistics batch, layer, group or none."
         )
-    return from_linen(_Comparator(width, normalisation))
+    return from_linen(_Comparator(width, query_statistics))
 
 
 def pairwise(model: Model) -> Model:

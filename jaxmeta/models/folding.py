@@ -18,7 +18,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
         γ' = γ / √(σ² + ε),  β' = β − μ γ'
 
     μ and σ² are a layer's, over all the batches; the layers before it normalise by each batch, as
-    they did in training. Use the result with the network built with `normalisation="none"`.
+    they did in training. Use the result with the network built with `query_statistics="none"`.
 
     Args:
       model: of a Linen module, with `Normalisation` layers of the kind `batch`.
@@ -34,7 +34,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     >>> network, key = resnet12(width=2), jax.random.key(0)
     >>> images = jax.random.normal(key, (3, 4, 16, 16, 3))
     >>> frozen = folded(network, jax.jit(network.init)(key, images[0]), images)
-    >>> jax.jit(resnet12(width=2, normalisation="none").apply)(frozen, images[0]).shape
+    >>> jax.jit(resnet12(width=2, query_statistics="none").apply)(frozen, images[0]).shape
     (4, 16)
     """
 
@@ -80,3 +80,21 @@ def _layers(tree: PyTree, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], d
         for name, branch in tree.items()
         for place, layer in _layers(branch, (*path, name)).items()
     }
+
+
+def frozen_encoder(
+    model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-5
+) -> PyTree:
+    """The parameters of `folded` without those of the head: an encoder with no statistics.
+
+    Arguments and errors are those of `folded`; the result fits the same network built without a
+    head and with `query_statistics="none"`.
+
+    >>> from jaxmeta.models import resnet12
+    >>> network, key = resnet12(5, width=2), jax.random.key(0)
+    >>> images = jax.random.normal(key, (1, 4, 16, 16, 3))
+    >>> "head" in frozen_encoder(network, jax.jit(network.init)(key, images[0]), images)
+    False
+    """
+    layers = folded(model, params, batches, epsilon=epsilon)
+    return {name: layer for name, layer in layers.items() if name != "head"}

@@ -99,14 +99,14 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             return learners.maml_plus_plus(
                 model,
                 objective,
-                rate=options.inner_rate,
+                inner_rate=options.inner_rate,
                 learned_rates=options.learned_rates,
                 normalisation_per_step=(
                     in_normalisation if options.normalisation_per_step else None
                 ),
-                every_step_until=round(options.every_step_part * config.steps),
+                multi_step_loss_until=round(options.every_step_part * config.steps),
                 first_order_until=round(options.first_order_part * config.steps),
-                trained_steps=max(options.inner_steps, 1),
+                trained_inner_steps=max(options.inner_steps, 1),
                 **inner,
             )
         case kinds.Imaml():
@@ -125,7 +125,7 @@ def learner_of(config: AnyExperiment, *, train: bool) -> MetaLearner:
             )
         case kinds.MetaLstm():
             return learners.meta_lstm(
-                model, objective, hidden=options.lstm_width, rate=options.inner_rate, **inner
+                model, objective, lstm_width=options.lstm_width, inner_rate=options.inner_rate, **inner
             )
         case kinds.Reptile():
             return _reptile(config, options, model, objective, **inner)
@@ -161,8 +161,8 @@ def _learner_of_features(
                 encoder,
                 objective,
                 ways,
-                steps=options.refinements,
-                distractors="cluster" if options.distractor_cluster else "none",
+                refinements=options.refinements,
+                distractor_cluster=options.distractor_cluster,
             )
         case kinds.Matching():
             return learners.matching(
@@ -171,7 +171,7 @@ def _learner_of_features(
         case kinds.Siamese():
             return learners.siamese(network_of(config, options.features), ways)
         case kinds.Relation():
-            compare = comparator(width=config.width, normalisation=config.query_statistics)
+            compare = comparator(width=config.width, query_statistics=config.query_statistics)
             return learners.relation(encoder, compare, objective, ways)
 
 
@@ -210,7 +210,7 @@ def _learner_of_sequences(
                 ways,
                 slots=options.slots,
                 slot_width=options.slot_width,
-                width=options.controller_width,
+                controller_width=options.controller_width,
                 read_heads=options.heads,
                 strength=options.strength,
             )
@@ -230,12 +230,12 @@ def _inner_loop(config: AnyExperiment, train: bool) -> dict[str, Any]:
     options: Any = config.learner
     inner: dict[str, Any] = {}
     if hasattr(options, "inner_steps"):
-        inner["steps"] = options.inner_steps if train else options.eval_inner_steps
+        inner["inner_steps"] = options.inner_steps if train else options.eval_inner_steps
     if hasattr(options, "inner_batch"):
         # A support set that is not larger is taken whole.
         sizes = config.episode(train)
         small = sizes.get("ways", 1) * sizes["shots"] <= (options.inner_batch or 0)
-        inner["batch_size"] = None if small else options.inner_batch
+        inner["inner_batch"] = None if small else options.inner_batch
     if hasattr(options, "differentiate"):
         way = DIFFERENTIATIONS[options.differentiate]
         inner["differentiation"] = (
@@ -243,7 +243,7 @@ def _inner_loop(config: AnyExperiment, train: bool) -> dict[str, Any]:
         )
     if hasattr(options, "inner_optimizer") and not isinstance(options, kinds.Reptile):
         make = {"sgd": optax.sgd, "adam": adam}[options.inner_optimizer]
-        inner["optimizer"] = make(options.inner_rate)
+        inner["inner_optimizer"] = make(options.inner_rate)
     return inner
 
 
@@ -253,8 +253,8 @@ def _reptile(
     model: Model,
     objective: Objective,
     *,
-    steps: int,
-    batch_size: int | None,
+    inner_steps: int,
+    inner_batch: int | None,
 ) -> MetaLearner:
     carried = options.inner_optimizer == "rmsprop"
     if carried and (config.outer_optimizer != "sgd" or config.outer_rate > 1):
@@ -273,8 +273,8 @@ def _reptile(
         model,
         objective,
         optimizer,
-        steps,
-        batch_size=batch_size,
+        inner_steps,
+        inner_batch=inner_batch,
         carry_optimizer_state=carried,
     )
 
@@ -363,15 +363,15 @@ def network_of(config: FewShot, outputs: int | None) -> Model:
 def _float32_network(config: FewShot, outputs: int | None) -> Model:
     if config.network == "mlp":  # the one of Finn et al. 2017, section 5.2
         hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
-        return mlp(hidden, outputs or 64, normalisation=config.query_statistics)
+        return mlp(hidden, outputs or 64, query_statistics=config.query_statistics)
     if config.network == "resnet12":
-        return resnet12(outputs, width=config.width, normalisation=config.query_statistics)
+        return resnet12(outputs, width=config.width, query_statistics=config.query_statistics)
     if config.network == "conv-maps":
-        return conv_maps(width=config.width, normalisation=config.query_statistics)
+        return conv_maps(width=config.width, query_statistics=config.query_statistics)
     downsampling = "stride" if config.network == "conv4-stride" else "pool"
     return conv4(
         outputs,
         width=config.width,
         downsampling=downsampling,
-        normalisation=config.query_statistics,
+        query_statistics=config.query_statistics,
     )

@@ -78,7 +78,7 @@ class Case(NamedTuple):
 
     Attributes:
       name: as the tests show it.
-      build: `build() -> MetaLearner`; `build(steps=1)` and the like override the setting.
+      build: `build() -> MetaLearner`; `build(inner_steps=1)` and the like override the setting.
       objective: what the learner was built with.
       sample: `sample(key) -> Task`.
       outer: the outer optimizer under which it learns.
@@ -142,7 +142,7 @@ def siamese_of_patterns(model, objective, ways):
 
 
 def mann_classifier(model, objective, ways):
-    machine = mann(ways, slots=8, slot_width=4, width=16, read_heads=2)
+    machine = mann(ways, slots=8, slot_width=4, controller_width=16, read_heads=2)
     return memory_classifier(machine, model, objective, ways)
 
 
@@ -161,81 +161,83 @@ def contributed() -> dict[str, Any]:
 
 
 CASES = [
-    of_curves("skeleton", contributed()["tethered"], CURVE, optax.sgd(0.02), steps=2),
+    of_curves("skeleton", contributed()["tethered"], CURVE, optax.sgd(0.02), inner_steps=2),
     of_images(
         "skeleton-of-images",
         contributed()["tethered"],
-        CLASSES(normalisation="support"),
+        CLASSES(query_statistics="support"),
         optax.sgd(0.3),
-        steps=2,
+        inner_steps=2,
     ),
-    of_curves("maml", maml, CURVE, optax.sgd(0.02), steps=3),
+    of_curves("maml", maml, CURVE, optax.sgd(0.02), inner_steps=3),
     of_images(
         "first-order-maml",
         first_order_maml,
-        CLASSES(normalisation="batch"),
+        CLASSES(query_statistics="batch"),
         optax.sgd(0.3),
-        steps=2,
+        inner_steps=2,
     ),
-    of_images("anil", anil, CLASSES(normalisation="support"), optax.sgd(0.3), steps=3),
-    of_curves("meta-sgd", meta_sgd, CURVE, steps=2, initial_rate=(0.005, 0.02)),
+    of_images("anil", anil, CLASSES(query_statistics="support"), optax.sgd(0.3), inner_steps=3),
+    of_curves("meta-sgd", meta_sgd, CURVE, inner_steps=2, initial_rate=(0.005, 0.02)),
     of_images(
         "reptile",
         reptile,
-        CLASSES(normalisation="layer"),
+        CLASSES(query_statistics="layer"),
         optax.sgd(0.1),
-        steps=5,
-        batch_size=4,
+        inner_steps=5,
+        inner_batch=4,
         outer=optax.sgd(1.0),
     ),
-    of_images("boil", boil, CLASSES(), optax.sgd(0.3), steps=2),
+    of_images("boil", boil, CLASSES(), optax.sgd(0.3), inner_steps=2),
     of_curves(
         "imaml",
         imaml,
         CURVE,
         optax.sgd(0.005),  # the meta-gradient doesn't see, and so doesn't avoid, a step too long
-        steps=5,
+        inner_steps=5,
         strength=5.0,
         solver=conjugate_gradients(60),
     ),
     of_images(
         "maml-plus-plus",
         maml_plus_plus,
-        CLASSES(normalisation="batch"),
-        steps=2,
-        rate=0.3,
-        every_step_until=1000,
+        CLASSES(query_statistics="batch"),
+        inner_steps=2,
+        inner_rate=0.3,
+        multi_step_loss_until=1000,
     ),
     of_curves(
         "cavia",
         cavia,
         CURVE,
         optax.sgd(0.1),
-        steps=2,
+        inner_steps=2,
         context=3,
         conditions=only("hidden_0/bias"),
     ),
-    of_curves("meta-curvature", meta_curvature, CURVE, optax.sgd(0.02), steps=2),
+    of_curves("meta-curvature", meta_curvature, CURVE, optax.sgd(0.02), inner_steps=2),
     # As published it takes inner gradients as constants; `test_meta_lstm` has that.
-    of_images("meta-lstm", meta_lstm, CLASSES(), steps=2, hidden=4, differentiation=second_order),
+    of_images(
+        "meta-lstm", meta_lstm, CLASSES(), inner_steps=2, lstm_width=4, differentiation=second_order
+    ),
     of_images(
         "meta-transfer",
         meta_transfer,
-        conv4(width=8, downsampling="stride", normalisation="none"),
+        conv4(width=8, downsampling="stride", query_statistics="none"),
         3,
         optax.sgd(0.5),
-        steps=3,
+        inner_steps=3,
     ),
     of_images("r2d2", r2d2, EMBEDDING(), ways=3),
-    of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), steps=2),
-    of_images("prototypical", prototypical, EMBEDDING(normalisation="support"), ways=3),
+    of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), inner_steps=2),
+    of_images("prototypical", prototypical, EMBEDDING(query_statistics="support"), ways=3),
     of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),
     of_images("matching", matching, EMBEDDING(), ways=3),
     of_images("matching-full-context", matching, EMBEDDING(), ways=3, full_context=True, reads=2),
     of_images("siamese", siamese_of_patterns, EMBEDDING(), ways=3),
     of_images("mann", mann_classifier, EMBEDDING(), ways=3),
-    of_sequences("ntm", ntm(2, slots=4, slot_width=3, width=8)),
-    of_sequences("dnc", dnc(2, slots=4, slot_width=3, width=8, read_heads=2)),
+    of_sequences("ntm", ntm(2, slots=4, slot_width=3, controller_width=8)),
+    of_sequences("dnc", dnc(2, slots=4, slot_width=3, controller_width=8, read_heads=2)),
     of_sequences("lstm", lstm_machine(8, 2)),
     of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8),
     of_processes(
@@ -280,8 +282,8 @@ CASES = [
             EMBEDDING(),
             cross_entropy,
             ways=3,
-            steps=2,
-            distractors="cluster",
+            refinements=2,
+            distractor_cluster=True,
         ),
         cross_entropy,
         with_unlabelled(

@@ -350,12 +350,12 @@ def test_trajectory_is_what_fewer_steps_would_give(case, prepare, x64):
         path = learner.trajectory(key, meta_params, task.support, task.query.inputs)
         alone = []
         for steps in range(path.shape[0]):
-            shorter = case.build(steps=steps)
+            shorter = case.build(inner_steps=steps)
             adapted = shorter.adapt(key, meta_params, task.support)
             alone.append(shorter.predict(adapted, task.query.inputs))
         return path, jnp.stack(alone)
 
     path, alone = predictions(meta_params, task)
-    assert path.shape[0] == case.build.keywords["steps"] + 1 > 2
+    assert path.shape[0] == case.build.keywords["inner_steps"] + 1 > 2
     assert_close(path, alone)
     assert not jnp.allclose(path[0], path[-1])

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxmeta import Batch, Carry, Info, Task, meta_learner
-from jaxmeta.learners.evolution import evolve, evolve_persistently
+from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 from jaxmeta.training import meta_update
 from jaxmeta.training.update import chunk_of
@@ -48,7 +48,7 @@ def within_three_errors(samples, expected):
 
 
 def test_evolution_is_right_on_average():
-    learner = evolve(of_loss(quadratic), deviation=0.1, pairs=2)
+    learner = evolve(of_loss(quadratic), std=0.1, pairs=2)
     keys = jax.random.split(KEY, 4000)
     grads, info, _ = jax.vmap(lambda key: learner.grad(key, PHI, NOTHING, CARRY))(keys)
     assert within_three_errors(grads, jax.grad(quadratic)(PHI))
@@ -60,17 +60,17 @@ def test_evolution_is_right_on_average():
 def test_evolution_learns_what_has_no_gradient():
     steps = lambda meta_params: jnp.round(4 * quadratic(meta_params))  # noqa: E731
     assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(jax.grad(steps)(PHI)))
-    learner = evolve(of_loss(steps), deviation=0.3, pairs=16)
+    learner = evolve(of_loss(steps), std=0.3, pairs=16)
     sample = jax.tree_util.Partial(lambda key: NOTHING)
     init, update = meta_update(learner, optax.adam(0.03), task_batch=4)
     state, _ = chunk_of(update)(init(KEY, sample), sample, length=200)
     assert steps(state.meta_params) < steps(PHI) - 3
 
 
-@pytest.mark.parametrize("options", [{"deviation": 0.0}, {"pairs": 0}])
+@pytest.mark.parametrize("options", [{"std": 0.0}, {"pairs": 0}])
 def test_bad_settings_are_refused(options):
-    for transform in (evolve, partial(evolve_persistently, unroll=UNROLL)):
-        with pytest.raises(ValueError, match="positive deviation"):
+    for transform in (evolve, partial(persistent_es, unroll=UNROLL)):
+        with pytest.raises(ValueError, match="positive std"):
             transform(of_loss(quadratic), **options)
 
 
@@ -109,7 +109,7 @@ def one_unroll(learner, key):
 
 
 def test_persistent_evolution_sums_to_the_true_gradient():
-    learner = evolve_persistently(of_loss(whole), UNROLL, deviation=0.1, pairs=2)
+    learner = persistent_es(of_loss(whole), UNROLL, std=0.1, pairs=2)
     totals, slots = jax.jit(jax.vmap(partial(one_unroll, learner)))(jax.random.split(KEY, 4000))
     assert within_three_errors(totals, jax.grad(whole)(PHI))
     assert (slots.window == 0).all()  # and begins anew
@@ -136,7 +136,7 @@ def test_evolution_in_windows_without_memory_is_short_sighted():
     assert not jnp.any(slot.state)
 
 
-@pytest.mark.parametrize("transform", [truncated_backpropagation, evolve_persistently])
+@pytest.mark.parametrize("transform", [truncated_backpropagation, persistent_es])
 def test_every_place_of_the_batch_goes_on_with_its_own_unroll(transform):
     def start(key, meta_params, task):
         return task.query.targets * jnp.ones(2)  # each task its own beginning

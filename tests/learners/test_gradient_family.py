@@ -103,7 +103,7 @@ def test_with_everything_off_maml_plus_plus_is_maml(line):
     model = mlp((4,), 1)
     plain = maml(model, squared_error, optax.sgd(0.1), 3)
     other = maml_plus_plus(
-        model, squared_error, 3, rate=0.1, learned_rates=False, normalisation_per_step=None
+        model, squared_error, 3, inner_rate=0.1, learned_rates=False, normalisation_per_step=None
     )
     meta_params = in_float64(other.init(KEY, line))
     expected = plain.grad(KEY, meta_params.initial, line, at(0))
@@ -132,8 +132,8 @@ def test_its_rates_are_of_a_tensor_and_a_step(line):
 
 
 def test_its_normalisation_has_a_value_for_every_step():
-    model = mlp((3,), 2, normalisation="layer")
-    learner = maml_plus_plus(model, cross_entropy, 2, rate=0.1)
+    model = mlp((3,), 2, query_statistics="layer")
+    learner = maml_plus_plus(model, cross_entropy, 2, inner_rate=0.1)
     support = Batch(jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, 0, 1], jnp.int32))
     meta_params = in_float64(learner.init(KEY, Task(support, support)))
     assert meta_params.normalisation["norm_0"]["scale"].shape == (2, 3)
@@ -143,9 +143,9 @@ def test_its_normalisation_has_a_value_for_every_step():
     adapted = learner.adapt(KEY, meta_params, support).params
     assert_close(adapted["norm_0"]["scale"], sets[1])
     # The step in between is taken with the first set.
-    one = maml_plus_plus(model, cross_entropy, 1, rate=0.1, trained_steps=2)
+    one = maml_plus_plus(model, cross_entropy, 1, inner_rate=0.1, trained_inner_steps=2)
     assert_close(one.adapt(KEY, meta_params, support).params["norm_0"]["scale"], sets[0])
-    more = maml_plus_plus(model, cross_entropy, 4, rate=0.1, trained_steps=2)
+    more = maml_plus_plus(model, cross_entropy, 4, inner_rate=0.1, trained_inner_steps=2)
     assert_close(more.adapt(KEY, meta_params, support).params["norm_0"]["scale"], sets[1])
     grads = learner.grad(KEY, meta_params, Task(support, support), at(0))[0]
     assert (jnp.abs(grads.normalisation["norm_0"]["scale"]).max(axis=1) > 0).all()
@@ -156,15 +156,15 @@ def test_its_normalisation_has_a_value_for_every_step():
 def test_the_losses_of_all_steps_count_at_first_and_the_last_alone_later(line):
     def learner(steps, **options):
         return maml_plus_plus(
-            LINEAR, squared_error, steps, rate=0.1, normalisation_per_step=None, **options
+            LINEAR, squared_error, steps, inner_rate=0.1, normalisation_per_step=None, **options
         )
 
-    annealed = learner(2, every_step_until=100)
+    annealed = learner(2, multi_step_loss_until=100)
     meta_params = in_float64(annealed.init(KEY, line))._replace(initial=of_line(0.5, -0.3))
     after = [
-        jax.grad(lambda at_, steps=steps: learner(steps, trained_steps=2).loss(KEY, at_, line)[0])(
-            meta_params
-        )
+        jax.grad(
+            lambda at_, steps=steps: learner(steps, trained_inner_steps=2).loss(KEY, at_, line)[0]
+        )(meta_params)
         for steps in (1, 2)
     ]
     for step, weights in [(0, (0.5, 0.5)), (50, (0.25, 0.75)), (100, (0, 1)), (10**6, (0, 1))]:
@@ -317,7 +317,7 @@ def test_proto_maml_starts_as_a_prototypical_network_and_then_adapts():
 
 
 def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
-    encoder = conv4(width=3, downsampling="stride", normalisation="none")
+    encoder = conv4(width=3, downsampling="stride", query_statistics="none")
     images = jax.random.normal(KEY, (4, 8, 8, 1))
     support = Batch(images, jnp.array([0, 1, 0, 1], jnp.int32))
     pretrained = in_float64(jax.jit(encoder.init)(jax.random.key(5), images))
@@ -354,7 +354,7 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
 
 
 def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
-    learner = meta_lstm(LINEAR, squared_error, 2, hidden=3)
+    learner = meta_lstm(LINEAR, squared_error, 2, lstm_width=3)
     meta_params = in_float64(learner.init(KEY, line))
     assert 4 <= meta_params.forget_gate.bias <= 5
     assert abs(meta_params.input_gate.bias - np.log(0.01 / 0.99)) <= 0.5
@@ -407,7 +407,7 @@ def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     assert_close(info.loss, loss)
     assert_close(grads, expected)
     with pytest.raises(ValueError, match="rate 1.0 is the opening of a gate"):
-        meta_lstm(LINEAR, squared_error, 2, rate=1.0)
-    exact = meta_lstm(LINEAR, squared_error, 2, hidden=3, differentiation=second_order)
+        meta_lstm(LINEAR, squared_error, 2, inner_rate=1.0)
+    exact = meta_lstm(LINEAR, squared_error, 2, lstm_width=3, differentiation=second_order)
     second = exact.grad(KEY, meta_params, line, at(0))[0]
     assert jnp.abs(second.initial["head"]["bias"] - expected.initial["head"]["bias"]).max() > 1e-4

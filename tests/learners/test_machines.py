@@ -142,7 +142,7 @@ def mann_by_hand(controller, inputs, strength=None):
         yield controller.says(reads)
 
 
-SIZES = {"slots": SLOTS, "slot_width": SLOT, "width": HIDDEN, "read_heads": HEADS}
+SIZES = {"slots": SLOTS, "slot_width": SLOT, "controller_width": HIDDEN, "read_heads": HEADS}
 BY_HAND = {
     "ntm": (ntm(OUTPUTS, **SIZES, write_heads=HEADS), ntm_by_hand),
     "dnc": (dnc(OUTPUTS, **SIZES), dnc_by_hand),

@@ -25,12 +25,12 @@ from jaxmeta.learners.memory import (
 KEY = jax.random.key(0)
 MACHINES = {
     "lstm": partial(lstm_machine, 12, outputs=2, layers=2),
-    "ntm": partial(ntm, outputs=2, slots=6, slot_width=4, width=12, read_heads=2),
+    "ntm": partial(ntm, outputs=2, slots=6, slot_width=4, controller_width=12, read_heads=2),
     "ntm-feedforward": partial(
-        ntm, outputs=2, slots=6, slot_width=4, width=12, controller="feedforward"
+        ntm, outputs=2, slots=6, slot_width=4, controller_width=12, controller="feedforward"
     ),
-    "dnc": partial(dnc, outputs=2, slots=6, slot_width=4, width=12, read_heads=2),
-    "mann": partial(mann, outputs=2, slots=6, slot_width=4, width=12, read_heads=2),
+    "dnc": partial(dnc, outputs=2, slots=6, slot_width=4, controller_width=12, read_heads=2),
+    "mann": partial(mann, outputs=2, slots=6, slot_width=4, controller_width=12, read_heads=2),
 }
 machines = pytest.mark.parametrize("name", MACHINES)
 

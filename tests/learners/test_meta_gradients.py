@@ -53,9 +53,9 @@ def first_order_surrogate(case, learner, key, at, task):
 
 def truncated_surrogate(case, last, key, at, task):
     """`φ' ↦` the loss after `last` differentiated steps from `θ_{K−k} + (φ' − φ)`."""
-    steps = case.build.keywords["steps"]
-    earlier = case.build(steps=steps - last).adapt(key, at, task.support).params
-    window = case.build(steps=last, differentiation=reverse_mode)
+    steps = case.build.keywords["inner_steps"]
+    earlier = case.build(inner_steps=steps - last).adapt(key, at, task.support).params
+    window = case.build(inner_steps=last, differentiation=reverse_mode)
     start, _ = start_and_rates(at)
     displacement = jax.tree.map(jnp.subtract, earlier, start)
 
@@ -127,7 +127,7 @@ def images(seed, count):
 
 @pytest.mark.slow
 def test_mixed_mode_through_convolutions(assert_gradient):
-    model = conv4(3, width=4, downsampling="stride", normalisation="batch")
+    model = conv4(3, width=4, downsampling="stride", query_statistics="batch")
     task = Task(images(1, 3), images(2, 6))
     learner = maml(model, cross_entropy, optax.sgd(0.4), 2, differentiation=mixed_mode)
     meta_params = jax.tree.map(
@@ -176,7 +176,7 @@ def test_maml_on_a_line_is_the_closed_form():
 
 def test_meta_sgds_rates_get_their_gradient_by_hand_and_change():
     task = jax.tree.map(lambda leaf: leaf.astype(float), LINE)
-    learner = meta_sgd(LINEAR, squared_error, steps=1, initial_rate=(-0.05, 0.2))
+    learner = meta_sgd(LINEAR, squared_error, inner_steps=1, initial_rate=(-0.05, 0.2))
     meta_params = MetaSGDParams(line(0.5, -0.3), line(0.1, 0.02))
     grads = jax.grad(learner.loss, 1, has_aux=True)(KEY, meta_params, task)[0]
     # The support's residuals are −0.8 and 0.7, its gradient (0.6, −0.1).

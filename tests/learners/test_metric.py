@@ -176,7 +176,7 @@ def test_relation_of_maps():
     with pytest.raises(ValueError, match=r"\(4, 4, 4\) and \(4, 4, 1\) are no pair"):
         one_by_one.apply(params.comparator, (memory.maps_W, maps_Q[..., :1]))
     with pytest.raises(ValueError, match="a pair of maps has no support set"):
-        comparator(normalisation="support")
+        comparator(query_statistics="support")
 
 
 # --- siamese networks ---------------------------------------------------------------------
@@ -216,8 +216,8 @@ def test_siamese_verifies_pairs_and_classifies_by_the_likeness():
     [
         relation(IDENTITY, DIFFERENCES, one_hot_squared_error, ways=3),
         siamese(IDENTITY, ways=3),
-        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, steps=2),
-        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, distractors="cluster"),
+        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, refinements=2),
+        semi_supervised_prototypical(IDENTITY, cross_entropy, ways=3, distractor_cluster=True),
         prototypical(IDENTITY, cross_entropy, ways=3),
         prototypical(IDENTITY, cross_entropy, ways=3, distance="cosine"),
         conditional_neural_process_classifier(IDENTITY, BY_CLASS, cross_entropy, ways=3),
@@ -261,7 +261,7 @@ def test_a_cluster_takes_what_belongs_to_no_class():
     plain = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2)
     moved = adapted(plain, {"encoder": {}}, inputs, targets).prototypes_WD
     assert abs(float(moved[0, 0]) - 10) > 1
-    robust = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, distractors="cluster")
+    robust = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, distractor_cluster=True)
     params = {"encoder": {}, "log_radius": jnp.log(2.0)}
     kept = adapted(robust, params, inputs, targets).prototypes_WD
     np.testing.assert_allclose(kept[:, 0], [10.0, -10.5], atol=1e-6)
@@ -272,7 +272,7 @@ def test_without_unlabelled_examples_it_is_the_supervised_one():
     mask = jnp.array([True, True, False, True])  # the unlabelled one is not real
     query = jnp.array([[1.0], [3.0]])
     params = {"encoder": {}}
-    semi = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, steps=3)
+    semi = semi_supervised_prototypical(IDENTITY, cross_entropy, ways=2, refinements=3)
     plain = prototypical(IDENTITY, cross_entropy, ways=2)
     results = [
         predicted(learner, adapted(learner, params, inputs, targets, mask), query)
@@ -289,13 +289,7 @@ def test_without_unlabelled_examples_it_is_the_supervised_one():
         lambda: matching(IDENTITY, cross_entropy, ways=5, temperature=0.0),
         lambda: relation(IDENTITY, IDENTITY, one_hot_squared_error, ways=1),
         lambda: siamese(IDENTITY, ways=0),
-        lambda: semi_supervised_prototypical(IDENTITY, cross_entropy, ways=5, steps=-1),
-        lambda: semi_supervised_prototypical(
-            IDENTITY,
-            cross_entropy,
-            ways=5,
-            distractors="mask",  # pyright: ignore
-        ),
+        lambda: semi_supervised_prototypical(IDENTITY, cross_entropy, ways=5, refinements=-1),
     ],
 )
 def test_errors_name_the_value(build):

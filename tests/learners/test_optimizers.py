@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxmeta import Batch, Model, Task, squared_error
-from jaxmeta.learners.evolution import evolve, evolve_persistently
+from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.optimizers import (
     lstm_optimizer,
     mlp_optimizer,
@@ -131,8 +131,8 @@ def test_it_learns_to_optimize(training):
     trained = {
         "full": lambda: learner,
         "truncated": lambda: truncated_backpropagation(learner, parts),
-        "evolution": lambda: evolve(learner, deviation=0.05, pairs=8),
-        "persistent": lambda: evolve_persistently(learner, parts, deviation=0.05, pairs=8),
+        "evolution": lambda: evolve(learner, std=0.05, pairs=8),
+        "persistent": lambda: persistent_es(learner, parts, std=0.05, pairs=8),
     }[training]()
     sample = systems()
     init, update = meta_update(trained, optax.adam(1e-2), task_batch=8)

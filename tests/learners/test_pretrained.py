@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jaxmeta import cross_entropy
-from jaxmeta.data.digits import digits
+from jaxmeta.data.images.digits import digits
 from jaxmeta.learners.optimizers import pretrained
 from jaxmeta.learners.optimizers._pretrained import RULES
 from jaxmeta.models import check_alike, mlp, unpack

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmeta import Batch, Model, Task, cross_entropy
-from jaxmeta.data.gaussian_processes import (
+from jaxmeta.data.synthetic.gaussian_processes import (
     Kernel,
     cholesky,
     covariance,
@@ -61,9 +61,9 @@ def test_densities_and_their_objective():
     assert_close(loss, -np.mean(expected))
     assert_close(metrics["log_likelihood"], np.mean(expected))
     assert_close(metrics["squared_error"], 1.0)
-    with pytest.raises(ValueError, match="a mean and a deviation for each target"):
+    with pytest.raises(ValueError, match="a mean and a std for each target"):
         gaussian_likelihood(outputs, targets[:2])
-    assert_close(gaussian_of(jnp.array([[3.0, 0.0]])).deviation, [[0.1 + 0.9 * np.log(2)]])
+    assert_close(gaussian_of(jnp.array([[3.0, 0.0]])).std, [[0.1 + 0.9 * np.log(2)]])
 
 
 def test_divergence_is_that_of_an_integral():
@@ -71,7 +71,7 @@ def test_divergence_is_that_of_an_integral():
     other = Gaussian(jnp.array([0.0, 0.5]), jnp.array([1.5, 0.9]))
     x = np.linspace(-15, 15, 30001)
     total = 0.0
-    for a, s, b, t in zip(one.mean, one.deviation, other.mean, other.deviation, strict=True):
+    for a, s, b, t in zip(one.mean, one.std, other.mean, other.std, strict=True):
         p = np.exp(-(((x - a) / s) ** 2) / 2) / s / np.sqrt(2 * np.pi)
         ratio = (-(((x - a) / s) ** 2) + ((x - b) / t) ** 2) / 2 + np.log(t / s)
         total += np.trapezoid(p * ratio, x)
@@ -91,7 +91,7 @@ def test_a_conditional_process_of_sums():
     assert_close(adapted.representation_D, [3.0])  # of 3 and 3
     found = learner.predict(adapted, jnp.array([[2.0]]))
     assert_close(found.mean, [[5.0]])
-    assert_close(found.deviation, [[0.1 + 0.9 * np.log1p(np.exp(3.0))]])
+    assert_close(found.std, [[0.1 + 0.9 * np.log1p(np.exp(3.0))]])
     nothing = context._replace(mask=jnp.zeros((3,), bool))
     assert_close(learner.adapt(KEY, ProcessParams({}, {}), nothing).representation_D, [0.0])
 
@@ -184,10 +184,10 @@ def test_a_neural_process_is_the_mixture_of_its_draws():
         for latent in adapted.latents_LD
     ]
     means = np.stack([one.mean for one in each])
-    second = np.stack([one.deviation**2 + one.mean**2 for one in each]).mean(axis=0)
+    second = np.stack([one.std**2 + one.mean**2 for one in each]).mean(axis=0)
     found = learner.predict(adapted, query.inputs)
     assert_close(found.mean, means.mean(axis=0))
-    assert_close(found.deviation, np.sqrt(second - means.mean(axis=0) ** 2), rtol=1e-4)
+    assert_close(found.std, np.sqrt(second - means.mean(axis=0) ** 2), rtol=1e-4)
 
 
 def by_hand(name, key, samples):

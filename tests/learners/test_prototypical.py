@@ -69,7 +69,7 @@ def test_masked_support_examples_count_in_no_prototype():
 
 
 def test_the_meta_parameters_serve_other_ways_and_the_order_of_examples_is_nothing():
-    encoder = mlp((4,), 2, normalisation="support")
+    encoder = mlp((4,), 2, query_statistics="support")
     train, test = (prototypical(encoder, cross_entropy, ways=ways) for ways in (6, 3))
     inputs = jax.random.normal(KEY, (6, 5))
     support = Batch(inputs, jnp.array([0, 0, 1, 1, 2, 2], jnp.int32))

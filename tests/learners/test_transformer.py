@@ -63,4 +63,4 @@ def test_every_target_is_predicted_as_in_the_paper(x64):
     found = learner.predict(adapted, jnp.asarray(targets))
     expected = np.array([by_hand(params, x, y, target) for target in targets])
     assert np.abs(np.diff(expected, axis=0)).min() > 1e-3
-    np.testing.assert_allclose(np.c_[found.mean, found.deviation], expected, rtol=1e-5)
+    np.testing.assert_allclose(np.c_[found.mean, found.std], expected, rtol=1e-5)

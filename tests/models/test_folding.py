@@ -20,7 +20,7 @@ def test_of_one_batch_it_is_the_network_in_training(x64):
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda p: p + 0.3 * random.normal(size=p.shape), params)
     frozen = folded(network, params, images[None])
-    outputs = resnet12(3, width=2, normalisation="none").apply(frozen, images)
+    outputs = resnet12(3, width=2, query_statistics="none").apply(frozen, images)
     chex.assert_trees_all_close(outputs, network.apply(params, images), rtol=1e-8, atol=1e-10)
 
 

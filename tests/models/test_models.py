@@ -33,10 +33,10 @@ def images(seed, count, size=16):
 
 
 BUILDERS = {
-    "conv4-stride": lambda kind: conv4(3, width=8, downsampling="stride", normalisation=kind),
-    "conv4-pool": lambda kind: conv4(3, width=8, downsampling="pool", normalisation=kind),
-    "resnet12": lambda kind: resnet12(3, width=4, normalisation=kind),
-    "mlp": lambda kind: mlp((8, 8), 3, normalisation=kind),
+    "conv4-stride": lambda kind: conv4(3, width=8, downsampling="stride", query_statistics=kind),
+    "conv4-pool": lambda kind: conv4(3, width=8, downsampling="pool", query_statistics=kind),
+    "resnet12": lambda kind: resnet12(3, width=4, query_statistics=kind),
+    "mlp": lambda kind: mlp((8, 8), 3, query_statistics=kind),
 }
 
 
@@ -176,13 +176,16 @@ def test_conv4_embeds_without_a_head_and_halves_four_times():
 
 
 def test_no_bias_stands_before_a_normalisation():
-    for model, layer in ((conv4(3), "conv_0"), (mlp((4,), 1, normalisation="batch"), "hidden_0")):
+    for model, layer in (
+        (conv4(3), "conv_0"),
+        (mlp((4,), 1, query_statistics="batch"), "hidden_0"),
+    ):
         assert set(jax.eval_shape(model.init, KEY, images(0, 1))[layer]) == {"kernel"}
 
 
 def test_an_unknown_normalisation_is_named():
     with pytest.raises(ValueError, match="'btach' is none of batch, support"):
-        conv4(3, normalisation="btach").init(KEY, images(0, 1))  # pyright: ignore[reportArgumentType]
+        conv4(3, query_statistics="btach").init(KEY, images(0, 1))  # pyright: ignore[reportArgumentType]
 
 
 # --- modules of other libraries -----------------------------------------------------------
@@ -248,7 +251,7 @@ def test_modules_of_other_libraries_learn_to_learn(kind):
         model = _equinox_model()
     else:
         model = from_nnx(lambda rngs: nnx.Linear(4, 2, rngs=rngs))
-    learner = maml(model, cross_entropy, optax.sgd(0.5), steps=2)
+    learner = maml(model, cross_entropy, optax.sgd(0.5), inner_steps=2)
     inputs = jax.random.normal(KEY, (6, 4))
     batch = Batch(inputs, (inputs[:, 0] > 0).astype(jnp.int32))
     task = Task(batch, batch)
@@ -271,7 +274,7 @@ def test_modules_of_other_libraries_learn_to_learn(kind):
 @pytest.mark.parametrize("kind", ["batch", "group"])
 @pytest.mark.slow
 def test_bfloat16_inside_float32_outside(kind):
-    model = conv4(3, width=16, normalisation=kind)
+    model = conv4(3, width=16, query_statistics=kind)
     short = computed_in(model, jnp.bfloat16)
     params = short.init(KEY, images(0, 2))
     exact, found = (jax.jit(m.apply)(params, images(1, 6)) for m in (model, short))

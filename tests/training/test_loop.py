@@ -22,12 +22,12 @@ from jaxmeta.training import (
     TrainState,
     evaluation,
     meta_update,
-    train,
+    train_with_checkpoints,
 )
 from jaxmeta.training.checkpoints import parameters_sha256
 from jaxmeta.training.logs import read_metrics
 
-LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), steps=1)
+LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), inner_steps=1)
 UPDATE = meta_update(LEARNER, optax.adam(1e-2), task_batch=2)
 SAMPLE = sinusoids(shots=3, queries=3)
 EVALUATE = evaluation(LEARNER, 4, tasks_at_once=4)
@@ -50,7 +50,7 @@ class Killed(BaseException):
 def run(folder, *, update=UPDATE, validate=None, report=None, chunk=5, **options):
     """30 steps with a checkpoint every 10; what was said, and the outcome."""
     said: list[str] = []
-    outcome = train(
+    outcome = train_with_checkpoints(
         folder,
         update,
         SAMPLE,
@@ -70,7 +70,7 @@ def run(folder, *, update=UPDATE, validate=None, report=None, chunk=5, **options
 def assert_same_end(folder, outcome, alone):
     """Bit for bit the run left alone: state, best parameters, log."""
     alone_folder, alone_outcome = alone
-    for part in ("state", "best_params"):
+    for part in ("state", "best"):
         expected = parameters_sha256(getattr(alone_outcome, part))
         assert parameters_sha256(getattr(outcome, part)) == expected
     assert outcome.best_step == alone_outcome.best_step
@@ -201,7 +201,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(alone, tmp_path):
 
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path)
-    wider = maml(mlp((6,), 1), squared_error, optax.sgd(0.01), steps=1)
+    wider = maml(mlp((6,), 1), squared_error, optax.sgd(0.01), inner_steps=1)
     update = meta_update(wider, optax.adam(1e-2), task_batch=2)
     with pytest.raises(ValueError, match="another learner, model or optimizer"):
         run(tmp_path, update=update, resume=True)
@@ -300,4 +300,4 @@ def test_the_best_is_the_highest_accuracy_or_the_lowest_loss(name, best, tmp_pat
 
     outcome, _ = run(tmp_path, validate=noting)
     assert outcome.best_step == best
-    assert parameters_sha256(outcome.best_params) == seen[best // 10 - 1]
+    assert parameters_sha256(outcome.best) == seen[best // 10 - 1]

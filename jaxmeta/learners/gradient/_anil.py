@@ -10,12 +10,12 @@ from jaxmeta.learners.gradient._maml import maml
 def anil(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     head: str = "head",
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """ANIL: `maml` with the parameters named `head` adapted and the body shared by all tasks.
 
@@ -32,14 +32,14 @@ def anil(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import conv4
-    >>> learner = anil(conv4(5), jaxmeta.cross_entropy, optax.sgd(0.1), steps=5)
+    >>> learner = anil(conv4(5), jaxmeta.cross_entropy, optax.sgd(0.1), inner_steps=5)
     """
     return maml(
         model,
         objective,
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=differentiation,
         adapts=only(head),
-        batch_size=batch_size,
+        inner_batch=inner_batch,
     )

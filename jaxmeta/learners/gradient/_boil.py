@@ -10,12 +10,12 @@ from jaxmeta.learners.gradient._maml import maml
 def boil(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     head: str = "head",
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """BOIL: `maml` with the body adapted and the parameters named `head` shared by all tasks.
 
@@ -33,14 +33,14 @@ def boil(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import conv4
-    >>> learner = boil(conv4(5), jaxmeta.cross_entropy, optax.sgd(0.1), steps=1)
+    >>> learner = boil(conv4(5), jaxmeta.cross_entropy, optax.sgd(0.1), inner_steps=1)
     """
     return maml(
         model,
         objective,
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=differentiation,
         adapts=excluding(head),
-        batch_size=batch_size,
+        inner_batch=inner_batch,
     )

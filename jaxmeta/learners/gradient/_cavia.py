@@ -34,13 +34,13 @@ class CAVIAParams(NamedTuple):
 def cavia(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     context: int,
     conditions: Selection,
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """CAVIA: only a context z adapts, from 0 in every task; it moves some of the parameters.
 
@@ -52,7 +52,7 @@ def cavia(
     shift of every channel.
 
     Args:
-      model, objective, optimizer, steps, differentiation, batch_size: as in `maml`.
+      model, objective, inner_optimizer, inner_steps, differentiation, inner_batch: as in `maml`.
       context: size of z.
       conditions: which parameters z moves, by path: `only("norm_2")`, the third block of `conv4`,
         or `lambda path: path == "hidden_0/bias"`.
@@ -66,7 +66,7 @@ def cavia(
     >>> import jaxmeta
     >>> from jaxmeta.inner import only
     >>> from jaxmeta.models import conv4
-    >>> learner = cavia(conv4(5), jaxmeta.cross_entropy, optax.sgd(1.0), steps=2, context=100,
+    >>> learner = cavia(conv4(5), jaxmeta.cross_entropy, optax.sgd(1.0), inner_steps=2, context=100,
     ...                 conditions=only("norm_2"))
     """
     if context < 1:
@@ -101,11 +101,11 @@ def cavia(
     conditioned = Model(model.init, apply)
     inner = unroll(
         support_loss(conditioned, objective),
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=differentiation,
         adapts=lambda path: path == "context",
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
 
     def unpack(meta_params: CAVIAParams, support: Batch) -> tuple[PyTree, dict[str, Any]]:

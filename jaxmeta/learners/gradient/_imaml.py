@@ -11,8 +11,8 @@ from jaxmeta.learners.gradient._maml import gradient_learner
 def imaml(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     strength: float = 2.0,
     damping: float = 0.0,
@@ -28,7 +28,7 @@ def imaml(
 
     Args:
       model, objective: as in `maml`.
-      optimizer, steps: of the inner problem; any optimizer serves.
+      inner_optimizer, inner_steps: of the inner problem; any optimizer serves.
       strength, damping, solver, adapts: λ and the rest, see `jaxmeta.inner.implicit`.
 
     Raises:
@@ -39,12 +39,12 @@ def imaml(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import mlp
-    >>> learner = imaml(mlp((40,), 1), jaxmeta.squared_error, optax.sgd(0.1), steps=16)
+    >>> learner = imaml(mlp((40,), 1), jaxmeta.squared_error, optax.sgd(0.1), inner_steps=16)
     """
     inner = implicit(
         support_loss(model, objective),
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         strength=strength,
         damping=damping,
         solver=solver,

@@ -26,12 +26,12 @@ class Adapted(NamedTuple):
 def maml(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     differentiation: Differentiation = second_order,
     adapts: Selection | None = None,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """MAML: the meta-parameters φ are the initialisation of a few steps of gradient descent.
 
@@ -41,14 +41,15 @@ def maml(
     Args:
       model: the network; its parameters are the meta-parameters.
       objective: cross-entropy for classification, squared error for regression.
-      optimizer: the inner optimizer, `optax.sgd(α)` in the paper.
-      steps: K.
-      differentiation, adapts, batch_size: see `jaxmeta.inner.unroll`.
+      inner_optimizer: any optax transformation, `optax.sgd(α)` in the paper.
+      inner_steps: K.
+      differentiation, adapts: see `jaxmeta.inner.unroll`.
+      inner_batch: examples an inner step, drawn in shuffled passes; defaults to all of the support.
 
     Shapes: a task of `Batch`es, without a task axis.
 
     Raises:
-      ValueError: negative `steps`; `adapts` selects no parameter; `batch_size` above the
+      ValueError: negative `inner_steps`; `adapts` selects no parameter; `inner_batch` above the
         support set.
 
     Source: Finn, Abbeel, Levine 2017, "Model-agnostic meta-learning for fast adaptation of
@@ -56,7 +57,7 @@ def maml(
 
     >>> import jax, jax.numpy as jnp, jaxmeta
     >>> from jaxmeta.models import mlp
-    >>> learner = maml(mlp((40, 40), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=1)
+    >>> learner = maml(mlp((40, 40), 1), jaxmeta.squared_error, optax.sgd(0.01), inner_steps=1)
     >>> batch = Batch(jnp.ones((10, 1)), jnp.ones((10, 1)))
     >>> meta_params = learner.init(jax.random.key(0), Task(batch, batch))
     >>> adapted = learner.adapt(jax.random.key(1), meta_params, batch)
@@ -65,11 +66,11 @@ def maml(
     """
     inner = unroll(
         support_loss(model, objective),
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=differentiation,
         adapts=adapts,
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
     return gradient_learner(
         model,
@@ -83,11 +84,11 @@ def maml(
 def first_order_maml(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     adapts: Selection | None = None,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """First-order MAML: `maml` with the inner gradients taken as constants.
 
@@ -97,16 +98,17 @@ def first_order_maml(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import mlp
-    >>> learner = first_order_maml(mlp((40,), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=1)
+    >>> model = mlp((40,), 1)
+    >>> learner = first_order_maml(model, jaxmeta.squared_error, optax.sgd(0.01), inner_steps=1)
     """
     return maml(
         model,
         objective,
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=first_order,
         adapts=adapts,
-        batch_size=batch_size,
+        inner_batch=inner_batch,
     )
 
 

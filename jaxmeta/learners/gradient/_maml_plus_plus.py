@@ -62,16 +62,16 @@ def in_normalisation(path: str) -> bool:
 def maml_plus_plus(
     model: Model,
     objective: Objective,
-    steps: int,
+    inner_steps: int,
     *,
-    rate: float = 0.1,
+    inner_rate: float = 0.1,
     learned_rates: bool = True,
     normalisation_per_step: Selection | None = in_normalisation,
-    every_step_until: int = 0,
+    multi_step_loss_until: int = 0,
     first_order_until: int = 0,
-    trained_steps: int | None = None,
+    trained_inner_steps: int | None = None,
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """MAML++: MAML with rates and normalisation per step, and a loss and an order that anneal.
 
@@ -84,17 +84,17 @@ def maml_plus_plus(
     which take those of the batch, and are left out.
 
     Args:
-      model, objective, differentiation, batch_size: as in `maml`.
-      steps: K.
-      rate: of the inner loop; where the learned rates start.
+      model, objective, differentiation, inner_batch: as in `maml`.
+      inner_steps: K.
+      inner_rate: of the inner loop; where the learned rates start.
       learned_rates: learn a rate for every parameter tensor and step.
       normalisation_per_step: which parameters have a value for every step, instead of being
         adapted; None: none.
-      every_step_until: over so many meta-updates the losses after every step count, with weights
-        that fall linearly for all but the last; 0: only the last counts.
+      multi_step_loss_until: over so many meta-updates the losses after every step count, with
+        weights that fall linearly for all but the last; 0: only the last counts.
       first_order_until: for so many meta-updates the inner gradients are constants.
-      trained_steps: K in training, where `steps` is another number: further steps take the last
-        step's rates and normalisation. None: as `steps`.
+      trained_inner_steps: K in training, where `inner_steps` is another number: further steps take
+        the last step's rates and normalisation. Defaults to `inner_steps`.
 
     Raises:
       ValueError: no step in training; a negative number of meta-updates; no parameter is a
@@ -104,28 +104,38 @@ def maml_plus_plus(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import conv4
-    >>> learner = maml_plus_plus(conv4(5), jaxmeta.cross_entropy, steps=5, every_step_until=1000)
+    >>> learner = maml_plus_plus(conv4(5), jaxmeta.cross_entropy, inner_steps=5,
+    ...                          multi_step_loss_until=1000)
     """
-    trained_steps = max(steps, 1) if trained_steps is None else trained_steps
-    if trained_steps < 1 or min(every_step_until, first_order_until) < 0:
+    trained_inner_steps = (
+        max(inner_steps, 1) if trained_inner_steps is None else trained_inner_steps
+    )
+    if trained_inner_steps < 1 or min(multi_step_loss_until, first_order_until) < 0:
         raise ValueError(
-            f"maml_plus_plus: trained_steps {trained_steps}, every_step_until {every_step_until}, "
-            f"first_order_until {first_order_until}; give at least 1 step, and 0 or more updates."
+            f"maml_plus_plus: trained_inner_steps {trained_inner_steps}, multi_step_loss_until "
+            f"{multi_step_loss_until}, first_order_until {first_order_until}; give at least 1 step "
+            "and 0 or more updates."
         )
 
     def loop(way: Differentiation):
         return unroll(
-            support_loss(model, objective), None, steps, differentiation=way, batch_size=batch_size
+            support_loss(model, objective),
+            None,
+            inner_steps,
+            differentiation=way,
+            batch_size=inner_batch,
         )
 
     def init(key: Key, task: Task) -> MAMLPlusPlusParams:
         initial = model.init(key, task.support.inputs)
         rates = normalisation = ()
         if learned_rates:
-            rates = jax.tree.map(lambda leaf: jnp.full((trained_steps,), rate, leaf.dtype), initial)
+            rates = jax.tree.map(
+                lambda leaf: jnp.full((trained_inner_steps,), inner_rate, leaf.dtype), initial
+            )
         if normalisation_per_step is not None:
             normalisation = jax.tree.map(
-                lambda leaf: jnp.repeat(leaf[None], trained_steps, axis=0),
+                lambda leaf: jnp.repeat(leaf[None], trained_inner_steps, axis=0),
                 partition(initial, normalisation_per_step)[0],
             )
         return MAMLPlusPlusParams(initial, rates, normalisation)
@@ -134,11 +144,11 @@ def maml_plus_plus(
         """Gradient descent whose state is the number of the step."""
 
         def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
-            at = jnp.minimum(state, trained_steps - 1)
+            at = jnp.minimum(state, trained_inner_steps - 1)
             if learned_rates:
                 moves = jax.tree.map(lambda rates, g: -rates[at] * g, meta_params.rates, updates)
             else:
-                moves = jax.tree.map(lambda g: -rate * g, updates)
+                moves = jax.tree.map(lambda g: -inner_rate * g, updates)
             if normalisation_per_step is not None:
                 now, _ = partition(params, normalisation_per_step)
                 jumps = jax.tree.map(lambda n, p: n[at] - p, meta_params.normalisation, now)
@@ -152,7 +162,7 @@ def maml_plus_plus(
 
     base = gradient_learner(model, objective, loop(differentiation), init=init, unpack=unpack)
 
-    def loss_of_every_step(
+    def multi_step_loss(
         way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
     ) -> tuple[Array, Info]:
         # Checkpointed, else the query's activations of all steps would be kept.
@@ -160,11 +170,11 @@ def maml_plus_plus(
         initial, options = unpack(meta_params, task.support)
         end = loop(way)(key, initial, task.support, observe=judge, **options)
         losses, metrics = end.observations
-        weights = step_weights(steps, step / every_step_until).astype(losses.dtype)
+        weights = step_weights(inner_steps, step / multi_step_loss_until).astype(losses.dtype)
         info = Info(losses[-1], jax.tree.map(lambda values: values[-1], metrics))
         return weights @ losses[1:], info
 
-    def loss_of_last_step(
+    def last_step_loss(
         way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
     ) -> tuple[Array, Info]:
         learner = gradient_learner(model, objective, loop(way), init=init, unpack=unpack)
@@ -174,10 +184,11 @@ def maml_plus_plus(
         key: Key, meta_params: MAMLPlusPlusParams, task: Task, carry: Carry
     ) -> tuple[MAMLPlusPlusParams, Info, Carry]:
         # A phase lasts until one of the two switches falls; each is compiled by itself.
-        ends = sorted({every_step_until, first_order_until} - {0})
+        ends = sorted({multi_step_loss_until, first_order_until} - {0})
         phases = []
         for start in (0, *ends):
-            judge = loss_of_every_step if steps and start < every_step_until else loss_of_last_step
+            every_step = inner_steps and start < multi_step_loss_until
+            judge = multi_step_loss if every_step else last_step_loss
             way = first_order if start < first_order_until else differentiation
 
             def of_phase(operands: tuple, judge=judge, way=way) -> tuple[PyTree, Info]:

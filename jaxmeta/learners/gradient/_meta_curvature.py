@@ -27,11 +27,11 @@ class MetaCurvatureParams(NamedTuple):
 def meta_curvature(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """Meta-Curvature: MAML whose inner gradients are multiplied by learned matrices, mode by mode.
 
@@ -46,7 +46,8 @@ def meta_curvature(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import mlp
-    >>> learner = meta_curvature(mlp((8,), 1), jaxmeta.squared_error, optax.sgd(0.01), steps=1)
+    >>> model = mlp((8,), 1)
+    >>> learner = meta_curvature(model, jaxmeta.squared_error, optax.sgd(0.01), inner_steps=1)
     >>> batch = jaxmeta.Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
     >>> meta_params = learner.init(jax.random.key(0), Task(batch, batch))
     >>> [matrix.shape for matrix in meta_params.curvature["head"]["kernel"]]
@@ -55,9 +56,9 @@ def meta_curvature(
     inner = unroll(
         support_loss(model, objective),
         None,
-        steps,
+        inner_steps,
         differentiation=differentiation,
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
 
     def init(key: Key, task: Task) -> MetaCurvatureParams:
@@ -72,7 +73,7 @@ def meta_curvature(
         precondition = optax.stateless(
             lambda grads, params: jax.tree.map(preconditioned, grads, meta_params.curvature)
         )
-        return meta_params.initial, {"optimizer": optax.chain(precondition, optimizer)}
+        return meta_params.initial, {"optimizer": optax.chain(precondition, inner_optimizer)}
 
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)
 

@@ -17,8 +17,8 @@ class Cell(NamedTuple):
     """An LSTM of four inputs: input, forget, cell and output gate one below the other.
 
     Attributes:
-      weights: of what it reads and of its own output, float `[4 hidden, 4 + hidden]`.
-      bias: float `[4 hidden]`.
+      weights: of what it reads and of its own output, float `[4 lstm_width, 4 + lstm_width]`.
+      bias: float `[4 lstm_width]`.
     """
 
     weights: Array
@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """σ(w·[h, θ, previous gate] + b) of one coordinate: w float `[hidden + 2]`, b a number."""
+    """σ(w·[h, θ, previous gate] + b) of one coordinate: w float `[lstm_width + 2]`, b a number."""
 
     weights: Array
     bias: Array
@@ -58,12 +58,12 @@ class _State(NamedTuple):
 def meta_lstm(
     model: Model,
     objective: Objective,
-    steps: int,
+    inner_steps: int,
     *,
-    hidden: int = 20,
-    rate: float = 0.01,
+    lstm_width: int = 20,
+    inner_rate: float = 0.01,
     differentiation: Differentiation = first_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """Meta-LSTM: an LSTM, the same for every coordinate, turns gradients and losses into steps.
 
@@ -72,32 +72,35 @@ def meta_lstm(
         θ_t = f_t ∘ θ_{t−1} − i_t ∘ ∇_t
 
     Args:
-      model, objective, batch_size: as in `maml`.
-      steps: T.
-      hidden: numbers that the LSTM keeps for each coordinate.
-      rate: about what i is at first (its odds times e^±½). A gate that is nearly closed opens
+      model, objective, inner_batch: as in `maml`.
+      inner_steps: T.
+      lstm_width: numbers that the LSTM keeps for each coordinate.
+      inner_rate: about what i is at first (its odds times e^±½). A gate that is nearly closed opens
         slowly: choose it not far below the rate that the learner will need.
       differentiation: the paper's takes inner gradients and losses as constants.
 
     At first the forget gates are near 1: almost gradient descent at that rate.
 
     Raises:
-      ValueError: as `maml`; a rate outside 0 to 1.
+      ValueError: as `maml`; an inner rate outside 0 to 1.
 
     Source: Ravi, Larochelle 2017, "Optimization as a model for few-shot learning", section 3.
 
     >>> import jaxmeta
     >>> from jaxmeta.models import mlp
-    >>> learner = meta_lstm(mlp((8,), 1), jaxmeta.squared_error, steps=5)
+    >>> learner = meta_lstm(mlp((8,), 1), jaxmeta.squared_error, inner_steps=5)
     """
-    if not 0 < rate < 1:
-        raise ValueError(f"meta_lstm: rate {rate} is the opening of a gate; give 0 < rate < 1.")
+    if not 0 < inner_rate < 1:
+        raise ValueError(
+            f"meta_lstm: inner_rate {inner_rate} is the opening of a gate; give a number between 0 "
+            "and 1."
+        )
     inner = unroll(
         support_loss(model, objective),
         None,
-        steps,
+        inner_steps,
         differentiation=differentiation,
-        batch_size=batch_size,
+        batch_size=inner_batch,
         value=True,
     )
 
@@ -106,25 +109,25 @@ def meta_lstm(
         initial = model.init(model_key, task.support.inputs)
         dtype = ravel_pytree(initial)[0].dtype
         spread = jax.nn.initializers.lecun_normal(-1, -2)
-        cell_weights = spread(cell_key, (4 * hidden, 4 + hidden), dtype)
+        cell_weights = spread(cell_key, (4 * lstm_width, 4 + lstm_width), dtype)
 
         def gate(key: Key, bias: float) -> Gate:
             weights_key, bias_key = jax.random.split(key)
-            weights = jax.random.uniform(weights_key, (hidden + 2,), dtype, -0.01, 0.01)
+            weights = jax.random.uniform(weights_key, (lstm_width + 2,), dtype, -0.01, 0.01)
             return Gate(weights, bias + jax.random.uniform(bias_key, (), dtype, -0.5, 0.5))
 
         return MetaLSTMParams(
             initial,
-            Cell(cell_weights, jnp.zeros(4 * hidden, dtype)),
+            Cell(cell_weights, jnp.zeros(4 * lstm_width, dtype)),
             gate(gate_keys[0], 4.5),
-            gate(gate_keys[1], math.log(rate / (1 - rate))),
+            gate(gate_keys[1], math.log(inner_rate / (1 - inner_rate))),
         )
 
     def optimizer_of(meta_params: MetaLSTMParams) -> optax.GradientTransformationExtraArgs:
         def start(params: PyTree) -> _State:
             theta_N, _ = ravel_pytree(params)
             zeros_N = jnp.zeros_like(theta_N)
-            zeros_HN = jnp.zeros((hidden, theta_N.size), theta_N.dtype)
+            zeros_HN = jnp.zeros((lstm_width, theta_N.size), theta_N.dtype)
             return _State(zeros_HN, zeros_HN, zeros_N, zeros_N)
 
         def update(

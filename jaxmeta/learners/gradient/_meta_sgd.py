@@ -24,11 +24,11 @@ class MetaSGDParams(NamedTuple):
 def meta_sgd(
     model: Model,
     objective: Objective,
-    steps: int = 1,
+    inner_steps: int = 1,
     *,
     initial_rate: float | tuple[float, float] = (0.005, 0.1),
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """Meta-SGD: MAML whose inner learning rates are meta-parameters, one per parameter.
 
@@ -36,8 +36,8 @@ def meta_sgd(
         meta-gradient: with respect to φ and α
 
     Args:
-      model, objective, differentiation, batch_size: as in `maml`.
-      steps: K, 1 in the paper.
+      model, objective, differentiation, inner_batch: as in `maml`.
+      inner_steps: K, 1 in the paper.
       initial_rate: where the rates start: a number for all, or (low, high), uniformly drawn
         per parameter, which the paper uses with (0.005, 0.1).
 
@@ -61,9 +61,9 @@ def meta_sgd(
     inner = unroll(
         support_loss(model, objective),
         None,
-        steps,
+        inner_steps,
         differentiation=differentiation,
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
 
     def init(key: Key, task: Task) -> MetaSGDParams:

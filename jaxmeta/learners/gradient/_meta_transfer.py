@@ -42,8 +42,8 @@ def meta_transfer(
     encoder: Model,
     objective: Objective,
     ways: int,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     pretrained: PyTree = None,
     differentiation: Differentiation = second_order,
@@ -57,10 +57,10 @@ def meta_transfer(
     The inner loop sees the support's features, computed once.
 
     Args:
-      encoder: without a head and without statistics: built with `normalisation="none"`.
+      encoder: without a head and without statistics: built with `query_statistics="none"`.
       objective: of logits, cross-entropy.
       ways: classes of a task.
-      optimizer, steps, differentiation: of the head's adaptation, as in `maml`.
+      inner_optimizer, inner_steps, differentiation: of the head's adaptation, as in `maml`.
       pretrained: the encoder's parameters, see `jaxmeta.models.folded`. None: random ones.
 
     Raises:
@@ -72,15 +72,15 @@ def meta_transfer(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import resnet12
-    >>> encoder = resnet12(width=8, normalisation="none")
-    >>> learner = meta_transfer(encoder, jaxmeta.cross_entropy, 5, optax.sgd(0.01), steps=100)
+    >>> encoder = resnet12(width=8, query_statistics="none")
+    >>> learner = meta_transfer(encoder, jaxmeta.cross_entropy, 5, optax.sgd(0.01), inner_steps=100)
     """
     check_ways("meta_transfer", ways)
 
     def loss_of_head(key: Key, head: PyTree, features: Batch) -> Array:
         return objective(_logits(head, features.inputs), features.targets, features.mask)[0]
 
-    inner = unroll(loss_of_head, optimizer, steps, differentiation=differentiation)
+    inner = unroll(loss_of_head, inner_optimizer, inner_steps, differentiation=differentiation)
 
     def init(key: Key, task: Task) -> MetaTransferParams:
         encoder_key, key = jax.random.split(key)
@@ -141,6 +141,6 @@ def _split(tree: PyTree, name: str) -> tuple[PyTree, PyTree]:
     if not any(in_normalisation(path) for path in paths_of(tree)):
         raise ValueError(
             "meta_transfer: the encoder has no normalisation layers to scale and shift; take conv4 "
-            'or resnet12 with normalisation="none".'
+            'or resnet12 with query_statistics="none".'
         )
     return partition(tree, lambda path: in_normalisation(path) and path.endswith(f"/{name}"))

@@ -16,11 +16,11 @@ def proto_maml(
     encoder: Model,
     objective: Objective,
     ways: int,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
     differentiation: Differentiation = second_order,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
 ) -> MetaLearner:
     """Proto-MAML: encoder and head adapt by gradient descent, the head from the class means.
 
@@ -33,7 +33,7 @@ def proto_maml(
     Args:
       encoder: maps inputs to features `[examples, D]`; its parameters are the meta-parameters.
       ways: classes of a task. The meta-parameters do not depend on it.
-      objective, optimizer, steps, differentiation, batch_size: as in `maml`.
+      objective, inner_optimizer, inner_steps, differentiation, inner_batch: as in `maml`.
 
     Raises:
       ValueError: fewer than two ways; else as `maml`.
@@ -42,7 +42,7 @@ def proto_maml(
 
     >>> import jaxmeta
     >>> from jaxmeta.models import conv4
-    >>> learner = proto_maml(conv4(), jaxmeta.cross_entropy, 5, optax.sgd(0.01), steps=3)
+    >>> learner = proto_maml(conv4(), jaxmeta.cross_entropy, 5, optax.sgd(0.01), inner_steps=3)
     """
     check_ways("proto_maml", ways)
 
@@ -55,10 +55,10 @@ def proto_maml(
     model = Model(lambda key, inputs: {"encoder": encoder.init(key, inputs)}, apply)
     inner = unroll(
         support_loss(model, objective),
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=differentiation,
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
 
     def unpack(meta_params: PyTree, support: Batch) -> tuple[PyTree, dict[str, Any]]:

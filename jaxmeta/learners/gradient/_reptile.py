@@ -27,10 +27,10 @@ class ReptileParams(NamedTuple):
 def reptile(
     model: Model,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
-    steps: int,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
     *,
-    batch_size: int | None = None,
+    inner_batch: int | None = None,
     carry_optimizer_state: bool = False,
 ) -> MetaLearner:
     """Reptile: the meta-gradient is the way from the adapted parameters back to the initial ones.
@@ -48,10 +48,10 @@ def reptile(
 
     Args:
       model, objective: as in `maml`.
-      optimizer: the inner optimizer; the paper takes Adam with β1 = 0. For a carried state that
-        is `optax.rmsprop(rate, decay=0.999)`, which has no step to count.
-      steps: K.
-      batch_size: examples a step; the paper's training shots exceed it.
+      inner_optimizer: any optax transformation; the paper takes Adam with β1 = 0. For a carried
+        state that is `optax.rmsprop(rate, decay=0.999)`, which has no step to count.
+      inner_steps: K.
+      inner_batch: examples an inner step; the paper's training shots exceed it.
       carry_optimizer_state: see above; the outer optimizer must then be SGD with ε ≤ 1, which
         keeps second moments positive.
 
@@ -65,21 +65,21 @@ def reptile(
     >>> import jaxmeta
     >>> from jaxmeta.inner import adam
     >>> from jaxmeta.models import mlp
-    >>> learner = reptile(mlp((40,), 1), jaxmeta.squared_error, adam(1e-3, b1=0.0), steps=5)
+    >>> learner = reptile(mlp((40,), 1), jaxmeta.squared_error, adam(1e-3, b1=0.0), inner_steps=5)
     """
     inner = unroll(
         support_loss(model, objective),
-        optimizer,
-        steps,
+        inner_optimizer,
+        inner_steps,
         differentiation=first_order,
-        batch_size=batch_size,
+        batch_size=inner_batch,
     )
 
     def init(key: Key, task: Task) -> ReptileParams:
         initial = model.init(key, task.support.inputs)
         if not carry_optimizer_state:
             return ReptileParams(initial)
-        state = optimizer.init(initial)
+        state = inner_optimizer.init(initial)
         if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
             raise ValueError(
                 "reptile: the inner optimizer's state holds integers (a count of steps), which "

@@ -57,7 +57,7 @@ def dnc(
     *,
     slots: int = 16,
     slot_width: int = 16,
-    width: int = 64,
+    controller_width: int = 64,
     read_heads: int = 4,
 ) -> Machine:
     """The differentiable neural computer, with one write head.
@@ -76,7 +76,7 @@ def dnc(
       outputs: numbers of each output.
       slots: N, rows of the memory.
       slot_width: W, numbers of a row.
-      width: of the LSTM.
+      controller_width: of the LSTM.
       read_heads: R.
 
     Raises:
@@ -86,17 +86,16 @@ def dnc(
     external memory", Methods.
 
     >>> from jaxmeta.learners.memory import run
-    >>> machine = dnc(2, slots=8, slot_width=4, width=16, read_heads=2)
+    >>> machine = dnc(2, slots=8, slot_width=4, controller_width=16, read_heads=2)
     >>> inputs = jnp.ones((5, 3))
     >>> params = jax.jit(machine.init)(jax.random.key(0), inputs[0])
     >>> _, outputs, seen = run(machine, params, inputs)
     >>> outputs.shape, seen["read"].shape
     ((5, 2), (5, 2, 8))
     """
-    if min(outputs, slots, slot_width, width, read_heads) < 1:
-        raise ValueError(
-            f"dnc: sizes {(outputs, slots, slot_width, width, read_heads)}; give at least 1 each."
-        )
+    given = (outputs, slots, slot_width, controller_width, read_heads)
+    if min(given) < 1:
+        raise ValueError(f"dnc: sizes {given}; give at least 1 each.")
     sizes = {
         "read_keys": read_heads * slot_width,
         "read_strengths": read_heads,
@@ -109,7 +108,7 @@ def dnc(
         "write_gate": 1,
         "modes": read_heads * _MODES,
     }
-    control = controller(outputs, sum(sizes.values()), read_heads * slot_width, width)
+    control = controller(outputs, sum(sizes.values()), read_heads * slot_width, controller_width)
 
     def start(params: dict[str, Any]) -> DNCState:
         def zeros(*shape: int) -> Array:
@@ -145,7 +144,7 @@ def dnc(
     def step(
         params: dict[str, Any], state: DNCState, inputs_D: Array
     ) -> tuple[DNCState, Array, dict[str, Array]]:
-        own, hidden, vector = control.listen(params, state.controller, inputs_D, state.reads_RW)
+        own, hidden, vector = control.forward(params, state.controller, inputs_D, state.reads_RW)
         signals = signals_of(vector)
 
         usage_N = usage(state.usage_N, state.write_N, state.read_RN, signals.free_R)
@@ -163,7 +162,7 @@ def dnc(
         ways_R3N = jnp.stack([backward_RN, content_RN, forward_RN], axis=1)
         read_RN = jnp.einsum("rm,rmn->rn", signals.modes_R3, ways_R3N)
         reads_RW = read_RN @ memory_NW
-        outputs = control.speak(params, hidden, reads_RW)
+        outputs = control.read_out(params, hidden, reads_RW)
         after = DNCState(
             memory_NW, usage_N, links_NN, precedence_N, write_N, read_RN, reads_RW, own
         )

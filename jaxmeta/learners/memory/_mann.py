@@ -37,7 +37,7 @@ def mann(
     *,
     slots: int = 128,
     slot_width: int = 40,
-    width: int = 200,
+    controller_width: int = 200,
     read_heads: int = 4,
     decay: float = 0.95,
     strength: float | None = None,
@@ -59,7 +59,7 @@ def mann(
       outputs: numbers of each output.
       slots: N, rows of the memory.
       slot_width: W, numbers of a row.
-      width: of the LSTM.
+      controller_width: of the LSTM.
       read_heads: R, which are as many write heads.
       decay: γ.
       strength: what the learned β_r are about at first; None: 1, and not learned, as in the paper.
@@ -72,16 +72,16 @@ def mann(
     memory-augmented neural networks", section 3.
 
     >>> from jaxmeta.learners.memory import run
-    >>> machine = mann(2, slots=8, slot_width=4, width=16, read_heads=2)
+    >>> machine = mann(2, slots=8, slot_width=4, controller_width=16, read_heads=2)
     >>> inputs = jnp.ones((5, 3))
     >>> _, outputs, seen = run(machine, machine.init(jax.random.key(0), inputs[0]), inputs)
     >>> outputs.shape, seen["read"].shape
     ((5, 2), (5, 2, 8))
     """
-    if min(outputs, slots, slot_width, width, read_heads) < 1 or not 0 <= decay <= 1:
+    sizes = (outputs, slots, slot_width, controller_width, read_heads)
+    if min(sizes) < 1 or not 0 <= decay <= 1:
         raise ValueError(
-            f"mann: sizes {(outputs, slots, slot_width, width, read_heads)}, decay {decay}; give "
-            "at least 1 each, and a decay from 0 to 1."
+            f"mann: sizes {sizes}, decay {decay}; give at least 1 each, and a decay from 0 to 1."
         )
     if strength is not None and not strength > 0:
         raise ValueError(f"mann: strength {strength}; give more than 0, or None.")
@@ -89,7 +89,7 @@ def mann(
         raise ValueError(f"mann: {read_heads} heads write as many of {slots} rows; give more rows.")
     of_head = slot_width + 1 + (strength is not None)
     signals = read_heads * of_head
-    control = controller(outputs, signals, read_heads * slot_width, width)
+    control = controller(outputs, signals, read_heads * slot_width, controller_width)
 
     def start(params: dict[str, Any]) -> MANNState:
         def zeros(*shape: int) -> Array:
@@ -108,7 +108,7 @@ def mann(
     def step(
         params: dict[str, Any], state: MANNState, inputs_D: Array
     ) -> tuple[MANNState, Array, dict[str, Array]]:
-        own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
+        own, hidden, signals = control.forward(params, state.controller, inputs_D, state.reads_RW)
         signals = signals.reshape(read_heads, of_head)
         keys_RW, gates_R = jnp.tanh(signals[:, :slot_width]), jax.nn.sigmoid(signals[:, slot_width])
         strengths_R = jnp.ones_like(gates_R)
@@ -123,7 +123,7 @@ def mann(
         read_RN = jax.vmap(by_content, in_axes=(None, 0, 0))(memory_NW, keys_RW, strengths_R)
         reads_RW = read_RN @ memory_NW
         usage_N = decay * state.usage_N + read_RN.sum(axis=0) + write_RN.sum(axis=0)
-        outputs = control.speak(params, hidden, reads_RW)
+        outputs = control.read_out(params, hidden, reads_RW)
         after = MANNState(
             memory_NW, usage_N, read_RN, least_used(usage_N, read_heads), reads_RW, own
         )

@@ -42,7 +42,7 @@ def ntm(
     slots: int = 128,
     slot_width: int = 20,
     controller: ControllerKind = "lstm",
-    width: int = 100,
+    controller_width: int = 100,
     read_heads: int = 1,
     write_heads: int = 1,
 ) -> Machine:
@@ -62,7 +62,7 @@ def ntm(
       slots: N, rows of the memory.
       slot_width: W, numbers of a row.
       controller: an LSTM, or one hidden layer without a state.
-      width: of the controller.
+      controller_width: of the controller.
       read_heads, write_heads: at least one each.
 
     Raises:
@@ -71,14 +71,14 @@ def ntm(
     Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", sections 3.1 to 3.4.
 
     >>> from jaxmeta.learners.memory import run
-    >>> machine = ntm(2, slots=8, slot_width=4, width=16)
+    >>> machine = ntm(2, slots=8, slot_width=4, controller_width=16)
     >>> inputs = jnp.ones((5, 3))
     >>> params = jax.jit(machine.init)(jax.random.key(0), inputs[0])
     >>> _, outputs, seen = run(machine, params, inputs)
     >>> outputs.shape, seen["read"].shape
     ((5, 2), (5, 1, 8))
     """
-    sizes = (outputs, slots, slot_width, width, read_heads, write_heads)
+    sizes = (outputs, slots, slot_width, controller_width, read_heads, write_heads)
     if controller not in ("lstm", "feedforward") or min(sizes) < 1:
         raise ValueError(
             f"ntm: controller {controller!r} and sizes {sizes}; give lstm or feedforward, and at "
@@ -87,7 +87,9 @@ def ntm(
     heads = read_heads + write_heads
     of_head = slot_width + 1 + 1 + _SHIFTS + 1  # key, strength, gate, shifts, exponent
     signals = heads * of_head + write_heads * 2 * slot_width
-    control = make_controller(outputs, signals, read_heads * slot_width, width, kind=controller)
+    control = make_controller(
+        outputs, signals, read_heads * slot_width, controller_width, kind=controller
+    )
 
     def init(key: Key, inputs_D: Array) -> dict[str, Any]:
         keys = jax.random.split(key, 4)
@@ -118,7 +120,7 @@ def ntm(
     def step(
         params: dict[str, Any], state: NTMState, inputs_D: Array
     ) -> tuple[NTMState, Array, dict[str, Array]]:
-        own, hidden, signals = control.listen(params, state.controller, inputs_D, state.reads_RW)
+        own, hidden, signals = control.forward(params, state.controller, inputs_D, state.reads_RW)
         of_heads, of_writes = jnp.split(signals, [heads * of_head])
         of_heads = of_heads.reshape(heads, of_head)
         move = jax.vmap(moved, in_axes=(None, 0, 0))
@@ -127,7 +129,7 @@ def ntm(
         erase_HW, add_HW = jnp.moveaxis(of_writes.reshape(write_heads, 2, -1), 1, 0)
         memory_NW = written(state.memory_NW, writing_HN, jax.nn.sigmoid(erase_HW), add_HW)
         reads_RW = reading_RN @ memory_NW
-        outputs = control.speak(params, hidden, reads_RW)
+        outputs = control.read_out(params, hidden, reads_RW)
         after = NTMState(memory_NW, weights_HN, reads_RW, own)
         return after, outputs, {"read": reading_RN, "write": writing_HN}
 

@@ -19,21 +19,21 @@ class Controller(NamedTuple):
     Attributes:
       init: `init(key, inputs) -> params`.
       start: `start(params) -> state`, before the first step.
-      listen: `listen(params, state, inputs, reads) -> (state, hidden, signals)`, from the input and
-        the last reads to the signals that move the heads.
-      speak: `speak(params, hidden, reads) -> outputs`, with what has been read now.
+      forward: `forward(params, state, inputs, reads) -> (state, hidden, signals)`, from the input
+        and the last reads to the signals that move the heads.
+      read_out: `read_out(params, hidden, reads) -> outputs`, with what has been read now.
     """
 
     init: Callable[[Key, Array], dict[str, Any]]
     start: Callable[[dict[str, Any]], PyTree]
-    listen: Callable[[dict[str, Any], PyTree, Array, Array], tuple[PyTree, Array, Array]]
-    speak: Callable[[dict[str, Any], Array, Array], Array]
+    forward: Callable[[dict[str, Any], PyTree, Array, Array], tuple[PyTree, Array, Array]]
+    read_out: Callable[[dict[str, Any], Array, Array], Array]
 
 
 def controller(
-    outputs: int, signals: int, reads: int, width: int, *, kind: ControllerKind = "lstm"
+    outputs: int, signals: int, reads: int, controller_width: int, *, kind: ControllerKind = "lstm"
 ) -> Controller:
-    """A controller of this width.
+    """The network that moves the heads.
 
         h_t = LSTM([x_t, r_{t−1}]) or tanh(W [x_t, r_{t−1}])
         signals = U h_t,   y_t = V [h_t, r_t]
@@ -41,15 +41,15 @@ def controller(
     Args:
       outputs, signals: numbers of y and of the signals.
       reads: numbers of r, of all heads together.
-      width: numbers of h.
+      controller_width: numbers of h.
       kind: with a state of its own, or without.
     """
-    network = _Network(kind, width)
+    network = _Network(kind, controller_width)
     interface, output = nn.Dense(signals), nn.Dense(outputs)
 
     def init(key: Key, inputs_D: Array) -> dict[str, Any]:
         network_key, interface_key, output_key = jax.random.split(key, 3)
-        hidden, read = jnp.zeros((width,)), jnp.zeros((reads,))
+        hidden, read = jnp.zeros((controller_width,)), jnp.zeros((reads,))
         heard = jnp.concatenate([inputs_D, read])
         return {
             "controller": network.init(network_key, (hidden, hidden), heard)["params"],
@@ -58,20 +58,20 @@ def controller(
         }
 
     def start(params: dict[str, Any]) -> PyTree:
-        zeros = jnp.zeros((width,), params["output"]["bias"].dtype)
+        zeros = jnp.zeros((controller_width,), params["output"]["bias"].dtype)
         return (zeros, zeros) if kind == "lstm" else ()
 
-    def listen(
+    def forward(
         params: dict[str, Any], state: PyTree, inputs_D: Array, reads: Array
     ) -> tuple[PyTree, Array, Array]:
         heard = jnp.concatenate([inputs_D, reads.ravel()])
         state, hidden = applied(network, params["controller"], state, heard)
         return state, hidden, applied(interface, params["interface"], hidden)
 
-    def speak(params: dict[str, Any], hidden: Array, reads: Array) -> Array:
+    def read_out(params: dict[str, Any], hidden: Array, reads: Array) -> Array:
         return applied(output, params["output"], jnp.concatenate([hidden, reads.ravel()]))
 
-    return Controller(init, start, listen, speak)
+    return Controller(init, start, forward, read_out)
 
 
 class _Network(nn.Module):

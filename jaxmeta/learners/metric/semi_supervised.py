@@ -1,7 +1,5 @@
 """Prototypical networks that use examples without a label: soft k-means from the class means."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
@@ -21,8 +19,8 @@ def semi_supervised_prototypical(
     objective: Objective,
     ways: int,
     *,
-    steps: int = 1,
-    distractors: Literal["none", "cluster"] = "none",
+    refinements: int = 1,
+    distractor_cluster: bool = False,
 ) -> MetaLearner:
     """Prototypical networks whose prototypes are refined by the support's unlabelled examples.
 
@@ -30,7 +28,7 @@ def semi_supervised_prototypical(
         c_w ← (Σ_i [y_i = w] f(x_i) + Σ_j z_jw f(x_j)) / (Σ_i [y_i = w] + Σ_j z_jw)
         logit_w(x) = −‖f(x) − c_w‖²
 
-    from the class means on, `steps` times. With `distractors="cluster"` one more cluster, at 0,
+    from the class means on, `refinements` times. With `distractor_cluster` one more cluster, at 0,
     takes what belongs to no class:
 
         z_jw = softmax_w −‖f(x_j) − c_w‖² / r_w² − log r_w,   r_w = 1 for the classes,
@@ -40,14 +38,14 @@ def semi_supervised_prototypical(
       encoder: maps inputs to features `[examples, D]`.
       objective: of logits `[examples, ways]`, cross-entropy.
       ways: classes of a task; the meta-parameters do not depend on it.
-      steps: refinements; 0 is `prototypical`.
-      distractors: see above.
+      refinements: how many; 0 is `prototypical`.
+      distractor_cluster: see above.
 
     An unlabelled example of the support has the target −1: see `unlabelled` of
     `jaxmeta.data.episodes`. `prototypical` passes over these.
 
     Raises:
-      ValueError: fewer than two ways, a negative number of steps, another kind of distractors.
+      ValueError: fewer than two ways, a negative number of refinements.
 
     Source: Ren, Triantafillou, Ravi, Snell, Swersky, Tenenbaum, Larochelle, Zemel 2018,
     "Meta-learning for semi-supervised few-shot classification", sections 3.1.1 and 3.1.2.
@@ -59,17 +57,17 @@ def semi_supervised_prototypical(
     >>> learner.adapt(jax.random.key(0), {"encoder": {}}, support).prototypes_WD.tolist()
     [[1.0], [90.0]]
     """
-    if ways < 2 or steps < 0 or distractors not in ("none", "cluster"):
+    if ways < 2 or refinements < 0:
         raise ValueError(
-            f"semi_supervised_prototypical: {ways} ways, {steps} steps, distractors "
-            f"{distractors!r}; give at least 2, at least 0, and none or cluster."
+            f"semi_supervised_prototypical: {ways} ways, {refinements} refinements; give "
+            "at least 2 and at least 0."
         )
 
     supervised = prototypical(encoder, objective, ways)
 
     def init(key: Key, task: Task) -> PyTree:
         params = supervised.init(key, task)
-        if distractors == "cluster":
+        if distractor_cluster:
             params["log_radius"] = jnp.log(jnp.asarray(10.0))
         return params
 
@@ -82,7 +80,7 @@ def semi_supervised_prototypical(
 
         def refine(centres_WD: Array) -> Array:
             scores_SW = -squared_distances(features_SD, centres_WD)
-            if distractors == "cluster":
+            if distractor_cluster:
                 log_radius = meta_params["log_radius"]
                 squares_S = jnp.square(features_SD).sum(axis=1)
                 at_zero_S = -squares_S * jnp.exp(-2 * log_radius) - log_radius
@@ -93,7 +91,7 @@ def semi_supervised_prototypical(
             return members_SW.T @ features_SD / counts_W[:, None]
 
         centres_WD = class_means(features_SD, support, ways)
-        for _ in range(steps):
+        for _ in range(refinements):
             centres_WD = refine(centres_WD)
         return Prototypes(meta_params, centres_WD, support.inputs)
 

@@ -50,9 +50,9 @@ def optimizer_learner(
     model: Model,
     objective: Objective,
     optimizer: LearnedOptimizer,
-    steps: int,
+    horizon: int,
     *,
-    batch_size: int | None = None,
+    problem_batch: int | None = None,
     differentiation: Differentiation = first_order,
 ) -> MetaLearner:
     """A learner whose meta-parameters are an optimizer's, which trains a new network in each task.
@@ -66,21 +66,21 @@ def optimizer_learner(
     Args:
       model, objective: what is trained, and by what it is judged.
       optimizer: `lstm_optimizer()`, `mlp_optimizer()`.
-      steps: K.
-      batch_size: support examples a step; None: all of them.
+      horizon: K, steps of the run.
+      problem_batch: support examples a step; defaults to all of them.
       differentiation: the papers take the gradients that the optimizer reads as constants.
 
     `info` has the objective's metrics and the loss after the last step, `final_loss`.
 
     Raises:
-      ValueError: as `jaxmeta.inner.unroll`; no steps.
+      ValueError: as `jaxmeta.inner.unroll`; a horizon below 1.
 
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     equation 3.
     """
-    if steps < 1:
-        raise ValueError(f"optimizer_learner: {steps} steps; give at least 1.")
-    run = _runs(model, objective, steps, batch_size, differentiation)
+    if horizon < 1:
+        raise ValueError(f"optimizer_learner: horizon {horizon}; give at least 1.")
+    run = _runs(model, objective, horizon, problem_batch, differentiation)
 
     def init(key: Key, task: Task) -> PyTree:
         return optimizer.init(key)
@@ -115,23 +115,25 @@ def windows(
     model: Model,
     objective: Objective,
     optimizer: LearnedOptimizer,
-    steps: int,
+    horizon: int,
     window: int,
     *,
-    batch_size: int | None = None,
+    problem_batch: int | None = None,
     differentiation: Differentiation = first_order,
 ) -> Unroll:
     """The run of `optimizer_learner` in windows of so many steps.
 
-    For `truncated_backpropagation` and `evolve_persistently`; a window's loss is the mean query
+    For `truncated_backpropagation` and `persistent_es`; a window's loss is the mean query
     loss after each of its steps. Arguments as in `optimizer_learner`.
 
     Raises:
-      ValueError: `steps` is no multiple of `window`.
+      ValueError: `horizon` is no multiple of `window`.
     """
-    if window < 1 or steps < 1 or steps % window:
-        raise ValueError(f"windows of {window} steps don't divide {steps}; give a divisor.")
-    run = _runs(model, objective, window, batch_size, differentiation)
+    if window < 1 or horizon < 1 or horizon % window:
+        raise ValueError(
+            f"windows of {window} steps don't divide a horizon of {horizon}; give a divisor."
+        )
+    run = _runs(model, objective, window, problem_batch, differentiation)
 
     def start(key: Key, meta_params: PyTree, task: Task) -> Run:
         params = model.init(key, task.support.inputs)
@@ -149,7 +151,7 @@ def windows(
         losses, _ = end.observations
         return Run(end.params, end.optimizer_state), losses[1:].mean()
 
-    return Unroll(start, advance, steps // window)
+    return Unroll(start, advance, horizon // window)
 
 
 def _runs(

@@ -62,7 +62,7 @@ def conditional_neural_process(
     >>> context = Batch(jnp.ones((5, 1)), jnp.ones((5, 1)))
     >>> params = learner.init(jax.random.key(0), Task(context, context))
     >>> adapted = learner.adapt(jax.random.key(1), params, context)
-    >>> learner.predict(adapted, jnp.ones((3, 1))).deviation.shape
+    >>> learner.predict(adapted, jnp.ones((3, 1))).std.shape
     (3, 1)
     """
 

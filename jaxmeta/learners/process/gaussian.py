@@ -13,25 +13,25 @@ class Gaussian(NamedTuple):
 
     Attributes:
       mean: float `[examples, Y]`, in the targets' unit.
-      deviation: float `[examples, Y]`, positive, likewise.
+      std: float `[examples, Y]`, positive, likewise.
     """
 
     mean: Array
-    deviation: Array
+    std: Array
 
 
-LEAST_DEVIATION = 0.1  # that a network can say
+LEAST_STD = 0.1  # that a network can say
 
 
-def gaussian_of(outputs: Array, least: float = LEAST_DEVIATION) -> Gaussian:
+def gaussian_of(outputs: Array, least: float = LEAST_STD) -> Gaussian:
     """What a network with `2 Y` outputs says.
 
-        mean = the first half,  deviation = least + (1 − least) softplus(the second half)
+        mean = the first half,  std = least + (1 − least) softplus(the second half)
 
     Source: Garnelo et al. 2018, "Conditional neural processes", in the authors' code.
 
     >>> found = gaussian_of(jnp.array([[1.0, -100.0]]))
-    >>> found.mean.tolist(), found.deviation.round(3).tolist()
+    >>> found.mean.tolist(), found.std.round(3).tolist()
     ([[1.0]], [[0.10000000149011612]])
     """
     mean, spread = jnp.split(outputs, 2, axis=-1)
@@ -46,8 +46,8 @@ def log_density(outputs: Gaussian, targets: Array) -> Array:
     >>> log_density(Gaussian(jnp.zeros((1, 1)), jnp.ones((1, 1))), jnp.ones((1, 1))).round(4)
     Array([-1.4189], dtype=float32)
     """
-    scaled = (targets - outputs.mean) / outputs.deviation
-    normalisers = jnp.log(outputs.deviation) + jnp.log(2 * jnp.pi) / 2
+    scaled = (targets - outputs.mean) / outputs.std
+    normalisers = jnp.log(outputs.std) + jnp.log(2 * jnp.pi) / 2
     return -(jnp.square(scaled) / 2 + normalisers).sum(axis=-1)
 
 
@@ -74,7 +74,7 @@ def gaussian_likelihood(
     """
     if outputs.mean.shape != targets.shape:
         raise ValueError(
-            "gaussian_likelihood wants a mean and a deviation for each target; got "
+            "gaussian_likelihood wants a mean and a std for each target; got "
             f"{outputs.mean.shape} and targets of {targets.shape}."
         )
     loss = -masked_mean(log_density(outputs, targets), mask)

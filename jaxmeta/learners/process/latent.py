@@ -49,7 +49,7 @@ class LatentParams(NamedTuple):
     decoder: PyTree
 
 
-class Believed(NamedTuple):
+class LatentState(NamedTuple):
     """What the context leaves behind.
 
     Attributes:
@@ -71,6 +71,7 @@ class _Latent(nn.Module):
     @nn.compact
     def __call__(self, representation_D: Array) -> Gaussian:
         hidden = nn.relu(nn.Dense(self.width, name="hidden")(representation_D))
+        # The layer's name decides its first weights; another would change every trained result.
         spread = nn.sigmoid(nn.Dense(self.width, name="deviation")(hidden))
         return Gaussian(nn.Dense(self.width, name="mean")(hidden), 0.1 + 0.9 * spread)
 
@@ -95,8 +96,8 @@ def neural_process(
     path too: g([x, r(x), z]), r(x) what x reads from the encoded points (see `CrossAttention`),
     which makes it an attentive neural process unless the attention is uniform.
 
-    Predictions are the mean and the deviation of the mixture over `samples` draws of z from
-    q(z | C). Metrics, in nats a target: `log_likelihood`, of each target by itself,
+    Predictions are the mean and the standard deviation of the mixture over `samples` draws of z
+    from q(z | C). Metrics, in nats a target: `log_likelihood`, of each target by itself,
     1/n Σ_t log mean_z p(y_t | x_t, z); and `joint_log_likelihood`, of all together, with draws from
     q(z | C ∪ T) by their importance, 1/n log mean_z [∏_t p(y_t | x_t, z) q(z | C) / q(z | C ∪ T)]
     (Burda et al. 2016). Both are too low on average, the less so the more draws.
@@ -179,13 +180,13 @@ def neural_process(
 
     def draws(key: Key, belief: Gaussian, count: int) -> Array:
         noise = jax.random.normal(key, (count, *belief.mean.shape), belief.mean.dtype)
-        return belief.mean[None] + belief.deviation[None] * noise
+        return belief.mean[None] + belief.std[None] * noise
 
-    def adapt(key: Key, meta_params: LatentParams, support: Batch) -> Believed:
+    def adapt(key: Key, meta_params: LatentParams, support: Batch) -> LatentState:
         latents_LD = draws(key, belief(meta_params, support), samples)
-        return Believed(meta_params, latents_LD, support)
+        return LatentState(meta_params, latents_LD, support)
 
-    def each_draw(adapted: Believed, inputs: Array, key: Key | None = None) -> Gaussian:
+    def each_draw(adapted: LatentState, inputs: Array, key: Key | None = None) -> Gaussian:
         encoder_key, key = split_key(key)
         given = reads(adapted.meta_params, adapted.context, inputs, encoder_key)
         # A few at once: of many draws and an image's places all would want gigabytes.
@@ -195,7 +196,7 @@ def neural_process(
             batch_size=min(len(adapted.latents_LD), _DRAWS_AT_ONCE),
         )
 
-    def predict(adapted: Believed, inputs: Array, *, key: Key | None = None) -> Gaussian:
+    def predict(adapted: LatentState, inputs: Array, *, key: Key | None = None) -> Gaussian:
         return _mixture(each_draw(adapted, inputs, key))
 
     def loss(key: Key, meta_params: LatentParams, task: Task) -> tuple[Array, Info]:
@@ -204,7 +205,7 @@ def neural_process(
         before = belief(meta_params, context)
         after = belief(meta_params, _together(context, targets))
         latents_LD = draws(latent_key, after, samples)
-        each = each_draw(Believed(meta_params, latents_LD, context), targets.inputs)
+        each = each_draw(LatentState(meta_params, latents_LD, context), targets.inputs)
         densities_LQ = densities(each, targets.targets)
         totals_L = jnp.where(_real(targets)[None], densities_LQ, 0).sum(axis=1)
         count = jnp.maximum(_real(targets).sum(), 1)
@@ -231,15 +232,13 @@ def divergence(one: Gaussian, other: Gaussian) -> Array:
     >>> float(divergence(at(0.0), at(2.0)))
     2.0
     """
-    scaled = (jnp.square(one.deviation) + jnp.square(one.mean - other.mean)) / jnp.square(
-        other.deviation
-    )
-    return (jnp.log(other.deviation / one.deviation) + (scaled - 1) / 2).sum()
+    scaled = (jnp.square(one.std) + jnp.square(one.mean - other.mean)) / jnp.square(other.std)
+    return (jnp.log(other.std / one.std) + (scaled - 1) / 2).sum()
 
 
 def _mixture(each: Gaussian) -> Gaussian:
-    """The mean and the deviation of an equal mixture, over the first axis."""
-    variance = jnp.square(each.deviation).mean(axis=0) + each.mean.var(axis=0)
+    """The mean and the standard deviation of an equal mixture, over the first axis."""
+    variance = jnp.square(each.std).mean(axis=0) + each.mean.var(axis=0)
     return Gaussian(each.mean.mean(axis=0), jnp.sqrt(variance))
 
 
