@@ -1,16 +1,20 @@
 """Where tasks come from: image sets by name, and the samplers that draw tasks from them."""
 
-from jaxmeta.data import sequences
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data._label_stream import label_stream
-from jaxmeta.data._sinusoids import sinusoids
 from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages, class_images
 from jaxmeta.data.completion import image_completion
-from jaxmeta.data.gaussian_processes import gaussian_curves
-from jaxmeta.data.optimization import Family, classifiers, quadratics
-from jaxmeta.data.sources import Dataset, load
+from jaxmeta.data.images import Dataset, image_source, load
 from jaxmeta.data.stream import TaskStream, task_stream
+from jaxmeta.data.synthetic import (
+    Family,
+    classifiers,
+    gaussian_curves,
+    quadratics,
+    sequences,
+    sinusoids,
+)
 from jaxmeta.data.transformed import distorted, with_unlabelled
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "gaussian_curves",
     "image_batches",
     "image_completion",
+    "image_source",
     "label_stream",
     "load",
     "quadratics",

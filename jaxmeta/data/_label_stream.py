@@ -14,7 +14,7 @@ from jaxmeta.core import (
     Task,
     cross_entropy,
     masked_mean,
-    real_rows,
+    valid_mask,
 )
 from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
@@ -124,7 +124,7 @@ def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Ob
     ) -> tuple[Array, dict[str, Array]]:
         letters_TC = targets.reshape(len(targets), -1)
         logits_TCA = outputs.reshape(*letters_TC.shape, -1)
-        real_T = real_rows(mask, len(targets))
+        real_T = valid_mask(mask, len(targets))
         real_TC = jnp.broadcast_to(real_T[:, None], letters_TC.shape)
         loss, _ = cross_entropy(
             logits_TCA.reshape(letters_TC.size, -1), letters_TC.ravel(), real_TC.ravel()

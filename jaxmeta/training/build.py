@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxmeta.core import Batch, MetaLearner, Task, real_rows
+from jaxmeta.core import Batch, MetaLearner, Task, valid_mask
 from jaxmeta.data import Dataset, episodes, sinusoids
 from jaxmeta.data.completion import image_completion
-from jaxmeta.data.gaussian_processes import gaussian_curves
-from jaxmeta.data.sources import PARTS
+from jaxmeta.data.images.dataset import PARTS
 from jaxmeta.data.stream import task_stream
+from jaxmeta.data.synthetic.gaussian_processes import gaussian_curves
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
 from jaxmeta.learners import MetaTransferParams
 from jaxmeta.training.aggregation import aggregate_of
@@ -198,7 +198,7 @@ def example_task(config: AnyExperiment, image_shape: tuple[int, ...] | None) -> 
 
         if config.task != "sinusoids":
             known = config.points[1]
-            support = batch(known)._replace(mask=real_rows(None, known))
+            support = batch(known)._replace(mask=valid_mask(None, known))
             return Task(support, batch(sizes["queries"]))
 
     return Task(batch(sizes["shots"]), batch(sizes["queries"]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from jaxmeta.data._episodes import Rotations
-from jaxmeta.data.gaussian_processes import KernelKind
+from jaxmeta.data.synthetic.gaussian_processes import KernelKind
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.training.aggregation import Aggregation
 from jaxmeta.training.options import (

@@ -10,7 +10,7 @@ import pytest
 from experiments import optimizers
 from experiments.command_line import guarded
 from experiments.comparison import Course, compare, summary
-from jaxmeta.data.optimization import quadratics
+from jaxmeta.data.synthetic.optimization import quadratics
 from jaxmeta.learners.optimizers import lstm_optimizer
 
 SMALL = {

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.classes import class_images, select
-from jaxmeta.data.sources import Dataset
+from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.registry import image_source
 
 if TYPE_CHECKING:  # Pillow is loaded only when letters are drawn
     from PIL.Image import Image
@@ -51,6 +52,7 @@ SHIFT = 2 / 28  # either way, on both axes; no letter leaves the image
 OVERSAMPLING = 3  # letters are drawn that many times larger, then averaged down
 
 
+@image_source("glyphs")
 def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
     """Letters in many typefaces: about 1070 classes of 20 images, ink 255 on paper 0.
 
@@ -93,11 +95,6 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
     )
     known = np.flatnonzero([_script(letter) in TRAIN_SCRIPTS for letter in letters])
     validation = known[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
-    split = {
-        "train": np.setdiff1d(known, validation),
-        "validation": validation,
-        "test": np.setdiff1d(np.arange(len(letters)), known),
-    }
     protocol: dict[str, Any] = {
         "split": (
             f"by script: {', '.join(TRAIN_SCRIPTS)} train, every {VALIDATION_EVERY}th of their "
@@ -107,8 +104,17 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
         "glyphs_seed": seed,
         **made_with,
     }
-    parts = {name: select(every, indices) for name, indices in split.items()}
-    return Dataset("glyphs", **parts, protocol=protocol)
+    return Dataset(
+        "glyphs",
+        select(every, np.setdiff1d(known, validation)),
+        select(every, validation),
+        select(every, np.setdiff1d(np.arange(len(letters)), known)),
+        protocol,
+        ink=True,
+        groups={name: name.split("/")[0] for name in every.names},  # scripts
+        licence="of the fonts: DejaVu and STIX, in matplotlib's folder of fonts",
+        source="https://matplotlib.org",
+    )
 
 
 def _versions() -> dict[str, str]:

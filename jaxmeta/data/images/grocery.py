@@ -8,14 +8,16 @@ import numpy as np
 
 from jaxmeta.data.cache import cache_folder, cached_arrays, fingerprint
 from jaxmeta.data.classes import class_images, split_classes, split_sizes
-from jaxmeta.data.pixels import RESIZE, SIZE, gather, square
-from jaxmeta.data.sources import Dataset
+from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
+from jaxmeta.data.images.registry import image_source
 
 CLASSES, IMAGES = 81, 5421
 _PARTS = ("train", "val", "test")  # as published, for ordinary classification; taken together here
 _SOURCE = "https://github.com/marcusklasson/GroceryStoreDataset"
 
 
+@image_source("grocery")
 def grocery(
     *,
     split: str = "50/11/20",
@@ -32,7 +34,7 @@ def grocery(
       color: three channels or one.
       seed: of the split.
       data_dir: a folder with a zip of the published repository, or of its folders `train`, `val`
-        and `test`; None is `grocery` in `JAXMETA_DATA_DIR`, or in the cache folder.
+        and `test`; defaults to `grocery` in `JAXMETA_DATA_DIR`, or in the cache folder.
 
     Raises:
       FileNotFoundError: there is no such zip; where to get one.
@@ -55,7 +57,14 @@ def grocery(
     arrays = cached_arrays(f"grocery-{fingerprint([archive], image_size, color, RESIZE)}", decode)
     classes = class_images(arrays["images"], arrays["labels"], arrays["names"].tolist())
     protocol = {"split": split, "split_seed": seed, "resize": RESIZE}
-    return Dataset("grocery", *split_classes(classes, sizes, seed), protocol)
+    return Dataset(
+        "grocery",
+        *split_classes(classes, sizes, seed),
+        protocol,
+        groups=_coarse_classes(archive),
+        licence="MIT",
+        source=_SOURCE,
+    )
 
 
 def _folder() -> Path:
@@ -93,6 +102,18 @@ def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
             f"({error}); download it anew from {_SOURCE}"
         ) from error
     return {"images": images, "labels": labels, "names": names}
+
+
+def _coarse_classes(path: Path) -> dict[str, str]:
+    """`Apple` for `Royal-Gala`: photographs lie in `train/Fruit/Apple/Royal-Gala`."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [PurePosixPath(entry) for entry in archive.namelist() if _is_photograph(entry)]
+    coarse = {}
+    for entry in entries:
+        folders = entry.parts
+        published = next(place for place, folder in enumerate(folders) if folder in _PARTS)
+        coarse[entry.parent.name] = folders[published + 2]
+    return coarse
 
 
 def _is_photograph(entry: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import load
-from jaxmeta.data.folder import folder, folder_images, image_files, read_images
+from jaxmeta.data.images.folder import folder, folder_images, image_files, read_images
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,7 @@ def test_the_protocol_says_what_was_read(shades):
         "split": "4/3/3",
         "split_seed": 5,
         "rotations": "none",
+        "ink": False,
         "image_size": 8,
         "channels": 3,
         "resize": "largest centre square, bilinear with antialiasing (Pillow)",

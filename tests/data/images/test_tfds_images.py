@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import load
-from jaxmeta.data.tfds_images import tfds_images
+from jaxmeta.data.images.tfds_images import tfds_images
 
 CLASSES = tuple(f"shade {index}" for index in range(10))
 
@@ -87,6 +87,7 @@ def test_splits_are_merged_and_classes_dealt(own_copy):
         "split": "6/2/2",
         "split_seed": 0,
         "rotations": "none",
+        "ink": False,
         "image_size": 84,
         "channels": 3,
         "resize": "largest centre square, bilinear with antialiasing (Pillow)",
@@ -125,11 +126,12 @@ def refused(name, kind, *parts, **options):
 def test_sets_that_cannot_be_used_are_told_in_one_line(tmp_path):
     refused("cifar1000", ValueError, "unknown dataset 'cifar1000'", "cifar100")
     refused("omniglott", ValueError, "nearest: omniglot")
-    refused("zzzzzzzzz", ValueError, "nearest: glyphs, omniglot")
+    refused("zzzzzzzzz", ValueError, "nearest: glyphs or grocery or omniglot")
     refused("imdb_reviews", ValueError, "not a set of images", "text: Text")
     refused("emnist/by_klass", ValueError, "can't open 'emnist/by_klass'")
-    refused("what is this", ValueError, "can't open 'what is this'")
-    refused("", ValueError, "can't open ''")
+    refused("emnist/byclass:9.9.9", ValueError, "can't open 'emnist/byclass:9.9.9'")
+    refused("what is this", ValueError, "unknown dataset 'what is this'")
+    refused("", ValueError, "unknown dataset ''")
     root = tmp_path / "tfds"
     refused("cifar100", FileNotFoundError, "not prepared in", root, f"--data_dir={root}")
 

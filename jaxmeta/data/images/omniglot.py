@@ -21,9 +21,10 @@ import numpy as np
 from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, select, split_classes
 from jaxmeta.data.download import download
-from jaxmeta.data.pixels import gather
-from jaxmeta.data.sources import Dataset
-from jaxmeta.data.tfds_images import damaged, records, tfds_folder
+from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.pixels import gather
+from jaxmeta.data.images.registry import image_source
+from jaxmeta.data.images.tfds_images import damaged, records, tfds_folder
 
 VERSION = "3.0.0"  # of TFDS' set
 SPLITS = ("vinyals", "maml")
@@ -38,6 +39,7 @@ _ZIPS = {
 RESIZE = "ink = (pixel == 0), box filter from 105x105 (Pillow)"
 
 
+@image_source("omniglot")
 def omniglot(
     *,
     split: str = "vinyals",
@@ -92,7 +94,18 @@ def omniglot(
         "split_seed": seed if split == "maml" else None,
         "resize": RESIZE,
     }
-    return Dataset("omniglot", train, validation, test, protocol)
+    return Dataset(
+        "omniglot",
+        train,
+        validation,
+        test,
+        protocol,
+        rotations="as-classes",
+        ink=True,
+        groups={name: name.split("/")[0] for name in classes.names},  # alphabets
+        licence="MIT",
+        source="https://github.com/brendenlake/omniglot",
+    )
 
 
 def vinyals_split() -> tuple[list[str], list[str], list[str]]:
@@ -105,7 +118,7 @@ def vinyals_split() -> tuple[list[str], list[str], list[str]]:
     >>> len(train), len(validation), len(test), train[0]
     (1028, 172, 423, 'Angelic/character01')
     """
-    file = importlib.resources.files("jaxmeta.data") / "omniglot_vinyals.json.xz"
+    file = importlib.resources.files("jaxmeta.data.images") / "omniglot_vinyals.json.xz"
     parts = json.loads(lzma.decompress(file.read_bytes()))
     train, validation, test = (
         [

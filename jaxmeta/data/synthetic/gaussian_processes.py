@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, Task, real_rows
+from jaxmeta.core import Array, Batch, Key, Task, valid_mask
 from jaxmeta.data.samplers import sampler
 
 KernelKind = Literal["rbf", "matern", "periodic"]
@@ -207,7 +207,7 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     (2.0, 0.01)
     """
     size = support.inputs.shape[0]
-    real_S = real_rows(support.mask, size)
+    real_S = valid_mask(support.mask, size)
     # A point that is not there has no covariance with any other, and a value of 0.
     both = real_S[:, None] & real_S[None]
     variance = kernel.noise**2 + JITTER

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxmeta.data._sinusoids import (
+from jaxmeta.data.synthetic._sinusoids import (
     Sinusoid,
     sinusoid_curve,
     sinusoid_parameters,

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, split_classes, split_sizes
-from jaxmeta.data.pixels import RESIZE, SIZE, gather, is_color, square
-from jaxmeta.data.sources import Dataset
+from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, is_color, square
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -54,7 +54,7 @@ def folder(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     protocol = {"split": "/".join(map(str, sizes)), "split_seed": seed, "resize": RESIZE}
-    return Dataset(str(path), *split_classes(classes, sizes, seed), protocol)
+    return Dataset(str(path), *split_classes(classes, sizes, seed), protocol, source=str(path))
 
 
 def folder_images(

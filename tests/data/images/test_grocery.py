@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.data import load
-from jaxmeta.data.grocery import grocery
+from jaxmeta.data.images.grocery import grocery
 
 with_data = pytest.mark.skipif(
     "JAXMETA_DATA_DIR" not in os.environ, reason="JAXMETA_DATA_DIR is not set"
@@ -32,6 +32,18 @@ def test_all_photographs_by_their_fine_classes():
         assert part.counts.tolist() == [counts[name] for name in part.names]
     assert {name for part in dataset[1:4] for name in part.names} == counts.keys()
     assert load("grocery", seed=1).test.names != dataset.test.names
+
+
+@with_data
+def test_the_groups_are_the_published_coarse_classes():
+    source = Path(os.environ["JAXMETA_DATA_DIR"]) / "grocery"
+    with (source / "classes.csv").open() as rows:
+        coarse = {
+            row["Class Name (str)"]: row["Coarse Class Name (str)"] for row in csv.DictReader(rows)
+        }
+    dataset = load("grocery")
+    assert dataset.groups == coarse
+    assert (dataset.licence, dataset.ink, dataset.channels) == ("MIT", False, 3)
 
 
 @with_data

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from jaxmeta.data import cache
 
-module = importlib.import_module("jaxmeta.data.glyphs")
+module = importlib.import_module("jaxmeta.data.images.glyphs")
 PARTS = ("train", "validation", "test")
 
 
@@ -199,6 +199,13 @@ def test_the_cache_knows_size_and_seed(tmp_path, monkeypatch):
 def test_the_protocol_names_what_drew_the_letters(letters):
     assert letters.protocol.keys() >= {"split", "glyphs_seed", "matplotlib", "pillow", "freetype"}
     assert all(isinstance(value, str | int) for value in letters.protocol.values())
+
+
+def test_the_letters_say_what_they_are(letters):
+    assert letters.ink and letters.rotations == "none" and letters.channels == 1
+    for part in (letters.train, letters.validation, letters.test):
+        assert all(name.startswith(letters.groups[name] + "/") for name in part.names)
+    assert {*letters.groups.values()} == {"latin", "greek", "cyrillic", "armenian", "georgian"}
 
 
 def test_bad_input_is_told_in_plain_words(monkeypatch):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.data.digits import digits
-from jaxmeta.data.optimization import ACTIVATIONS, classifiers, quadratics
+from jaxmeta.data.images.digits import digits
+from jaxmeta.data.synthetic.optimization import ACTIVATIONS, classifiers, quadratics
 
 KEY = jax.random.key(0)
 DIGITS = partial(classifiers, digits(), ways=10, shots=4, queries=2)

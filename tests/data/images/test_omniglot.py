@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import load
-from jaxmeta.data.omniglot import _ink, omniglot, prepare_omniglot, vinyals_split
+from jaxmeta.data.images.omniglot import _ink, omniglot, prepare_omniglot, vinyals_split
 
 ZIPS = (
     "images_background.zip",
@@ -248,12 +248,17 @@ def test_the_real_set_in_the_published_split(real):
         "split": "vinyals",
         "split_seed": None,
         "rotations": "as-classes",
+        "ink": True,
         "image_size": 28,
         "channels": 1,
         "resize": "ink = (pixel == 0), box filter from 105x105 (Pillow)",
         "classes": {"train": 1028, "validation": 172, "test": 423},
         "images_sha256": "",
     }
+    assert real.rotations == "as-classes" and real.ink and real.channels == 1
+    assert real.licence == "MIT"
+    assert len(real.groups) == 1623 and len({*real.groups.values()}) == 50
+    assert real.groups["Angelic/character01"] == "Angelic"
 
 
 @needs_zips

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import numpy as np
 
 from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import class_images, split_classes, split_sizes
-from jaxmeta.data.pixels import RESIZE, SIZE, gather, square
-from jaxmeta.data.sources import Dataset
+from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
 
-PARTS = ("train", "validation", "test")  # of a set; its other splits often repeat parts of these
+_PARTS = ("train", "validation", "test")  # of a set; its other splits often repeat parts of these
+# TFDS itself reads more: it takes Cifar100 for cifar100, and names of community sets.
+_NAME = re.compile(
+    r"(?P<name>[a-z][a-z0-9_]*)(/(?P<config>[\w+.-]+))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII
+)
 
 
 def tfds_folder() -> Path:
@@ -37,13 +42,13 @@ def tfds_images(
     the classes dealt to three parts by `seed`.
 
     Args:
-      name: as TFDS has it: `cifar100`, `emnist/byclass`, `cifar100:3.0.2`.
-      split: classes to train, validate and test on, such as `64/16/20`; None is 64/16/20 %.
-      image_size: pixels, the side that every image's centre square is resized to; None is the
-        set's own up to 84, and 84 where sizes vary.
-      color: three channels or one; None is as the set declares.
+      name: exactly as TFDS spells it: `cifar100`, `emnist/byclass`, `cifar100:3.0.2`.
+      split: classes to train, validate and test on, such as `64/16/20`; defaults to 64/16/20 %.
+      image_size: pixels, the side that every image's centre square is resized to; defaults to
+        the set's own up to 84, and to 84 where sizes vary.
+      color: three channels or one; defaults to what the set declares.
       seed: of the split.
-      data_dir: where prepared sets lie; None is `tfds_folder()`.
+      data_dir: where prepared sets lie; defaults to `tfds_folder()`.
 
     Raises:
       FileNotFoundError: not prepared.
@@ -53,7 +58,7 @@ def tfds_images(
     >>> tfds_images("omniglott")
     Traceback (most recent call last):
     ...
-    ValueError: unknown dataset 'omniglott': neither a folder nor a set of TFDS; nearest: omniglot
+    ValueError: TFDS has no set 'omniglott', spelt exactly; nearest: omniglot
     """
     root = Path(data_dir).expanduser() if data_dir else tfds_folder()
     builder = _builder(name, root)
@@ -70,7 +75,7 @@ def tfds_images(
     channels = 3 if (depth != 1 if color is None else color) else 1
 
     def decode() -> dict[str, np.ndarray]:
-        parts = [part for part in PARTS if part in info.splits] or sorted(info.splits)
+        parts = [part for part in _PARTS if part in info.splits] or sorted(info.splits)
         total, record = records(builder, parts, image_key)
         labels = np.empty(total, np.int32)
 
@@ -98,7 +103,14 @@ def tfds_images(
         "split_seed": seed,
         "resize": RESIZE,
     }
-    return Dataset(name, *split_classes(classes, sizes, seed), protocol)
+    licence = info.redistribution_info and info.redistribution_info.license
+    return Dataset(
+        name,
+        *split_classes(classes, sizes, seed),
+        protocol,
+        licence=licence or None,
+        source=info.homepage or None,
+    )
 
 
 def records(
@@ -142,20 +154,44 @@ def damaged(folder: Any, error: object) -> ValueError:
     )
 
 
+def is_known(name: str, data_dir: Path | None = None) -> bool:
+    """Whether TFDS has a set of exactly this name, or one is prepared by it."""
+    spelt = _NAME.fullmatch(name)
+    if spelt is None:
+        return False
+    folder = (data_dir or tfds_folder()) / spelt["name"]
+    # The second is a set with configurations.
+    prepared = [*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")]
+    return bool(prepared) or spelt["name"] in known_names()
+
+
+def known_names() -> list[str]:
+    """The sets that come with TFDS."""
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
 def _builder(name: str, root: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    try:
-        return tfds.builder(name, data_dir=root)
-    except tfds.core.DatasetNotFoundError:
-        known = ["glyphs", *tfds.list_builders(with_community_datasets=False)]
-        matches = difflib.get_close_matches(name, known)
+    spelt = _NAME.fullmatch(name)
+    if spelt is None or not is_known(name, root):
+        nearest = difflib.get_close_matches(name, known_names())
         raise ValueError(
-            f"unknown dataset {name!r}: neither a folder nor a set of TFDS; nearest: "
-            f"{', '.join(matches or ['glyphs', 'omniglot'])}"
-        ) from None
-    except Exception as error:  # a malformed name, an unknown configuration or version
+            f"TFDS has no set {name!r}, spelt exactly"
+            f"{'; nearest: ' if nearest else ''}{', '.join(nearest)}"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except Exception as error:  # an unknown configuration or version
         raise ValueError(f"TFDS can't open {name!r}: {_one_line(error)}") from error
+    config = builder.builder_config.name if builder.builder_config else None
+    opened = {"name": builder.name, "config": config, "version": str(builder.version)}
+    for part, value in spelt.groupdict().items():
+        if value is not None and value != opened[part]:
+            raise ValueError(f"TFDS opens {opened[part]!r} for the {part} {value!r} of {name!r}")
+    return builder
 
 
 def _keys(name: str, info: Any) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmeta.data.pixels import gather, square
+from jaxmeta.data.images.pixels import gather, square
 
 
 def png(picture, **options):

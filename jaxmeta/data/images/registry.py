@@ -1,0 +1,197 @@
+"""Finds an image set by its name: registered, known to TFDS, or a folder."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from jaxmeta.data._episodes import Rotations
+from jaxmeta.data.cache import digest
+from jaxmeta.data.images.dataset import PARTS, Dataset
+
+Read = TypeVar("Read", bound=Callable[..., Dataset])
+
+_SOURCES: dict[str, Callable[..., Dataset]] = {}
+_PACKAGE = "jaxmeta.data.images"
+
+
+def image_source(name: str) -> Callable[[Read], Read]:
+    """Registers a function that reads an image set, so that `load` finds it by this name.
+
+    The function has keyword arguments and gives a `Dataset`. Of `split`, `image_size`, `color`
+    and `seed` it takes those that the set leaves open; `load` refuses the others. It decides its
+    defaults, and says what the set is in the fields of `Dataset`.
+
+    A built-in set is the file `jaxmeta/data/images/NAME.py`, imported when `load` is asked for
+    NAME. A function elsewhere is registered once its module is imported.
+
+    Args:
+      name: lower-case letters, digits, `_` and `-`.
+
+    Raises:
+      ValueError: another form of name; a name that another function has.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data import Dataset, class_images
+    >>> @image_source("stripes")
+    ... def stripes(*, image_size: int = 8, seed: int = 0) -> Dataset:
+    ...     images = np.random.default_rng(seed).integers(0, 2, (6, image_size, 1, 1), np.uint8)
+    ...     images = np.broadcast_to(255 * images, (6, image_size, image_size, 1))
+    ...     part = class_images(images, np.arange(6) % 2, ("a", "b"))
+    ...     return Dataset("stripes", part, part, part, {"split": "all classes in every part"})
+    >>> load("stripes", image_size=4).train.images.shape
+    (6, 4, 4, 1)
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise ValueError(
+            f"image_source: {name!r} can't be the name of a set; use lower-case letters, digits, "
+            "_ and -, a letter first"
+        )
+
+    def register(read: Read) -> Read:
+        other = _find(name)
+        if other is not None and _identity(other) != _identity(read):
+            raise ValueError(
+                f"image_source: {name!r} is already the name of {'.'.join(_identity(other))}; "
+                "choose another"
+            )
+        _SOURCES[name] = read
+        return read
+
+    return register
+
+
+def load(
+    name: str,
+    *,
+    split: str | None = None,
+    rotations: Rotations | None = None,
+    image_size: int | None = None,
+    color: bool | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """An image set, as uint8 arrays sorted by class, ready for `episodes`.
+
+    A name is matched exactly, in this order: a registered set; the path of a folder, where it
+    begins with `.`, `~` or `/`; a set of TFDS; the path of a folder. So `omniglot` is always the
+    set, and `./omniglot` the folder.
+
+    Args:
+      name: `glyphs`, `omniglot`, `grocery`, or another name given to `image_source`; the path of
+        a folder `FOLDER/class/*.png|jpg|jpeg`; any image-classification set that TFDS has
+        prepared, as TFDS spells it (`cifar100`, `emnist/byclass`, `cifar100:3.0.2`).
+      split: defaults to the set's own. `omniglot`: `vinyals` or `maml`. Others: classes to train,
+        validate and test on, `50/11/20`; folders and TFDS by themselves 64/16/20 %.
+      rotations: how `episodes` should turn the images; defaults to the set's own, `as-classes`
+        for omniglot and `none` for the others that are built in.
+      image_size: pixels, the side of the images. Defaults to 28 for glyphs and omniglot, 84 for
+        grocery and folders, for TFDS the set's own up to 84.
+      color: three channels or one, not for glyphs and omniglot; defaults to what the images have.
+      seed: of a random split, and of the small changes of glyphs.
+
+    Raises:
+      ValueError: an unknown name (the nearest are named), an argument that the set doesn't
+        have, damaged data.
+      OSError: files that are missing or can't be read or written.
+
+    >>> letters = load("glyphs")
+    >>> letters.protocol["image_size"], letters.train.images.shape[1:]
+    (28, (28, 28, 1))
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"an image size of {image_size} pixels; give 1 or more")
+    if rotations is not None and rotations not in get_args(Rotations):
+        raise ValueError(
+            f"unknown rotations {rotations!r}; choose from {', '.join(get_args(Rotations))}"
+        )
+    options = {"split": split, "image_size": image_size, "color": color}
+    options = {option: value for option, value in options.items() if value is not None}
+    dataset = _read(name, seed, options)
+
+    parts = dict(zip(PARTS, dataset[1:4], strict=True))
+    rotations = rotations or dataset.rotations
+    protocol = {
+        "dataset": name,
+        "rotations": rotations,
+        "ink": dataset.ink,
+        "image_size": dataset.train.images.shape[1],
+        "channels": dataset.channels,
+        "classes": {part: len(classes.names) for part, classes in parts.items()},
+        "images_sha256": digest({part: classes.images for part, classes in parts.items()}),
+    }
+    return dataset._replace(name=name, rotations=rotations, protocol=protocol | dataset.protocol)
+
+
+def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
+    found = _find(name)
+    if found is not None:
+        taken = inspect.signature(found).parameters
+        for option, value in options.items():
+            if option not in taken:
+                raise ValueError(f"{name} has one {option} alone; leave out {option}={value!r}")
+        return found(**({"seed": seed} if "seed" in taken else {}), **options)
+    if name.startswith((".", "~", os.sep)):
+        return _read_folder(name, seed, options)
+    # A name of TFDS is a name, even where a folder is called so too.
+    from jaxmeta.data.images import tfds_images
+
+    sets = _names()
+    known = [*sets, *tfds_images.known_names()]
+    base = re.split("[/:]", name)[0]
+    if base not in sets and tfds_images.is_known(name):
+        return tfds_images.tfds_images(name, seed=seed, **options)
+    if not os.path.isdir(name):
+        raise ValueError(
+            f"unknown dataset {name!r}: neither a set of jaxmeta or TFDS, spelt exactly, nor a "
+            f"folder; nearest: {_nearest(name, known)}"
+        )
+    if base in known or _plain(name) in map(_plain, known):
+        raise ValueError(
+            f"unknown dataset {name!r}; give {_nearest(name, known)} for the set, or "
+            f"{os.path.join(os.curdir, name)!r} for the folder"
+        )
+    return _read_folder(name, seed, options)
+
+
+def _read_folder(name: str, seed: int, options: dict[str, Any]) -> Dataset:
+    from jaxmeta.data.images.folder import folder
+
+    return folder(name, seed=seed, **options)
+
+
+def _find(name: str) -> Callable[..., Dataset] | None:
+    """The function of this name; where this package has a file called so, it is imported first."""
+    if name not in _SOURCES and re.fullmatch("[a-z][a-z0-9_]*", name):
+        module = f"{_PACKAGE}.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    return _SOURCES.get(name)
+
+
+def _names() -> list[str]:
+    """The names of all registered sets, those of this package included."""
+    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
+    return sorted(_SOURCES)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    plain = {_plain(each): each for each in reversed(known)}
+    base = _plain(re.split("[/:]", name)[0])
+    found = difflib.get_close_matches(name, known) or [
+        plain[each] for each in difflib.get_close_matches(base, plain)
+    ]
+    return " or ".join(found or sorted(_SOURCES))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _identity(read: Callable[..., Any]) -> tuple[str, str]:
+    return read.__module__, read.__qualname__

@@ -1,0 +1,15 @@
+"""Tasks made up by a program: curves, sequences of bits, problems of optimisation."""
+
+from jaxmeta.data.synthetic import sequences
+from jaxmeta.data.synthetic._sinusoids import sinusoids
+from jaxmeta.data.synthetic.gaussian_processes import gaussian_curves
+from jaxmeta.data.synthetic.optimization import Family, classifiers, quadratics
+
+__all__ = [
+    "Family",
+    "classifiers",
+    "gaussian_curves",
+    "quadratics",
+    "sequences",
+    "sinusoids",
+]
