@@ -1,4 +1,11 @@
-"""Meta-learning as pure functions on JAX."""
+"""Meta-learning as pure functions on JAX.
+
+The vocabulary, every learner, three networks, `train` and `restore` are here. All but the
+vocabulary is imported when it is first named.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jaxmeta.core import (
     Adapt,
@@ -30,6 +37,44 @@ from jaxmeta.core import (
 )
 from jaxmeta.version import __version__
 
+if TYPE_CHECKING:
+    from jaxmeta.learners import (
+        anil,
+        boil,
+        cavia,
+        conditional_neural_process,
+        conditional_neural_process_classifier,
+        evolve,
+        first_order_maml,
+        imaml,
+        maml,
+        maml_plus_plus,
+        matching,
+        memory_classifier,
+        meta_curvature,
+        meta_lstm,
+        meta_sgd,
+        meta_transfer,
+        neural_process,
+        one_hot_squared_error,
+        persistent_es,
+        proto_maml,
+        prototypical,
+        r2d2,
+        relation,
+        reptile,
+        semi_supervised_prototypical,
+        sequence_learner,
+        siamese,
+        snail,
+        supervised,
+        transformer_neural_process,
+        truncated_backpropagation,
+    )
+    from jaxmeta.models import conv4, mlp, resnet12
+    from jaxmeta.recipes import restore
+    from jaxmeta.training import train
+
 __all__ = [
     "Adapt",
     "Array",
@@ -52,10 +97,67 @@ __all__ = [
     "Task",
     "Trajectory",
     "__version__",
+    "anil",
     "binary_cross_entropy",
+    "boil",
+    "cavia",
+    "conditional_neural_process",
+    "conditional_neural_process_classifier",
+    "conv4",
     "cross_entropy",
+    "evolve",
+    "first_order_maml",
+    "imaml",
+    "maml",
+    "maml_plus_plus",
     "masked_mean",
+    "matching",
+    "memory_classifier",
+    "meta_curvature",
     "meta_learner",
+    "meta_lstm",
+    "meta_sgd",
+    "meta_transfer",
+    "mlp",
+    "neural_process",
+    "one_hot_squared_error",
+    "persistent_es",
+    "proto_maml",
+    "prototypical",
+    "r2d2",
+    "relation",
+    "reptile",
+    "resnet12",
+    "restore",
+    "semi_supervised_prototypical",
+    "sequence_learner",
+    "siamese",
+    "snail",
     "squared_error",
+    "supervised",
+    "train",
+    "transformer_neural_process",
+    "truncated_backpropagation",
     "valid_mask",
 ]
+
+# Where names are found; the others are learners.
+_PLACES = {
+    "conv4": "jaxmeta.models",
+    "mlp": "jaxmeta.models",
+    "resnet12": "jaxmeta.models",
+    "restore": "jaxmeta.recipes",
+    "train": "jaxmeta.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES.get(name, "jaxmeta.learners")), name)
+    globals()[name] = value  # so that this is asked once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

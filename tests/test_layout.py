@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import jaxmeta
+from jaxmeta import learners
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,10 +54,17 @@ def floor(module: str) -> str:
     return parts[1] if parts[0] == "jaxmeta" and len(parts) > 1 else parts[0]
 
 
-def imports(tree: ast.AST) -> set[str]:
-    """The dotted names that a file imports, at its head or within functions."""
-    found = set()
+def imports(tree: ast.AST, *, for_types: bool = True) -> set[str]:
+    """The dotted names that a file imports, at its head or within functions.
+
+    `for_types`: also those that only a type checker sees.
+    """
+    unseen = set()
     for node in ast.walk(tree):
+        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            unseen |= {*ast.walk(node)}
+    found = set()
+    for node in {*ast.walk(tree)} - unseen:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,10 +74,10 @@ def imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def imported_floors(tree: ast.AST) -> set[str]:
+def imported_floors(tree: ast.AST, *, for_types: bool = True) -> set[str]:
     floors = {path.stem for path in (ROOT / "jaxmeta").iterdir()}
     found = set()
-    for name in imports(tree):
+    for name in imports(tree, for_types=for_types):
         if name.split(".")[0] in ("jaxmeta", "experiments"):
             used = floor(name)
             found.add(used if used in floors or used == "experiments" else "jaxmeta")
@@ -79,9 +87,10 @@ def imported_floors(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_point_down(path):
     own = floor(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    used = imported_floors(ast.parse(path.read_text()))
-    if own == "__init__":  # of jaxmeta: the vocabulary and nothing else
-        assert used <= {"core", "version"}
+    tree = ast.parse(path.read_text())
+    used = imported_floors(tree)
+    if own == "__init__":  # of jaxmeta: the vocabulary; all else waits until it is named
+        assert imported_floors(tree, for_types=False) <= {"core", "version"}
     elif own == "experiments":
         assert used <= BELOW[own] | {"jaxmeta"}
     else:
@@ -116,6 +125,20 @@ def loaded(statement: str) -> set[str]:
 def test_importing_is_light():
     """`import jaxmeta`, and every package in it, waits with what is heavy until it is used."""
     assert not loaded(f"import {', '.join(PACKAGES)}") & set(HEAVY)
+
+
+def test_the_package_alone_loads_its_vocabulary_only():
+    code = "import jaxmeta, sys; print(*(name for name in sys.modules if 'jaxmeta' in name))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert set(finished.stdout.split()) == {"jaxmeta", "jaxmeta.core", "jaxmeta.version"}
+
+
+def test_every_learner_is_found_at_the_top():
+    found = {name for name in learners.__all__ if inspect.isfunction(getattr(learners, name))}
+    assert found <= set(jaxmeta.__all__) <= set(dir(jaxmeta))
+    assert all(getattr(jaxmeta, name) is getattr(learners, name) for name in found)
+    with pytest.raises(AttributeError, match="has no attribute 'malm'"):
+        jaxmeta.malm  # noqa: B018  # pyright: ignore
 
 
 def test_no_file_names_tensorflow():
