@@ -87,7 +87,7 @@ def _losses(
         None,
         course.steps,
         differentiation=first_order,
-        batch_size=course.family.batch_size,
+        batch_size=course.family.problem_batch,
     )
 
     def on_one_device(given: tuple[Any, Array], keys: Key) -> Array:

@@ -133,7 +133,7 @@ def family_of(settings: Optimizers, part: str, **changes: Any) -> Family:
         widths=changed.widths,
         activations=changed.activations,
         scales=changed.scales,
-        batch_size=changed.problem_batch,
+        problem_batch=changed.problem_batch,
     )
 
 
@@ -152,13 +152,13 @@ def rule_of(settings: Optimizers) -> LearnedOptimizer:
 def learner_of(settings: Optimizers, family: Family, *, training: str) -> MetaLearner:
     """The learner of the rule on these problems, with that way of training."""
     problem, rule = (family.model, family.objective), rule_of(settings)
-    learner = optimizer_learner(*problem, rule, settings.horizon, batch_size=family.batch_size)
+    learner = optimizer_learner(*problem, rule, settings.horizon, batch_size=family.problem_batch)
     if training == "full":
         return learner
     noise = {"deviation": settings.deviation, "pairs": settings.pairs}
     if training == "evolution":
         return evolve(learner, **noise)
-    parts = windows(*problem, rule, settings.horizon, settings.window, batch_size=family.batch_size)
+    parts = windows(*problem, rule, settings.horizon, settings.window, batch_size=family.problem_batch)
     if training == "truncated":
         return truncated_backpropagation(learner, parts)
     return evolve_persistently(learner, parts, **noise)

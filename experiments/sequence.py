@@ -170,7 +170,7 @@ def sampler_of(settings: Sequences, dataset: Dataset | None, part: str, lengths:
                 bits=bits, lengths=lengths, repeats=repeats, scaled_to=settings.repeats
             )
         case "associative-recall":
-            return sequences.associative_recall(bits=bits, items=lengths)
+            return sequences.associative_recall(bits=bits, lengths=lengths)
         case "priority-sort":
             trained = settings.lengths or _LENGTHS["priority-sort"]
             return sequences.priority_sort(bits=bits, kept=trained[0], count=lengths[1])

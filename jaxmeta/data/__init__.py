@@ -6,7 +6,8 @@ from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages, class_images
 from jaxmeta.data.completion import image_completion
 from jaxmeta.data.images import Dataset, image_source, load
-from jaxmeta.data.stream import TaskStream, task_stream
+from jaxmeta.data.samplers import Sampler
+from jaxmeta.data.stream import TaskStream, enumerated, task_stream
 from jaxmeta.data.synthetic import (
     Family,
     classifiers,
@@ -21,10 +22,12 @@ __all__ = [
     "ClassImages",
     "Dataset",
     "Family",
+    "Sampler",
     "TaskStream",
     "class_images",
     "classifiers",
     "distorted",
+    "enumerated",
     "episodes",
     "gaussian_curves",
     "image_batches",

@@ -6,15 +6,15 @@ that sampling stands inside the compiled training step and the host feeds nothin
 
 import difflib
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 Rotations = Literal["none", "per-task", "as-classes"]
 
@@ -27,7 +27,7 @@ def episodes(
     queries: int,
     rotations: Rotations = "none",
     shuffle_labels: bool = False,
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """The sampler of N-way K-shot tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
 
     A task is `ways` classes drawn uniformly without replacement, and of each class
@@ -144,6 +144,7 @@ def weighted(sample: Any, weights: Array) -> Any:
     >>> drawn_classes(often_c, jax.random.key(0)).tolist()
     [2, 1]
     """
+    chex.assert_shape(weights, (count_classes(sample),))
     options = {**sample.keywords, "weights": weights}
     return jax.tree_util.Partial(sample.func, *sample.args, **options)
 
@@ -154,6 +155,7 @@ def drawn_classes(sample: Any, key: Key) -> Array:
     int32 `[ways]`: indices of classes, of their four rotations where these are classes. The place
     of a class is its label in the task.
     """
+    chex.assert_rank(key, 0)  # a typed key
     class_key = jax.random.split(key, 5)[0]
     weights = sample.keywords.get("weights")
     return _draw_classes(class_key, count_classes(sample), sample.func.keywords["ways"], weights)

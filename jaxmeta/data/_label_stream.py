@@ -1,6 +1,5 @@
 """Few-shot classification as a stream: each image comes with the label of the one before."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -18,7 +17,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.data.transformed import distorted
 
 LabelKind = Literal["one-hot", "strings"]
@@ -34,7 +33,7 @@ def label_stream(
     labels: LabelKind = "one-hot",
     rotations: Rotations = "as-classes",
     distortions: bool = False,
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """Streams of the images of a few classes, in random order: `sample(key) -> Task`.
 
         inputs:   [x_1, 0], [x_2, y_1], …, [x_T, y_{T−1}]

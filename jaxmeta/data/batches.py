@@ -1,7 +1,6 @@
 """Batches of images with the labels of all classes, for ordinary supervised training."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +8,12 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 
 def image_batches(
-    classes: ClassImages, size: int, *, shift: int = 0, flip: bool = False, light: float = 0.0
-) -> Callable[[Key], Task]:
+    classes: ClassImages, batch_size: int, *, shift: int = 0, flip: bool = False, light: float = 0.0
+) -> Sampler:
     """The sampler of batches: `sample(key) -> Task` whose support and query are the same batch.
 
     Images are drawn uniformly with replacement and changed at random: each moved by up to `shift`
@@ -23,17 +22,17 @@ def image_batches(
 
     Args:
       classes: the images; a class' label is its place there.
-      size: images of a batch.
+      batch_size: images of a batch.
       shift: in pixels.
       flip: mirror half of the images.
       light: 0 to 1.
 
     Returns:
-      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[size, H, W, C]` in [0, 1], targets
-      int32 `[size]`.
+      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[batch_size, H, W, C]` in [0, 1],
+      targets int32 `[batch_size]`.
 
     Raises:
-      ValueError: a size below 1, a shift that is negative or as large as the image, a light
+      ValueError: a batch size below 1, a shift that is negative or as large as the image, a light
         outside 0 to 1.
 
     >>> import numpy as np
@@ -44,24 +43,26 @@ def image_batches(
     (4, 8, 8, 1)
     """
     height, width = classes.images.shape[1:3]
-    if size < 1 or not 0 <= shift < min(height, width) or not 0 <= light <= 1:
+    if batch_size < 1 or not 0 <= shift < min(height, width) or not 0 <= light <= 1:
         raise ValueError(
-            f"image_batches: size {size}, shift {shift} of {height}×{width} pixels, light {light}; "
-            "give at least 1, a shift within the image, and a light of 0 to 1."
+            f"image_batches: batch_size {batch_size}, shift {shift} of {height}×{width} pixels, "
+            f"light {light}; give at least 1, a shift within the image, and a light of 0 to 1."
         )
     labels = jnp.asarray(np.repeat(np.arange(len(classes.names)), classes.counts), jnp.int32)
     images = jnp.asarray(classes.images)
-    return sampler(_draw_batch, images, labels, size=size, shift=shift, flip=flip, light=light)
+    return sampler(
+        _draw_batch, images, labels, batch_size=batch_size, shift=shift, flip=flip, light=light
+    )
 
 
 def _draw_batch(
-    images: Array, labels: Array, key: Key, *, size: int, shift: int, flip: bool, light: float
+    images: Array, labels: Array, key: Key, *, batch_size: int, shift: int, flip: bool, light: float
 ) -> Task:
     index_key, change_key = jax.random.split(key)
-    rows = jax.random.randint(index_key, (size,), 0, images.shape[0])
+    rows = jax.random.randint(index_key, (batch_size,), 0, images.shape[0])
     change = functools.partial(_changed, shift=shift, flip=flip, light=light)
     inputs = jax.vmap(change)(
-        jax.random.split(change_key, size), images[rows].astype(jnp.float32) / 255
+        jax.random.split(change_key, batch_size), images[rows].astype(jnp.float32) / 255
     )
     batch = Batch(inputs, labels[rows])
     return Task(batch, batch)

@@ -1,28 +1,26 @@
 """Images as functions from places to brightness, of which a few pixels are known."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 
 def image_completion(
-    classes: ClassImages, *, context: tuple[int, int] = (10, 300), targets: int | None = None
-) -> Callable[[Key], Task]:
+    classes: ClassImages, *, points: tuple[int, int] = (10, 300), queries: int | None = None
+) -> Sampler:
     """The sampler of completions: `sample(key) -> Task`, one image a task.
 
     Inputs are places, float32 `[pixels, 2]`, row and column from −1 to 1; targets are the pixels
-    there, float32 `[pixels, C]` from 0 to 1. The support has the most context pixels that there may
-    be, its mask says which are known.
+    there, float32 `[pixels, C]` from 0 to 1. The support has the largest number of known pixels;
+    its mask says which of them this task has.
 
     Args:
       classes: the images; classes do not matter here.
-      context: least and largest number of known pixels, drawn evenly.
-      targets: query pixels, drawn anew for each task; None: all of the image, row by row.
+      points: least and largest number of known pixels, drawn evenly.
+      queries: query pixels, drawn anew for each task; defaults to all of the image, row by row.
 
     Raises:
       ValueError: numbers in the wrong order, below 1, or above the pixels of an image.
@@ -32,23 +30,23 @@ def image_completion(
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
     >>> letters = class_images(np.zeros((4, 5, 5, 1), np.uint8), np.arange(4) % 2, "ab")
-    >>> task = image_completion(letters, context=(2, 6))(jax.random.key(0))
+    >>> task = image_completion(letters, points=(2, 6))(jax.random.key(0))
     >>> task.support.inputs.shape, task.query.targets.shape
     ((6, 2), (25, 1))
     """
     height, width = classes.images.shape[1:3]
     pixels = height * width
-    if not 1 <= context[0] <= context[1] <= pixels or not 1 <= (targets or pixels) <= pixels:
+    if not 1 <= points[0] <= points[1] <= pixels or not 1 <= (queries or pixels) <= pixels:
         raise ValueError(
-            f"image_completion: context {context}, {targets} targets; give numbers in their order, "
+            f"image_completion: points {points}, {queries} queries; give numbers in their order, "
             f"from 1 to the {pixels} pixels of an image."
         )
     images = jnp.asarray(classes.images)
-    return sampler(_draw_completion, images, context=context, targets=targets)
+    return sampler(_draw_completion, images, points=points, queries=queries)
 
 
 def _draw_completion(
-    images: Array, key: Key, *, context: tuple[int, int], targets: int | None
+    images: Array, key: Key, *, points: tuple[int, int], queries: int | None
 ) -> Task:
     image_key, order_key, count_key, target_key = jax.random.split(key, 4)
     _, height, width, channels = images.shape
@@ -58,10 +56,10 @@ def _draw_completion(
         jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij"
     )
     places = jnp.stack([rows.ravel(), columns.ravel()], axis=1)
-    known = jax.random.permutation(order_key, height * width)[: context[1]]
-    count = jax.random.randint(count_key, (), context[0], context[1] + 1)
-    support = Batch(places[known], values[known], jnp.arange(context[1]) < count)
-    if targets is None:
+    known = jax.random.permutation(order_key, height * width)[: points[1]]
+    count = jax.random.randint(count_key, (), points[0], points[1] + 1)
+    support = Batch(places[known], values[known], jnp.arange(points[1]) < count)
+    if queries is None:
         return Task(support, Batch(places, values))
-    asked = jax.random.permutation(target_key, height * width)[:targets]
+    asked = jax.random.permutation(target_key, height * width)[:queries]
     return Task(support, Batch(places[asked], values[asked]))

@@ -1,14 +1,28 @@
-"""What makes a sampler of a function: its settings bound, its arrays as leaves."""
+"""Samplers of tasks on the device: what they are, and how one is made of a function."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+
+from jaxmeta.core import Key, Task
 
 # Partials compare by identity: the same settings give the same object, so that samplers alike
 # in settings and shapes share one compiled program.
 _bind = functools.cache(functools.partial)
+
+
+class Sampler(Protocol):
+    """`sampler(key) -> task`: draws a task on the device; pure, for `jit` and `vmap`.
+
+    The same key gives the same task, in every process and on any number of devices. Those of
+    `jaxmeta.data` are `jax.tree_util.Partial`s whose leaves are the arrays they draw from: pass
+    them to a compiled function as arguments. Tasks that are made on the host come as a
+    `TaskStream`.
+    """
+
+    def __call__(self, key: Key, /) -> Task: ...
 
 
 def sampler(draw: Callable[..., Any], *leaves: Any, **settings: Any) -> Any:

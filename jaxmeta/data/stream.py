@@ -1,11 +1,12 @@
-"""Few-shot episodes from images that stay on the host: for sets that don't fit on a device.
+"""Tasks that come from the host: sets that don't fit on a device, and fixed lists of tasks.
 
-The same tasks, to the distribution, as `jaxmeta.data.episodes` draws on the device, read by
-Grain: task i is a function of the seed and of i alone, so any process can read any of them.
+`task_stream` draws the same tasks, to the distribution, as `jaxmeta.data.episodes` on the device,
+read by Grain: task i is a function of the seed and of i alone, so any process can read any of
+them.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,16 +18,28 @@ from jaxmeta.data._episodes import Rotations, check_episode, turned_classes
 from jaxmeta.data.classes import ClassImages
 
 
-class TaskStream(NamedTuple):
-    """An endless sequence of tasks.
+class Tasks(Protocol):
+    """`tasks[i] -> task` and `len(tasks)`: a sequence of tasks in NumPy, each made when asked for.
 
-    Attributes:
-      tasks: a `grain.MapDataset`; `tasks[i]` is the i-th `Task`, in NumPy, with uint8 inputs.
-      sample: such a task to one with float32 inputs in [0, 1]; pure, for `jit` and `vmap`.
+    A length of 2⁶² or more stands for an endless one.
     """
 
-    tasks: Any
-    sample: Callable[[Any], Task]
+    def __getitem__(self, index: Any, /) -> Any: ...
+    def __len__(self) -> int: ...
+
+
+class TaskStream(NamedTuple):
+    """Tasks by their number, on the host; a sampler on the device is a `Sampler`.
+
+    Attributes:
+      tasks: `tasks[i]` is the i-th `Task`, in NumPy, such as one with uint8 inputs; `len(tasks)`
+        says how many there are. A `grain.MapDataset` or any other sequence.
+      prepare: such a task to the one that is learned from, with float32 inputs in [0, 1]; pure,
+        for `jit` and `vmap`, run on the device.
+    """
+
+    tasks: Tasks
+    prepare: Callable[[Any], Task]
 
 
 class TaskIterator(Protocol):
@@ -63,7 +76,7 @@ def task_stream(
     >>> stream = task_stream(letters, ways=2, shots=1, queries=5)
     >>> stream.tasks[1000].query.inputs.shape, stream.tasks[1000].support.targets.tolist()
     ((10, 28, 28, 1), [0, 1])
-    >>> stream.sample(stream.tasks[1000]).query.inputs.dtype
+    >>> stream.prepare(stream.tasks[1000]).query.inputs.dtype
     dtype('float32')
     """
     import grain
@@ -79,8 +92,41 @@ def task_stream(
         shuffle_labels=shuffle_labels,
     )
     (grain_seed,) = np.random.SeedSequence(seed).generate_state(1).tolist()
-    indices = grain.MapDataset.range(2**62).seed(grain_seed)
+    indices = grain.MapDataset.range(_ENDLESS).seed(grain_seed)
     return TaskStream(indices.random_map(draw), jax.tree_util.Partial(_as_floats))
+
+
+def enumerated(tasks: Sequence[Task]) -> TaskStream:
+    """A fixed list of tasks as a stream: its i-th task is the i-th of the list.
+
+    Evaluated, each of them is judged once; trained on, they come again and again in their order.
+
+    Args:
+      tasks: of one structure and of the same shapes, so that they share one compiled program;
+        pad smaller ones, with `Batch.mask`.
+
+    Raises:
+      ValueError: no task, or tasks of different shapes.
+
+    >>> batch = Batch(np.zeros((3, 2), np.float32), np.zeros((3,), np.int32))
+    >>> stream = enumerated([Task(batch, batch), Task(batch, batch)])
+    >>> len(stream.tasks), stream.prepare(stream.tasks[1]).query.inputs.shape
+    (2, (3, 2))
+    """
+    tasks = tuple(jax.tree.map(np.asarray, task) for task in tasks)
+    if not tasks:
+        raise ValueError("enumerated: no tasks; give at least one")
+    described = [
+        (jax.tree.structure(task), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(task)])
+        for task in tasks
+    ]
+    for index, found in enumerate(described):
+        if found != described[0]:
+            raise ValueError(
+                f"enumerated: task {index} is {found}, and task 0 is {described[0]}; pad them to "
+                "one shape and mark what is valid in the mask, or make a stream for each shape"
+            )
+    return TaskStream(tasks, jax.tree_util.Partial(_unchanged))
 
 
 def iterate(
@@ -88,22 +134,29 @@ def iterate(
 ) -> TaskIterator:
     """The tasks in batches, read ahead by threads: leaves `[task_batch / shares, ...]`.
 
-    Its state says which batch is next, and is the same for any number of shares.
+    It does not end: behind its last task a finite stream begins again. Its state says which batch
+    is next, and is the same for any number of shares.
 
     Args:
-      stream: see `task_stream`.
+      stream: see `task_stream` and `enumerated`.
       task_batch: T; batch b holds the tasks b T to (b + 1) T - 1.
       share, shares: this process takes the share-th of `shares` equal parts of every batch.
     """
     import grain
 
-    batches = stream.tasks.batch(task_batch // shares)[share::shares]
+    tasks: Any = stream.tasks
+    if not isinstance(tasks, grain.MapDataset):
+        tasks = grain.MapDataset.source(tasks)
+    if len(tasks) < _ENDLESS:
+        tasks = tasks.repeat()
+    batches = tasks.batch(task_batch // shares)[share::shares]
     ahead = max(_THREADS, min(64, _BYTES_AHEAD // (bytes_of_task(stream) * task_batch // shares)))
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
     return iter(batches.to_iter_dataset(options))
 
 
 _THREADS, _BYTES_AHEAD = 4, 2**29
+_ENDLESS = 2**62  # tasks
 
 
 def bytes_of_task(stream: TaskStream) -> int:
@@ -112,11 +165,20 @@ def bytes_of_task(stream: TaskStream) -> int:
 
 
 def read(stream: TaskStream, start: int, count: int) -> Task:
-    """The tasks `start` to `start + count - 1`, stacked: leaves `[count, ...]`."""
+    """The tasks `start` to `start + count - 1`, stacked: leaves `[count, ...]`.
+
+    Raises:
+      ValueError: the stream has fewer tasks.
+    """
+    if start + count > len(stream.tasks):
+        raise ValueError(
+            f"tasks {start} to {start + count - 1} are asked for and the stream has "
+            f"{len(stream.tasks)}; ask for as many at most"
+        )
     return stack(stream.tasks[index] for index in range(start, start + count))
 
 
-def stack(tasks: Iterator[Task]) -> Task:
+def stack(tasks: Iterable[Task]) -> Task:
     """One leaf of all, with a new axis in front."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *tasks)
 
@@ -155,3 +217,7 @@ def _draw_task(
 def _as_floats(task: Task) -> Task:
     # On the device: a quarter of the bytes to send there.
     return Task(*(part._replace(inputs=part.inputs.astype(jnp.float32) / 255) for part in task))
+
+
+def _unchanged(task: Task) -> Task:
+    return task

@@ -1,19 +1,18 @@
 """Samplers made from samplers: tasks with unlabelled examples, and with distorted images."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Key, Task
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 
 def with_unlabelled(
     sample: Any, *, ways: int, shots: int, unlabelled: int, distractors: int = 0
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """Tasks whose support has examples without a label, their targets −1, behind the others.
 
     Args:

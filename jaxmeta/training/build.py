@@ -122,7 +122,7 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
                     "a larger --device-budget."
                 )
             stream = task_stream(classes, **drawn, seed=(config.seed, PARTS.index(part)))
-            return stream._replace(sample=_with_unlabelled(config, sizes, stream.sample))
+            return stream._replace(prepare=_with_unlabelled(config, sizes, stream.prepare))
         try:
             sample = episodes(classes, **drawn)
         except ValueError as error:
@@ -137,19 +137,19 @@ def source_of(config: AnyExperiment, dataset: Dataset | None, part: Part) -> Sou
         return distorted(sample) if config.distortions and part == "train" else sample
     if config.task == "gp":
         return gaussian_curves(
-            kind=config.kernel,
-            context=config.points,
-            targets=sizes["queries"],
-            length=config.kernel_length,
-            scale=config.kernel_scale,
-            period=config.kernel_period,
+            kernel=config.kernel,
+            points=config.points,
+            queries=sizes["queries"],
+            kernel_length=config.kernel_length,
+            kernel_scale=config.kernel_scale,
+            kernel_period=config.kernel_period,
             noise=config.noise,
         )
     if config.task == "images":
         assert dataset is not None
         # All pixels are judged at test, some in training.
         targets = sizes["queries"] if part == "train" else None
-        return image_completion(getattr(dataset, part), context=config.points, targets=targets)
+        return image_completion(getattr(dataset, part), points=config.points, queries=targets)
     return sinusoids(
         **sizes,
         amplitude=config.amplitude,

@@ -46,7 +46,7 @@ def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict
         return place_tasks(stack(next(batches) for _ in range(length)), mesh, axis=1)
 
     longest = max(1, _BYTES_A_CHUNK // (bytes_of_task(source) * task_batch))
-    return Feed(source.sample, take, batches.get_state, longest)
+    return Feed(source.prepare, take, batches.get_state, longest)
 
 
 def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
@@ -59,7 +59,7 @@ def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
 def sampler(source: Source) -> Sample:
     """What steps compiled for this source are given; see `Feed.sample`."""
     if isinstance(source, TaskStream):
-        return source.sample
+        return source.prepare
     # A plain function is none of the values that a compiled one takes as an argument.
     return source if isinstance(source, jax.tree_util.Partial) else jax.tree_util.Partial(source)
 
@@ -76,7 +76,7 @@ def first_task(source: Source) -> Sample:
     """A sampler for where one task will do: of a stream it gives the first, whatever the key."""
     if not isinstance(source, TaskStream):
         return source
-    return jax.tree_util.Partial(_constant, source.sample(read(source, 0, 1)))
+    return jax.tree_util.Partial(_constant, source.prepare(read(source, 0, 1)))
 
 
 def _constant(task: Task, key: Any) -> Task:

@@ -93,7 +93,7 @@ def test_the_sampler_is_pure():
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 0}, {"size": 1, "shift": 5}, {"size": 1, "light": 1.5}]
+    "options", [{"batch_size": 0}, {"batch_size": 1, "shift": 5}, {"batch_size": 1, "light": 1.5}]
 )
 def test_bad_settings_are_refused(options):
     with pytest.raises(ValueError, match="image_batches"):

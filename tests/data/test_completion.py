@@ -16,9 +16,9 @@ def rows_and_columns(places):
     return np.round((places + 1) / 2 * [3, 4]).astype(int).T
 
 
-@pytest.mark.parametrize("targets", [None, 7])
-def test_places_and_pixels_are_those_of_one_image(targets):
-    sample = image_completion(IMAGES, context=(2, 9), targets=targets)
+@pytest.mark.parametrize("queries", [None, 7])
+def test_places_and_pixels_are_those_of_one_image(queries):
+    sample = image_completion(IMAGES, points=(2, 9), queries=queries)
     counts = set()
     for seed in range(30):
         support, query = jax.device_get(DRAW(sample, jax.random.key(seed)))
@@ -34,19 +34,19 @@ def test_places_and_pixels_are_those_of_one_image(targets):
         assert len(matching) == 1
         for rows, columns in places:
             assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
-        assert len(query.inputs) == (targets or 20)
+        assert len(query.inputs) == (queries or 20)
         assert support.mask.tolist() == sorted(support.mask.tolist(), reverse=True)
         counts.add(int(support.mask.sum()))
     assert counts == set(range(2, 10))
 
 
 def test_all_pixels_stand_row_by_row():
-    query = DRAW(image_completion(IMAGES, context=(1, 1)), jax.random.key(0)).query
+    query = DRAW(image_completion(IMAGES, points=(1, 1)), jax.random.key(0)).query
     rows, columns = rows_and_columns(np.asarray(query.inputs))
     assert (rows * 5 + columns).tolist() == list(range(20))
 
 
-@pytest.mark.parametrize("options", [{"context": (0, 3)}, {"context": (3, 21)}, {"targets": 21}])
+@pytest.mark.parametrize("options", [{"points": (0, 3)}, {"points": (3, 21)}, {"queries": 21}])
 def test_numbers_that_cannot_be(options):
     with pytest.raises(ValueError, match="to the 20 pixels of an image"):
         image_completion(IMAGES, **options)

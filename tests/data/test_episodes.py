@@ -83,7 +83,7 @@ def drawn_on_the_device(classes, tasks, seed, **options) -> Task:
 def read_from_the_host(classes, tasks, seed, **options) -> Task:
     sizes = {"ways": WAYS, "shots": SHOTS, "queries": QUERIES} | options
     stream = task_stream(noise_classes() if classes is None else classes, **sizes, seed=seed)
-    return draw(stream.sample, read(stream, 0, tasks))
+    return draw(stream.prepare, read(stream, 0, tasks))
 
 
 # `draw_tasks(classes, tasks, seed, **options)`, by either pipeline: the tests that take it show

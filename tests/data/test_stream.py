@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmeta.core import Batch, Task
 from jaxmeta.data.classes import class_images
-from jaxmeta.data.stream import iterate, read, task_stream
+from jaxmeta.data.stream import enumerated, iterate, read, task_stream
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), np.uint8)
 CLASSES = class_images(PIXELS, np.repeat(np.arange(6), 10), tuple("abcdef"))
@@ -66,3 +67,41 @@ def test_errors_are_those_of_the_sampler():
 def test_the_sequence_does_not_end():
     assert len(list(itertools.islice(iterate(stream(), task_batch=1), 300))) == 300
     assert len(stream().tasks) > 10**15
+
+
+def numbered(count, rows=2):
+    batch = lambda i: Batch(np.full((rows, 3), i, np.float32), np.full((rows,), i))  # noqa: E731
+    return [Task(batch(index), batch(index)) for index in range(count)]
+
+
+def test_a_list_is_a_stream_of_its_tasks_in_order():
+    tasks = numbered(5)
+    listed = enumerated(tasks)
+    assert len(listed.tasks) == 5
+    for index, task in enumerate(tasks):
+        chex.assert_trees_all_equal(listed.tasks[index], task)
+        chex.assert_trees_all_equal(jax.jit(listed.prepare)(listed.tasks[index]), task)
+    assert read(listed, 1, 3).query.inputs[:, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_a_list_is_read_again_and_again():
+    listed = enumerated(numbered(5))
+    for shares in (1, 2):
+        parts = [
+            iterate(listed, task_batch=4, share=share, shares=shares) for share in range(shares)
+        ]
+        for number in range(6):
+            seen = np.concatenate([next(part).query.targets[:, 0] for part in parts])
+            assert seen.tolist() == [(4 * number + place) % 5 for place in range(4)]
+
+
+def test_a_list_has_no_more_tasks_than_it_has():
+    with pytest.raises(ValueError, match="tasks 3 to 6 are asked for and the stream has 5"):
+        read(enumerated(numbered(5)), 3, 4)
+
+
+def test_lists_that_are_no_stream_are_refused():
+    with pytest.raises(ValueError, match="no tasks; give at least one"):
+        enumerated([])
+    with pytest.raises(ValueError, match="task 2 is .* pad them to one shape"):
+        enumerated([*numbered(2), *numbered(1, rows=3)])

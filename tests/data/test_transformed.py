@@ -47,7 +47,7 @@ def test_unlabelled_examples_are_of_the_same_classes_and_of_others(classes):
 
 def test_also_where_tasks_come_from_the_host(classes):
     stream = task_stream(classes, **LARGER)
-    check_task(with_unlabelled(stream.sample, **SIZES)(stream.tasks[3]))
+    check_task(with_unlabelled(stream.prepare, **SIZES)(stream.tasks[3]))
 
 
 def test_samplers_alike_share_a_program(classes):

@@ -347,10 +347,10 @@ def test_the_posterior_is_that_of_the_textbook(x64):
     k = lambda a, b: 1.3**2 * np.exp(-((a - b.T) ** 2) / (2 * 0.36))  # noqa: E731
     noise = 0.2**2 + 1e-4
     inverse = np.linalg.inv(k(x[:3], x[:3]) + noise * np.eye(3))
-    mean, deviation = posterior(kernel, support, jnp.asarray(query))
+    mean, std = posterior(kernel, support, jnp.asarray(query))
     np.testing.assert_allclose(mean, k(query, x[:3]) @ inverse @ y[:3], rtol=1e-8)
     variance = 1.69 + noise - np.diag(k(query, x[:3]) @ inverse @ k(x[:3], query))
-    np.testing.assert_allclose(deviation[:, 0], np.sqrt(variance), rtol=1e-8)
+    np.testing.assert_allclose(std[:, 0], np.sqrt(variance), rtol=1e-8)
 
 
 def test_the_cholesky_factor_is_lapacks(x64):
@@ -363,17 +363,22 @@ def test_the_cholesky_factor_is_lapacks(x64):
 
 @pytest.mark.parametrize("kind", ["rbf", "matern", "periodic"])
 def test_curves_are_drawn_from_the_process_and_the_oracle_knows_it(kind):
-    """The posterior's errors, in its own deviations, have a variance of 1."""
+    """The posterior's errors, in units of its own std, have a variance of 1."""
     sample = gaussian_curves(
-        kind=kind, context=(2, 6), targets=5, length=(0.3, 1.0), scale=(0.5, 1.5), noise=0.1
+        kernel=kind,
+        points=(2, 6),
+        queries=5,
+        kernel_length=(0.3, 1.0),
+        kernel_scale=(0.5, 1.5),
+        noise=0.1,
     )
 
     @jax.jit
     @jax.vmap
     def scores(key):
         task = sample(key)
-        mean, deviation = posterior(kernel_of(sample, key), task.support, task.query.inputs)
-        return (task.query.targets - mean) / deviation, task.support.mask.sum()
+        mean, std = posterior(kernel_of(sample, key), task.support, task.query.inputs)
+        return (task.query.targets - mean) / std, task.support.mask.sum()
 
     errors, counts = scores(jax.random.split(KEY, 2000))
     assert np.mean(np.square(errors)) == pytest.approx(1.0, abs=0.06)
@@ -384,10 +389,10 @@ def test_curves_are_drawn_from_the_process_and_the_oracle_knows_it(kind):
 @pytest.mark.parametrize(
     "options",
     [
-        {"kind": "linear"},
-        {"context": (0, 3)},
-        {"length": (1.0, 0.5)},
-        {"period": (-1.0, 1.0)},
+        {"kernel": "linear"},
+        {"points": (0, 3)},
+        {"kernel_length": (1.0, 0.5)},
+        {"kernel_period": (-1.0, 1.0)},
         {"domain": (1.0, 1.0)},
     ],
 )

@@ -1,14 +1,14 @@
 """Regression of sine waves, the task that MAML made the first test of a meta-learner."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 Range = tuple[float, float]
 
@@ -35,7 +35,7 @@ def sinusoids(
     phase: Range = (0.0, math.pi),
     frequency: Range = (1.0, 1.0),
     domain: Range = (-5.0, 5.0),
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """The sampler of sine-wave tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
 
         y = amplitude · sin(frequency · x − phase),  x ~ U[domain]
@@ -95,6 +95,7 @@ def sinusoid_parameters(
     >>> bool(jnp.allclose(curve, task.query.targets))
     True
     """
+    chex.assert_rank(key, 0)  # a typed key
     amplitude_key, phase_key, frequency_key, _ = jax.random.split(key, 4)
     return Sinusoid(
         _uniform(amplitude_key, (), amplitude),

@@ -1,14 +1,14 @@
 """Curves drawn from Gaussian processes, and the posterior that no learner can beat on them."""
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task, valid_mask
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 KernelKind = Literal["rbf", "matern", "periodic"]
 Range = tuple[float, float]
@@ -22,8 +22,8 @@ class Kernel(NamedTuple):
     Attributes:
       kind: static: rbf, matern (ν = 5/2) or periodic.
       length: l, in units of x.
-      scale: σ, the deviation of the curve.
-      noise: σ_n; a point deviates from the curve by √(σ_n² + 1e-4), see `JITTER`.
+      scale: σ, the standard deviation of the curve.
+      noise: σ_n; a point has the std √(σ_n² + 1e-4) about the curve, see `JITTER`.
       period: p, in units of x; of the periodic one alone.
     """
 
@@ -53,6 +53,8 @@ def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
     >>> [f"{value:.3f}" for value in found[0]]
     ['4.000', '2.426']
     """
+    chex.assert_rank([one, other], 2)
+    chex.assert_rank([kernel.length, kernel.scale, kernel.period], 0)
     squares = jnp.square(one[:, None] - other[None]).sum(axis=-1)
     if kernel.kind == "rbf":
         shape = jnp.exp(-squares / (2 * kernel.length**2))
@@ -72,102 +74,114 @@ def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
 
 def gaussian_curves(
     *,
-    kind: KernelKind = "rbf",
-    context: tuple[int, int] = (3, 10),
-    targets: int = 50,
-    length: Range = (0.4, 0.4),
-    scale: Range = (1.0, 1.0),
+    kernel: KernelKind = "rbf",
+    points: tuple[int, int] = (3, 10),
+    queries: int = 50,
+    kernel_length: Range = (0.4, 0.4),
+    kernel_scale: Range = (1.0, 1.0),
+    kernel_period: Range = (1.0, 1.0),
     noise: float = 0.02,
-    period: Range = (1.0, 1.0),
     domain: Range = (-2.0, 2.0),
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """The sampler of curves from Gaussian processes: `sample(key) -> Task`.
 
-    Points lie uniformly in the domain. The support has the most context points that there may be,
-    its mask says which are there: any number of them is one compiled shape.
+    Points lie uniformly in the domain. The support has the largest number of points, its mask says
+    which of them this task has: any number of them is one compiled shape.
 
     Args:
-      kind: of the kernel.
-      context: least and largest number of context points, drawn evenly.
-      targets: query points.
-      length, scale, period: ranges of the kernel's numbers, drawn evenly for each task.
-      noise: deviation of each point, beside that of `JITTER`.
+      kernel: its kind, see `covariance`.
+      points: least and largest number of support points, drawn evenly.
+      queries: query points.
+      kernel_length, kernel_scale, kernel_period: ranges of the kernel's numbers, drawn evenly for
+        each task.
+      noise: std of the noise of each point, beside that of `JITTER`.
       domain: of x.
 
-    Shapes: float32 `[context_max, 1]` in the support, `[targets, 1]` in the query.
+    Shapes: float32 `[points_max, 1]` in the support, `[queries, 1]` in the query.
 
     Raises:
       ValueError: an unknown kernel, a range in the wrong order or not positive.
 
-    >>> task = gaussian_curves(context=(3, 10))(jax.random.key(0))
+    >>> task = gaussian_curves(points=(3, 10))(jax.random.key(0))
     >>> task.support.inputs.shape, 3 <= int(task.support.mask.sum()) <= 10
     ((10, 1), True)
     """
-    ranges = {"context": context, "length": length, "scale": scale, "period": period}
+    ranges = {
+        "points": points,
+        "kernel_length": kernel_length,
+        "kernel_scale": kernel_scale,
+        "kernel_period": kernel_period,
+    }
     for name, (low, high) in ranges.items():
         if not 0 < low <= high:
             raise ValueError(
                 f"gaussian_curves: {name} from {low} to {high}; give positive numbers, the smaller "
                 "first"
             )
-    if kind not in get_args(KernelKind) or targets < 1 or noise < 0 or domain[0] >= domain[1]:
+    if kernel not in get_args(KernelKind) or queries < 1 or noise < 0 or domain[0] >= domain[1]:
         raise ValueError(
-            f"kernel {kind!r}, {targets} targets, noise {noise}, domain {domain}; give one of "
+            f"kernel {kernel!r}, {queries} queries, noise {noise}, domain {domain}; give one of "
             f"{', '.join(get_args(KernelKind))}, at least 1, 0 or more, and a low and a high end"
         )
     return sampler(
         _draw_task,
-        kind=kind,
-        context=context,
-        targets=targets,
-        length=length,
-        scale=scale,
+        kernel=kernel,
+        points=points,
+        queries=queries,
+        kernel_length=kernel_length,
+        kernel_scale=kernel_scale,
+        kernel_period=kernel_period,
         noise=noise,
-        period=period,
         domain=domain,
     )
 
 
-def kernel_of(sample: Callable[[Key], Task], key: Key) -> Kernel:
+def kernel_of(sample: Sampler, key: Key) -> Kernel:
     """The kernel of the task that `gaussian_curves` draws with this key: the oracle's knowledge."""
     options = sample.func.keywords  # pyright: ignore
     return _draw_kernel(key, **{name: options[name] for name in _KERNEL})
 
 
-_KERNEL = ("kind", "length", "scale", "noise", "period")
+_KERNEL = ("kernel", "kernel_length", "kernel_scale", "kernel_period", "noise")
 
 
 def _draw_kernel(
-    key: Key, *, kind: KernelKind, length: Range, scale: Range, noise: float, period: Range
+    key: Key,
+    *,
+    kernel: KernelKind,
+    kernel_length: Range,
+    kernel_scale: Range,
+    kernel_period: Range,
+    noise: float,
 ) -> Kernel:
     # `split` gives the keys of `fold_in` 0, 1 and so on: `_draw_task` has the first four.
     keys = jax.random.split(jax.random.fold_in(key, 4), 3)
     numbers = [
         jax.random.uniform(own, (), minval=low, maxval=high)
-        for own, (low, high) in zip(keys, (length, scale, period))
+        for own, (low, high) in zip(keys, (kernel_length, kernel_scale, kernel_period))
     ]
-    return Kernel(kind, numbers[0], numbers[1], noise, numbers[2])
+    return Kernel(kernel, numbers[0], numbers[1], noise, numbers[2])
 
 
 def _draw_task(
     key: Key,
     *,
-    context: tuple[int, int],
-    targets: int,
+    points: tuple[int, int],
+    queries: int,
     domain: Range,
     **of_kernel,
 ) -> Task:
     kernel = _draw_kernel(key, **of_kernel)
     count_key, place_key, value_key, noise_key = jax.random.split(key, 4)
-    total = context[1] + targets
+    total = points[1] + queries
     inputs = jax.random.uniform(place_key, (total, 1), minval=domain[0], maxval=domain[1])
     matrix = covariance(kernel, inputs, inputs) + JITTER * jnp.eye(total)
     curve = cholesky(matrix) @ jax.random.normal(value_key, (total, 1))
     values = curve + kernel.noise * jax.random.normal(noise_key, (total, 1))
-    count = jax.random.randint(count_key, (), context[0], context[1] + 1)
-    real_S = jnp.arange(context[1]) < count
-    support = Batch(inputs[: context[1]], values[: context[1]], real_S)
-    return Task(support, Batch(inputs[context[1] :], values[context[1] :]))
+    count = jax.random.randint(count_key, (), points[0], points[1] + 1)
+    valid_S = jnp.arange(points[1]) < count
+    support = Batch(inputs[: points[1]], values[: points[1]], valid_S)
+    return Task(support, Batch(inputs[points[1] :], values[points[1] :]))
 
 
 def cholesky(matrix_NN: Array) -> Array:
@@ -179,6 +193,7 @@ def cholesky(matrix_NN: Array) -> Array:
     >>> cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]])).tolist()
     [[2.0, 0.0], [1.0, 2.0]]
     """
+    chex.assert_rank(matrix_NN, 2)
     places = jnp.arange(matrix_NN.shape[0])
 
     def eliminate(carry: tuple[Array, Array], place: Array) -> tuple[tuple[Array, Array], None]:
@@ -193,7 +208,7 @@ def cholesky(matrix_NN: Array) -> Array:
 
 
 def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Array]:
-    """Mean and deviation of new noisy points, given those of the support: `[Q, 1]` each.
+    """Mean and std of new noisy points, given those of the support: `[Q, 1]` each.
 
         μ = Kᵩₛ (Kₛₛ + ν I)⁻¹ y,  Σ = Kᵩᵩ + ν I − Kᵩₛ (Kₛₛ + ν I)⁻¹ Kₛᵩ (its diagonal)
 
@@ -202,19 +217,20 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     Source: Rasmussen, Williams 2006, equations 2.23 and 2.24.
 
     >>> support = Batch(jnp.array([[0.0]]), jnp.array([[2.0]]))
-    >>> mean, deviation = posterior(Kernel("rbf", 1.0, 1.0, 0.0), support, jnp.array([[0.0]]))
-    >>> round(float(mean[0, 0]), 2), round(float(deviation[0, 0]), 2)
+    >>> mean, std = posterior(Kernel("rbf", 1.0, 1.0, 0.0), support, jnp.array([[0.0]]))
+    >>> round(float(mean[0, 0]), 2), round(float(std[0, 0]), 2)
     (2.0, 0.01)
     """
+    chex.assert_rank([support.inputs, support.targets, inputs], 2)
     size = support.inputs.shape[0]
-    real_S = valid_mask(support.mask, size)
+    valid_S = valid_mask(support.mask, size)
     # A point that is not there has no covariance with any other, and a value of 0.
-    both = real_S[:, None] & real_S[None]
+    both = valid_S[:, None] & valid_S[None]
     variance = kernel.noise**2 + JITTER
     within = jnp.where(both, covariance(kernel, support.inputs, support.inputs), 0)
-    within = within + jnp.diag(jnp.where(real_S, variance, 1.0))
-    across = jnp.where(real_S[None], covariance(kernel, inputs, support.inputs), 0)
-    values = jnp.where(real_S[:, None], support.targets, 0)
+    within = within + jnp.diag(jnp.where(valid_S, variance, 1.0))
+    across = jnp.where(valid_S[None], covariance(kernel, inputs, support.inputs), 0)
+    values = jnp.where(valid_S[:, None], support.targets, 0)
     factor = jax.scipy.linalg.cho_factor(within, lower=True)
     mean = across @ jax.scipy.linalg.cho_solve(factor, values)
     known = (across * jax.scipy.linalg.cho_solve(factor, across.T).T).sum(axis=1)

@@ -20,7 +20,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data.classes import ClassImages
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -38,13 +38,13 @@ class Family(NamedTuple):
         set judges.
       model: whose parameters are sought; it starts anew in every task.
       objective: of the model's outputs.
-      batch_size: examples a step; None: all of them.
+      problem_batch: examples a step of the inner optimizer; None: all of them.
     """
 
-    sample: Callable[[Key], Task]
+    sample: Sampler
     model: Model
     objective: Objective
-    batch_size: int | None = None
+    problem_batch: int | None = None
 
 
 def quadratics(dimensions: int = 10) -> Family:
@@ -97,7 +97,7 @@ def classifiers(
     widths: tuple[int, int] = (8, 32),
     activations: Sequence[str] = ("relu", "tanh", "sigmoid"),
     scales: tuple[float, float] = (0.5, 2.0),
-    batch_size: int | None = 64,
+    problem_batch: int | None = 64,
 ) -> Family:
     """Perceptrons of one hidden layer that learn to tell images apart, each task another.
 
@@ -110,8 +110,8 @@ def classifiers(
       ways, shots, queries: classes of a task; images of each to learn from and to be judged on.
       widths: of the hidden layer, the least and the largest.
       activations: of `ACTIVATIONS`.
-      scales: factors to the deviation 1/√(inputs) of the first weights, the least and the largest.
-      batch_size: images a step, all of them where there are not more.
+      scales: factors to the std 1/√(inputs) of the first weights, the least and the largest.
+      problem_batch: images a step, all of them where there are not more.
 
     Raises:
       ValueError: as `episodes`; an unknown activation; a range that is none.
@@ -127,14 +127,14 @@ def classifiers(
     draw = episodes(classes, ways=ways, shots=shots, queries=queries)
     ranges = {"widths": tuple(widths), "scales": tuple(scales)}
     sample = sampler(_classification, draw, **ranges, kinds=len(activations))
-    if batch_size is not None and batch_size >= ways * shots:
-        batch_size = None
+    if problem_batch is not None and problem_batch >= ways * shots:
+        problem_batch = None
     model = _perceptron(ways, widths[1], [ACTIVATIONS[name] for name in activations])
-    return Family(sample, model, cross_entropy, batch_size)
+    return Family(sample, model, cross_entropy, problem_batch)
 
 
 def _classification(
-    draw: Callable[[Key], Task],
+    draw: Sampler,
     key: Key,
     *,
     widths: tuple[int, int],

@@ -5,17 +5,16 @@ is one sequence in a fixed shape, whose mask is True where the output is judged.
 is differs from task to task; behind its end all is 0.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
-from jaxmeta.data.samplers import sampler
+from jaxmeta.data.samplers import Sampler, sampler
 
 
-def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Callable[[Key], Task]:
+def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Sampler:
     """Say a sequence of random bits again, after its end.
 
         inputs:   start, v_1 … v_L, end, 0 … 0            channels: bits, start, end
@@ -59,11 +58,11 @@ def repeat_copy(
     lengths: tuple[int, int] = (1, 10),
     repeats: tuple[int, int] = (1, 10),
     scaled_to: tuple[int, int] | None = None,
-) -> Callable[[Key], Task]:
+) -> Sampler:
     """Say a sequence of random bits several times again, then say that this is the end.
 
         inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, the number of repeats n,
-        targets:                       (v_1 … v_L) R times, end    scaled to a deviation of about 1
+        targets:                       (v_1 … v_L) R times, end    scaled to a std of about 1
 
     Args:
       bits: of each vector.
@@ -116,8 +115,8 @@ def _repeat_copy(
 
 
 def associative_recall(
-    *, bits: int = 6, item_length: int = 3, items: tuple[int, int] = (2, 6)
-) -> Callable[[Key], Task]:
+    *, bits: int = 6, item_length: int = 3, lengths: tuple[int, int] = (2, 6)
+) -> Sampler:
     """Shown a list of items and one of them, say the next one of the list.
 
         inputs:   | item_1 | item_2 … | item_K ‖ item_q ‖ 0 0 0     channels: bits, |, ‖
@@ -128,7 +127,7 @@ def associative_recall(
     Args:
       bits: of each vector.
       item_length: vectors of an item.
-      items: least and largest K, drawn evenly; at least 2.
+      lengths: least and largest K, drawn evenly; at least 2.
 
     Shapes: inputs float32 `[(1 + item_length) K + 2 + 2 item_length, bits + 2]` with the largest K,
     targets `[…, bits]`.
@@ -138,26 +137,28 @@ def associative_recall(
 
     Source: Graves et al. 2014, section 4.3.
 
-    >>> query = associative_recall(bits=2, items=(2, 3))(jax.random.key(0)).query
+    >>> query = associative_recall(bits=2, lengths=(2, 3))(jax.random.key(0)).query
     >>> query.inputs.shape, query.targets.shape
     ((20, 4), (20, 2))
     """
-    _check("associative_recall", bits=bits, item_length=item_length, items=items)
-    if items[0] < 2:
-        raise ValueError(f"associative_recall: items {items}; one that follows another wants 2.")
-    return sampler(_associative_recall, bits=bits, item_length=item_length, items=items)
+    _check("associative_recall", bits=bits, item_length=item_length, lengths=lengths)
+    if lengths[0] < 2:
+        raise ValueError(
+            f"associative_recall: lengths {lengths}; give at least 2 items, one to follow another."
+        )
+    return sampler(_associative_recall, bits=bits, item_length=item_length, lengths=lengths)
 
 
-def _associative_recall(key: Key, *, bits: int, item_length: int, items: tuple[int, int]) -> Task:
+def _associative_recall(key: Key, *, bits: int, item_length: int, lengths: tuple[int, int]) -> Task:
     count_key, place_key, bits_key = jax.random.split(key, 3)
-    count = _length(count_key, items)
+    count = _length(count_key, lengths)
     asked = jax.random.randint(place_key, (), 0, count - 1)
-    shape = (items[1], item_length, bits)
+    shape = (lengths[1], item_length, bits)
     items_KLB = jax.random.bernoulli(bits_key, 0.5, shape).astype(jnp.float32)
     block = item_length + 1
-    steps = jnp.arange(block * items[1] + 2 + 2 * item_length)
+    steps = jnp.arange(block * lengths[1] + 2 + 2 * item_length)
     number, place = steps // block, steps % block
-    shown_TB = items_KLB[jnp.minimum(number, items[1] - 1), jnp.maximum(place - 1, 0)]
+    shown_TB = items_KLB[jnp.minimum(number, lengths[1] - 1), jnp.maximum(place - 1, 0)]
     in_list_T = number < count
     shown_TB = jnp.where((in_list_T & (place > 0))[:, None], shown_TB, 0)
     query_at = block * count  # the first ‖
@@ -171,7 +172,7 @@ def _associative_recall(key: Key, *, bits: int, item_length: int, items: tuple[i
     return Task((), Batch(jnp.concatenate([shown_TB, flags_T2], axis=1), targets_TB, judged_T))
 
 
-def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Callable[[Key], Task]:
+def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Sampler:
     """Say vectors of random bits again in the order of their priorities, the highest first.
 
         inputs:   (v_1, p_1) … (v_N, p_N), end, 0 … 0      channels: bits, priority, end

@@ -98,5 +98,5 @@ def test_bad_settings_are_refused(options, message):
 
 
 def test_a_batch_as_large_as_the_support_set_is_all_of_it():
-    assert DIGITS(batch_size=64).batch_size is None
-    assert DIGITS(batch_size=39).batch_size == 39
+    assert DIGITS(problem_batch=64).problem_batch is None
+    assert DIGITS(problem_batch=39).problem_batch == 39

@@ -71,7 +71,7 @@ def test_a_number_of_repeats_reads_the_same_in_training_and_at_test():
 
 
 def test_associative_recall():
-    sample, asked = sequences.associative_recall(bits=5, items=(2, 4)), set()
+    sample, asked = sequences.associative_recall(bits=5, lengths=(2, 4)), set()
     for seed in range(30):
         inputs, targets, mask = drawn(sample, seed)
         assert inputs.shape == (24, 7)
@@ -107,7 +107,7 @@ def test_priority_sort():
         (lambda: sequences.copy(lengths=(0, 3)), "give at least 1"),
         (lambda: sequences.copy(lengths=(4, 3)), "lengths from 4 to 3; give the smaller first"),
         (lambda: sequences.repeat_copy(repeats=(0, 1)), "give at least 1"),
-        (lambda: sequences.associative_recall(items=(1, 3)), "one that follows another wants 2"),
+        (lambda: sequences.associative_recall(lengths=(1, 3)), "give at least 2 items"),
         (lambda: sequences.priority_sort(count=3, kept=4), "4 kept of 3 shown"),
     ],
 )
