@@ -33,7 +33,7 @@ from jaxmeta.training import evaluation
 from jaxmeta.training.build_learner import network_of
 from jaxmeta.training.config import FewShot
 from jaxmeta.training.estimates import Estimate
-from jaxmeta.training.update import Sample
+from jaxmeta.training.state import Sample
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from jaxmeta.core import MetaLearner
 from jaxmeta.data import ClassImages, load
 from jaxmeta.data.images.digits import digits
 from jaxmeta.data.synthetic.optimization import ACTIVATIONS, Family, classifiers, quadratics
-from jaxmeta.learners.evolution import evolve, evolve_persistently
+from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.optimizers import (
     LearnedOptimizer,
     lstm_optimizer,
@@ -152,16 +152,16 @@ def rule_of(settings: Optimizers) -> LearnedOptimizer:
 def learner_of(settings: Optimizers, family: Family, *, training: str) -> MetaLearner:
     """The learner of the rule on these problems, with that way of training."""
     problem, rule = (family.model, family.objective), rule_of(settings)
-    learner = optimizer_learner(*problem, rule, settings.horizon, batch_size=family.problem_batch)
+    learner = optimizer_learner(*problem, rule, settings.horizon, problem_batch=family.problem_batch)
     if training == "full":
         return learner
-    noise = {"deviation": settings.deviation, "pairs": settings.pairs}
+    noise = {"std": settings.deviation, "pairs": settings.pairs}
     if training == "evolution":
         return evolve(learner, **noise)
-    parts = windows(*problem, rule, settings.horizon, settings.window, batch_size=family.problem_batch)
+    parts = windows(*problem, rule, settings.horizon, settings.window, problem_batch=family.problem_batch)
     if training == "truncated":
         return truncated_backpropagation(learner, parts)
-    return evolve_persistently(learner, parts, **noise)
+    return persistent_es(learner, parts, **noise)
 
 
 def courses(settings: Optimizers) -> dict[str, Course]:
@@ -221,7 +221,7 @@ def run(settings: Optimizers, folder: Path, progress: Progress) -> dict[str, Any
         resume=settings.resume,
         progress=progress,
     )
-    learned = rule_of(settings).transformation(jax.device_get(outcome.best_params))
+    learned = rule_of(settings).transformation(jax.device_get(outcome.best.meta_params))
     curves: dict[str, dict[str, Curve]] = {}
     for name, course in compared_on.items():
         progress.say(f"comparing: {name}.")
@@ -242,7 +242,7 @@ def run(settings: Optimizers, folder: Path, progress: Progress) -> dict[str, Any
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         **circumstances(mesh),
-        "parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
+        "parameters_sha256": checkpoints.parameters_sha256(outcome.best.meta_params),
     }
 
     def keep() -> None:
@@ -257,7 +257,7 @@ def run(settings: Optimizers, folder: Path, progress: Progress) -> dict[str, Any
             },
             title=title,
         )
-        files.write_bytes(folder / "rule.npz", pack(outcome.best_params))
+        files.write_bytes(folder / "rule.npz", pack(outcome.best.meta_params))
 
     on_first_process(keep)
     return results

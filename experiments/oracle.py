@@ -9,9 +9,9 @@ import numpy as np
 from jaxmeta.core import Array, Key, MetaLearner, PyTree
 from jaxmeta.data.synthetic.gaussian_processes import kernel_of, posterior
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
-from jaxmeta.learners.process.gaussian import LEAST_DEVIATION
+from jaxmeta.learners.process.gaussian import LEAST_STD
 from jaxmeta.training.estimates import Estimate, estimate
-from jaxmeta.training.update import draw_keys
+from jaxmeta.training.state import draw_keys
 
 
 def oracle(
@@ -33,7 +33,7 @@ def oracle(
         task = sample(task_key)
         mean, deviation = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
         metrics = of_posterior(mean, deviation, task.query.targets)
-        floored = of_posterior(mean, jnp.maximum(deviation, LEAST_DEVIATION), task.query.targets)
+        floored = of_posterior(mean, jnp.maximum(deviation, LEAST_STD), task.query.targets)
         metrics["floor"] = metrics["log_likelihood"] - floored["log_likelihood"]
         learned = learner.loss(learn_key, meta_params, task)[1].metrics
         if "log_likelihood" in learned:

@@ -183,7 +183,7 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
         resume=settings.resume,
         progress=progress,
     )
-    backbone = jax.device_get(backbone_of(outcome.best_params))
+    backbone = jax.device_get(backbone_of(outcome.best.meta_params))
     results = {
         "experiment": settings.experiment,
         "settings": fields,
@@ -193,7 +193,7 @@ def run(settings: Pretrain, progress: Progress) -> dict[str, Any]:
             "selected_on": "prototypes of frozen features on 5-way 1-shot validation tasks, "
             f"{settings.validation_tasks} every {settings.checkpoint_every} steps",
         },
-        "validation": plain(validate(outcome.best_params)),
+        "validation": plain(validate(outcome.best.meta_params)),
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         "images_per_second": round(outcome.tasks_per_second * settings.batch_size, 1),

@@ -29,13 +29,13 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import AnyExperiment, Experiment, FewShot, Regression
 from jaxmeta.training.estimates import Estimate, evaluation, trajectory_evaluation
 from jaxmeta.training.feed import Source, on_all_devices
-from jaxmeta.training.loop import Outcome, train
+from jaxmeta.training.loop import Outcome, train_with_checkpoints
 from jaxmeta.training.options import MetaTransfer
 from jaxmeta.training.parallel import (
     check_same,
-    in_agreement,
     mesh_for,
     on_first_process,
+    raise_on_all_processes,
     size_of,
 )
 from jaxmeta.training.update import MetaUpdate
@@ -58,7 +58,7 @@ def run(
       ValueError, OSError: with one plain line for the command line to show.
     """
     configs.check(config)
-    dataset = in_agreement(lambda: load_dataset(config))
+    dataset = raise_on_all_processes(lambda: load_dataset(config))
     mesh = mesh_for(
         config.task_batch,
         devices,
@@ -77,7 +77,7 @@ def run(
     on_first_process(
         lambda: prepare_folder(folder, config, dataset, resume=resume, overwrite=overwrite)
     )
-    in_agreement(lambda: _check_visible(folder))
+    raise_on_all_processes(lambda: _check_visible(folder))
 
     train_key, validation_key, _ = run_keys(config.seed)
     at_once = evaluation_tasks_at_once(config)
@@ -102,7 +102,7 @@ def run(
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     evaluate = evaluation(test_learner, config.eval_tasks, tasks_at_once=at_once, mesh=everywhere)
-    estimates = evaluate(outcome.best_params, held_out, test_key)
+    estimates = evaluate(outcome.best.meta_params, held_out, test_key)
     results = {
         **describe(config, dataset),
         **plain(estimates),
@@ -114,10 +114,10 @@ def run(
         "tasks_per_second": round(outcome.tasks_per_second, 1),
         **circumstances(mesh),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
-        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
+        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best.meta_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
-    results |= beside_oracle(config, test_learner, outcome.best_params, held_out, test_key)
+    results |= beside_oracle(config, test_learner, outcome.best.meta_params, held_out, test_key)
     if test_learner.trajectory is not None:
         # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks for images.
         tasks = config.eval_tasks if dataset is None else min(config.eval_tasks, 200)
@@ -125,13 +125,13 @@ def run(
         evaluate = trajectory_evaluation(
             test_learner, objective, tasks, tasks_at_once=at_once, mesh=everywhere
         )
-        curve = evaluate(outcome.best_params, held_out, test_key)
+        curve = evaluate(outcome.best.meta_params, held_out, test_key)
         results["after_inner_steps"] = {**plain(curve), "num_tasks": tasks}
 
     def keep() -> None:
         files.write_json(folder / "results.json", results)
         pictures.draw_all(
-            folder, config, results, test_learner, outcome.best_params, held_out, test_key
+            folder, config, results, test_learner, outcome.best.meta_params, held_out, test_key
         )
 
     on_first_process(keep)
@@ -163,7 +163,7 @@ def train_in(
 ) -> Outcome:
     """`train` with the numbers of the settings, and a bar."""
     with progress.training(name, settings.steps) as report:
-        return train(
+        return train_with_checkpoints(
             folder,
             update,
             source,

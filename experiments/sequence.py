@@ -43,7 +43,7 @@ from jaxmeta.training import config as configs
 from jaxmeta.training.config import Experiment
 from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.parallel import mesh_for, on_first_process
-from jaxmeta.training.update import Sample
+from jaxmeta.training.state import Sample
 
 Lengths = tuple[int, int]
 
@@ -243,7 +243,7 @@ def run_sequences(settings: Sequences, folder: Path, progress: Progress) -> dict
     by_length = {}
     for length, sample in tests.items():
         progress.say(f"evaluating on {_named(settings.task, length)}.")
-        estimates = evaluator(settings.eval_tasks)(outcome.best_params, sample, test_key)
+        estimates = evaluator(settings.eval_tasks)(outcome.best.meta_params, sample, test_key)
         by_length[str(length)] = plain(estimates)
     results = {
         "learner": settings.learner,
@@ -265,7 +265,7 @@ def run_sequences(settings: Sequences, folder: Path, progress: Progress) -> dict
         "tasks_per_second": round(outcome.tasks_per_second, 1),
         **circumstances(mesh),
         "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
-        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best_params),
+        "evaluated_parameters_sha256": checkpoints.parameters_sha256(outcome.best.meta_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
 
@@ -278,7 +278,7 @@ def run_sequences(settings: Sequences, folder: Path, progress: Progress) -> dict
                 folder / f"sequence-{length}.png",
                 settings,
                 machine,
-                outcome.best_params,
+                outcome.best.meta_params,
                 jax.jit(sample)(test_key),
                 f"{settings.learner} · {_named(settings.task, length)}",
             )

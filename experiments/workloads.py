@@ -17,7 +17,8 @@ from jaxmeta.models import conv4, mlp
 from jaxmeta.training import evaluation, meta_update
 from jaxmeta.training.build import fastest_at_once
 from jaxmeta.training.parallel import mesh_for, replicate
-from jaxmeta.training.update import Sample, chunk_of
+from jaxmeta.training.state import Sample
+from jaxmeta.training.update import chunk_of
 
 # With this one no activation lies so near a kink of ReLU or maximum that the rounding of one
 # contestant takes it across: they could then not be told to compute the same gradient.

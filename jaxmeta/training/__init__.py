@@ -1,10 +1,12 @@
-"""Meta-updates, the training loop, evaluation, checkpoints, logs and plots."""
+"""Meta-updates, the training loop, evaluation, checkpoints and logs."""
 
-from jaxmeta.training.estimates import Estimate, evaluation, trajectory_evaluation
-from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train
+from jaxmeta.training._train import train
+from jaxmeta.training.estimates import Estimate, evaluation, per_task, trajectory_evaluation
+from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train_with_checkpoints
 from jaxmeta.training.parallel import join, mesh_for, replicate, task_mesh
 from jaxmeta.training.restore import TrainedRun, restore
-from jaxmeta.training.update import MetaUpdate, TrainState, meta_update
+from jaxmeta.training.state import Trained, TrainState
+from jaxmeta.training.update import MetaUpdate, Supplied, meta_update, with_constants
 
 __all__ = [
     "Estimate",
@@ -12,15 +14,20 @@ __all__ = [
     "MetaUpdate",
     "NotFinite",
     "Outcome",
+    "Supplied",
     "TrainState",
+    "Trained",
     "TrainedRun",
     "evaluation",
     "join",
     "mesh_for",
     "meta_update",
+    "per_task",
     "replicate",
     "restore",
     "task_mesh",
     "train",
+    "train_with_checkpoints",
     "trajectory_evaluation",
+    "with_constants",
 ]

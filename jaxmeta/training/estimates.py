@@ -1,6 +1,6 @@
-"""Means over held-out tasks, with the interval that belongs to them."""
+"""What held-out tasks say of a learner: a value for each task, their means and intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree, Task
-from jaxmeta.training.feed import Source, sampler, tasks_at
+from jaxmeta.training.feed import Source, count_tasks, sampler, tasks_at, without_constants
 from jaxmeta.training.parallel import mapped_over_devices, replicate, size_of
-from jaxmeta.training.update import Sample, draw
+from jaxmeta.training.state import Sample, Trained, draw
 
 
 class Estimate(NamedTuple):
@@ -18,20 +18,105 @@ class Estimate(NamedTuple):
 
     Attributes:
       mean: over tasks; a number, or an array where each task gives one.
-      ci95: half the width of its 95 % interval, 1.96 s / √n with s the deviation between tasks.
+      ci95: half the width of its 95 % interval, 1.96 s / √n, s the standard deviation over tasks.
     """
 
     mean: np.ndarray
     ci95: np.ndarray
 
 
+Judge = Callable[[Key, PyTree, Task], tuple[Array, Mapping[str, Array]]]
+PerTask = Callable[[PyTree, Source, Key], dict[str, np.ndarray]]
 Evaluate = Callable[[PyTree, Source, Key], dict[str, Estimate]]
+
+# The host hears from the device this often, so that an interrupt is not left waiting.
+_TASKS_A_CALL = 100
+
+
+def per_task(
+    judge: Judge, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
+) -> PerTask:
+    """`evaluate(given, source, key)`: the loss and the metrics of each of `num_tasks` tasks.
+
+        values[name][i] = judge(key_i, given, task_i)[name],
+        task_i = sample(key_i), or the i-th of a stream
+
+    Args:
+      judge: `judge(key, given, task) -> (loss, metrics)`, of one task; arrays of any shape.
+      num_tasks: n.
+      tasks_at_once: tasks that `vmap` takes together.
+      mesh: the devices that share the tasks. Defaults to one device. See
+        `jaxmeta.training.parallel`.
+
+    Returns:
+      a function that compiles once for all calls with tasks of one shape. `given` is any PyTree,
+      such as a `Trained`; constants that the judge needs belong in it, those of a
+      `Supplied` source are left aside. The values are `[num_tasks, ...]` by name, the loss as
+      `loss`, in the order of the tasks, whatever the devices.
+
+    Raises:
+      ValueError: fewer than one task, or more than the source has; when traced, a metric that is
+        named `loss`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxmeta.data import sinusoids
+    >>> def judge(key, scale, task):
+    ...     targets = task.query.targets
+    ...     return scale * jnp.square(targets).mean(), {"first": targets[0, 0]}
+    >>> evaluate = per_task(judge, num_tasks=20)
+    >>> values = evaluate(jnp.asarray(2.0), sinusoids(shots=5, queries=5), jax.random.key(0))
+    >>> sorted(values), values["loss"].shape
+    (['first', 'loss'], (20,))
+    """
+    if num_tasks < 1:
+        raise ValueError(f"num_tasks is {num_tasks}: give at least 1.")
+
+    def on_one_device(
+        replicated: tuple[PyTree, Sample], tasks: tuple[Key, PyTree]
+    ) -> dict[str, Array]:
+        given, sample = replicated
+
+        def of_drawn(drawn: tuple[Key, PyTree]) -> dict[str, Array]:
+            task, key = draw(sample, *drawn)
+            loss, metrics = judge(key, given, task)
+            if "loss" in metrics:
+                raise ValueError(
+                    "a metric is named loss, which is the name of the loss itself: rename it."
+                )
+            return {"loss": loss, **metrics}
+
+        return jax.lax.map(of_drawn, tasks, batch_size=tasks_at_once)
+
+    some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
+    devices = size_of(mesh)
+
+    def evaluate(given: PyTree, source: Source, key: Key) -> dict[str, np.ndarray]:
+        source = without_constants(source)
+        available = count_tasks(source)
+        if available is not None and num_tasks > available:
+            raise ValueError(f"num_tasks is {num_tasks}, but the source has {available} tasks.")
+        # Every call has one shape; tasks beyond the last are left out.
+        size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
+        keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
+        replicated = replicate((given, sampler(source)), mesh)
+        parts = [
+            jax.device_get(
+                some(
+                    replicated,
+                    (replicate(group, mesh), tasks_at(source, number * size, size, mesh)),
+                )
+            )
+            for number, group in enumerate(keys)
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
+
+    return evaluate
 
 
 def evaluation(
     learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
 ) -> Evaluate:
-    """`evaluate(meta_params, source, key)`: loss and metrics on `num_tasks` tasks.
+    """`evaluate(meta_params, source, key)`: mean loss and metrics on `num_tasks` tasks.
 
         mean ± 1.96 s / √n over tasks,  task_i = sample(key_i), or the i-th of a stream
 
@@ -39,32 +124,34 @@ def evaluation(
       learner: whose `loss` is evaluated: it adapts on the support, is judged on the query.
       num_tasks: n.
       tasks_at_once: tasks that `vmap` takes together.
-      mesh: the devices that share the tasks; None stands for one device. See
+      mesh: the devices that share the tasks. Defaults to one device. See
         `jaxmeta.training.parallel`.
 
     Returns:
-      a function that compiles once, for all calls with tasks of one shape.
+      a function that compiles once, for all calls with tasks of one shape. In place of
+      meta-parameters it takes a `Trained`, which learners that keep `shared` values require.
 
     Raises:
-      ValueError: fewer than two tasks, of which no deviation can be told.
+      ValueError: fewer than two tasks, which have no standard deviation.
 
     >>> import jaxmeta, jax.numpy as jnp
     >>> from jaxmeta.data import sinusoids
     >>> guess = jaxmeta.meta_learner(
     ...     init=lambda key, task: (),
     ...     adapt=lambda key, meta_params, support: support.targets.mean(),
-    ...     predict=lambda adapted, inputs, key=None: jnp.full(inputs.shape, adapted),
+    ...     predict=lambda adapted, inputs, **options: jnp.full(inputs.shape, adapted),
     ...     objective=jaxmeta.squared_error)
-    >>> estimates = evaluation(guess, 100)((), sinusoids(shots=5, queries=5), jax.random.key(0))
-    >>> 1 < float(estimates["loss"].mean) < 10
+    >>> found = evaluation(guess, 100)((), sinusoids(shots=5, queries=5), jax.random.key(0))
+    >>> 1 < float(found["loss"].mean) < 10
     True
     """
 
-    def of_one_task(meta_params: PyTree, task: Task, key: Key) -> dict[str, Array]:
-        loss, info = learner.loss(key, meta_params, task)
-        return {"loss": loss, **info.metrics}
+    def judge(key: Key, given: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
+        meta_params, shared = _parts(learner, given)
+        loss, info = learner.loss(key, meta_params, task, **shared)
+        return loss, info.metrics
 
-    return _over_tasks(of_one_task, num_tasks, tasks_at_once, mesh)
+    return _means(judge, num_tasks, tasks_at_once, mesh)
 
 
 def trajectory_evaluation(
@@ -84,57 +171,43 @@ def trajectory_evaluation(
         raise ValueError("this learner takes no inner steps: it has no trajectory to evaluate.")
     trajectory = learner.trajectory
 
-    def of_one_task(meta_params: PyTree, task: Task, key: Key) -> dict[str, Array]:
-        outputs = trajectory(key, meta_params, task.support, task.query.inputs)
-        losses, metrics = jax.vmap(
-            lambda outputs: objective(outputs, task.query.targets, task.query.mask)
-        )(outputs)
-        return {"loss": losses, **metrics}
+    def judge(key: Key, given: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
+        meta_params, shared = _parts(learner, given)
+        outputs = trajectory(key, meta_params, task.support, task.query.inputs, **shared)
+        return jax.vmap(lambda outputs: objective(outputs, task.query.targets, task.query.mask))(
+            outputs
+        )
 
-    return _over_tasks(of_one_task, num_tasks, tasks_at_once, mesh)
-
-
-# The host hears from the device this often, so that an interrupt is not left waiting.
-_TASKS_A_CALL = 100
+    return _means(judge, num_tasks, tasks_at_once, mesh)
 
 
-def _over_tasks(
-    of_one_task: Callable[[PyTree, Task, Key], dict[str, Array]],
-    num_tasks: int,
-    tasks_at_once: int,
-    mesh: Mesh | None,
-) -> Evaluate:
+def _parts(learner: MetaLearner, given: PyTree) -> tuple[PyTree, dict[str, PyTree]]:
+    """The meta-parameters of what is evaluated, and the keywords that the learner takes."""
+    trained = given if isinstance(given, Trained) else None
+    if learner.shared is None:
+        return (given if trained is None else trained.meta_params), {}
+    if trained is None:
+        raise ValueError(
+            "this learner keeps shared values: evaluate a `Trained(meta_params, shared)`, such as "
+            "`state.trained`, in place of the meta-parameters alone."
+        )
+    return trained.meta_params, {"shared": trained.shared}
+
+
+def _means(judge: Judge, num_tasks: int, tasks_at_once: int, mesh: Mesh | None) -> Evaluate:
     if num_tasks < 2:
         raise ValueError(f"{num_tasks} tasks to evaluate: an interval needs at least 2.")
+    evaluate = per_task(judge, num_tasks, tasks_at_once=tasks_at_once, mesh=mesh)
+    return lambda given, source, key: estimates(evaluate(given, source, key))
 
-    def on_one_device(
-        replicated: tuple[PyTree, Sample], per_task: tuple[Key, PyTree]
-    ) -> dict[str, Array]:
-        meta_params, sample = replicated
 
-        def of_drawn(drawn: tuple[Key, PyTree]) -> dict[str, Array]:
-            return of_one_task(meta_params, *draw(sample, *drawn))
+def estimates(values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+    """The `estimate` of every entry, `[tasks, ...]` each, as `per_task` gives them.
 
-        return jax.lax.map(of_drawn, per_task, batch_size=tasks_at_once)
-
-    some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
-    devices = size_of(mesh)
-
-    def evaluate(meta_params: PyTree, source: Source, key: Key) -> dict[str, Estimate]:
-        # Every call has one shape; tasks beyond the last are left out of the mean.
-        size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
-        keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
-        shared = replicate((meta_params, sampler(source)), mesh)
-        parts = [
-            jax.device_get(
-                some(shared, (replicate(group, mesh), tasks_at(source, number * size, size, mesh)))
-            )
-            for number, group in enumerate(keys)
-        ]
-        values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
-        return {name: estimate(value) for name, value in values.items()}
-
-    return evaluate
+    >>> estimates({"loss": np.array([1.0, 3.0])})["loss"].mean.item()
+    2.0
+    """
+    return {name: estimate(value) for name, value in values.items()}
 
 
 def estimate(values: np.ndarray) -> Estimate:

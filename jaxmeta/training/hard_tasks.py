@@ -20,7 +20,8 @@ from jaxmeta.core import (
 )
 from jaxmeta.data._episodes import count_classes, drawn_classes, weighted
 from jaxmeta.training.aggregation import Aggregate, mean
-from jaxmeta.training.update import MetaUpdate, TrainState, draw_keys, meta_update, task_keys
+from jaxmeta.training.state import TrainState, draw_keys, task_keys
+from jaxmeta.training.update import MetaUpdate, meta_update
 
 _WORST = "worst_class"
 _OTHER_WEIGHT = 1e-6  # of a class that was not failed: drawn where those don't suffice
@@ -69,7 +70,7 @@ def hard_task_update(
 
         failed = {worst class of task_t},  weight_c = number of tasks that failed at c, else 1e-6
 
-    The failed classes are kept in the state's `shared`.
+    The failed classes are kept in the state's `slots`.
 
     Args:
       learner: built with `cross_entropy_and_worst_class`.
@@ -87,18 +88,17 @@ def hard_task_update(
     if learner.slot is not None:
         raise ValueError("hard tasks: the learner keeps a slot of its own, which this would take.")
 
-    def grad(
-        key: Key, meta_params: PyTree, task: Task, carry: Carry
-    ) -> tuple[PyTree, Info, Carry]:
-        grads, info, _ = learner.grad(key, meta_params, task, carry)
+    def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
+        grads, info, carry = learner.grad(key, meta_params, task, carry._replace(slot=()))
         metrics = dict(info.metrics)
         if _WORST not in metrics:
-            raise ValueError("hard tasks want the objective `cross_entropy_and_worst_class`.")
+            raise ValueError("hard tasks require the objective `cross_entropy_and_worst_class`.")
         # Of each task; a mean of labels would say nothing.
         carry = carry._replace(slot=metrics.pop(_WORST))
         return grads, info._replace(metrics=metrics), carry
 
-    init_plain, update_plain = meta_update(
+    # No class has been failed at first.
+    init, update_plain = meta_update(
         learner._replace(grad=grad, slot=lambda *_: jnp.zeros((), jnp.int32)),
         optimizer,
         task_batch=task_batch,
@@ -107,14 +107,10 @@ def hard_task_update(
         mesh=mesh,
     )
 
-    def init(key: Key, sample: Any) -> TrainState:
-        # No class has been failed yet.
-        return init_plain(key, sample)._replace(shared=jnp.zeros((task_batch,), jnp.int32))
-
     def update(state: TrainState, sample: Any, given: PyTree = None) -> tuple[TrainState, Info]:
         if given is not None:
-            raise ValueError("hard tasks are drawn on the device: --pipeline device.")
-        failed = jnp.zeros((count_classes(sample),)).at[state.shared].add(1.0)
+            raise ValueError("hard tasks are drawn on the device: give a sampler, no stream.")
+        failed = jnp.zeros((count_classes(sample),)).at[state.slots].add(1.0)
         hard = state.step % 2 == 1
         weights = jnp.where(hard, jnp.maximum(failed, _OTHER_WEIGHT), 1.0)
         drawing = weighted(sample, weights)
@@ -122,6 +118,6 @@ def hard_task_update(
         keys = task_keys(state, task_batch)
         classes_TW = jax.vmap(lambda key: drawn_classes(drawing, draw_keys(key)[0]))(keys)
         worst = jnp.take_along_axis(classes_TW, after.slots[:, None], axis=1)[:, 0]
-        return after._replace(shared=worst), info
+        return after._replace(slots=worst), info
 
     return MetaUpdate(init, update)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,24 +19,45 @@ from jaxmeta.training import checkpoints, parallel
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.feed import Source, first_task, open_feed
 from jaxmeta.training.logs import Log, open_log
-from jaxmeta.training.update import MetaUpdate, TrainState, chunk_of
+from jaxmeta.training.state import Trained, TrainState
+from jaxmeta.training.update import MetaUpdate, chunk_of
 
 CHECKPOINTS = "checkpoints"
 
 
 class NotFinite(ArithmeticError):
-    """A loss or a parameter became NaN or infinite; the last good checkpoint is kept."""
+    """A loss or a parameter became NaN or infinite; the last good checkpoint is kept.
+
+    Attributes:
+      what: became so, such as `loss`.
+      step: when it did.
+      checkpoint: the name of the newest checkpoint; None where there is none.
+    """
+
+    def __init__(self, what: str, step: int, checkpoint: str | None):
+        kept = f"{checkpoint} is kept" if checkpoint else "there is no checkpoint before it"
+        super().__init__(
+            f"the {what} became NaN or infinite at step {step}; {kept}. Try a smaller inner or "
+            "outer rate, or clip the meta-gradients."
+        )
+        self.what, self.step, self.checkpoint = what, step, checkpoint
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the run after a checkpoint; `signal_number` says which."""
+    """SIGINT or SIGTERM ended the run after a checkpoint.
+
+    Attributes:
+      signal_number: which of them.
+      step: that is saved.
+      folder: of the run.
+    """
 
     def __init__(self, signal_number: int, step: int, folder: Path):
         super().__init__(
-            f"stopped at step {step}, which is saved in {folder}; the same command with --resume "
-            "goes on from there."
+            f"stopped at step {step}, which is saved in {folder}; train with resume=True to go on "
+            "from there."
         )
-        self.signal_number = signal_number
+        self.signal_number, self.step, self.folder = signal_number, step, folder
 
 
 class Outcome(NamedTuple):
@@ -43,15 +65,15 @@ class Outcome(NamedTuple):
 
     Attributes:
       state: after the last step.
-      best_params: the meta-parameters that were best in validation.
-      best_step: when they were.
+      best: what was best in validation.
+      best_step: when it was.
       resumed_from_step: the checkpoint's step, None if the run was never resumed.
       wall_seconds: of training with its validations, over all resumes.
       tasks_per_second: of the compiled chunks, compilation left out.
     """
 
     state: TrainState
-    best_params: PyTree
+    best: Trained
     best_step: int
     resumed_from_step: int | None
     wall_seconds: float
@@ -73,7 +95,14 @@ class _Progress(NamedTuple):
 Report = Callable[[int, Mapping[str, float]], None]
 
 
-def train(
+def accuracy_or_minus_loss(estimates: Mapping[str, Estimate]) -> float:
+    """What training maximises by default: the mean accuracy, or minus the loss without one."""
+    if "accuracy" in estimates:
+        return float(estimates["accuracy"].mean)
+    return -float(estimates["loss"].mean)
+
+
+def train_with_checkpoints(
     run_directory: str | Path,
     meta_update: MetaUpdate,
     source: Source,
@@ -81,7 +110,8 @@ def train(
     *,
     steps: int,
     task_batch: int,
-    validate: Callable[[PyTree], Mapping[str, Estimate]],
+    validate: Callable[[Trained], Mapping[str, Estimate]],
+    score: Callable[[Mapping[str, Estimate]], float] = accuracy_or_minus_loss,
     checkpoint_every: int,
     chunk: int,
     mesh: Mesh | None = None,
@@ -89,20 +119,22 @@ def train(
     report: Report = lambda step, scalars: None,
     say: Callable[[str], object] = warnings.warn,
 ) -> Outcome:
-    """Train for `steps` meta-updates, so that a kill at any moment loses no more than a while.
+    """Train for `steps` meta-updates, with logs, validation and checkpoints to resume from.
 
-    Every step's randomness is a function of the key and the step alone, so a run that is
-    killed and resumed ends bit for bit where the run left alone does.
+    Every step's randomness is a function of the key and the step alone: a run that is killed and
+    resumed is bit-identical to an uninterrupted one.
 
     Args:
       run_directory: takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
       meta_update: see `jaxmeta.training.meta_update`.
-      source: of training tasks: a sampler, or a stream (`jaxmeta.data.stream`).
+      source: of training tasks: a sampler, or a stream (`jaxmeta.data.stream`); in a `Supplied`
+        for a meta-update `with_constants`.
       key: of the run.
       steps: meta-updates in all.
       task_batch: tasks of a meta-update, for the rate that is reported.
-      validate: `validate(meta_params)`, estimates on validation tasks; the highest accuracy,
-        or the lowest loss where there is none, marks the best checkpoint.
+      validate: `validate(trained)`, estimates on validation tasks.
+      score: of those estimates, the number that the best checkpoint maximises. Defaults to the
+        accuracy, or minus the loss where there is none.
       checkpoint_every: meta-updates between validations, each followed by a checkpoint.
       chunk: meta-updates of one compiled call.
       mesh: that `meta_update` was built with. Several processes call this together; the first
@@ -126,7 +158,9 @@ def train(
             checkpoints.newest_step(folder),
             f"all must see the checkpoints in {folder}; share the folder between the hosts.",
         )
-        restored = parallel.in_agreement(lambda: checkpoints.restore(folder, like, warn=say))
+        restored = parallel.raise_on_all_processes(
+            lambda: checkpoints.restore(folder, like, warn=say)
+        )
         parallel.check_same(
             None if restored is None else restored.step,
             f"not all can read the newest checkpoint in {folder}; run again, or copy it anew.",
@@ -144,7 +178,7 @@ def train(
     state, sample = parallel.replicate((state, feed.sample), mesh)
     run_chunk = chunk_of(meta_update.update)
     chunk = min(chunk, feed.longest or chunk)
-    log = parallel.in_agreement(
+    log = parallel.raise_on_all_processes(
         lambda: (
             open_log(run_directory, resume_step=None if restored is None else step)
             if parallel.is_first_process()
@@ -158,7 +192,8 @@ def train(
         infos = jax.device_get(infos)
         bad = np.flatnonzero(~np.isfinite(infos.loss))
         if bad.size:
-            raise NotFinite(_not_finite("loss", end - len(infos.loss) + int(bad[0]) + 1, folder))
+            step = end - len(infos.loss) + int(bad[0]) + 1
+            raise NotFinite("loss", step, _newest(folder))
         rate = clock.chunk_done(len(infos.loss) * task_batch)
         scalars = {"train_loss": infos.loss, **{f"train_{k}": v for k, v in infos.metrics.items()}}
         tell(end, {name: float(values.mean()) for name, values in scalars.items()} | rate)
@@ -185,16 +220,21 @@ def train(
                     continue
                 read(*pending)
                 pending = None
-                if not _all_finite(state.meta_params):
-                    raise NotFinite(_not_finite("meta-parameters", step, folder))
+                if not _all(np.isfinite, state.meta_params):
+                    raise NotFinite("meta-parameters", step, _newest(folder))
+                if not _all(_is_number, state.shared):
+                    raise NotFinite("shared values", step, _newest(folder))
                 if step == boundary:
-                    value, scalars = _score(validate(state.meta_params))
-                    tell(step, scalars)
+                    estimates = validate(state.trained)
+                    value = float(score(estimates))
+                    means = {name: found.mean for name, found in estimates.items()}
+                    scalars = {k: float(mean) for k, mean in means.items() if np.ndim(mean) == 0}
+                    tell(step, {f"validation_{name}": value for name, value in scalars.items()})
                     if progress.best_value is None or value > progress.best_value:
                         # Not a number is no value to beat, here or after a resume from JSON.
                         best_value = value if np.isfinite(value) else None
                         progress = progress._replace(best_step=step, best_value=best_value)
-                        checkpoints.save_best(folder, step, state.meta_params, metadata={})
+                        checkpoints.save_best(folder, step, state.trained, metadata={})
                 progress = clock.add_to(progress)._replace(stream_position=feed.position())
                 checkpoints.save(folder, step, state, metadata=progress._asdict())
                 clock.restart()
@@ -204,11 +244,11 @@ def train(
     finally:
         log.close()
 
-    best = parallel.in_agreement(
-        lambda: checkpoints.restore(folder, state.meta_params, step="best", warn=say)
+    best = parallel.raise_on_all_processes(
+        lambda: checkpoints.restore(folder, state.trained, step="best", warn=say)
     )
     if best is None:
-        raise ValueError(f"{folder} holds no best checkpoint; --overwrite trains anew.")
+        raise ValueError(f"{folder} holds no best checkpoint; delete the run and train anew.")
     return Outcome(
         state,
         best.tree,
@@ -249,25 +289,18 @@ class _Clock:
         )
 
 
-def _score(estimates: Mapping[str, Estimate]) -> tuple[float, dict[str, float]]:
-    """The value to be maximised, and the scalars to be logged."""
-    scalars = {f"validation_{name}": float(value.mean) for name, value in estimates.items()}
-    if "accuracy" in estimates:
-        return scalars["validation_accuracy"], scalars
-    return -scalars["validation_loss"], scalars
+def _all(test: Callable[[np.ndarray], Any], tree: PyTree) -> bool:
+    leaves = (leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return all(np.all(test(leaf)) for leaf in jax.device_get(list(leaves)))
 
 
-def _all_finite(tree: PyTree) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(tree)))
+def _is_number(values: np.ndarray) -> np.ndarray:
+    """Infinity is one: a lowest value so far may begin there."""
+    return ~np.isnan(values)
 
 
-def _not_finite(what: str, step: int, folder: Path) -> str:
-    kept = sorted(path.name for path in folder.glob("step_*")) if folder.exists() else []
-    remedy = f"{kept[-1]} is kept" if kept else "there is no checkpoint before it"
-    return (
-        f"the {what} became NaN or infinite at step {step}; {remedy}. "
-        "Try a smaller inner or outer rate, or --clip."
-    )
+def _newest(folder: Path) -> str | None:
+    return max((path.name for path in folder.glob("step_*")), default=None)
 
 
 @contextlib.contextmanager

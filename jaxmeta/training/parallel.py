@@ -78,8 +78,8 @@ def mesh_for(
         check_divides(task_batch, mesh.size)
     if mesh.size < available and jax.process_count() > 1:
         raise ValueError(
-            f"--devices {mesh.size} of {available}: all devices of all processes take part; "
-            "leave --devices out."
+            f"devices is {mesh.size} of {available}: all devices of all processes take part; "
+            "leave devices out."
         )
     return mesh if mesh.size > 1 else None
 
@@ -160,7 +160,8 @@ def _shared_out(
 def check_divides(tasks: int, devices: int) -> None:
     """Raises `ValueError` where the tasks can't be shared out evenly."""
     if tasks % devices:
-        own_choice = f", or --devices with a divisor of {tasks}" if jax.process_count() == 1 else ""
+        own_choice = f", or a number of devices that divides {tasks}"
+        own_choice = own_choice if jax.process_count() == 1 else ""
         near = sorted({tasks - tasks % devices, tasks - tasks % devices + devices} - {0})
         raise ValueError(
             f"{tasks} tasks don't divide among {devices} devices; give a task batch of "
@@ -215,12 +216,14 @@ def join(coordinator: str, processes: int | None = None, process_id: int | None 
     if address is not None:
         if processes is None or process_id is None or not 0 <= process_id < processes:
             raise ValueError(
-                f"--coordinator {coordinator} with --num-processes {processes} and --process-id "
+                f"coordinator {coordinator!r} with processes {processes} and process_id "
                 f"{process_id}: give the number of processes, and to each its own id from 0."
             )
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
-            raise ValueError(f"--coordinator {coordinator}: give HOST:PORT, or auto on a cluster.")
+            raise ValueError(
+                f"coordinator is {coordinator!r}: give HOST:PORT, or auto on a cluster."
+            )
     try:
         jax.distributed.initialize(address, processes, process_id)
     except (RuntimeError, ValueError) as error:
@@ -256,8 +259,8 @@ def check_same(number: int | None, remedy: str) -> None:
             raise ValueError(f"the processes differ, {numbers}: {remedy}")
 
 
-def in_agreement(work: Callable[[], Result]) -> Result:
-    """What `work()` gives here; where it fails in one process, it fails in all.
+def raise_on_all_processes(work: Callable[[], Result]) -> Result:
+    """The result of `work()`; where it raises in one process, all processes raise.
 
     Otherwise the others would wait for the one that has gone.
 
@@ -278,7 +281,7 @@ def in_agreement(work: Callable[[], Result]) -> Result:
 
 def on_first_process(work: Callable[[], Any]) -> None:
     """Run `work()` in process 0 while the others wait; its error stops all."""
-    in_agreement(work if is_first_process() else lambda: None)
+    raise_on_all_processes(work if is_first_process() else lambda: None)
 
 
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:

@@ -11,6 +11,7 @@ from jaxmeta.core import MetaLearner, PyTree
 from jaxmeta.training import build, build_learner, checkpoints
 from jaxmeta.training.config import EXPERIMENTS, AnyExperiment, FewShot, Regression, from_json
 from jaxmeta.training.loop import CHECKPOINTS
+from jaxmeta.training.state import Trained
 
 
 class TrainedRun(NamedTuple):
@@ -54,7 +55,7 @@ def restore(run_directory: str | Path, *, config: AnyExperiment | None = None) -
     learner = build_learner.learner_of(config, train=False)
     task = build.example_task(config, image_shape)
     like = jax.eval_shape(lambda key: learner.init(key, task), jax.random.key(0))
-    best = checkpoints.restore(folder / CHECKPOINTS, like, step="best")
+    best = checkpoints.restore(folder / CHECKPOINTS, Trained(like), step="best")
     if best is None and (folder / "results.json").is_file():
         raise FileNotFoundError(
             f"{folder} holds the results of a run without its checkpoints; the command that trains "
@@ -64,7 +65,7 @@ def restore(run_directory: str | Path, *, config: AnyExperiment | None = None) -
         raise FileNotFoundError(
             f"{folder} holds no validated checkpoint yet; train it further with --resume."
         )
-    return TrainedRun(learner, best.tree, config, image_shape, best.step)
+    return TrainedRun(learner, best.tree.meta_params, config, image_shape, best.step)
 
 
 def read_config(folder: Path) -> tuple[AnyExperiment, tuple[int, ...] | None]:

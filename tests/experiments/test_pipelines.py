@@ -10,7 +10,7 @@ from jaxmeta.data import load
 from jaxmeta.training import build
 from jaxmeta.training.config import FewShot
 from jaxmeta.training.estimates import Estimate
-from jaxmeta.training.loop import NotFinite, train
+from jaxmeta.training.loop import NotFinite, train_with_checkpoints
 from jaxmeta.training.options import Prototypical
 from jaxmeta.training.parallel import task_mesh
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_reads_the_very_next_task(image_folder, tmp_path, devices)
             return {"loss": Estimate(np.asarray(1.0), np.asarray(0.0))}
 
         calls = []
-        return train(
+        return train_with_checkpoints(
             folder,
             update,
             source,

@@ -101,7 +101,7 @@ def test_every_second_batch_is_of_failed_classes(devices):
     step = jax.jit(update)
     for _ in range(6):
         state, info = step(state, sample)
-        batches.append(np.asarray(state.shared))
+        batches.append(np.asarray(state.slots))
         assert set(info.metrics) == {"accuracy"}
     for plain in batches[::2]:
         failed = Counter(plain.tolist())
@@ -131,7 +131,7 @@ def test_it_refuses_what_it_cannot_do():
     sample = sampler()
     init, update = hard_task_update(fails_at(0), optax.sgd(0.1), task_batch=2)
     state = init(KEY, sample)
-    with pytest.raises(ValueError, match="--pipeline device"):
+    with pytest.raises(ValueError, match="give a sampler"):
         update(state, sample, given=())
     other = meta_learner(
         lambda key, task: jnp.zeros((3,)),

@@ -21,7 +21,8 @@ from jaxmeta.learners import maml, meta_sgd, reptile
 from jaxmeta.models import conv4, mlp
 from jaxmeta.training import checkpoints, meta_update
 from jaxmeta.training.parallel import TASKS, average_over, mesh_for, task_mesh
-from jaxmeta.training.update import chunk_of, mean_over_tasks
+from jaxmeta.training.task_mean import mean_over_tasks
+from jaxmeta.training.update import chunk_of
 from tests.learners.conftest import patterns
 
 TASK_BATCH = 8

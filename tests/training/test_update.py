@@ -14,7 +14,7 @@ from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
 
 SAMPLE = sinusoids(shots=4, queries=4)
-LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), steps=1)
+LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), inner_steps=1)
 OUTER = optax.adam(1e-2)
 
 
@@ -50,7 +50,7 @@ def test_an_update_is_one_step_along_the_mean_gradient():
 
 
 def test_weights_that_tasks_share_have_one_gradient_in_memory():
-    learner = maml(mlp((128, 128), 1), squared_error, optax.sgd(0.01), steps=0)
+    learner = maml(mlp((128, 128), 1), squared_error, optax.sgd(0.01), inner_steps=0)
 
     def compiled(learner):
         init, update = meta_update(learner, OUTER, task_batch=64)
