@@ -26,9 +26,7 @@ import tyro
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import peers
-from experiments.command_line import guarded, read_arguments
 from experiments.peers import Arrays, Contestant
-from experiments.run import circumstances
 from experiments.workloads import (
     WORKLOADS,
     Workload,
@@ -38,6 +36,8 @@ from experiments.workloads import (
     jaxmeta_contestant,
 )
 from jaxmeta import files
+from jaxmeta.commands.guard import guarded, read_arguments
+from jaxmeta.recipes.results import provenance
 from jaxmeta.training.parallel import mesh_for, size_of
 
 TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
@@ -215,7 +215,7 @@ def benchmark(options: Benchmark) -> None:
         )
         # After every workload: what has been measured survives an interrupt.
         files.write_json(
-            options.out, {"workloads": results, **circumstances(mesh_for(jax.device_count()))}
+            options.out, {"workloads": results, **provenance(mesh_for(jax.device_count()))}
         )
 
     columns = ("to best peer", "to PyTorch", "of matmul rate", "compile, s", "cached, s")
@@ -282,4 +282,6 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: benchmark(read_arguments(Benchmark, "benchmark"))))
+    sys.exit(
+        guarded(lambda: benchmark(read_arguments(Benchmark, "python -m experiments.benchmark")))
+    )

@@ -1,9 +1,8 @@
-"""Meta-train a few-shot image classifier: `python -m experiments.few_shot --help`."""
+"""`python -m experiments.few_shot --help`; see `jaxmeta/recipes/domains/few_shot.py`."""
 
 import sys
 
-from experiments.command_line import main
-from jaxmeta.training.config import FewShot
+from jaxmeta.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main(FewShot))
+    sys.exit(main("few-shot", prog="python -m experiments.few_shot"))

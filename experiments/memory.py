@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.command_line import guarded, read_arguments
-from experiments.run import circumstances
 from jaxmeta import files
+from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.core import Batch, Carry, MetaLearner, Task, cross_entropy
 from jaxmeta.inner import first_order, rematerialised, reverse_mode, second_order
 from jaxmeta.learners import imaml, maml
 from jaxmeta.models import conv4
+from jaxmeta.recipes.results import provenance
 
 WAYS = {
     "maml, second order": second_order,
@@ -75,11 +75,11 @@ def measure(options: Memory) -> dict[str, Any]:
     results = {
         "what": f"conv4-stride, width {options.width}, one 5-way 1-shot task with 15 queries",
         "temporary_bytes": taken,
-        **circumstances(),
+        **provenance(),
     }
     files.write_json(options.out, results)
     return results
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: measure(read_arguments(Memory, "memory"))))
+    sys.exit(guarded(lambda: measure(read_arguments(Memory, "python -m experiments.memory"))))

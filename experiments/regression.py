@@ -1,9 +1,8 @@
-"""Meta-train a regressor of curves or images: `python -m experiments.regression --help`."""
+"""`python -m experiments.regression --help`; see `jaxmeta/recipes/domains/regression.py`."""
 
 import sys
 
-from experiments.command_line import main
-from jaxmeta.training.config import Regression
+from jaxmeta.commands import main
 
 if __name__ == "__main__":
-    sys.exit(main(Regression))
+    sys.exit(main("regression", prog="python -m experiments.regression"))

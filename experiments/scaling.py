@@ -21,13 +21,12 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from experiments import presets
 from experiments.benchmark import seconds_of
-from experiments.command_line import guarded, read_arguments
-from experiments.run import circumstances, load_dataset
 from jaxmeta import files
-from jaxmeta.training import build, parallel
-from jaxmeta.training.config import FewShot, Maml
+from jaxmeta.commands.guard import guarded, read_arguments
+from jaxmeta.recipes import Engine, find_domain, find_learner, start
+from jaxmeta.recipes.results import provenance
+from jaxmeta.training import parallel
 from jaxmeta.training.feed import first_task, open_feed
 from jaxmeta.training.parallel import mesh_for, size_of
 from jaxmeta.training.update import chunk_of
@@ -55,16 +54,17 @@ class Scaling:
 
 def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable[[], None]:
     """`work()`: trains a chunk of steps, with all devices of all processes."""
-    config = presets.find(FewShot, Maml, "omniglot-5w1s")
-    assert isinstance(config, FewShot)
-    config = dataclasses.replace(
-        config, dataset=options.dataset, task_batch=options.tasks, pipeline=pipeline
-    )
+    changes: dict[str, Any] = {"dataset": options.dataset, "task_batch": options.tasks}
     if options.dataset != "omniglot":
-        config = dataclasses.replace(config, split=None, rotations="none")
+        changes |= {"rotations": "none"}
+    experiment = start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s")
+    experiment = experiment.changed(**changes, pipeline=pipeline).resolved()
     mesh = parallel.mesh_for(options.tasks, evenly=pipeline == "stream")
-    update = build.update_of(config, mesh)
-    source = build.source_of(config, load_dataset(config), "train")
+    recipe = experiment.learner
+    tasks = experiment.domain.tasks(experiment.training, recipe.needs)
+    engine = Engine(experiment.training, tasks, mesh)
+    update = recipe.update(recipe.build(tasks.problem), engine)
+    source = tasks.train
     feed = open_feed(source, options.tasks, mesh, {})
     state = jax.jit(update.init)(jax.random.key(0), first_task(source))
     state, sample = parallel.replicate((state, feed.sample), mesh)
@@ -162,7 +162,7 @@ def scaling(options: Scaling) -> None:
         {
             options.what: measured,
             "settings": settings,
-            **circumstances(mesh_for(jax.device_count())),
+            **provenance(mesh_for(jax.device_count())),
         },
     )
     for name, value in measured["tasks_per_second"].items():
@@ -171,4 +171,4 @@ def scaling(options: Scaling) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: scaling(read_arguments(Scaling, "scaling"))))
+    sys.exit(guarded(lambda: scaling(read_arguments(Scaling, "python -m experiments.scaling"))))

@@ -4,7 +4,6 @@ from jaxmeta.training._train import train
 from jaxmeta.training.estimates import Estimate, evaluation, per_task, trajectory_evaluation
 from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train_with_checkpoints
 from jaxmeta.training.parallel import join, mesh_for, replicate, task_mesh
-from jaxmeta.training.restore import TrainedRun, restore
 from jaxmeta.training.state import Trained, TrainState
 from jaxmeta.training.update import MetaUpdate, Supplied, meta_update, with_constants
 
@@ -17,14 +16,12 @@ __all__ = [
     "Supplied",
     "TrainState",
     "Trained",
-    "TrainedRun",
     "evaluation",
     "join",
     "mesh_for",
     "meta_update",
     "per_task",
     "replicate",
-    "restore",
     "task_mesh",
     "train",
     "train_with_checkpoints",

@@ -1,0 +1,193 @@
+"""What a pre-trained network does without meta-learning: `baselines RUN`.
+
+On the test classes of a pre-training run: prototypes of its frozen features, a new head on these,
+and the whole network fine-tuned with a new head for 10 steps. What they leave open (the distance;
+rate and steps of the head; the network's rate) is chosen on validation tasks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import tyro
+from flax import linen as nn
+
+from jaxmeta import files
+from jaxmeta.commands.guard import read_arguments
+from jaxmeta.core import Key, MetaLearner, Model, PyTree, cross_entropy
+from jaxmeta.data import episodes
+from jaxmeta.inner import first_order
+from jaxmeta.learners import maml, prototypical
+from jaxmeta.models import from_linen
+from jaxmeta.recipes.domains.pretrain import features_of, on_features
+from jaxmeta.recipes.restoring import restore
+from jaxmeta.recipes.results import plain, provenance
+from jaxmeta.recipes.runner import run_keys
+from jaxmeta.training.estimates import Estimate, evaluation
+from jaxmeta.training.state import Sample
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Evaluate a pre-trained network on few-shot tasks, without meta-learning."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """The run folder of `experiments.pretrain`; baselines.json is written there."""
+    ways: int = 5
+    """Classes of a task."""
+    shots: tuple[int, ...] = (1, 5)
+    """Support examples a class, each by itself."""
+    queries: int = 15
+    """Query examples a class."""
+    eval_tasks: int = 1000
+    """Test tasks of frozen features."""
+    tuned_tasks: int = 200
+    """Test tasks of the whole network, of which each takes seconds on a CPU."""
+    choosing_tasks: int = 200
+    """Validation tasks that choose distance, rate and steps, of frozen features."""
+    tuned_choosing_tasks: int = 20
+    """Validation tasks that choose them for the whole network."""
+
+
+class Candidate(NamedTuple):
+    """A way to adapt, with the parameters to start from."""
+
+    learner: MetaLearner
+    start: PyTree
+
+
+def prototypes(ways: int, task: Any) -> dict[str, Candidate]:
+    """Class means of the features, by their distance."""
+    found = {}
+    for distance in ("euclidean", "cosine"):
+        learner = prototypical(on_features(), cross_entropy, ways, distance=distance)
+        found[distance] = Candidate(learner, learner.init(jax.random.key(0), task))
+    return found
+
+
+def new_heads(ways: int, task: Any) -> dict[str, Candidate]:
+    """A linear head on the features, from zero, by gradient descent."""
+    dense = from_linen(nn.Dense(ways, kernel_init=nn.initializers.zeros))
+    flat = on_features().apply
+    head = Model(
+        lambda key, inputs: dense.init(key, flat((), inputs)),
+        lambda params, inputs, **options: dense.apply(params, flat((), inputs)),
+    )
+    start = head.init(jax.random.key(0), task.support.inputs)
+    return {
+        f"{steps} steps of sgd {rate:g}": Candidate(
+            maml(head, cross_entropy, optax.sgd(rate), steps, differentiation=first_order), start
+        )
+        for rate in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+        for steps in (20, 100)
+    }
+
+
+def whole_networks(network: Model, backbone: PyTree, task: Any) -> dict[str, Candidate]:
+    """All parameters, a head from zero among them, by Adam."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), task.support.inputs)["head"]
+    head = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    start = {**backbone, "head": head}
+    return {
+        f"{steps} steps of adam {rate:g}": Candidate(
+            maml(network, cross_entropy, optax.adam(rate), steps, differentiation=first_order),
+            start,
+        )
+        for rate in (1e-4, 3e-4, 1e-3, 3e-3)
+        for steps in (10,)
+    }
+
+
+def best(
+    candidates: Mapping[str, Candidate], tasks: Sequence[Sample], keys: Key, counts: tuple[int, int]
+) -> dict[str, Any]:
+    """The candidate of the highest validation accuracy, and its estimates on test tasks."""
+    validation_tasks, test_tasks = tasks
+    validation_key, test_key = keys
+
+    def judged(candidate: Candidate, source: Any, key: Any, count: int) -> dict[str, Estimate]:
+        return evaluation(candidate.learner, count)(candidate.start, source, key)
+
+    validated = {
+        name: float(judged(candidate, validation_tasks, validation_key, counts[0])["accuracy"].mean)
+        for name, candidate in candidates.items()
+    }
+    chosen = max(validated, key=lambda name: validated[name])
+    estimates = judged(candidates[chosen], test_tasks, test_key, counts[1])
+    return {
+        **plain(estimates),
+        "num_tasks": counts[1],
+        "chosen": chosen,
+        "validation_accuracies": validated,
+        "validation_tasks": counts[0],
+    }
+
+
+def command(arguments: list[str], prog: str) -> None:
+    """Evaluate, write `baselines.json` beside the run, print a line for each."""
+    options = read_arguments(Baselines, prog, arguments)
+    run(options)
+    print(f"results: {options.run_dir / 'baselines.json'}")
+
+
+def run(options: Baselines) -> dict[str, Any]:
+    """Evaluate, write `baselines.json`; return it.
+
+    Raises:
+      ValueError, OSError: with one plain line for the command line to show.
+    """
+    pretrained = restore(options.run_dir)
+    domain: Any = pretrained.experiment.domain
+    training = pretrained.experiment.training
+    if domain.kind != "supervised":
+        raise ValueError(f"{options.run_dir} is a run of {domain.name}; give one of pretrain.")
+    backbone, network = pretrained.meta_params, domain.image_network
+    dataset = domain.images.load(training.seed)
+    encoder, whole = network.build(None, "none"), network.build(options.ways, "none")
+    frozen = [features_of(encoder, backbone, part) for part in (dataset.validation, dataset.test)]
+    keys = run_keys(training.seed)[1:]
+    found = {}
+    for shots in options.shots:
+        tasks = partial(episodes, ways=options.ways, shots=shots, queries=options.queries)
+        of_features = [tasks(part) for part in frozen]
+        of_images = [tasks(part) for part in (dataset.validation, dataset.test)]
+        counts = (options.choosing_tasks, options.eval_tasks)
+        tuned_counts = (options.tuned_choosing_tasks, options.tuned_tasks)
+        task, image_task = of_features[0](keys[0]), of_images[0](keys[0])
+        found[f"{options.ways}w{shots}s"] = rows = {
+            "prototypes of frozen features": best(
+                prototypes(options.ways, task), of_features, keys, counts
+            ),
+            "new head on frozen features": best(
+                new_heads(options.ways, task), of_features, keys, counts
+            ),
+            "whole network": best(
+                whole_networks(whole, backbone, image_task), of_images, keys, tuned_counts
+            ),
+        }
+        for name, row in rows.items():
+            print(_line(f"{options.ways}-way {shots}-shot · {name}", row), flush=True)
+    results = {
+        "baselines": found,
+        "protocol": {
+            **dataset.protocol,
+            "queries": options.queries,
+            "network": f"{network.network}, width {network.width}",
+            "query_statistics": "none",
+            "selected_on": "validation accuracy",
+            "seed": training.seed,
+        },
+        **provenance(),
+    }
+    files.write_json(options.run_dir / "baselines.json", results)
+    return results
+
+
+def _line(name: str, row: Mapping[str, Any]) -> str:
+    value, interval = 100 * row["accuracy"], 100 * row["accuracy_ci95"]
+    return f"{name} · {value:.1f} ± {interval:.1f} % on {row['num_tasks']} tasks ({row['chosen']})"

@@ -1,0 +1,126 @@
+"""Compare runs on the same test tasks, pairwise: `compare RUN RUN [RUN …]`.
+
+Where two runs were evaluated on the very same tasks, the difference of their figures has a much
+smaller interval than either: it is taken task by task.
+"""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from jaxmeta import files
+from jaxmeta.commands.guard import read_arguments
+from jaxmeta.recipes.folders import RESULTS
+from jaxmeta.recipes.results import PerTask, read_per_task
+from jaxmeta.recipes.runner import PER_TASK
+from jaxmeta.training.estimates import estimate
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Differences between runs on the same test tasks, with 95 % intervals."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or result files that `evaluate` wrote; at least two."""
+    metric: str | None = None
+    """The metric to compare. Defaults to accuracy, log_likelihood, final_loss, bits or loss, the
+    first that the runs have."""
+    out: Path | None = None
+    """File for the differences, as JSON."""
+
+
+_METRICS = ("accuracy", "log_likelihood", "final_loss", "bits", "loss")
+
+
+class Side(NamedTuple):
+    """One run of a comparison."""
+
+    name: str
+    learner: str
+    tests: dict[str, PerTask]
+
+
+class Difference(NamedTuple):
+    """Of the second run minus the first, mean and half-width of its 95 % interval over tasks."""
+
+    test: str
+    first: str
+    second: str
+    mean: float
+    ci95: float
+    tasks: int
+
+
+def command(arguments: list[str], prog: str) -> None:
+    """Print a line for every pair of runs and every test."""
+    options = read_arguments(Compare, prog, arguments)
+    metric, found = compare(options.runs, options.metric)
+    scale, unit = (100, " %") if metric == "accuracy" else (1, "")
+    for row in found:
+        test = f"{row.test} · " if row.test != "test" else ""
+        mean, ci95 = scale * row.mean, scale * row.ci95
+        print(
+            f"{test}{metric.replace('_', ' ')} of {row.second} minus {row.first}: "
+            f"{mean:+.3g} ± {ci95:.2g}{unit} on {row.tasks} tasks"
+        )
+    if options.out is not None:
+        rows: list[dict[str, Any]] = [row._asdict() for row in found]
+        files.write_json(options.out, {"metric": metric, "differences": rows})
+
+
+def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, list[Difference]]:
+    """The paired differences of all pairs of runs, on every test that they share.
+
+        d_i = value_i of the second − value_i of the first,  mean d ± 1.96 s_d / √n
+
+    Raises:
+      ValueError: fewer than two runs, runs on different tasks, a metric that one does not have.
+      OSError: a run without values of single tasks.
+    """
+    if len(runs) < 2:
+        raise ValueError("compare: give two runs or more.")
+    sides = [_side(path) for path in runs]
+    shared = [name for name in sides[0].tests if all(name in side.tests for side in sides)]
+    if not shared:
+        raise ValueError(f"compare: {runs[0]} and {runs[1]} have no test in common.")
+    known = [set(side.tests[shared[0]].values) for side in sides]
+    if metric is None:
+        metric = next(name for name in _METRICS if all(name in own for own in known))
+    for side, own in zip(sides, known):
+        if metric not in own:
+            raise ValueError(f"--metric {metric}: {side.name} has {', '.join(sorted(own))}.")
+    found = []
+    for test in shared:
+        for one, other in itertools.combinations(sides, 2):
+            if one.tests[test].tasks != other.tests[test].tasks:
+                raise ValueError(
+                    f"{one.name} and {other.name} were not tested on the same tasks ({test}): give "
+                    "both the same data, ways, shots, queries, seed and number of tasks; evaluate "
+                    "writes such results."
+                )
+            first, second = (
+                np.asarray(side.tests[test].values[metric], np.float64) for side in (one, other)
+            )
+            mean, ci95 = estimate(second - first)
+            found.append(
+                Difference(test, one.name, other.name, float(mean), float(ci95), len(first))
+            )
+    return metric, found
+
+
+def _side(path: Path) -> Side:
+    results = path / RESULTS if path.is_dir() else path
+    values = path / PER_TASK if path.is_dir() else path.with_suffix(".npz")
+    if not results.is_file():
+        raise FileNotFoundError(f"{results} does not exist: give a run that has ended.")
+    try:
+        learner = str(json.loads(results.read_bytes())["learner"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{results} can't be read ({error}).") from error
+    name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
+    return Side(name, learner, read_per_task(values))

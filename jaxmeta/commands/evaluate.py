@@ -1,0 +1,173 @@
+"""Evaluate a run again, also under other ways, shots or data: `evaluate RUN [OPTIONS]`.
+
+The options are those of the run's own domain and learner that may change after training;
+`evaluate RUN --help` shows them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from jaxmeta import files
+from jaxmeta.commands.experiment import Modules
+from jaxmeta.commands.guard import recipes_named
+from jaxmeta.recipes import registry, settings
+from jaxmeta.recipes.folders import Stored, read_config
+from jaxmeta.recipes.restoring import restore_as
+from jaxmeta.recipes.results import closing_lines, provenance, write_per_task
+from jaxmeta.recipes.runner import describe, evaluate, run_keys
+from jaxmeta.recipes.settings import Several
+from jaxmeta.training.parallel import mesh_for
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate the best checkpoint of a run on held-out tasks."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """The run folder."""
+    eval_tasks: Several | None = None
+    """Held-out tasks. Defaults to as many as the run was evaluated on."""
+    seed: int | None = None
+    """Seed of the tasks. Defaults to the run's, which gives the very tasks of its results."""
+    out: Path | None = None
+    """File for the result, as JSON. Defaults to RUN_DIR/evaluation-….json, named after what was
+    changed."""
+    recipes: Modules = ()
+    """Modules of your own that declare recipes or domains, separated by commas."""
+
+
+def command(arguments: list[str], prog: str) -> None:
+    """Evaluate, write the result beside the run, print the closing lines."""
+    registry.load(recipes_named(arguments))
+    stored = _stored(arguments, prog)
+    options, changes = _parse(arguments, stored, prog)
+    evaluate_run(options, changes)
+
+
+def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
+    """Evaluate a run under other settings (`changes`, by name); the results, which are written.
+
+    Raises:
+      ValueError, OSError: settings that the run does not have, data of another form.
+    """
+    experiment, data = read_config(options.run_dir)
+    seed = experiment.training.seed if options.seed is None else options.seed
+    more = {} if options.eval_tasks is None else {"eval_tasks": options.eval_tasks}
+    changed = experiment.domain.changed_at_test(changes)
+    experiment = experiment.changed(**changed, **more)
+    settings.check(experiment)
+    restored = restore_as(options.run_dir, experiment, data)
+    tasks = experiment.domain.tasks(experiment.training, experiment.learner.needs)
+    _check_shapes(restored.example, tasks.problem.example)
+    if tasks.evenly and seed != experiment.training.seed:
+        raise ValueError(
+            f"--seed {seed}: tasks that the host sends are those of the run's own seed, "
+            f"{experiment.training.seed}; leave --seed out."
+        )
+    mesh = mesh_for(jax.device_count())
+    results = {
+        **describe(experiment, tasks),
+        "run": options.run_dir.name,
+        "seed": seed,
+        "best_step": restored.step,
+        **provenance(mesh),
+    }
+    named = changes | more | ({} if options.seed is None else {"seed": seed})
+    path = options.out or options.run_dir / _file_name(named)
+    results, values, _ = evaluate(
+        experiment, tasks, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
+    )
+    write_per_task(path.with_suffix(".npz"), values)
+    files.write_json(path, results)
+    for line in closing_lines(tasks, results):
+        print(line)
+    print(f"result: {path}")
+    return results
+
+
+def _check_shapes(trained: Any, tested: Any) -> None:
+    """Refuse data whose examples have another shape than those of training."""
+
+    def shapes(task: Any) -> list[tuple[int, ...]]:
+        return [leaf.shape[1:] for leaf in jax.tree.leaves(task.query.inputs)]
+
+    one, other = shapes(trained), shapes(tested)
+    if one != other:
+        raise ValueError(
+            f"these tasks have inputs of the shape {other[0]}, the run was trained on {one[0]}; "
+            "choose other data."
+        )
+
+
+def _file_name(changes: dict[str, Any]) -> str:
+    """Such as `evaluation-ways-20-shots-5.json`: no two evaluations share a file."""
+    parts = ["evaluation"]
+    for name, value in changes.items():
+        words = value if isinstance(value, tuple) else (value,)
+        parts += [name.replace("_", "-"), *(Path(str(word)).name for word in words)]
+    return "-".join(parts) + ".json"
+
+
+def _stored(arguments: list[str], prog: str) -> Stored | None:
+    """The settings of the run among the arguments; None where help alone is asked for."""
+    words = [word for word in arguments if not word.startswith("-")]
+    folder = next((Path(word) for word in words if Path(word).is_dir()), None)
+    if folder is None and words:
+        folder = Path(words[0])
+    return None if folder is None else read_config(folder)
+
+
+def _parse(
+    arguments: list[str], stored: Stored | None, prog: str
+) -> tuple[Evaluate, dict[str, Any]]:
+    parts: list[tuple[str, type, Any]] = [("run", Evaluate, tyro.MISSING)]
+    if stored is not None:
+        tasks, learner = map(_testable, (stored.experiment.domain, stored.experiment.learner))
+        parts += [("tasks", type(tasks), tasks), ("learner", type(learner), learner)]
+    command = make_dataclass(
+        "Command", [(name, kind, field(default=default)) for name, kind, default in parts]
+    )
+    parsed = tyro.cli(
+        command,
+        args=arguments,
+        prog=prog,
+        description="Evaluate the best checkpoint of a run on held-out tasks. Of the run's "
+        "settings those are options that may change after training.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    changes = {}
+    for name, _, default in parts[1:]:
+        now, before = (dict(_values(part)) for part in (getattr(parsed, name), default))
+        changes |= {option: value for option, value in now.items() if value != before[option]}
+    return parsed.run, changes
+
+
+def _values(part: Any) -> Any:
+    for option in dataclasses.fields(part):
+        value = getattr(part, option.name)
+        if dataclasses.is_dataclass(value):
+            yield from _values(value)
+        else:
+            yield option.name, value
+
+
+def _testable(part: Any) -> Any:
+    """The same settings, of which only those are options that may change after training."""
+    free = {name for name, _ in settings.at_test(part)}
+    redeclared, values = [], {}
+    for own in dataclasses.fields(part):
+        value = getattr(part, own.name)
+        if dataclasses.is_dataclass(value):
+            value = _testable(value)
+            redeclared.append((own.name, type(value), field(default=value)))
+        elif own.name not in free:
+            hidden = tyro.conf.Suppress[tyro.conf.Fixed[own.type]]  # pyright: ignore
+            redeclared.append((own.name, hidden, field(default=value)))
+        values[own.name] = value
+    kind = make_dataclass(type(part).__name__, redeclared, bases=(type(part),), frozen=True)
+    return kind(**values)

@@ -1,0 +1,194 @@
+"""The command of every experiment: a learner, its options, and those of the domain."""
+
+import dataclasses
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from jaxmeta.commands.guard import recipes_named
+from jaxmeta.recipes import registry, settings
+from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, start
+from jaxmeta.recipes.folders import run_folder
+from jaxmeta.recipes.progress import Progress
+from jaxmeta.recipes.results import closing_lines, over_seeds
+from jaxmeta.recipes.runner import run
+from jaxmeta.training.parallel import is_first_process, join
+
+
+def words(metavar: str, read: Any) -> Any:
+    """An option that is several values in one word, separated by commas."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda given: read(given[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [",".join(map(str, values))],
+    )
+
+
+def _seeds(word: str) -> tuple[int, ...]:
+    """Nothing of what is no whole numbers: an error here would show tyro's insides."""
+    numbers = word.split(",")
+    return tuple(map(int, numbers)) if all(number.strip().isdigit() for number in numbers) else ()
+
+
+Seeds = Annotated[tuple[int, ...], words("INT,INT,...", _seeds)]
+Modules = Annotated[tuple[str, ...], words("MODULE,...", lambda word: tuple(word.split(",")))]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the run goes, and how."""
+
+    preset: str | None = None
+    """Settings worth a name, published where there are some; other options override them."""
+    out: Path | None = None
+    """Run folder. Defaults to one under runs/, named after the run: a new one, with --resume the
+    newest."""
+    resume: bool = False
+    """Go on from the newest checkpoint of the run folder."""
+    overwrite: bool = False
+    """Delete the run that the folder holds and start anew."""
+    devices: int | None = None
+    """Devices that share the tasks of a batch. Defaults to as many of all as make it shorter."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes train together, or auto on a cluster."""
+    num_processes: int | None = None
+    """Number of processes. Defaults to what the cluster says."""
+    process_id: int | None = None
+    """Which of them this is, from 0; process 0 writes. Defaults to what the cluster says."""
+    seeds: Seeds | None = None
+    """Repeat the run with each of these seeds, such as 0,1,2, and report the mean with its 95 %
+    interval."""
+    recipes: Modules = ()
+    """Modules of your own that declare recipes or domains, separated by commas."""
+
+
+def run_experiment(name: str, arguments: list[str], prog: str) -> None:
+    """Parse, run, print the closing lines.
+
+    Raises:
+      ValueError, OSError: with one plain line for the command line to show.
+    """
+    registry.load(recipes_named(arguments))
+    options, experiment = parse(registry.find_domain(name), arguments, prog)
+    settings.check(experiment)
+    if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
+        raise ValueError(
+            "--seeds: give two or more numbers that differ, such as 0,1; for one, --seed 0."
+        )
+    _join(options)
+    progress = Progress(quiet=not is_first_process())
+    say = print if is_first_process() else lambda line: None
+    folder = options.out or folder_of(experiment, options)
+
+    def of_seed(folder: Path, seed: int) -> Any:
+        training = dataclasses.replace(experiment.training, seed=seed)
+        return run(
+            dataclasses.replace(experiment, training=training),
+            folder,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            devices=options.devices,
+            progress=progress,
+        )
+
+    if options.seeds is None:
+        results, tasks = of_seed(folder, experiment.training.seed)
+        for line in closing_lines(tasks, results):
+            say(line)
+    else:
+        all_results, tasks = [], None
+        for seed in options.seeds:
+            results, tasks = of_seed(folder / f"seed_{seed}", seed)
+            for line in closing_lines(tasks, results):
+                say(f"seed {seed}: {line}")
+            all_results.append(results)
+        assert tasks is not None
+        say(over_seeds(folder, tasks, all_results))
+    say(f"results, pictures and checkpoints: {folder}")
+
+
+def folder_of(experiment: Experiment, options: RunOptions) -> Path:
+    """Such as `runs/maml-glyphs-5w1s-seed0`, see `run_folder`."""
+    name = f"{experiment.learner.name}-{experiment.domain.label()}"
+    if options.seeds is None:
+        name += f"-seed{experiment.training.seed}"
+    return run_folder(name, options.resume)
+
+
+def _join(options: RunOptions) -> None:
+    """Join the other processes, where there are any."""
+    alone = {"num-processes": options.num_processes, "process-id": options.process_id}
+    if options.coordinator is None:
+        for name, value in alone.items():
+            if value is not None:
+                raise ValueError(f"--{name} {value} without --coordinator: give HOST:PORT or auto.")
+        return
+    if options.out is None:
+        raise ValueError("several processes need --out, a run folder that all of them see.")
+    join(options.coordinator, options.num_processes, options.process_id)
+
+
+def parse(
+    domain: type[Domain], arguments: list[str], prog: str = "jaxmeta"
+) -> tuple[RunOptions, Experiment]:
+    """The options and the experiment: the defaults of learner and preset, overridden.
+
+    Read twice: learner, preset and settings of the first reading decide the defaults that the
+    second one starts from, and that `--help` shows.
+
+    Raises:
+      ValueError: an unknown learner or preset, with the nearest names.
+    """
+    recipes = registry.known_learners(domain.kind)
+    default = recipes[domain.default_learner]
+    if arguments and not arguments[0].startswith("-"):
+        registry.check_known("learner", arguments[0], list(recipes))
+    without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
+    options, experiment = _read(without_help, start(domain, default), recipes, prog)
+    preset = options.preset or experiment.domain.default_preset()
+    return _read(arguments, start(domain, type(experiment.learner), preset), recipes, prog)
+
+
+def _read(
+    arguments: list[str], defaults: Experiment, recipes: dict[str, type[Recipe]], prog: str
+) -> tuple[RunOptions, Experiment]:
+    learner, domain = defaults.learner, type(defaults.domain)
+    choices = tuple(
+        Annotated[
+            kind,
+            tyro.conf.subcommand(
+                kind.name,
+                default=learner if type(learner) is kind else kind(),
+                description=kind.__doc__,
+            ),
+        ]
+        for kind in recipes.values()
+    )
+    # The names of the fields head their groups of options in `--help`.
+    command = make_dataclass(
+        "Command",
+        [
+            ("run", RunOptions),
+            ("training", Training),
+            ("tasks", domain),
+            ("learner", Union[choices], field(default=learner)),  # noqa: UP007
+        ],
+    )
+    known = ", ".join(preset.applies for preset in domain.presets)
+    parsed = tyro.cli(
+        command,
+        args=arguments,
+        default=command(RunOptions(), defaults.training, defaults.domain, learner),
+        prog=prog,
+        description=f"{domain.__doc__} Presets: {known}.",
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.CascadeSubcommandArgs,
+        ),
+    )
+    return parsed.run, Experiment(parsed.tasks, parsed.learner, parsed.training)

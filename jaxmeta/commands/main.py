@@ -1,0 +1,55 @@
+"""From a command line to a command: an experiment of some domain, or a tool for runs."""
+
+import importlib
+import sys
+
+from jaxmeta.commands.guard import guarded
+
+TOOLS = ("evaluate", "predict", "compare", "baselines")  # each a module of this package
+
+
+def main(
+    command: str | None = None, arguments: list[str] | None = None, prog: str | None = None
+) -> int:
+    """Run a command; the exit status.
+
+    Args:
+      command: the name of an experiment or of a tool. Defaults to the first argument.
+      arguments: of the command. Defaults to those of the process.
+      prog: how the command was called, for its help.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if command is None:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(usage())
+            return 0
+        command, *arguments = arguments
+    name, prog = command.replace("_", "-"), prog or f"jaxmeta {command}"
+
+    def work() -> None:
+        if name in TOOLS:
+            module = importlib.import_module(f"jaxmeta.commands.{name}")
+            module.command(arguments, prog)
+        else:
+            from jaxmeta.commands.experiment import run_experiment
+
+            run_experiment(name, arguments, prog)
+
+    return guarded(work)
+
+
+def usage() -> str:
+    """What commands there are."""
+    from jaxmeta.recipes import known_domains
+
+    known = {name: own.__doc__ or "" for name, own in sorted(known_domains().items())}
+    tools = {
+        "evaluate": "Evaluate a run again, also under other ways, shots or data.",
+        "predict": "Use a run on a task of your own.",
+        "compare": "Compare runs on the same test tasks, pairwise.",
+        "baselines": "What a pre-trained network does without meta-learning.",
+    }
+    lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]
+    for name, text in (known | tools).items():
+        lines.append(f"  {name:12} {' '.join(text.split())}")
+    return "\n".join(lines)

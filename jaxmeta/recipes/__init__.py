@@ -1,0 +1,61 @@
+"""What a run is made of, by name: recipes of learners, domains of tasks, and one runner.
+
+    from jaxmeta.recipes import restore, run, start
+
+A *recipe* is a learner with its settings (`jaxmeta/recipes/learners/`), a *domain* a distribution
+of tasks with what is judged and drawn (`jaxmeta/recipes/domains/`); each is one file.
+"""
+
+from jaxmeta.recipes.base import (
+    Domain,
+    Engine,
+    Experiment,
+    Given,
+    Preset,
+    Recipe,
+    Training,
+    from_json,
+    start,
+    to_json,
+)
+from jaxmeta.recipes.registry import (
+    domain,
+    find_domain,
+    find_learner,
+    known_domains,
+    known_learners,
+    recipe,
+)
+from jaxmeta.recipes.restoring import TrainedRun, restore
+from jaxmeta.recipes.runner import run
+from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, Needs, Problem, Report, Tasks, Test
+
+__all__ = [
+    "ACCURACY",
+    "LOSS",
+    "Domain",
+    "Engine",
+    "Experiment",
+    "Figure",
+    "Given",
+    "Needs",
+    "Preset",
+    "Problem",
+    "Recipe",
+    "Report",
+    "Tasks",
+    "Test",
+    "TrainedRun",
+    "Training",
+    "domain",
+    "find_domain",
+    "find_learner",
+    "from_json",
+    "known_domains",
+    "known_learners",
+    "recipe",
+    "restore",
+    "run",
+    "start",
+    "to_json",
+]

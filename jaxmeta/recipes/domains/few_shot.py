@@ -1,0 +1,449 @@
+"""Few-shot classification of images: `python -m experiments.few_shot [LEARNER]`."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Batch, Model, Task, cross_entropy
+from jaxmeta.data import Dataset, episodes, load
+from jaxmeta.data._episodes import Rotations, turned_classes
+from jaxmeta.data.images.dataset import PARTS
+from jaxmeta.data.stream import task_stream
+from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
+from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12
+from jaxmeta.models.layers import NormalisationKind
+from jaxmeta.recipes.base import Domain, Given, Preset, Training
+from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive, Several
+from jaxmeta.recipes.tasks import ACCURACY, Needs, Problem, Report, Tasks, Test
+from jaxmeta.training.feed import Source
+from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images."""
+
+    dataset: Annotated[str, AT_TEST] = "glyphs"
+    """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
+    FOLDER/class/*.png."""
+    split: Annotated[str | None, AT_TEST] = None
+    """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
+    image_size: Count | None = None
+    """Side of the images in pixels. Defaults to the set's own."""
+    color: bool | None = None
+    """Three channels or one. Defaults to what the images have."""
+
+    def load(self, seed: int, rotations: Rotations | None = None) -> Dataset:
+        return load(
+            self.dataset,
+            split=self.split,
+            rotations=rotations,
+            image_size=self.image_size,
+            color=self.color,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """What sees the images."""
+
+    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
+    """Four convolutions of stride 2 (MAML's), the same with max-pooling, a residual network of
+    twelve layers, or a perceptron."""
+    width: Count = 64
+    """Channels of each convolution; of the first block in resnet12."""
+    query_statistics: NormalisationKind = "batch"
+    """Whose statistics normalise the query: its own batch (transductive), the support set's,
+    each example's own (layer, group), or none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; meta-parameters, statistics and losses stay float32."""
+
+    def build(self, outputs: int | None) -> Model:
+        """The network; without `outputs` the encoder, which has no head."""
+        network = self._in_float32(outputs)
+        return network if self.precision == "float32" else computed_in(network, jnp.bfloat16)
+
+    def _in_float32(self, outputs: int | None) -> Model:
+        statistics: Any = {"query_statistics": self.query_statistics}
+        if self.network == "mlp":  # the one of Finn et al. 2017, section 5.2
+            hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
+            return mlp(hidden, outputs or 64, **statistics)
+        if self.network == "resnet12":
+            return resnet12(outputs, width=self.width, **statistics)
+        halving: Any = self.network.removeprefix("conv4-")
+        return conv4(outputs, width=self.width, downsampling=halving, **statistics)
+
+    def comparison(self) -> tuple[Model, Model]:
+        """For relation networks: maps of images, and what compares two of them."""
+        statistics: Any = {"width": self.width, "query_statistics": self.query_statistics}
+        return conv_maps(**statistics), comparator(**statistics)
+
+    @property
+    def context_layer(self) -> str:
+        """Scale and shift of the third block's last normalisation."""
+        return {"mlp": "norm_0", "resnet12": "block_2/norm_2"}.get(self.network, "norm_2")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The tasks."""
+
+    ways: Annotated[Several, AT_TEST] = 5
+    """Classes of a test task."""
+    shots: Annotated[Count, AT_TEST] = 1
+    """Support examples a class of a test task."""
+    queries: Annotated[Count, AT_TEST] = 15
+    """Query examples a class of a test task."""
+    train_ways: Several | None = None
+    """Classes of a training task. Defaults to the test value. Learners that can be tested with
+    other ways take all classes of a set that has fewer."""
+    train_shots: Count | None = None
+    """Support examples a class of a training task. Defaults to the test value."""
+    train_queries: Count | None = None
+    """Query examples a class of a training task. Defaults to the test value."""
+    rotations: Rotations = "none"
+    """Rotations by 0, 90, 180, 270 degrees: none, drawn per task, or as classes of their own."""
+    unlabelled: Natural = 0
+    """Support examples without a label, of each class."""
+    distractors: Natural = 0
+    """Classes of which the support has only unlabelled examples."""
+    distortions: bool = False
+    """Distort the images of training tasks at random, by affine maps."""
+    hard_tasks: bool = False
+    """Draw every second training batch from the classes that the one before failed at."""
+    shuffle_labels: Annotated[bool, AT_TEST] = False
+    """The control: shuffle the labels of every task, so that only chance can be reached."""
+    pipeline: Literal["auto", "device", "stream"] = "auto"
+    """Where the images lie: on the device, which draws the tasks in the compiled step, or on the
+    host, which sends them; auto: on the device if they fit the budget."""
+    device_budget: Positive = 2.0
+    """GiB of a device's memory that images may take."""
+
+    def check(self) -> None:
+        if self.distractors and not self.unlabelled:
+            raise ValueError(
+                f"--distractors {self.distractors} require --unlabelled of at least 1."
+            )
+        if self.hard_tasks and (self.unlabelled or self.distortions):
+            raise ValueError("--hard-tasks don't go with --unlabelled or --distortions.")
+        if self.shuffle_labels and self.unlabelled:
+            raise ValueError("--shuffle-labels doesn't go with --unlabelled.")
+        if self.pipeline == "stream" and (self.hard_tasks or self.distortions):
+            raise ValueError(
+                "--hard-tasks and --distortions are drawn on the device: give --pipeline device."
+            )
+
+    def sizes(self, train: bool) -> dict[str, int]:
+        """Ways, shots and queries of a training or a test task."""
+        sizes = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
+        if train:
+            own = {name: getattr(self, f"train_{name}") for name in sizes}
+            sizes |= {name: value for name, value in own.items() if value is not None}
+        return sizes
+
+
+def _published(ways: int, shots: int) -> Preset:
+    return Preset(
+        f"omniglot-{ways}w{shots}s",
+        {
+            "dataset": "omniglot",
+            "rotations": "per-task",
+            "ways": ways,
+            "shots": shots,
+            "train_queries": shots,
+            "steps": 60_000,
+            "task_batch": 16 if ways >= 20 else 32,
+        },
+    )
+
+
+def _groceries(shots: int) -> Preset:
+    return Preset(
+        f"grocery-5w{shots}s",
+        {
+            "dataset": "grocery",
+            "shots": shots,
+            "train_queries": 5,
+            "network": "resnet12",
+            "width": 16,
+            "steps": 300,
+            "task_batch": 4,
+            "outer_schedule": "cosine",
+            "validation_tasks": 100,
+            "checkpoint_every": 50,
+            "chunk": 5,
+        },
+        takes="25 min on 2 CPU cores",
+    )
+
+
+@domain("few-shot", kind="classification")
+@dataclass(frozen=True)
+class FewShot(Domain):
+    """Meta-train a few-shot image classifier and evaluate it on classes never seen."""
+
+    images: Images = field(default_factory=Images)
+    episode: Episode = field(default_factory=Episode)
+    image_network: ImageNetwork = field(default_factory=ImageNetwork)
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        # MAML's network and settings with fewer tasks and more queries a step.
+        Preset(
+            "default",
+            {
+                "steps": 2000,
+                "task_batch": 8,
+                "train_queries": 5,
+                "checkpoint_every": 250,
+                "outer_schedule": "cosine",
+            },
+            takes="3 min on 2 CPU cores",
+        ),
+        *(_published(ways, shots) for ways in (5, 20) for shots in (1, 5)),
+        *(_groceries(shots) for shots in (1, 5)),
+    )
+
+    def resolved(self) -> "FewShot":
+        sizes = {f"train_{name}": size for name, size in self.episode.sizes(True).items()}
+        return dataclasses.replace(self, episode=dataclasses.replace(self.episode, **sizes))
+
+    def label(self) -> str:
+        episode = self.episode
+        return f"{Path(self.images.dataset).name}-{episode.ways}w{episode.shots}s"
+
+    def changed_at_test(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        other = changes.get("dataset", self.images.dataset) != self.images.dataset
+        return {"split": None, **changes} if other else changes
+
+    def _sizes(self, needs: Needs, data: Mapping[str, Any], train: bool) -> dict[str, int]:
+        sizes = self.episode.sizes(train)
+        if train and needs.any_ways:
+            classes = data["classes"]["train"] * turned_classes(self.episode.rotations)
+            sizes["ways"] = min(sizes["ways"], classes)
+        return sizes
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        of_training, sizes = (self._sizes(needs, data, part) for part in (True, train))
+
+        def batch(examples: int) -> Batch:
+            rows = of_training["ways"] * examples
+            images = jnp.zeros((rows, *data["image_shape"]))
+            return Batch(images, jnp.zeros((rows,), jnp.int32))
+
+        objective = cross_entropy
+        if train and self.episode.hard_tasks:
+            objective = cross_entropy_and_worst_class(sizes["ways"])
+        return Problem(
+            kind="classification",
+            train=train,
+            example=Task(batch(of_training["shots"]), batch(of_training["queries"])),
+            objective=objective,
+            network=lambda constants, outputs: self.image_network.build(outputs),
+            outputs=of_training["ways"],
+            ways=sizes["ways"],
+            trained_ways=of_training["ways"],
+            support=sizes["ways"] * sizes["shots"],
+            steps=training.steps,
+            comparison=self.image_network.comparison,
+            context_layer=self.image_network.context_layer,
+            data=data,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        episode = self.episode
+        if episode.unlabelled and not needs.unlabelled:
+            raise ValueError(
+                f"--unlabelled {episode.unlabelled}: this learner needs all labels; "
+                "semi-supervised-prototypical does not, and prototypical ignores the others."
+            )
+        dataset = self.images.load(training.seed, episode.rotations)
+        data = data_of(dataset)
+        streamed = self._pipeline(dataset) == "stream"
+        sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
+        problems = {
+            train: self.problem(training, needs, data, train=train) for train in (True, False)
+        }
+        drawn = {
+            "images_sha256": data["images_sha256"],
+            "episode": {**dataclasses.asdict(episode), **sizes[False]},
+            "in_order": needs.in_order,
+            "streamed": streamed,
+        }
+        for name in ("train_ways", "train_shots", "train_queries", "device_budget", "pipeline"):
+            del drawn["episode"][name]
+
+        def test(part: str, followed: int = 0) -> Test:
+            source = self._source(dataset, part, sizes[False], needs, training.seed)
+            return Test(source, problems[False], {**drawn, "part": part}, followed=followed)
+
+        return Tasks(
+            train=self._source(dataset, "train", sizes[True], needs, training.seed),
+            problem=problems[True],
+            validation=test("validation"),
+            # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks.
+            tests={"test": test("test", followed=200)},
+            figures=(ACCURACY,),
+            selection=ACCURACY,
+            title=f"{Path(self.images.dataset).name} · {episode.ways}-way {episode.shots}-shot",
+            described={"dataset": self.images.dataset, **sizes[False]},
+            protocol={
+                "train_episode": sizes[True],
+                **dataset.protocol,
+                "query_statistics": self.image_network.query_statistics,
+                "transductive": self.image_network.query_statistics == "batch",
+                "shuffled_labels": episode.shuffle_labels,
+                "pipeline": "stream" if streamed else "device",
+                "network": f"{self.image_network.network}, width {self.image_network.width}, "
+                f"{self.image_network.precision}",
+                "hard_tasks": episode.hard_tasks,
+                "distortions": episode.distortions,
+                "unlabelled": episode.unlabelled,
+                "distractors": episode.distractors,
+            },
+            data=data,
+            meta_update=hard_task_update if episode.hard_tasks else None,
+            # On a CPU the working set of one convolutional task fits the cache, that of 32 does
+            # not: 0.23 s against 0.39 s a step.
+            at_once=1 if jax.default_backend() == "cpu" else None,
+            evenly=streamed,
+            draw=_draw,
+        )
+
+    def _pipeline(self, dataset: Dataset) -> str:
+        """As configured, else the device if the images of all parts fit the budget there."""
+        if self.episode.pipeline != "auto":
+            return self.episode.pipeline
+        size = sum(getattr(dataset, part).images.nbytes for part in PARTS)
+        return "device" if size <= self.episode.device_budget * 2**30 else "stream"
+
+    def _source(
+        self, dataset: Dataset, part: str, sizes: dict[str, int], needs: Needs, seed: int
+    ) -> Source:
+        """The tasks of a part of the classes; no two parts share a class."""
+        episode, classes = self.episode, getattr(dataset, part)
+        drawn: dict[str, Any] = {
+            "rotations": episode.rotations,
+            "shuffle_labels": episode.shuffle_labels,
+            "ways": sizes["ways"] + episode.distractors,
+            "shots": sizes["shots"] + episode.unlabelled,
+            "queries": sizes["queries"],
+        }
+
+        def labelled(sample: Any) -> Any:
+            if not episode.unlabelled:
+                return sample
+            return with_unlabelled(
+                sample,
+                ways=sizes["ways"],
+                shots=sizes["shots"],
+                unlabelled=episode.unlabelled,
+                distractors=episode.distractors,
+            )
+
+        if self._pipeline(dataset) == "stream":
+            if episode.distortions or needs.in_order:
+                raise ValueError(
+                    "distortions, and the random order of the support that this learner requires, "
+                    "are drawn on the device, which these images don't fit: give --pipeline device "
+                    "or a larger --device-budget."
+                )
+            stream = task_stream(classes, **drawn, seed=(seed, PARTS.index(part)))
+            return stream._replace(prepare=labelled(stream.prepare))
+        try:
+            sample = labelled(episodes(classes, **drawn))
+        except ValueError as error:
+            if not episode.unlabelled:
+                raise
+            raise ValueError(
+                f"{error}. Of these ways {episode.distractors} are --distractors, of these shots "
+                f"{episode.unlabelled} are --unlabelled."
+            ) from error
+        sample = in_random_order(sample) if needs.in_order else sample
+        return distorted(sample) if episode.distortions and part == "train" else sample
+
+    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+        """Folders of images: `support/class/*.png`, and images by themselves or in folders."""
+        from jaxmeta.data.images.folder import class_files, read_images
+
+        size, _, channels = data["image_shape"]
+        inked = data["ink"] if ink is None else ink
+
+        def pixels(paths: list[Path]) -> np.ndarray:
+            images = read_images(paths, image_size=size, color=channels == 3)
+            images = images.astype(np.float32) / 255
+            return 1 - images if inked else images
+
+        classes = class_files(support)
+        shown = {name: pixels(group) for name, group in classes.items()}
+        labels = np.repeat(np.arange(len(shown)), [len(group) for group in shown.values()])
+        queries = query_files(query)
+        images = pixels(queries)
+
+        def draw(path: Path, names: list[str], probabilities: np.ndarray, title: str) -> None:
+            from jaxmeta import plots
+
+            plots.prediction_sheet(path, images, names, probabilities, title=title, support=shown)
+
+        return Given(
+            support=Batch(np.concatenate(list(shown.values())), labels.astype(np.int32)),
+            inputs=images,
+            rows=[str(path) for path in queries],
+            names=list(shown),
+            draw=draw,
+        )
+
+    def for_given(self, given: Given) -> "FewShot":
+        episode = dataclasses.replace(self.episode, ways=len(given.names))
+        return dataclasses.replace(self, episode=episode)
+
+
+def data_of(dataset: Dataset) -> dict[str, Any]:
+    """What identifies an image set, for `config.json`."""
+    names = ("images_sha256", "classes", "ink")
+    shape = list(dataset.train.images.shape[1:])
+    return {"image_shape": shape, **{name: dataset.protocol[name] for name in names}}
+
+
+def query_files(path: Path) -> list[Path]:
+    """The images of a folder, of the folders in it, or the one image itself.
+
+    Raises:
+      ValueError, FileNotFoundError: there are none.
+    """
+    from jaxmeta.data.images.folder import SUFFIXES
+
+    if not path.exists():
+        raise FileNotFoundError(f"--query {path} does not exist; give a folder or an image.")
+    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [file for file in candidates if file.suffix.lower() in SUFFIXES]
+    if not found:
+        raise ValueError(f"--query {path} holds no image; put {', '.join(SUFFIXES)} files there.")
+    return found
+
+
+def _draw(made: Report) -> None:
+    """One test task as a picture, and what adaptation did to it."""
+    from jaxmeta import plots
+
+    test, learner, (task, _, adapted) = made.test("test")
+    outputs = jax.jit(learner.predict)(adapted, task.query.inputs)
+    plots.image_episode(
+        made.folder / "episode.png",
+        np.asarray(task.support.inputs),
+        np.asarray(task.support.targets),
+        np.asarray(task.query.inputs),
+        np.asarray(task.query.targets),
+        np.asarray(outputs.argmax(axis=-1)),
+        title=f"{made.title}: one test task",
+    )
+    made.recipe.draw(made.folder / "adaptation.png", test.problem, adapted, task, made.title)

@@ -1,0 +1,354 @@
+"""Update rules: `python -m experiments.optimizers [lstm-optimizer|mlp-optimizer]`.
+
+A learned optimizer is compared on problems of its family that training has not seen, on runs five
+times as long, on networks twice as wide, with another activation, and on another data set, as far
+as the family has these. Adam, momentum and RMSprop are each tuned on those very problems.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmeta import files
+from jaxmeta.core import Array, Key, MetaLearner, Task
+from jaxmeta.data import ClassImages, Family, classifiers, load, quadratics
+from jaxmeta.data.images.digits import digits
+from jaxmeta.data.synthetic.optimization import ACTIVATIONS
+from jaxmeta.inner import first_order, query_loss, support_loss, unroll
+from jaxmeta.models import pack
+from jaxmeta.recipes.base import Domain, Preset, Training
+from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.training.estimates import estimate
+from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
+from jaxmeta.training.state import draw_keys
+from jaxmeta.training.update import Trained
+
+RULE = "rule.npz"  # the weights of the rule, for use elsewhere
+_EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
+_OTHER_SET: dict[str, Any] = {"digits": "glyphs", "glyphs": "digits", "omniglot": "digits"}
+
+
+class Course(NamedTuple):
+    """Problems to compare on, and for how many steps."""
+
+    family: Family
+    horizon: int
+
+
+@domain("optimizers", kind="optimization")
+@dataclass(frozen=True)
+class Optimizers(Domain):
+    """Meta-train an optimizer on a family of problems and compare it with tuned ones."""
+
+    family: Literal["quadratics", "digits", "glyphs", "omniglot"] = "quadratics"
+    """Random quadratics, or perceptrons of random width, activation and scale on images."""
+    horizon: Count = 100
+    """Steps of a run in training."""
+    dimensions: Count = 10
+    """Of the quadratics."""
+    widths: tuple[int, int] = (8, 32)
+    """Least and largest width of the perceptrons."""
+    activations: tuple[str, ...] = ("relu", "tanh", "sigmoid")
+    """Their activations, of relu, tanh, sigmoid and elu."""
+    scales: tuple[float, float] = (0.5, 2.0)
+    """Least and largest factor to the standard deviation of their first weights."""
+    problem_batch: Count = 64
+    """Images a step."""
+    tuning_tasks: Count = 200
+    """The first so many of the test problems choose the rates of Adam and the others."""
+
+    default_learner: ClassVar[str] = "lstm-optimizer"
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset(
+            "default",
+            {"steps": 2000, "task_batch": 16, "outer_schedule": "cosine", "clip_norm": 1.0},
+        ),
+    )
+
+    def label(self) -> str:
+        return self.family
+
+    def problems(self, part: str, seed: int, **changes: Any) -> Family:
+        """The problems of training, validation or test; `changes` replace settings."""
+        own = replace(self, **changes)
+        if own.family == "quadratics":
+            return quadratics(own.dimensions)
+        shots, queries = _EXAMPLES[own.family]
+        return classifiers(
+            _classes(own.family, part, seed),
+            ways=10,
+            shots=shots,
+            queries=queries,
+            widths=own.widths,
+            activations=own.activations,
+            scales=own.scales,
+            problem_batch=own.problem_batch,
+        )
+
+    def courses(self, seed: int) -> dict[str, Course]:
+        """What the optimizers are compared on."""
+        unseen = self.problems("test", seed)
+        found = {
+            "unseen problems": Course(unseen, self.horizon),
+            f"{5 * self.horizon} steps": Course(unseen, 5 * self.horizon),
+        }
+        if self.family == "quadratics":
+            changes: dict[str, dict[str, Any]] = {
+                "twice the dimensions": {"dimensions": 2 * self.dimensions}
+            }
+        else:
+            low, high = self.widths
+            other = [name for name in ACTIVATIONS if name not in self.activations]
+            changes = {
+                "twice the width": {"widths": (2 * low, 2 * high)},
+                **{f"activation {name}": {"activations": (name,)} for name in other[:1]},
+                f"on {_OTHER_SET[self.family]}": {"family": _OTHER_SET[self.family]},
+            }
+        return found | {
+            name: Course(self.problems("test", seed, **change), self.horizon)
+            for name, change in changes.items()
+        }
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        course = Course(self.problems("train", training.seed), self.horizon)
+        return _problem(course, training, train)
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        seed, own = training.seed, Course(self.problems("train", training.seed), self.horizon)
+        held_out = own._replace(family=self.problems("validation", seed))
+        courses = self.courses(seed)
+
+        curves: dict[str, dict[str, Curve]] = {}  # from the report to the picture
+
+        def test(name: str, course: Course, judge: Any = None) -> Test:
+            drawn = {"course": name, "horizon": course.horizon, "settings": repr(self)}
+            problem = _problem(course, training, train=False)
+            return Test(course.family.sample, problem, drawn, judge=judge, at_once=32)
+
+        return Tasks(
+            train=own.family.sample,
+            problem=_problem(own, training, train=True),
+            # The loss alone decides, also where there is an accuracy.
+            validation=test("validation", held_out),
+            tests={
+                name: test(name, course, partial(_judge, course))
+                for name, course in courses.items()
+            },
+            figures=(Figure("final_loss", "final loss"),),
+            title=self.family,
+            described={"family": self.family},
+            protocol={
+                "horizon": self.horizon,
+                "tuned": f"each on the first {self.tuning_tasks} of these problems, by the mean "
+                "loss after the last step",
+            },
+            report=partial(_report, courses, self.tuning_tasks, curves),
+            draw=partial(_draw, curves),
+            beside=_lines,
+        )
+
+
+def _classes(name: str, part: str, seed: int) -> ClassImages:
+    """Digits are the same ten classes in all parts: there the networks alone are unseen."""
+    return digits() if name == "digits" else getattr(load(name, seed=seed), part)
+
+
+def _problem(course: Course, training: Training, train: bool) -> Problem:
+    family = course.family
+    shapes = jax.eval_shape(family.sample, jax.random.key(0))
+    return Problem(
+        kind="optimization",
+        train=train,
+        example=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+        objective=family.objective,
+        network=lambda constants, outputs: family.model,
+        horizon=course.horizon,
+        batch=family.problem_batch,
+        steps=training.steps,
+    )
+
+
+def _judge(
+    course: Course, key: Key, learner: MetaLearner, trained: Trained, task: Task
+) -> tuple[Array, Mapping[str, Array]]:
+    """The mean query loss over a run, that after its last step, and all of them (`losses`)."""
+    assert learner.trajectory is not None
+    outputs = learner.trajectory(key, trained.meta_params, task.support, task.query.inputs)
+    losses, metrics = jax.vmap(
+        lambda outputs: course.family.objective(outputs, task.query.targets, task.query.mask)
+    )(outputs)
+    last = {name: values[-1] for name, values in metrics.items()}
+    return losses[1:].mean(), {**last, "final_loss": losses[-1], "losses": losses}
+
+
+# --- the comparison -----------------------------------------------------------------------
+
+TUNED: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "rmsprop": optax.rmsprop,
+}
+_GRID = tuple(10.0 ** (power / 2) for power in range(-7, 1))  # 3e-4 … 1
+_WIDENINGS = 8
+_DIVERGED = 1e6
+
+
+class Curve(NamedTuple):
+    """How an optimizer did.
+
+    Attributes:
+      losses: query losses, float `[tasks, steps + 1]`.
+      rate: the tuned one; None for a learned optimizer.
+      inside: whether that rate lies inside the grid, which was widened for it.
+    """
+
+    losses: np.ndarray
+    rate: float | None
+    inside: bool = True
+
+
+def compare(course: Course, key: Key, tasks: int, tuning_tasks: int) -> dict[str, Curve]:
+    """Each tuned optimizer at its best rate on these very tasks.
+
+    A rate is best by the mean loss after the last step, over the first `tuning_tasks` of the
+    tasks. Where the best one lies at an end of the grid, the grid is widened.
+    """
+    keys = jax.random.split(key, tasks)
+    curves = {}
+    for name, make in TUNED.items():
+        of_rate = losses_of(course, make)
+        found = {rate: of_rate(jnp.asarray(rate), keys[:tuning_tasks]) for rate in _GRID}
+        while not (inside := min(found) < (best := _best(found)) < max(found)):
+            if len(found) >= len(_GRID) + _WIDENINGS:
+                break
+            end = best / np.sqrt(10) if best == min(found) else best * np.sqrt(10)
+            found[end] = of_rate(jnp.asarray(end), keys[:tuning_tasks])
+        curves[name] = Curve(of_rate(jnp.asarray(best), keys), best, inside)
+    return curves
+
+
+def _best(found: dict[float, np.ndarray]) -> float:
+    return min(found, key=lambda rate: found[rate][:, -1].mean())
+
+
+def losses_of(
+    course: Course, make: Callable[[Any], optax.GradientTransformation]
+) -> Callable[[Array, Key], np.ndarray]:
+    """`losses(rate, keys)`: the query losses of the tasks of these keys, `[tasks, steps + 1]`.
+
+    Tasks, first parameters and minibatches are those that a learner gets with the same keys.
+    """
+    model, objective = course.family.model, course.family.objective
+    run = unroll(
+        support_loss(model, objective),
+        None,
+        course.horizon,
+        differentiation=first_order,
+        batch_size=course.family.problem_batch,
+    )
+
+    def on_one_device(given: tuple[Any, Array], keys: Key) -> Array:
+        sample, rate = given
+
+        def of_task(key: Key) -> Array:
+            task_key, learn_key = draw_keys(key)
+            init_key, run_key = jax.random.split(learn_key)
+            task = sample(task_key)
+            params = model.init(init_key, task.support.inputs)
+            observe = query_loss(model, objective, task)
+            end = run(run_key, params, task.support, optimizer=make(rate), observe=observe)
+            return end.observations[0]
+
+        return jax.lax.map(of_task, keys, batch_size=32)
+
+    mesh = mesh_for(jax.device_count())
+    losses = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
+
+    def finite(rate: Array, keys: Key) -> np.ndarray:
+        # As many as divide among the devices; those that are too many are left out again.
+        count = -(-len(keys) // size_of(mesh)) * size_of(mesh)
+        padded = keys[jnp.arange(count) % len(keys)]
+        given, padded = replicate(((course.family.sample, rate), padded), mesh)
+        return _clipped(np.asarray(losses(given, padded), np.float64)[: len(keys)])
+
+    return finite
+
+
+def _clipped(values: np.ndarray) -> np.ndarray:
+    """What has diverged counts as far worse than anything that has not."""
+    return np.clip(np.nan_to_num(values, nan=_DIVERGED, posinf=_DIVERGED), None, _DIVERGED)
+
+
+def summary(curves: dict[str, Curve]) -> dict[str, Any]:
+    """The mean loss after the last step and over all steps, with 95 % intervals over tasks."""
+
+    def of_values(values: np.ndarray) -> tuple[float, float]:
+        found = estimate(values)
+        return float(found.mean), float(found.ci95)
+
+    rows = {}
+    for name, curve in curves.items():
+        last, last_ci95 = of_values(curve.losses[:, -1])
+        mean, mean_ci95 = of_values(curve.losses[:, 1:].mean(axis=1))
+        # The same tasks for all: their difference has a smaller interval than either.
+        lead = of_values(curves["learned"].losses[:, -1] - curve.losses[:, -1])
+        rows[name] = {
+            "final_loss": last,
+            "final_loss_ci95": last_ci95,
+            "mean_loss": mean,
+            "mean_loss_ci95": mean_ci95,
+            "learned_minus_this": lead[0],
+            "learned_minus_this_ci95": lead[1],
+            "diverged": float((curve.losses[:, -1] >= _DIVERGED).mean()),
+            "rate": curve.rate,
+            "rate_inside_grid": curve.inside,
+        }
+    return rows
+
+
+def _report(
+    courses: dict[str, Course],
+    tuning_tasks: int,
+    curves: dict[str, dict[str, Curve]],
+    made: Report,
+) -> dict[str, Any]:
+    """Every course with the learned optimizer and the tuned ones."""
+    for name, course in courses.items():
+        made.say(f"tuning the others: {name}.")
+        learned = _clipped(np.asarray(made.values[name]["losses"], np.float64))
+        tuned = compare(course, made.key, len(learned), tuning_tasks)
+        curves[name] = {"learned": Curve(learned, None), **tuned}
+    return {"comparison": {name: summary(found) for name, found in curves.items()}}
+
+
+def _draw(curves: dict[str, dict[str, Curve]], made: Report) -> None:
+    from jaxmeta import plots
+
+    panels = {
+        name: {optimizer: curve.losses for optimizer, curve in found.items()}
+        for name, found in curves.items()
+    }
+    plots.optimization_curves(made.folder / "comparison.png", panels, title=made.title)
+    files.write_bytes(made.folder / RULE, pack(jax.device_get(made.trained.meta_params)))
+
+
+def _lines(results: Mapping[str, Any]) -> list[str]:
+    """The comparison as lines of text."""
+    lines = []
+    for name, rows in results["comparison"].items():
+        cells = [
+            f"{optimizer} {row['final_loss']:.4g} ± {row['final_loss_ci95']:.2g}"
+            for optimizer, row in rows.items()
+        ]
+        lines.append(f"{name}: {', '.join(cells)}")
+    return lines

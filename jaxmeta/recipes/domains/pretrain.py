@@ -1,0 +1,204 @@
+"""Supervised pre-training on all training classes: `python -m experiments.pretrain`.
+
+What meta-transfer learning starts from, and the baselines of `experiments.baselines`. Checkpoints
+are chosen by prototypes of the frozen features on few-shot tasks of the validation classes; so is
+what is tested. What is kept at the end is the network without its head, with the statistics of
+the training images folded into scale and shift, so that it has none of its own.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cross_entropy
+from jaxmeta.data import ClassImages, episodes, image_batches
+from jaxmeta.learners import prototypical
+from jaxmeta.models import conv4, frozen_encoder, resnet12
+from jaxmeta.recipes.base import Domain, Preset, Training
+from jaxmeta.recipes.domains.few_shot import Images, data_of
+from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes.settings import Count, Fraction, Natural
+from jaxmeta.recipes.tasks import ACCURACY, Needs, Problem, Tasks, Test
+from jaxmeta.training.update import Trained
+
+_CALIBRATION_IMAGES = 1024  # of the training classes, for the statistics that are folded in
+WAYS, SHOTS, QUERIES = 5, 1, 15  # of the tasks that judge the features
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained."""
+
+    network: Literal["conv4-stride", "resnet12"] = "resnet12"
+    """Four convolutions of stride 2, or a residual network of twelve layers."""
+    width: Count = 16
+    """Channels of each convolution; of the first block in resnet12 (64 as published)."""
+
+    def build(self, outputs: int | None, query_statistics: Literal["batch", "none"]) -> Model:
+        """The network; without `outputs` the encoder, which has no head."""
+        if self.network == "resnet12":
+            return resnet12(outputs, width=self.width, query_statistics=query_statistics)
+        return conv4(
+            outputs, width=self.width, downsampling="stride", query_statistics=query_statistics
+        )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of training, and how their images are changed at random."""
+
+    batch_size: Count = 32
+    """Images of a batch."""
+    shift: Natural = 8
+    """Each image moved by up to so many pixels."""
+    flip: bool = True
+    """Half of the images mirrored left to right."""
+    light: Fraction = 0.3
+    """Brightness and contrast changed by up to this fraction."""
+
+
+@domain("pretrain", kind="supervised")
+@dataclass(frozen=True)
+class Pretrain(Domain):
+    """Train a network on all training classes, for meta-transfer learning and for baselines."""
+
+    images: Images = field(default_factory=lambda: Images(dataset="grocery"))
+    image_network: Network = field(default_factory=Network)
+    batches: Batches = field(default_factory=Batches)
+
+    default_learner: ClassVar[str] = "supervised"
+    presets: ClassVar[tuple[Preset, ...]] = (
+        # 13 passes over 3,586 photographs of 84×84 pixels.
+        Preset(
+            "default",
+            {
+                "steps": 1500,
+                "task_batch": 1,
+                "outer_schedule": "cosine",
+                "checkpoint_every": 250,
+                "chunk": 10,
+                "validation_tasks": 1000,
+            },
+            takes="15 min on 2 CPU cores",
+        ),
+    )
+
+    def label(self) -> str:
+        return f"{Path(self.images.dataset).name}-{self.image_network.network}"
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        images = jnp.zeros((self.batches.batch_size, *data["image_shape"]))
+        batch = Batch(images, jnp.zeros((len(images),), jnp.int32))
+        classes = data["classes"]["train"]
+
+        def network(constants: PyTree, outputs: int | None) -> Model:
+            return self.image_network.build(outputs, "none" if outputs is None else "batch")
+
+        return Problem(
+            kind="supervised",
+            train=train,
+            example=Task(batch, batch),
+            objective=cross_entropy,
+            network=network,
+            outputs=classes,
+            steps=training.steps,
+            data=data,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        dataset = self.images.load(training.seed)
+        data = data_of(dataset)
+        of_training, of_test = (
+            self.problem(training, needs, data, train=train) for train in (True, False)
+        )
+        calibration = self._calibration(dataset.train, training.seed)
+        fold = jax.jit(functools.partial(frozen_encoder, of_training.model()))
+        queries = min(QUERIES, *(int(p.counts.min()) - SHOTS for p in dataset[2:4]))
+        judge = prototypical(on_features(), cross_entropy, WAYS)
+
+        def test(part: str, freeze: Callable[[PyTree], PyTree]) -> Test:
+            classes: ClassImages = getattr(dataset, part)
+            sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": queries}
+            example = episodes(classes, **sizes)  # says at once what the classes cannot give
+            encoder = of_test.encoder()
+
+            def prepare(learner: MetaLearner, trained: Trained) -> tuple[Any, Trained]:
+                features = features_of(encoder, freeze(trained.meta_params), classes)
+                return episodes(features, **sizes), Trained({"encoder": ()})
+
+            drawn = {"images_sha256": data["images_sha256"], "part": part, **sizes}
+            return Test(example, of_test, drawn, judge=_judged, prepare=prepare, at_once=100)
+
+        def _judged(
+            key: Key, learner: MetaLearner, trained: Trained, task: Task
+        ) -> tuple[Array, Mapping[str, Array]]:
+            loss, info = judge.loss(key, trained.meta_params, task)
+            return loss, info.metrics
+
+        own = self.batches
+        return Tasks(
+            train=image_batches(
+                dataset.train, own.batch_size, shift=own.shift, flip=own.flip, light=own.light
+            ),
+            problem=of_training,
+            validation=test("validation", lambda params: fold(params, calibration)),
+            tests={"test": test("test", lambda params: params)},
+            figures=(ACCURACY,),
+            selection=ACCURACY,
+            title=f"{Path(self.images.dataset).name} · {self.image_network.network} · prototypes "
+            f"of its features, {WAYS}-way {SHOTS}-shot",
+            described={
+                "dataset": self.images.dataset,
+                "ways": WAYS,
+                "shots": SHOTS,
+                "queries": queries,
+            },
+            protocol={
+                **dataset.protocol,
+                "training_classes": len(dataset.train.names),
+                "network": f"{self.image_network.network}, width {self.image_network.width}",
+                "query_statistics": "none",
+                "shuffled_labels": False,
+                "judged_by": "prototypes of the frozen features",
+            },
+            data=data,
+            calibration=calibration,
+        )
+
+    def _calibration(self, classes: ClassImages, seed: int) -> Array:
+        """Images as they are, `[batches, batch_size, H, W, C]`, drawn evenly from all."""
+        images = classes.images
+        size = min(self.batches.batch_size, len(images))
+        count = max(1, min(_CALIBRATION_IMAGES, len(images)) // size)
+        rows = np.random.default_rng(seed).permutation(len(images))[: count * size]
+        return jnp.asarray(images[rows].reshape(count, size, *images.shape[1:])) / 255
+
+
+def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:
+    """The frozen features of all images in their place: float32 `[total, 1, 1, D]`."""
+    embed = _embedding(encoder)
+    parts = np.array_split(classes.images, -(-len(classes.images) // 64))
+    # Of two sizes at most, so that two programs serve all.
+    features = np.concatenate([np.asarray(embed(params, part)) for part in parts])
+    return classes._replace(images=features[:, None, None])
+
+
+@functools.cache  # one network's validations, and the parts of its images, share two programs
+def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
+    return jax.jit(lambda params, images: encoder.apply(params, images.astype(jnp.float32) / 255))
+
+
+def on_features() -> Model:
+    """The encoder of images that are features already."""
+    return Model(
+        lambda key, inputs: (),
+        lambda params, inputs, *, reference=None, key=None: inputs.reshape(len(inputs), -1),
+    )

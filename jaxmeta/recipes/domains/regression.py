@@ -1,0 +1,446 @@
+"""Regression of curves and of images: `python -m experiments.regression [LEARNER]`."""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Array, Batch, Task, squared_error, valid_mask
+from jaxmeta.data import Dataset, gaussian_curves, image_completion, load, sinusoids
+from jaxmeta.data.synthetic._sinusoids import sinusoid_curve, sinusoid_parameters
+from jaxmeta.data.synthetic.gaussian_processes import KernelKind, kernel_of, posterior
+from jaxmeta.learners.process import Gaussian, gaussian_likelihood
+from jaxmeta.learners.process.gaussian import LEAST_STD
+from jaxmeta.models import mlp
+from jaxmeta.recipes.base import Domain, Given, Preset, Training
+from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes.results import plain
+from jaxmeta.recipes.settings import AT_TEST, Count, option
+from jaxmeta.recipes.tasks import Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.training.estimates import estimates
+from jaxmeta.training.feed import Source
+from jaxmeta.training.state import draw_keys
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of a task."""
+
+    shots: Annotated[Count, AT_TEST] = 5
+    """Of sinusoids: support points of a test task."""
+    queries: Annotated[Count, AT_TEST] = 100
+    """Query points of a test task; of images all pixels are judged."""
+    train_shots: Count | None = None
+    """Of sinusoids: support points of a training task. Defaults to the test value."""
+    train_queries: Count | None = None
+    """Query points of a training task. Defaults to the test value."""
+    points: tuple[int, int] = (3, 10)
+    """Of gp and images: least and most support points of a task."""
+
+
+@dataclass(frozen=True)
+class Sinusoids:
+    """Sine waves."""
+
+    amplitude: Range = (0.1, 5.0)
+    """Range of the amplitude."""
+    phase: Range = (0.0, math.pi)
+    """Range of the phase, in radians."""
+    frequency: Range = (1.0, 1.0)
+    """Range of the angular frequency; MAML's curves all have 1."""
+    domain: Range = (-5.0, 5.0)
+    """Range of x."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Curves of Gaussian processes."""
+
+    kernel: KernelKind = "rbf"
+    """The covariance function."""
+    kernel_length: Range = (0.4, 0.4)
+    """Range of the length scale."""
+    kernel_scale: Range = (1.0, 1.0)
+    """Range of the curves' standard deviation."""
+    kernel_period: Range = (1.0, 1.0)
+    """Range of the period, where the kernel is periodic; x is from -2 to 2."""
+    noise: float = 0.02
+    """Standard deviation of each point from its curve."""
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Images to complete."""
+
+    dataset: str = "glyphs"
+    """As in `experiments.few_shot`; images are taken in grey."""
+
+
+_CURVES = {"task_batch": 25, "train_shots": 10, "train_queries": 10, "checkpoint_every": 5000}
+_CURVES |= {"chunk": 500}
+_GP: dict[str, Any] = {
+    "task": "gp",
+    "steps": 20_000,
+    "task_batch": 64,
+    "queries": 50,
+    "outer_schedule": "cosine",
+    "checkpoint_every": 2000,
+    "chunk": 100,
+}
+
+
+@domain("regression", kind="regression")
+@dataclass(frozen=True)
+class Regression(Domain):
+    """Meta-train a regressor of curves or images and evaluate it on some never seen."""
+
+    task: Literal["sinusoids", "gp", "images"] = "sinusoids"
+    """Sine waves, curves of Gaussian processes, or images as functions of the place; without
+    --preset, gp and images start from the presets gp and completion."""
+    hidden: tuple[int, ...] = (40, 40)
+    """Widths of the hidden layers, where the learner trains a network; processes have their own."""
+    points: Points = field(default_factory=Points)
+    sinusoids: Sinusoids = field(default_factory=Sinusoids)
+    gp: Processes = field(default_factory=Processes)
+    images: Completions = field(default_factory=Completions)
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("default", {**_CURVES, "steps": 20_000}, takes="1 min on 2 CPU cores"),
+        # MAML's sinusoids: K = 10 in training, one inner step of rate 1e-3 (as in the authors'
+        # code), tested at K = 5 with up to 10 steps.
+        Preset("sinusoid", {**_CURVES, "steps": 70_000}, takes="1 min on 2 CPU cores"),
+        # Meta-SGD's: one inner step at test too (Li et al. 2017, section 4.1).
+        Preset(
+            "sinusoid-frequency",
+            {
+                **_CURVES,
+                "frequency": (0.8, 1.2),
+                "train_shots": 5,
+                "train_queries": 5,
+                "steps": 60_000,
+            },
+            takes="1 min on 2 CPU cores",
+        ),
+        # Garnelo et al. 2018, section 4.1: there 200,000 steps of Adam 1e-4.
+        Preset("gp", _GP, takes="10 min on a CPU core"),
+        # Kim et al. 2019, section 4.1: there 100,000 steps.
+        Preset(
+            "gp-random",
+            {
+                **_GP,
+                "kernel_length": (0.1, 0.6),
+                "kernel_scale": (0.1, 1.0),
+                "points": (3, 50),
+                "task_batch": 16,
+            },
+            takes="10 min on a CPU core",
+        ),
+        # Garnelo et al. 2018, section 4.2: letters from 10 to 300 of their 784 pixels.
+        Preset(
+            "completion",
+            {
+                **_GP,
+                "task": "images",
+                "points": (10, 300),
+                "train_queries": 200,
+                "task_batch": 16,
+                "steps": 5000,
+                "checkpoint_every": 500,
+                "chunk": 50,
+            },
+            takes="10 min on a CPU core",
+        ),
+    )
+
+    def default_preset(self) -> str:
+        return {"gp": "gp", "images": "completion"}.get(self.task, "default")
+
+    def check(self) -> None:
+        """Refuse options of another task than this."""
+        groups = {"sinusoids": self.sinusoids, "gp": self.gp, "images": self.images}
+        default = type(self)()
+        for task, group in groups.items():
+            for name, value in dataclasses.asdict(group).items():
+                if task != self.task and value != getattr(getattr(default, task), name):
+                    raise ValueError(f"{option(name, value)}: {self.task} has none; {task} has.")
+        if self.task != "sinusoids" and self.points.shots != default.points.shots:
+            raise ValueError(
+                f"--shots {self.points.shots}: tasks of a random number of points have no shots; "
+                "give --points."
+            )
+
+    def resolved(self) -> "Regression":
+        own = self.points
+        trained = dataclasses.replace(
+            own,
+            train_shots=own.shots if own.train_shots is None else own.train_shots,
+            train_queries=own.queries if own.train_queries is None else own.train_queries,
+        )
+        return dataclasses.replace(self, points=trained)
+
+    def label(self) -> str:
+        names = {"gp": f"gp-{self.gp.kernel}", "images": Path(self.images.dataset).name}
+        return names.get(self.task, f"sinusoid-{self.points.shots}s")
+
+    def _sizes(self, train: bool) -> tuple[int, int]:
+        """Support points, the most where their number varies, and query points."""
+        own = self.points
+        shots = own.train_shots if train and own.train_shots else own.shots
+        queries = own.train_queries if train and own.train_queries else own.queries
+        return (shots if self.task == "sinusoids" else own.points[1]), queries
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        shape = data.get("image_shape")
+        places, values = (1, 1) if shape is None else (2, shape[-1])
+
+        def batch(examples: int) -> Batch:
+            return Batch(jnp.zeros((examples, places)), jnp.zeros((examples, values)))
+
+        support, query = map(batch, self._sizes(True))
+        if self.task != "sinusoids":
+            support = support._replace(mask=valid_mask(None, len(support.inputs)))
+        return Problem(
+            kind="regression",
+            train=train,
+            example=Task(support, query),
+            objective=squared_error,
+            network=lambda constants, outputs: mlp(self.hidden, outputs or self.hidden[-1]),
+            outputs=1,
+            support=self._sizes(train)[0],
+            steps=training.steps,
+            context_layer="hidden_0/bias",
+            data=data,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        dataset = self._load(training.seed)
+        data: dict[str, Any] = {}
+        if dataset is not None:
+            data = {
+                "image_shape": list(dataset.train.images.shape[1:]),
+                "images_sha256": dataset.protocol["images_sha256"],
+            }
+        of_test = self.problem(training, needs, data, train=False)
+        group = dataclasses.asdict(self)[self.task]
+        points, (shots, queries) = list(self.points.points), self._sizes(True)
+        sizes = {"points": points} if self.task != "sinusoids" else {"shots": shots}
+        drawn = {**data, **group, "sizes": self._sizes(False), "points": points}
+
+        def test(part: str, followed: int = 0) -> Test:
+            return Test(
+                self._source(dataset, part), of_test, {**drawn, "part": part}, followed=followed
+            )
+
+        if self.task == "sinusoids":
+            name, shown = "sinusoids", f"{self.points.shots}-shot"
+            described: dict[str, Any] = {
+                "dataset": name,
+                "shots": self.points.shots,
+                "queries": self.points.queries,
+            }
+        else:
+            name = f"gp {self.gp.kernel}" if dataset is None else self.images.dataset
+            shown = f"{points[0]} to {points[1]} points"
+            described = {"dataset": name, "points": points}
+        return Tasks(
+            train=self._source(dataset, "train"),
+            problem=self.problem(training, needs, data, train=True),
+            validation=test("validation"),
+            tests={"test": test("test", 10**9 if dataset is None else 200)},
+            figures=(
+                Figure("log_likelihood", "log-likelihood", higher=True),
+                Figure("loss", "mean squared error"),
+            ),
+            title=f"{Path(name).name} · {shown}",
+            described=described,
+            protocol={
+                "train_episode": {**sizes, "queries": queries},
+                **{name: value for name, value in group.items() if name != "dataset"},
+                **({"points": points} if self.task != "sinusoids" else {"hidden": self.hidden}),
+                "query_statistics": "none",
+                **({} if dataset is None else dataset.protocol),
+            },
+            data=data,
+            report=_oracle if self.task == "gp" else None,
+            draw=self._draw,
+            beside=_beside_oracle,
+        )
+
+    def _load(self, seed: int) -> Dataset | None:
+        """The images to complete, in grey; None for curves."""
+        if self.task != "images":
+            return None
+        try:
+            return load(self.images.dataset, color=False, seed=seed)
+        except ValueError as error:
+            if "color" not in str(error):
+                raise
+            return load(self.images.dataset, seed=seed)  # a set that has no colours
+
+    def _source(self, dataset: Dataset | None, part: str) -> Source:
+        shots, queries = self._sizes(part == "train")
+        if self.task == "gp":
+            return gaussian_curves(
+                points=self.points.points, queries=queries, **dataclasses.asdict(self.gp)
+            )
+        if dataset is not None:
+            # All pixels are judged at test, some in training.
+            judged = queries if part == "train" else None
+            return image_completion(
+                getattr(dataset, part), points=self.points.points, queries=judged
+            )
+        return sinusoids(shots=shots, queries=queries, **dataclasses.asdict(self.sinusoids))
+
+    def _draw(self, made: Report) -> None:
+        """One test task with what the learner makes of it."""
+        from jaxmeta import plots
+
+        test, learner, (task, sample_key, _) = made.test("test")
+        meta_params, path = made.trained.meta_params, made.folder / "episode.png"
+        learn_key = jax.random.split(jax.random.split(made.key, 2)[0])[1]
+
+        def predict(support: Batch, inputs: Array) -> Any:
+            return learner.predict(learner.adapt(learn_key, meta_params, support), inputs)
+
+        uncertain = "log_likelihood" in made.values["test"]
+        if uncertain and self.task == "images":
+            draw_completion(path, task, jax.jit(predict), f"{made.title}: one test image")
+        elif uncertain:
+            x = jnp.linspace(task.query.inputs.min(), task.query.inputs.max(), 200)[:, None]
+            oracle = None
+            if self.task == "gp":
+                oracle = _band(posterior(kernel_of(test.source, sample_key), task.support, x))  # pyright: ignore[reportArgumentType]
+            plots.process_episode(
+                path,
+                np.asarray(x)[:, 0],
+                _band(jax.jit(predict)(task.support, x)),
+                _real_points(task.support),
+                _real_points(task.query),
+                oracle=oracle,
+                title=f"{made.title}: one test curve",
+            )
+        elif self.task == "sinusoids" and learner.trajectory is not None:
+            x = jnp.linspace(*self.sinusoids.domain, 200)[:, None]
+            fits = np.asarray(learner.trajectory(learn_key, meta_params, task.support, x))
+            recipe = made.recipe
+            steps = sorted({0, recipe.inner_steps, recipe.eval_inner_steps})
+            ranges = dataclasses.asdict(self.sinusoids)
+            del ranges["domain"]
+            plots.curve_episode(
+                path,
+                np.asarray(x)[:, 0],
+                np.asarray(sinusoid_curve(sinusoid_parameters(sample_key, **ranges), x))[:, 0],
+                np.asarray(task.support.inputs)[:, 0],
+                np.asarray(task.support.targets)[:, 0],
+                {step: fits[step][:, 0] for step in steps if step < len(fits)},
+                title=f"{recipe.name}: one test curve",
+            )
+
+    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+        """Tables of numbers (CSV): places and their value in the support, places in the query."""
+        places = 2 if "image_shape" in data else 1
+        known, asked = _numbers(support, places + 1), _numbers(query, places)
+        return Given(
+            support=Batch(known[:, :places], known[:, places:]),
+            inputs=asked,
+            rows=[" ".join(map(str, row)) for row in asked.tolist()],
+            names=[],
+        )
+
+
+def _numbers(path: Path, columns: int) -> np.ndarray:
+    try:
+        with open(path, newline="") as file:
+            rows = [[float(cell) for cell in row] for row in csv.reader(file) if row]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a table of numbers ({error}).") from error
+    if not rows or {len(row) for row in rows} != {columns}:
+        raise ValueError(f"{path}: give rows of {columns} numbers, separated by commas.")
+    return np.array(rows, np.float32)
+
+
+def _oracle(made: Report) -> dict[str, Any]:
+    """The exact posterior on the very tasks of the test: what no learner can beat.
+
+    It knows the kernel of each task and its noise, which a learner has to infer. `lead` is its
+    log-likelihood minus the learner's, and `floor` the part of it that no learner can make up,
+    whose standard deviations are 0.1 at least: what the same floor costs the posterior. Intervals
+    are of the differences.
+    """
+    test = made.tests["test"]
+    learned = made.values["test"]
+
+    def of_task(sample: Any, key: Array) -> dict[str, Array]:
+        task_key, _ = draw_keys(key)
+        task = sample(task_key)
+        mean, std = posterior(kernel_of(sample, task_key), task.support, task.query.inputs)
+        exact, floored = (
+            gaussian_likelihood(Gaussian(mean, own), task.query.targets)[1]
+            for own in (std, jnp.maximum(std, LEAST_STD))
+        )
+        return {**exact, "floor": exact["log_likelihood"] - floored["log_likelihood"]}
+
+    @jax.jit
+    def of_tasks(sample: Any, keys: Array) -> dict[str, Array]:
+        return jax.lax.map(lambda key: of_task(sample, key), keys)
+
+    count = len(learned["loss"])
+    # Evaluation's keys: the i-th is the same however many are split off.
+    found = jax.device_get(of_tasks(test.source, jax.random.split(made.key, count)))
+    if "log_likelihood" in learned:
+        found["lead"] = found["log_likelihood"] - learned["log_likelihood"]
+    return {"oracle": plain(estimates(found))}
+
+
+def _beside_oracle(results: Mapping[str, Any]) -> list[str]:
+    if "lead" not in results.get("oracle", {}):
+        return []
+    exact, lead = (
+        Figure(name, label).show(results["oracle"][name], results["oracle"][f"{name}_ci95"])
+        for name, label in (("log_likelihood", "log-likelihood"), ("lead", "above the learner by"))
+    )
+    return [f"the exact posterior: {exact}, {lead}"]
+
+
+def _band(found: Any) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = found
+    return np.asarray(mean)[:, 0], np.asarray(std)[:, 0]
+
+
+def _real_points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    real = np.asarray(valid_mask(batch.mask, len(batch.inputs)))
+    return np.asarray(batch.inputs)[real, 0], np.asarray(batch.targets)[real, 0]
+
+
+def draw_completion(path: Path, task: Task, predict: Any, title: str) -> None:
+    """An image completed from 10, 50, 100 and 300 of its pixels, as far as tasks have them."""
+    from jaxmeta import plots
+
+    support, query = jax.device_get(task)
+    image = query.targets[:, 0]
+    side = len(np.unique(query.inputs[:, 0]))
+    most = len(support.inputs)
+    order = np.random.default_rng(0).permutation(len(image))[:most]
+    contexts = {
+        count: Batch(query.inputs[order], query.targets[order], jnp.arange(most) < count)
+        for count in (10, 50, 100, 300)
+        if count <= most
+    } or {int(support.mask.sum()): support}  # all of these are larger: the task's own
+    rows = {}
+    for count, context in contexts.items():
+        shown = context.inputs[np.asarray(context.mask)]
+        known = (query.inputs[:, None] == shown[None]).all(axis=-1).any(axis=1)
+        values = (known, *_band(predict(context, query.inputs)))
+        rows[count] = tuple(array.reshape(side, -1) for array in values)
+    plots.completions(path, image.reshape(side, -1), rows, title=title)

@@ -1,0 +1,266 @@
+"""Sequences for networks with a memory: `python -m experiments.sequence [LEARNER]`.
+
+Training draws the lengths of its sequences from a range; every test has one length, longer ones
+too.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Batch, Model, Task, binary_cross_entropy
+from jaxmeta.data import Dataset, label_stream, load, sequences
+from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance
+from jaxmeta.learners.memory import run
+from jaxmeta.recipes.base import Domain, Given, Preset, Training
+from jaxmeta.recipes.domains.few_shot import data_of
+from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes.settings import AT_TEST, Count, Several, option
+from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.training.update import Sample
+
+Lengths = tuple[int, int]
+
+_LENGTHS: dict[str, Lengths] = {
+    "copy": (1, 20),
+    "repeat-copy": (1, 10),
+    "associative-recall": (2, 6),
+    "priority-sort": (16, 20),
+}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Sequences of random bits."""
+
+    bits: Count | None = None
+    """Of each vector. Defaults to the published 6 for associative-recall, else 8."""
+    lengths: Lengths | None = None
+    """Least and most vectors of a training sequence, items of associative-recall, vectors kept and
+    shown of priority-sort. Defaults to the published ones."""
+    repeats: Lengths = (1, 10)
+    """Least and most repeats of repeat-copy in training; the most at test."""
+    test_lengths: Annotated[tuple[int, ...] | None, AT_TEST] = None
+    """Lengths at test. Defaults to 20, 40, 80, 120 for copy, else to the longest of training."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Streams of images, each with the label of the one before."""
+
+    dataset: str = "omniglot"
+    """As in `experiments.few_shot`."""
+    image_size: Count = 20
+    """Side of the images in pixels."""
+    ways: Several = 5
+    """Classes of a stream."""
+    instances: Several = 10
+    """Images of each class."""
+    labels: LabelKind = "one-hot"
+    """How a class is told: one-hot, or as a string of five letters."""
+    distortions: bool = False
+    """Distort the images of training at random, by affine maps."""
+
+
+@domain("sequence", kind="sequence")
+@dataclass(frozen=True)
+class Sequence(Domain):
+    """Train a network with a memory on sequences, evaluate it on longer ones."""
+
+    task: Literal["copy", "repeat-copy", "associative-recall", "priority-sort", "labels"] = "copy"
+    """What to do with a sequence; labels: name images, told the label of the one before."""
+    vectors: Vectors = field(default_factory=Vectors)
+    stream: Labels = field(default_factory=Labels)
+
+    default_learner: ClassVar[str] = "ntm"
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("default", {"steps": 10_000, "task_batch": 16, "clip": 10.0}),
+    )
+
+    def check(self) -> None:
+        """Refuse options of another task than this."""
+        default = type(self)()
+        foreign = "vectors" if self.task == "labels" else "stream"
+        owners = {"vectors": "sequences of bits have", "stream": "labels has"}
+        for name, value in dataclasses.asdict(getattr(self, foreign)).items():
+            if value != getattr(getattr(default, foreign), name):
+                raise ValueError(f"{option(name, value)}: {self.task} has none; {owners[foreign]}.")
+        repeats = self.vectors.repeats
+        if self.task != "repeat-copy" and repeats != default.vectors.repeats:
+            raise ValueError(f"{option('repeats', repeats)}: {self.task} has none.")
+
+    def resolved(self) -> "Sequence":
+        own = self.vectors
+        if self.task == "labels":
+            return self
+        lengths = own.lengths or _LENGTHS[self.task]
+        further = (20, 40, 80, 120) if self.task == "copy" else (lengths[1],)
+        vectors = dataclasses.replace(
+            own,
+            bits=own.bits or (6 if self.task == "associative-recall" else 8),
+            lengths=lengths,
+            test_lengths=own.test_lengths or further,
+        )
+        return dataclasses.replace(self, vectors=vectors)
+
+    def label(self) -> str:
+        return self.task
+
+    def _sample(self, dataset: Dataset | None, part: str, lengths: Lengths) -> Sample:
+        """The sequences of training, validation or test, with lengths in this range."""
+        own, bits = self.vectors, self.vectors.bits or 8
+        if dataset is not None:
+            stream = self.stream
+            return label_stream(
+                getattr(dataset, part),
+                ways=stream.ways,
+                instances=stream.instances,
+                labels=stream.labels,
+                distortions=stream.distortions and part == "train",
+            )
+        if self.task == "copy":
+            return sequences.copy(bits=bits, lengths=lengths)
+        if self.task == "repeat-copy":
+            most = own.repeats[1]
+            repeats = (most, most) if part == "test" else own.repeats
+            return sequences.repeat_copy(
+                bits=bits, lengths=lengths, repeats=repeats, scaled_to=own.repeats
+            )
+        if self.task == "associative-recall":
+            return sequences.associative_recall(bits=bits, lengths=lengths)
+        assert own.lengths is not None
+        return sequences.priority_sort(bits=bits, kept=own.lengths[0], count=lengths[1])
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        stream, objective, outputs = self.stream, binary_cross_entropy, 0
+        if self.task == "labels":
+            told = CHARACTERS**2 if stream.labels == "strings" else stream.ways
+            steps, pixels = stream.ways * stream.instances, int(np.prod(data["image_shape"]))
+            inputs, objective = (
+                jnp.zeros((steps, pixels + told)),
+                accuracy_by_instance(tuple(range(1, stream.instances + 1))),
+            )
+            targets = (steps, CHARACTERS) if stream.labels == "strings" else (steps,)
+            query, outputs = Batch(inputs, jnp.zeros(targets, jnp.int32)), told
+        else:
+            own = self.resolved().vectors
+            assert own.lengths is not None
+            shapes = jax.eval_shape(
+                self.resolved()._sample(None, "train", own.lengths), jax.random.key(0)
+            )
+            query = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.query)
+            outputs = query.targets.shape[-1]
+
+        def no_network(constants: Any, outputs: int | None) -> Model:
+            raise ValueError("sequences are read by a machine with a memory, not by a network.")
+
+        return Problem(
+            kind="sequence",
+            train=train,
+            example=Task((), query),
+            objective=objective,
+            network=no_network,
+            outputs=outputs,
+            steps=training.steps,
+            data=data,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        dataset, own, data = None, self.vectors, {}
+        if self.task == "labels":
+            dataset = load(
+                self.stream.dataset,
+                image_size=self.stream.image_size,
+                rotations="as-classes",
+                seed=training.seed,
+            )
+            data = data_of(dataset)
+            count = self.stream.instances
+            trained, tested = (count, count), (count,)
+            group = dataclasses.asdict(self.stream)
+        else:
+            assert own.lengths is not None and own.test_lengths is not None
+            trained, tested = own.lengths, own.test_lengths
+            group = dataclasses.asdict(dataclasses.replace(own, test_lengths=None))
+        of_test = self.problem(training, needs, data, train=False)
+
+        def test(part: str, lengths: Lengths) -> Test:
+            drawn = {**data, **group, "task": self.task, "part": part, "lengths": lengths}
+            return Test(self._sample(dataset, part, lengths), of_test, drawn, at_once=25)
+
+        return Tasks(
+            train=self._sample(dataset, "train", trained),
+            problem=self.problem(training, needs, data, train=True),
+            validation=test("validation", trained),
+            tests={self._named(length): test("test", (length, length)) for length in tested},
+            figures=(
+                ACCURACY if dataset is not None else Figure("bits", "bits a sequence:"),
+                LOSS,
+            ),
+            selection=LOSS if dataset is None else ACCURACY,
+            title=self.task,
+            described={"task": self.task},
+            protocol={
+                "trained_lengths": trained,
+                **({"test_repeats": own.repeats[1]} if self.task == "repeat-copy" else {}),
+                **group,
+                **({} if dataset is None else dataset.protocol),
+            },
+            data=data,
+            draw=self._draw,
+        )
+
+    def _named(self, length: int) -> str:
+        if self.task == "labels":
+            return f"{length} instances of each class"
+        return f"length {length}"
+
+    def _draw(self, made: Report) -> None:
+        """Of every test the first sequence: what is said, and where the memory is read."""
+        from jaxmeta import plots
+
+        for name, test in made.tests.items():
+            task = jax.jit(test.source)(made.key)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            if not hasattr(made.recipe, "machine"):
+                return  # there is no memory to look into
+            machine = made.recipe.machine(test.problem)
+            _, outputs, seen = jax.jit(partial(run, machine))(
+                made.trained.meta_params, task.query.inputs
+            )
+            inputs, targets, mask = jax.device_get(task.query)
+            if self.task == "labels":
+                letters = targets.reshape(len(targets), -1)  # of a one-hot label, one
+                logits = outputs.reshape(*letters.shape, -1)
+                probabilities = jax.nn.softmax(logits).reshape(outputs.shape)
+                targets = np.eye(logits.shape[2])[letters].reshape(outputs.shape)
+                mask = np.ones(len(targets), bool)
+                inputs = inputs[:, -outputs.shape[1] :]  # labels before; pixels say little
+            else:
+                probabilities = jax.nn.sigmoid(outputs)
+            plots.sequence_episode(
+                made.folder / f"sequence-{name.split()[1 if name.startswith('length') else 0]}.png",
+                inputs,
+                targets,
+                np.asarray(probabilities),
+                mask,
+                {name: np.asarray(values) for name, values in seen.items()},
+                title=f"{made.title} · {name}",
+            )
+
+    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+        """A table of numbers (CSV), a row a step: what the machine reads. There is no support."""
+        try:
+            inputs = np.atleast_2d(np.loadtxt(query, delimiter=",", dtype=np.float32))
+        except ValueError as error:
+            raise ValueError(f"{query} is not a table of numbers ({error}).") from error
+        rows = [f"step {number}" for number in range(len(inputs))]
+        return Given(support=(), inputs=inputs, rows=rows, names=[])  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,81 @@
+"""Settings that recipes with an inner loop share."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optax
+
+from jaxmeta.inner import DIFFERENTIATIONS, adam, truncated
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.settings import AT_TEST, Annotated, Count, Natural, Positive, option
+from jaxmeta.recipes.tasks import Problem
+
+
+@dataclass(frozen=True)
+class Inner(Recipe):
+    """What each part adds: the arguments of the learner's function, by name."""
+
+    def inner(self, problem: Problem) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Steps(Inner):
+    inner_steps: Natural = 1
+    """Inner steps in training."""
+    eval_inner_steps: Annotated[Natural, AT_TEST] = 3
+    """Inner steps in evaluation."""
+
+    def inner(self, problem: Problem) -> dict[str, Any]:
+        steps = self.inner_steps if problem.train else self.eval_inner_steps
+        return {**super().inner(problem), "inner_steps": steps}
+
+
+@dataclass(frozen=True)
+class Batches(Inner):
+    inner_batch: Count | None = None
+    """Support examples an inner step. Defaults to all of them; a smaller support set is taken
+    whole."""
+
+    def inner(self, problem: Problem) -> dict[str, Any]:
+        whole = problem.support <= (self.inner_batch or 0)
+        return {**super().inner(problem), "inner_batch": None if whole else self.inner_batch}
+
+
+@dataclass(frozen=True)
+class GradientDescent(Steps):
+    inner_rate: Positive = 0.4
+    """Learning rate of the inner loop."""
+    inner_optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer of the inner loop."""
+
+    def inner(self, problem: Problem) -> dict[str, Any]:
+        make = {"sgd": optax.sgd, "adam": adam}[self.inner_optimizer]
+        return {**super().inner(problem), "inner_optimizer": make(self.inner_rate)}
+
+
+@dataclass(frozen=True)
+class Differentiated(Inner):
+    differentiation: Literal[
+        "second-order", "first-order", "mixed-mode", "rematerialised", "reverse-mode"
+    ] = "second-order"
+    """How the meta-gradient goes back through the inner steps. first-order takes the inner
+    gradients as constants; the others are exact: mixed-mode (forward over reverse) takes least
+    time, rematerialised (each step computed anew) as little memory, reverse-mode most of it;
+    second-order is the best of these, mixed-mode."""
+    truncate: Natural | None = None
+    """Differentiate through this many last inner steps only. Defaults to all."""
+
+    def inner(self, problem: Problem) -> dict[str, Any]:
+        way = DIFFERENTIATIONS[self.differentiation]
+        if self.truncate is not None:
+            way = truncated(self.truncate, way)
+        return {**super().inner(problem), "differentiation": way}
+
+    def check(self) -> None:
+        steps = getattr(self, "inner_steps", None)
+        if self.truncate is not None and steps is not None and self.truncate > steps:
+            raise ValueError(
+                f"{option('truncate', self.truncate)}: there are {steps} inner steps; give at most "
+                "as many."
+            )

@@ -1,0 +1,45 @@
+"""Settings that learned optimizers share, and the ways to train them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import evolve, persistent_es, truncated_backpropagation
+from jaxmeta.learners.optimizers import LearnedOptimizer, optimizer_learner, windows
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.settings import Count, Positive
+from jaxmeta.recipes.tasks import Problem
+
+
+@dataclass(frozen=True)
+class LearnedRule(Recipe):
+    """A learned optimizer; a subclass has its `rule()`."""
+
+    training: Literal["truncated", "full", "evolution", "persistent"] = "truncated"
+    """By backpropagation through windows or whole runs, by evolution strategies on whole runs, or
+    by persistent evolution strategies on windows."""
+    window: Count = 20
+    """Steps of a window, where training goes by windows."""
+    std: Positive = 0.01
+    """Standard deviation of the perturbations, where training is by evolution."""
+    pairs: Count = 8
+    """Antithetic pairs of perturbations a problem."""
+    scale: Positive = 0.01
+    """Of the rule's output."""
+
+    def rule(self) -> LearnedOptimizer:
+        """The update rule whose parameters are learned."""
+        raise NotImplementedError
+
+    def build(self, problem: Problem) -> MetaLearner:
+        given = (problem.encoder(), problem.objective, self.rule(), problem.horizon)
+        learner = optimizer_learner(*given, problem_batch=problem.batch)
+        if not problem.train or self.training == "full":
+            return learner
+        noise = {"std": self.std, "pairs": self.pairs}
+        if self.training == "evolution":
+            return evolve(learner, **noise)
+        parts = windows(*given, self.window, problem_batch=problem.batch)
+        if self.training == "truncated":
+            return truncated_backpropagation(learner, parts)
+        return persistent_es(learner, parts, **noise)

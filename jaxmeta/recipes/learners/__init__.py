@@ -1,0 +1,1 @@
+"""The recipes of the library's learners, one file each; a name leads to its file."""

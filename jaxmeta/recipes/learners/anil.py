@@ -1,0 +1,31 @@
+"""ANIL on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import anil
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("anil", paper="Raghu et al. 2020", kinds=("classification", "regression"))
+@dataclass(frozen=True)
+class Anil(Differentiated, Batches, GradientDescent):
+    """ANIL (Raghu et al. 2020): MAML in which only the head adapts."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.MAML,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {"omniglot-20w1s": "96.2", "omniglot-20w5s": "98.0"},
+            "3 h on a CPU core",
+        ),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return anil(problem.model(), problem.objective, **self.inner(problem))

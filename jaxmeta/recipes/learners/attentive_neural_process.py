@@ -1,0 +1,43 @@
+"""Attentive neural processes on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import neural_process
+from jaxmeta.models import mlp
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("attentive-neural-process", paper="Kim et al. 2019", kinds=("regression",))
+@dataclass(frozen=True)
+class AttentiveNeuralProcess(Recipe):
+    """Attentive neural process (Kim et al. 2019): each target attends to the context."""
+
+    representation: Count = 128
+    """Width of the layers of encoder and decoder, and of the latent variable."""
+    samples: Count = 64
+    """Draws of the latent variable at test; training takes one."""
+    attention: Literal["laplace", "dot-product", "multi-head"] = "multi-head"
+    """How a target attends to the context."""
+    heads: Count = 8
+    """Of the multi-head attention."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("regression/gp*", {}, takes="40 min on a CPU core"),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        size = self.representation
+        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2)
+        return neural_process(
+            encoder,
+            decoder,
+            latent_width=size,
+            samples=1 if problem.train else self.samples,
+            encoder=encoder,
+            attention=self.attention,
+            heads=self.heads,
+        )

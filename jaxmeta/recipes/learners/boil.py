@@ -1,0 +1,26 @@
+"""BOIL on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import boil
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("boil", paper="Oh et al. 2021", kinds=("classification", "regression"))
+@dataclass(frozen=True)
+class Boil(Differentiated, Batches, GradientDescent):
+    """BOIL (Oh et al. 2021): MAML in which all but the head adapts."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.MAML,
+        Preset("few-shot/omniglot-*", {}, takes="3 h on a CPU core"),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return boil(problem.model(), problem.objective, **self.inner(problem))

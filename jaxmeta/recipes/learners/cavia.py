@@ -1,0 +1,45 @@
+"""CAVIA on the command line."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.inner import only
+from jaxmeta.learners import cavia
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("cavia", paper="Zintgraf et al. 2019", kinds=("classification", "regression"))
+@dataclass(frozen=True)
+class Cavia(Differentiated, Batches, GradientDescent):
+    """CAVIA (Zintgraf et al. 2019): a small context adapts, the network it conditions is shared."""
+
+    inner_rate: Positive = 1.0
+    """Learning rate of the inner loop."""
+    inner_steps: Natural = 2
+    """Inner steps in training."""
+    eval_inner_steps: Annotated[Natural, AT_TEST] = 2
+    """Inner steps in evaluation."""
+    context: Count = 100
+    """Size of the context."""
+    conditions: str | None = None
+    """Parameters that the context moves, by name. Defaults to scale and shift of the third block's
+    last normalisation, or the bias of a perceptron's first layer."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("few-shot/omniglot-*", {}, takes="2 h on a CPU core"),
+        # Section 5.1 of the paper.
+        Preset("regression/*", {"context": 5, "inner_steps": 1, "eval_inner_steps": 1}),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return cavia(
+            problem.model(),
+            problem.objective,
+            context=self.context,
+            conditions=only(self.conditions or problem.context_layer),
+            **self.inner(problem),
+        )

@@ -1,0 +1,64 @@
+"""Conditional neural processes on the command line, of functions and of classes."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import conditional_neural_process, conditional_neural_process_classifier
+from jaxmeta.learners.process import class_by_class
+from jaxmeta.models import mlp
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe(
+    "conditional-neural-process",
+    paper="Garnelo et al. 2018",
+    kinds=("classification", "regression"),
+)
+@dataclass(frozen=True)
+class ConditionalNeuralProcess(Recipe):
+    """Conditional neural process (Garnelo et al. 2018): average the encoded support, decode."""
+
+    representation: Count = 128
+    """Width of the layers of encoder and decoder, and of the representation; of images, of the
+    decoder's layers alone."""
+    decoder: Literal["class-by-class", "joint"] = "class-by-class"
+    """Of classes: the same weights compare a query with each class, or, as published, one network
+    sees all classes side by side."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.READING,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "95.3",
+                "omniglot-5w5s": "98.5",
+                "omniglot-20w1s": "89.9",
+                "omniglot-20w5s": "96.8",
+            },
+            "3 h on a CPU core",
+        ),
+        Preset("regression/gp", {}, takes="10 min on a CPU core"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=self.decoder == "class-by-class")
+
+    def build(self, problem: Problem) -> MetaLearner:
+        size = self.representation
+        if problem.kind == "regression":
+            return conditional_neural_process(mlp((size,) * 3, size), mlp((size,) * 2, 2))
+        if self.decoder == "class-by-class":
+            ways = problem.ways
+            decoder = class_by_class(mlp((size,) * 2, 1), ways)
+        else:
+            ways = problem.same_ways()
+            decoder = mlp((size,) * 2, ways)
+        return conditional_neural_process_classifier(
+            problem.encoder(), decoder, problem.objective, ways
+        )

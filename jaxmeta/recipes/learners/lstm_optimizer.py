@@ -1,0 +1,20 @@
+"""A learned optimizer on the command line: an LSTM for each coordinate."""
+
+from dataclasses import dataclass
+
+from jaxmeta.learners.optimizers import LearnedOptimizer, lstm_optimizer
+from jaxmeta.recipes.learned_rule import LearnedRule
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+
+
+@recipe("lstm-optimizer", paper="Andrychowicz et al. 2016", kinds=("optimization",))
+@dataclass(frozen=True)
+class LstmOptimizer(LearnedRule):
+    """LSTM optimizer (Andrychowicz et al. 2016): coordinate-wise, of two layers."""
+
+    hidden: Count = 20
+    """Width of the rule."""
+
+    def rule(self) -> LearnedOptimizer:
+        return lstm_optimizer(hidden=self.hidden, scale=self.scale)

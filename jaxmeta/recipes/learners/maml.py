@@ -1,0 +1,73 @@
+"""MAML on the command line, and first-order MAML as a preset of it."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import maml
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("maml", paper="Finn et al. 2017", kinds=("classification", "regression"))
+@dataclass(frozen=True)
+class Maml(Differentiated, Batches, GradientDescent):
+    """MAML (Finn et al. 2017): learn an initialisation by gradients through the inner loop."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.MAML,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "98.7 ± 0.4",
+                "omniglot-5w5s": "99.9 ± 0.1",
+                "omniglot-20w1s": "95.8 ± 0.3",
+                "omniglot-20w5s": "98.9 ± 0.2",
+            },
+            "3 h on a CPU core",
+        ),
+        Preset(
+            "regression/sinusoid",
+            {},
+            {"sinusoid": "0.67 / 0.38 / 0.35 after 1 / 5 / 10 steps"},
+            "1 min on 2 CPU cores",
+        ),
+        Preset(
+            "regression/sinusoid-frequency",
+            {},
+            {"sinusoid-frequency": "1.13 after 1 step"},
+            "1 min on 2 CPU cores",
+        ),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return maml(problem.model(), problem.objective, **self.inner(problem))
+
+
+@recipe("first-order-maml", paper="Finn et al. 2017", kinds=("classification", "regression"))
+@dataclass(frozen=True)
+class FirstOrderMaml(Maml):
+    """First-order MAML (Finn et al. 2017): MAML with --differentiation first-order."""
+
+    differentiation: Literal[
+        "second-order", "first-order", "mixed-mode", "rematerialised", "reverse-mode"
+    ] = "first-order"
+    """As of maml."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.MAML,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "98.3 ± 0.5",
+                "omniglot-5w5s": "99.2 ± 0.2",
+                "omniglot-20w1s": "89.4 ± 0.5",
+                "omniglot-20w5s": "97.9 ± 0.1",
+            },
+            "2 h on a CPU core",
+        ),
+    )

@@ -1,0 +1,60 @@
+"""Memory-augmented networks on the command line, of images in a task and of sequences."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import memory_classifier
+from jaxmeta.learners.memory import Machine, mann
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.machine import MachineRecipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count, Positive
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("mann", paper="Santoro et al. 2016", kinds=("classification", "sequence"))
+@dataclass(frozen=True)
+class Mann(MachineRecipe):
+    """Memory-augmented network (Santoro et al. 2016): write what is seen into a memory."""
+
+    slots: Count = 128
+    """Rows of the memory."""
+    slot_width: Count = 40
+    """Size of a row."""
+    controller_width: Count = 200
+    """Size of the LSTM that moves the heads."""
+    read_heads: Count = 4
+    """Heads, each of which reads and writes."""
+    strength: Positive | None = None
+    """Learned sharpness of the reads, at first. Defaults to 1, not learned, as published."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.READING,
+        Preset("few-shot/omniglot-*", {}, takes="5 h on a CPU core"),
+        Preset(
+            "sequence/*",
+            {},
+            {"labels": "36.4 / 82.8 / 91.0 / 92.6 / 94.9 / 98.1 at the 1st to 5th, 10th instance"},
+        ),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(in_order=True)
+
+    def machine(self, problem: Problem) -> Machine:
+        return mann(
+            problem.outputs,
+            slots=self.slots,
+            slot_width=self.slot_width,
+            controller_width=self.controller_width,
+            read_heads=self.read_heads,
+            strength=self.strength,
+        )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        if problem.kind == "sequence":
+            return super().build(problem)
+        machine, ways = self.machine(problem), problem.same_ways()
+        return memory_classifier(machine, problem.encoder(), problem.objective, ways)

@@ -1,0 +1,84 @@
+"""Meta-transfer learning on the command line."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import optax
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import MetaTransferParams, meta_transfer
+from jaxmeta.recipes.base import Engine, Preset
+from jaxmeta.recipes.inner_loop import Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import AT_TEST, Natural, Positive
+from jaxmeta.recipes.tasks import Problem
+from jaxmeta.training.update import MetaUpdate
+
+_FROZEN = {"query_statistics": "none", "hard_tasks": True}
+
+
+@recipe("meta-transfer", paper="Sun et al. 2019", kinds=("classification",))
+@dataclass(frozen=True)
+class MetaTransfer(Differentiated, GradientDescent):
+    """Meta-transfer learning (Sun et al. 2019): scale and shift a frozen pre-trained network."""
+
+    pretrained: str | None = None
+    """Run folder of a pre-trained network, see `python -m experiments.pretrain`."""
+    inner_rate: Positive = 0.01
+    """Learning rate of the head."""
+    filter_rate: Positive = 1e-4
+    """Outer learning rate of scales and shifts; where the head starts takes --outer-rate."""
+    inner_steps: Natural = 100
+    """Inner steps in training."""
+    eval_inner_steps: Annotated[Natural, AT_TEST] = 100
+    """Inner steps in evaluation."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("few-shot/default", {**_FROZEN, "steps": 400, "checkpoint_every": 100}),
+        Preset("few-shot/omniglot-*", _FROZEN),
+        Preset("few-shot/grocery-*", _FROZEN, takes="25 min on 2 CPU cores"),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return meta_transfer(
+            problem.encoder(),
+            problem.objective,
+            problem.same_ways(),
+            # A trained run has all its parameters: the pre-trained ones are read for training.
+            pretrained=self._pretrained(problem) if problem.train else None,
+            **self.inner(problem),
+        )
+
+    def _pretrained(self, problem: Problem) -> Any:
+        if self.pretrained is None:
+            raise ValueError(
+                "meta-transfer starts from a pre-trained network: run python -m "
+                "experiments.pretrain with the same --dataset, --network and --width and --out "
+                "FOLDER, then give --pretrained FOLDER."
+            )
+        return frozen_network(self.pretrained, problem)
+
+    def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
+        filters = MetaTransferParams(frozen=False, scales=True, shifts=True, head=False)
+        slower = optax.scale(self.filter_rate / engine.training.outer_rate)
+        return engine.update(learner, engine.training.optimizer(optax.masked(slower, filters)))
+
+
+def frozen_network(folder: str, problem: Problem) -> Any:
+    """The frozen network of a pre-training run on the very images of this problem.
+
+    Raises:
+      ValueError: it was trained on other images or another split, so that it may know the test
+        classes; it is no such run.
+      OSError: it can't be read.
+    """
+    from jaxmeta.recipes.restoring import restore
+
+    run = restore(folder)
+    if run.experiment.domain.kind != "supervised":
+        raise ValueError(f"--pretrained {folder} is no run of python -m experiments.pretrain.")
+    if run.data["images_sha256"] != problem.data["images_sha256"]:
+        raise ValueError(
+            f"{folder} was trained on other images or another split of them; give the --dataset, "
+            "--split, --seed and --image-size of its pre-training."
+        )
+    return run.trained.meta_params

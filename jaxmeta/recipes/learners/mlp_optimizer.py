@@ -1,0 +1,21 @@
+"""A learned optimizer on the command line: a perceptron for each coordinate."""
+
+from dataclasses import dataclass
+
+from jaxmeta.learners.optimizers import LearnedOptimizer, mlp_optimizer
+from jaxmeta.recipes.learned_rule import LearnedRule
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+
+
+@recipe("mlp-optimizer", paper="Metz et al. 2019", kinds=("optimization",))
+@dataclass(frozen=True)
+class MlpOptimizer(LearnedRule):
+    """MLP optimizer (Metz et al. 2019): a perceptron that reads
+    momenta, sizes and time."""
+
+    hidden: Count = 16
+    """Width of the rule."""
+
+    def rule(self) -> LearnedOptimizer:
+        return mlp_optimizer(hidden=self.hidden, scale=self.scale)

@@ -1,0 +1,28 @@
+"""Neural processes on the command line."""
+
+from dataclasses import dataclass
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import neural_process
+from jaxmeta.models import mlp
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("neural-process", paper="Garnelo et al. 2018", kinds=("regression",))
+@dataclass(frozen=True)
+class NeuralProcess(Recipe):
+    """Neural process (Garnelo et al. 2018): a latent variable for each function."""
+
+    representation: Count = 128
+    """Width of the layers of encoder and decoder, and of the latent variable."""
+    samples: Count = 64
+    """Draws of the latent variable at test; training takes one."""
+
+    def build(self, problem: Problem) -> MetaLearner:
+        size = self.representation
+        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2)
+        samples = 1 if problem.train else self.samples
+        return neural_process(encoder, decoder, latent_width=size, samples=samples)

@@ -1,0 +1,38 @@
+"""Neural Turing machine on the command line."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxmeta.learners.memory import Machine, ntm
+from jaxmeta.recipes.machine import MachineRecipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("ntm", paper="Graves et al. 2014", kinds=("sequence",))
+@dataclass(frozen=True)
+class Ntm(MachineRecipe):
+    """Neural Turing machine (Graves et al. 2014): a controller that reads and writes a memory
+    by attention."""
+
+    slots: Count = 128
+    """Rows of the memory."""
+    slot_width: Count = 20
+    """Size of a row."""
+    controller_width: Count = 100
+    """Size of the controller's hidden state."""
+    read_heads: Count = 1
+    """Heads that read."""
+    controller: Literal["lstm", "feedforward"] = "lstm"
+    """What moves the heads."""
+
+    def machine(self, problem: Problem) -> Machine:
+        return ntm(
+            problem.outputs,
+            slots=self.slots,
+            slot_width=self.slot_width,
+            controller_width=self.controller_width,
+            read_heads=self.read_heads,
+            controller=self.controller,
+        )

@@ -1,0 +1,31 @@
+"""Proto-MAML on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import proto_maml
+from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Positive
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("proto-maml", paper="Triantafillou et al. 2020", kinds=("classification",))
+@dataclass(frozen=True)
+class ProtoMaml(Differentiated, Batches, GradientDescent):
+    """Proto-MAML (Triantafillou et al. 2020): MAML whose head starts at the class means."""
+
+    inner_rate: Positive = 0.05
+    """Learning rate of the inner loop."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("few-shot/omniglot-*", {"train_queries": 15}, takes="15 h on a CPU core"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return proto_maml(problem.encoder(), problem.objective, problem.ways, **self.inner(problem))

@@ -1,0 +1,81 @@
+"""Prototypical networks on the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+
+from jaxmeta.core import MetaLearner, Task
+from jaxmeta.learners import prototypical
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Needs, Problem
+
+_AS_PUBLISHED = {
+    "train_ways": 60,
+    "train_queries": 5,
+    "task_batch": 1,
+    "network": "conv4-pool",
+    "query_statistics": "group",
+    "outer_schedule": "halving",
+}
+
+
+@recipe("prototypical", paper="Snell et al. 2017", kinds=("classification",))
+@dataclass(frozen=True)
+class Prototypical(Recipe):
+    """Prototypical networks (Snell et al. 2017): classify by the nearest class mean."""
+
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """Squared Euclidean as published, or cosine with a learned temperature."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset(
+            "few-shot/default",
+            {**_AS_PUBLISHED, "steps": 300, "checkpoint_every": 50, "chunk": 10},
+        ),
+        Preset(
+            "few-shot/omniglot-*",
+            {
+                **_AS_PUBLISHED,
+                "rotations": "as-classes",
+                "steps": 10_000,
+                "checkpoint_every": 200,
+                "chunk": 10,
+            },
+            {
+                "omniglot-5w1s": "98.8",
+                "omniglot-5w5s": "99.7",
+                "omniglot-20w1s": "96.0",
+                "omniglot-20w5s": "98.9",
+            },
+            "2 h on a CPU core",
+        ),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True, unlabelled=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return prototypical(
+            problem.encoder(), problem.objective, problem.ways, distance=self.distance
+        )
+
+    def draw(self, path: Path, problem: Problem, adapted: Any, task: Task, title: str) -> None:
+        from jaxmeta import plots
+
+        encoder, params = problem.encoder(), adapted.meta_params["encoder"]
+        embed = jax.jit(
+            lambda inputs, reference: encoder.apply(params, inputs, reference=reference)
+        )
+        plots.embedding_map(
+            path,
+            np.asarray(embed(task.support.inputs, None)),
+            np.asarray(task.support.targets),
+            np.asarray(embed(task.query.inputs, adapted.reference)),
+            np.asarray(task.query.targets),
+            np.asarray(adapted.prototypes_WD),
+            title=f"{title}: embeddings of one test task",
+        )

@@ -1,0 +1,27 @@
+"""R2-D2 on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import r2d2
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("r2d2", paper="Bertinetto et al. 2019", kinds=("classification",))
+@dataclass(frozen=True)
+class R2d2(Recipe):
+    """R2-D2 (Bertinetto et al. 2019): ridge regression on learned features, in closed form."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("few-shot/omniglot-*", {"train_queries": 15}, takes="20 h on a CPU core"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return r2d2(problem.encoder(), problem.objective, problem.ways)

@@ -1,0 +1,49 @@
+"""Relation networks on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, MetaLearner
+from jaxmeta.learners import one_hot_squared_error, relation
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("relation", paper="Sung et al. 2018", kinds=("classification",))
+@dataclass(frozen=True)
+class Relation(Recipe):
+    """Relation networks (Sung et al. 2018): how similar two examples are is learned, too. The
+    network is the domain's for comparison: of images four convolutions without a head."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.COMPARING,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "99.6 ± 0.2",
+                "omniglot-5w5s": "99.8 ± 0.1",
+                "omniglot-20w1s": "97.6 ± 0.2",
+                "omniglot-20w5s": "99.1 ± 0.1",
+            },
+            "20 h on a CPU core",
+        ),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        if problem.comparison is None:
+            raise ValueError("relation: these tasks have no network that compares two inputs.")
+        encoder, comparator = problem.comparison()
+        return relation(encoder, comparator, one_hot_squared_error, problem.ways)
+
+    def probabilities(self, outputs: Array) -> Array:
+        return jax.nn.softmax(jnp.log(outputs))  # scores between 0 and 1, no logits

@@ -1,0 +1,43 @@
+"""Semi-supervised prototypical networks on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import semi_supervised_prototypical
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Natural
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("semi-supervised-prototypical", paper="Ren et al. 2018", kinds=("classification",))
+@dataclass(frozen=True)
+class SemiSupervisedPrototypical(Recipe):
+    """Semi-supervised prototypical networks (Ren et al. 2018): unlabelled examples refine the class
+    means. Give --unlabelled, the number of these."""
+
+    refinements: Natural = 1
+    """Times that the unlabelled examples refine the prototypes."""
+    distractor_cluster: bool = False
+    """One cluster more, for unlabelled examples that are of no class."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.COMPARING,
+        # Of 20 images of a class, 1 or 5 shots and 5 without a label leave 10.
+        Preset("few-shot/*", {"unlabelled": 5, "queries": 10}),
+        Preset("few-shot/omniglot-*", {}, takes="2.5 h on a CPU core"),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True, unlabelled=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return semi_supervised_prototypical(
+            problem.encoder(),
+            problem.objective,
+            problem.ways,
+            refinements=self.refinements,
+            distractor_cluster=self.distractor_cluster,
+        )

@@ -1,0 +1,43 @@
+"""Siamese networks on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import siamese
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("siamese", paper="Koch et al. 2015", kinds=("classification",))
+@dataclass(frozen=True)
+class Siamese(Recipe):
+    """Siamese networks (Koch et al. 2015): learn to verify, classify by the similarity."""
+
+    features: Count = 256
+    """Size of the embedding that is compared, from a dense layer at the network's end."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.COMPARING,
+        Preset("few-shot/*", {"distortions": True}),
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "97.3",
+                "omniglot-5w5s": "98.4",
+                "omniglot-20w1s": "88.2",
+                "omniglot-20w5s": "97.0",
+            },
+            "2.5 h on a CPU core",
+        ),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(any_ways=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return siamese(problem.encoder(self.features), problem.ways)

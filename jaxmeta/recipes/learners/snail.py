@@ -1,0 +1,46 @@
+"""SNAIL on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import snail
+from jaxmeta.recipes import presets
+from jaxmeta.recipes.base import Preset, Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Needs, Problem
+
+
+@recipe("snail", paper="Mishra et al. 2018", kinds=("classification",))
+@dataclass(frozen=True)
+class Snail(Recipe):
+    """SNAIL (Mishra et al. 2018): temporal convolutions and causal attention over the support."""
+
+    features: Count = 64
+    """Size of an embedded example, from a linear layer behind the network."""
+    filters: Count = 128
+    """Filters of each convolution."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.READING,
+        Preset(
+            "few-shot/omniglot-*",
+            {},
+            {
+                "omniglot-5w1s": "99.07 ± 0.16",
+                "omniglot-5w5s": "99.78 ± 0.09",
+                "omniglot-20w1s": "97.64 ± 0.30",
+                "omniglot-20w5s": "99.36 ± 0.18",
+            },
+            "6 h on a CPU core",
+        ),
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(in_order=True)
+
+    def build(self, problem: Problem) -> MetaLearner:
+        steps = len(problem.example.support.targets) + 1
+        encoder = problem.encoder(self.features)
+        return snail(encoder, problem.objective, problem.same_ways(), steps, filters=self.filters)

@@ -1,0 +1,24 @@
+"""Ordinary supervised training on the command line: what meta-learning is compared with."""
+
+from dataclasses import dataclass
+
+from jaxmeta.core import Key, MetaLearner, PyTree
+from jaxmeta.learners import supervised
+from jaxmeta.models import frozen_encoder
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.tasks import Problem
+from jaxmeta.training.update import Trained
+
+
+@recipe("supervised", paper="Chen et al. 2019", kinds=("supervised",))
+@dataclass(frozen=True)
+class Supervised(Recipe):
+    """Supervised training of one network on all training classes (Chen et al. 2019)."""
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return supervised(problem.model(), problem.objective)
+
+    def finish(self, key: Key, trained: Trained, problem: Problem, calibration: PyTree) -> Trained:
+        """The network without its head, the statistics of the calibration images folded in."""
+        return Trained(frozen_encoder(problem.model(), trained.meta_params, calibration))

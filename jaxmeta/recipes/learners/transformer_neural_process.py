@@ -1,0 +1,26 @@
+"""Transformer neural processes on the command line."""
+
+from dataclasses import dataclass
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import transformer_neural_process
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.tasks import Problem
+
+
+@recipe("transformer-neural-process", paper="Nguyen, Grover 2022", kinds=("regression",))
+@dataclass(frozen=True)
+class TransformerNeuralProcess(Recipe):
+    """Transformer neural process (Nguyen, Grover 2022): tokens that attend to the context."""
+
+    width: Count = 64
+    """Of a token."""
+    layers: Count = 4
+    """Blocks of attention and perceptron."""
+    heads: Count = 4
+    """Of the attention."""
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return transformer_neural_process(width=self.width, layers=self.layers, heads=self.heads)

@@ -1,0 +1,20 @@
+"""What recipes of machines share: a learner of sequences, made from a machine with a memory."""
+
+from dataclasses import dataclass
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners.memory import Machine, as_model, sequence_learner
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.tasks import Problem
+
+
+@dataclass(frozen=True)
+class MachineRecipe(Recipe):
+    """A machine that reads sequences; a subclass has its `machine(problem)`."""
+
+    def machine(self, problem: Problem) -> Machine:
+        """The machine, with as many outputs as the problem has."""
+        raise NotImplementedError
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return sequence_learner(as_model(self.machine(problem)), problem.objective)

@@ -1,0 +1,135 @@
+"""Recipes and domains by name; the name leads to the file.
+
+`meta-sgd` is declared in `jaxmeta/recipes/learners/meta_sgd.py`, `few-shot` in
+`jaxmeta/recipes/domains/few_shot.py`. A user's own stand in any module that the user names:
+`--recipes my_module`, or `restore(run, recipes=["my_module"])`. No module is ever imported
+because a file says so.
+"""
+
+import difflib
+import functools
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+_LEARNERS: dict[str, Any] = {}
+_DOMAINS: dict[str, Any] = {}
+
+
+def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class], Class]:
+    """Declare a learner's settings, a frozen dataclass that derives from `Recipe`.
+
+    Args:
+      name: on the command line, in `config.json` and in results.
+      paper: authors and year, such as "Li et al. 2017".
+      kinds: of tasks that the learner takes: classification, regression, sequence, ...
+
+    Raises:
+      ValueError: another class has that name.
+    """
+    return _declare(_LEARNERS, name, paper=paper, kinds=kinds)
+
+
+def domain(name: str, *, kind: str) -> Callable[[Class], Class]:
+    """Declare a domain's settings, a frozen dataclass that derives from `Domain`.
+
+    Args:
+      name: of its command, `python -m jaxmeta NAME`, and in `config.json`.
+      kind: of its tasks.
+
+    Raises:
+      ValueError: another class has that name.
+    """
+    return _declare(_DOMAINS, name, kind=kind)
+
+
+def _declare(known: dict[str, Any], name: str, **attributes: Any) -> Callable[[Class], Class]:
+    def register(kind: Class) -> Class:
+        other = known.get(name)
+        if other is not None and (other.__module__, other.__name__) != (
+            kind.__module__,
+            kind.__name__,
+        ):
+            raise ValueError(f"{name!r} is declared in {other.__module__} already; rename one.")
+        for attribute, value in {"name": name, **attributes}.items():
+            setattr(kind, attribute, value)
+        known[name] = kind
+        return kind
+
+    return register
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import the modules that a user names, which declare recipes or domains.
+
+    Raises:
+      ValueError: there is no such module.
+    """
+    if os.getcwd() not in sys.path:  # an installed command does not look in the working folder
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module.split(".")[0] and error.name != module:
+                raise
+            raise ValueError(
+                f"--recipes {module}: there is no such module in the working folder or on "
+                "PYTHONPATH."
+            ) from error
+
+
+@functools.cache
+def _load_built_in() -> None:
+    for package in ("jaxmeta.recipes.learners", "jaxmeta.recipes.domains"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def find_learner(name: str) -> Any:
+    """The recipe of that name.
+
+    Raises:
+      ValueError: there is none, with the nearest names.
+    """
+    return _find("learner", _LEARNERS, name)
+
+
+def find_domain(name: str) -> Any:
+    """The domain of that name, which may be written with underscores.
+
+    Raises:
+      ValueError: there is none, with the nearest names.
+    """
+    return _find("experiment", _DOMAINS, name.replace("_", "-"))
+
+
+def _find(what: str, known: dict[str, Any], name: str) -> Any:
+    _load_built_in()
+    check_known(what, name, list(known))
+    return known[name]
+
+
+def known_learners(kind: str | None = None) -> dict[str, Any]:
+    """The recipes of a kind of task, by name; without a kind, all."""
+    _load_built_in()
+    return {name: own for name, own in _LEARNERS.items() if kind is None or kind in own.kinds}
+
+
+def known_domains() -> dict[str, Any]:
+    """All domains by name."""
+    _load_built_in()
+    return dict(_DOMAINS)
+
+
+def check_known(what: str, name: str, known: list[str]) -> None:
+    """Raises ValueError where the name is not known, with the nearest that are."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+        hint = " A module of your own that declares it goes to --recipes." if near else ""
+        raise ValueError(f"unknown {what} {name!r}; the nearest are {', '.join(near)}.{hint}")

@@ -1,0 +1,106 @@
+"""A trained run read back: its settings, the learner, and what was trained."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxmeta.core import MetaLearner, PyTree, Task
+from jaxmeta.recipes import registry
+from jaxmeta.recipes.base import Experiment, Recipe
+from jaxmeta.recipes.folders import FINISHED, RESULTS, read_config
+from jaxmeta.recipes.tasks import Problem
+from jaxmeta.training import checkpoints
+from jaxmeta.training.loop import CHECKPOINTS
+from jaxmeta.training.update import Trained
+
+
+class TrainedRun(NamedTuple):
+    """What a run folder holds, ready for use.
+
+    Attributes:
+      learner: as it is evaluated.
+      meta_params: those that were best in validation.
+      trained: the same, with what else changed over training (`shared`).
+      experiment: the run's settings.
+      data: what identifies its data.
+      example: a task of zeros in the shapes of training.
+      step: the meta-updates after which they were saved.
+    """
+
+    learner: MetaLearner
+    meta_params: PyTree
+    trained: Trained
+    experiment: Experiment
+    data: dict[str, Any]
+    example: Task
+    step: int
+
+
+def restore(
+    run_directory: str | Path, *, recipes: Iterable[str] = (), **changes: Any
+) -> TrainedRun:
+    """The learner and what was best in validation, from a run folder.
+
+        learner, meta_params, *_ = restore("runs/maml-glyphs-5w1s-seed0")
+        adapted = learner.adapt(key, meta_params, support)
+        outputs = learner.predict(adapted, images)
+
+    Args:
+      run_directory: a folder that an experiment wrote.
+      recipes: names of modules that declare recipes or domains of your own; they are imported.
+      changes: other values of settings that do not touch the parameters, by name: the `ways` of
+        a prototypical network, `eval_inner_steps`.
+
+    Raises:
+      FileNotFoundError: no run there, or no checkpoint in it yet.
+      ValueError: the checkpoint is of another model, or damaged; the learner has a head for
+        another number of ways; an unknown setting.
+    """
+    registry.load(recipes)
+    folder = Path(run_directory)
+    experiment, data = read_config(folder)
+    return restore_as(folder, experiment.changed(**changes), data)
+
+
+def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> TrainedRun:
+    """As `restore`, with the settings of the run changed already."""
+    recipe, training = experiment.learner, experiment.training
+    of_training, of_test = (
+        experiment.domain.problem(training, recipe.needs, data, train=train)
+        for train in (True, False)
+    )
+    learner = recipe.build(of_test)
+    like = jax.eval_shape(lambda key: _start(key, recipe, of_test), jax.random.key(0))
+    if (finished := _finished_like(recipe, of_training, like)) is not None:
+        best = checkpoints.restore(folder / FINISHED, finished, step="best")
+    else:
+        best = checkpoints.restore(folder / CHECKPOINTS, like, step="best")
+    if best is None and (folder / RESULTS).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds the results of a run without its checkpoints; the command that trains "
+            f"it stands in its {RESULTS}."
+        )
+    if best is None:
+        raise FileNotFoundError(
+            f"{folder} holds no validated checkpoint yet; train it further with --resume."
+        )
+    trained: Trained = best.tree
+    return TrainedRun(
+        learner, trained.meta_params, trained, experiment, data, of_training.example, best.step
+    )
+
+
+def _start(key: jax.Array, recipe: Recipe, problem: Problem) -> Trained:
+    learner, task = recipe.build(problem), problem.example
+    meta_params = learner.init(key, task)
+    if learner.shared is None:
+        return Trained(meta_params)
+    return Trained(meta_params, learner.shared(key, meta_params, task))
+
+
+def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:
+    inputs = jax.tree.map(lambda leaf: leaf[None], problem.example.support.inputs)
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)

@@ -1,0 +1,176 @@
+"""What a run leaves to be read: figures, the values of every task, and where they come from."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from scipy.special import stdtrit
+
+import jaxmeta
+from jaxmeta import files
+from jaxmeta.recipes.tasks import Figure, Tasks
+from jaxmeta.training.estimates import Estimate
+from jaxmeta.training.parallel import size_of
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """`{"accuracy": ..., "accuracy_ci95": ...}` of numbers or lists."""
+    flat = {}
+    for name, estimate in estimates.items():
+        flat[name] = estimate.mean.tolist()
+        flat[f"{name}_ci95"] = estimate.ci95.tolist()
+    return flat
+
+
+def provenance(mesh: Mesh | None = None) -> dict[str, Any]:
+    """The command, the commit of the source, the device, and the versions a result depends on."""
+    device = jax.devices()[0]
+    name = f"{device.device_kind} × {size_of(mesh)}"
+    if device.platform == "cpu":
+        name += f" ({os.cpu_count()} cores)"
+    if jax.process_count() > 1:
+        name += f", {jax.process_count()} processes"
+    return {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "device": name,
+        "versions": {
+            "jaxmeta": jaxmeta.__version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in _PACKAGES},
+        },
+    }
+
+
+def _commit() -> str | None:
+    """The commit that the package's source is at, with `-dirty` where files have changed since;
+    None where the package does not lie in a checkout of its own."""
+    root = Path(jaxmeta.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
+        found = subprocess.run(git, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+# --- the values of every task -------------------------------------------------------------
+
+
+class PerTask(NamedTuple):
+    """The metrics of every task of a test.
+
+    Attributes:
+      tasks: a digest of what says which tasks these are, and of their key.
+      values: by metric, `[tasks]`.
+    """
+
+    tasks: str
+    values: Mapping[str, np.ndarray]
+
+
+def tasks_digest(drawn: Mapping[str, Any], key: jax.Array, count: int) -> str:
+    """A SHA-256 of the tasks that are drawn with this key: equal digests mean equal tasks."""
+    of_key = np.asarray(jax.random.key_data(key)).tolist()
+    text = json.dumps([files.plain(dict(drawn)), of_key, count], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_per_task(path: Path, tests: Mapping[str, PerTask]) -> None:
+    """Write the values of every task as a compressed array file, `TEST/METRIC` each."""
+    arrays: dict[str, Any] = {}
+    for test, of_test in tests.items():
+        arrays[f"{test}/tasks"] = np.array(of_test.tasks)
+        for metric, values in of_test.values.items():
+            if values.ndim == 1:
+                arrays[f"{test}/{metric}"] = values.astype(np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_per_task(path: Path) -> dict[str, PerTask]:
+    """What `write_per_task` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it can't be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: this run keeps no values of single tasks; evaluate it again."
+        )
+    try:
+        with np.load(path, allow_pickle=False) as entries:
+            arrays = dict(entries)
+        found: dict[str, dict[str, Any]] = {}
+        for name, array in arrays.items():
+            test, _, metric = name.rpartition("/")
+            found.setdefault(test, {})[metric] = array
+        return {test: PerTask(str(own.pop("tasks")), own) for test, own in found.items()}
+    except Exception as error:  # a damaged archive raises many kinds
+        raise ValueError(f"{path} can't be read ({error}); evaluate the run again.") from error
+
+
+# --- closing lines ------------------------------------------------------------------------
+
+
+def headline(tasks: Tasks, results: Mapping[str, Any]) -> Figure:
+    """The figure that these results are known by."""
+    return next((figure for figure in tasks.figures if figure.metric in results), tasks.selection)
+
+
+def closing_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
+    """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`, one a test."""
+    lines = []
+    several = results.get("tests", {})
+    for name, row in several.items() or [("", results)]:
+        figure = headline(tasks, row)
+        shown = figure.show(row[figure.metric], row[f"{figure.metric}_ci95"])
+        test = f" · {name}" if len(several) > 1 else ""
+        title = f"{results['learner']} · {tasks.title}"
+        lines.append(f"{title}{test} · {shown} on {row['num_tasks']} held-out tasks")
+    return lines + (tasks.beside(results) if tasks.beside else [])
+
+
+# What the runs of all seeds have in common.
+_OF_ALL = ("experiment", "learner", "steps", "num_tasks", "protocol", "command", "commit")
+_OF_ALL += ("device", "versions")
+
+
+def over_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) -> str:
+    """Write the mean over n seeds and its interval, t s / √n; the line that says so."""
+    first = runs[0]
+    metric = headline(tasks, first).metric
+    values = [results[metric] for results in runs]
+    std = statistics.stdev(values)
+    interval = stdtrit(len(values) - 1, 0.975) * std / math.sqrt(len(values))
+    summary = {
+        **{name: first[name] for name in (*_OF_ALL, *tasks.described) if name in first},
+        metric: statistics.fmean(values),
+        f"{metric}_ci95": float(interval),
+        f"{metric}_std_between_seeds": std,
+        "seeds": [results["seed"] for results in runs],
+        "runs": list(runs),
+    }
+    if jax.process_index() == 0:
+        files.write_json(folder / "results.json", summary)
+    return f"{closing_lines(tasks, summary)[0]}, over {len(values)} seeds"

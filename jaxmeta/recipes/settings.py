@@ -1,0 +1,179 @@
+"""Settings as nested frozen dataclasses: checked where they are declared, and kept as JSON."""
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+Settings = TypeVar("Settings")
+
+
+class Bound(NamedTuple):
+    """What a number must be; stands in the annotation of its field.
+
+    Attributes:
+      accepts: whether a value can be used.
+      remedy: what to give instead, as in "give a number that is {remedy}".
+    """
+
+    accepts: Callable[[Any], bool]
+    remedy: str
+
+
+class _AtTest:
+    """Marks a setting that may change after training: `evaluate` offers it as an option."""
+
+
+AT_TEST = _AtTest()
+
+Count = Annotated[int, Bound(lambda value: value >= 1, "at least 1")]
+Several = Annotated[int, Bound(lambda value: value >= 2, "at least 2")]
+Natural = Annotated[int, Bound(lambda value: value >= 0, "0 or more")]
+Positive = Annotated[float, Bound(lambda value: 0 < value < math.inf, "positive and finite")]
+NonNegative = Annotated[float, Bound(lambda value: 0 <= value < math.inf, "0 or more and finite")]
+Fraction = Annotated[float, Bound(lambda value: 0 <= value <= 1, "between 0 and 1")]
+
+
+def option(name: str, value: Any = None) -> str:
+    """A setting as the command line writes it.
+
+    >>> option("inner_rate", 0.5), option("lengths", (1, 20))
+    ('--inner-rate 0.5', '--lengths 1 20')
+    """
+    words = value if isinstance(value, tuple) else () if value is None else (value,)
+    return " ".join(["--" + name.replace("_", "-"), *map(str, words)])
+
+
+def check(settings: Any) -> None:
+    """Refuse values that no run can use, before anything is loaded or compiled.
+
+    Every field whose annotation holds a `Bound` is checked, then the settings' own `check()`, if
+    they have one; nested settings likewise. None is always accepted.
+
+    Raises:
+      ValueError: which option has which value, and what it may be.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Rates:
+    ...     outer_rate: Positive = 1e-3
+    >>> check(Rates(outer_rate=-1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: --outer-rate -1.0: give a number that is positive and finite.
+    """
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        value = getattr(settings, name, None)
+        if dataclasses.is_dataclass(value):
+            check(value)
+        elif value is not None:
+            for bound in _marks(hint, Bound):
+                if not bound.accepts(value):
+                    remedy = f"give a number that is {bound.remedy}."
+                    raise ValueError(f"{option(name, value)}: {remedy}")
+    if hasattr(settings, "check"):
+        settings.check()
+
+
+def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
+    """The names and types of the settings that may change after training."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from at_test(value)
+        elif AT_TEST in _marks(hints[field.name], _AtTest):
+            yield field.name, hints[field.name]
+
+
+def names(settings: Any) -> set[str]:
+    """The names of all settings, nested ones included."""
+    found = set()
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        found |= names(value) if dataclasses.is_dataclass(value) else {field.name}
+    return found
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with those among `changes` that they or their nested settings have.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Inner:
+    ...     ways: int = 5
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Outer:
+    ...     inner: Inner = Inner()
+    >>> changed(Outer(), {"ways": 20, "of_another": 1})
+    Outer(inner=Inner(ways=20))
+    """
+    own = {}
+    for field in dataclasses.fields(settings):  # pyright: ignore[reportArgumentType]
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            own[field.name] = changed(value, changes)
+        elif field.name in changes:
+            own[field.name] = changes[field.name]
+    return dataclasses.replace(settings, **own)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def from_json(kind: type[Settings], fields: Any) -> Settings:
+    """Settings from what `dataclasses.asdict` and JSON made of them.
+
+    Options that came later have their defaults; every other value must be of its field's type.
+
+    Raises:
+      ValueError: which entry is unknown or of another type.
+    """
+    return _value(kind, fields, kind.__name__)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r}, not a mapping of settings")
+        hints = get_type_hints(hint, include_extras=True)
+        known = {field.name for field in dataclasses.fields(hint)}
+        for name in value.keys() - known:
+            raise ValueError(f"{where} has no setting {name!r}")
+        return hint(  # pyright: ignore[reportCallIssue]
+            **{name: _value(hints[name], entry, name) for name, entry in value.items()}
+        )
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _value(arguments[0], value, where)
+    if origin in (Union, types.UnionType):
+        for choice in arguments:
+            try:
+                return _value(choice, value, where)
+            except ValueError:
+                continue
+    elif origin is Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        every = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(every) == len(value):
+            return tuple(_value(one, entry, where) for one, entry in zip(every, value))
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint in (int, str, bool, type(None)) and type(value) is hint:
+        return value
+    raise ValueError(f"{where} is {value!r}, which is no value of it")
+
+
+def _marks(hint: Any, kind: type) -> list[Any]:
+    """The marks of a kind in an annotation, those within a union included."""
+    found = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, kind)]
+    inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    return found + [mark for part in inner for mark in _marks(part, kind)]

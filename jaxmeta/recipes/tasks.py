@@ -1,0 +1,241 @@
+"""What a domain gives the runner and every recipe: problems, tests, tasks."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.training.feed import Source, first_task
+from jaxmeta.training.update import MetaUpdate, Trained
+
+Judge = Callable[[Key, MetaLearner, Trained, Task], tuple[Array, Mapping[str, Array]]]
+"""`judge(key, learner, trained, task) -> (loss, metrics)`, in place of the learner's own loss."""
+
+
+class Problem(NamedTuple):
+    """What a learner is built for: the tasks of training, or those of one test.
+
+    Attributes:
+      kind: of the tasks: classification, regression, sequence, optimization, supervised, ...
+      train: whether this is training.
+      example: a task of zeros in the shapes of training, from which parameters are made.
+      objective: of outputs and targets.
+      network: `network(constants, outputs) -> Model`; without `outputs` (None) an encoder.
+      outputs: numbers of the network's head.
+      ways: classes of a task, and of a training task; 0 where tasks have none.
+      support: most examples of a support set.
+      horizon: steps that a task is learned for, where the tasks say so; 0 elsewhere.
+      batch: examples a step, where the tasks say so; None for all.
+      steps: meta-updates of the training, for what changes over it.
+      comparison: an encoder and what compares two of its outputs, for learned comparison.
+      context_layer: the parameters that a context modulates, by name.
+      data: what identifies the data, see `Tasks.data`.
+      constants: frozen weights that `network` needs; never optimised, never in a checkpoint.
+    """
+
+    kind: str
+    train: bool
+    example: Task
+    objective: Objective
+    network: Callable[[PyTree, int | None], Model]
+    outputs: int = 1
+    ways: int = 0
+    trained_ways: int = 0
+    support: int = 0
+    horizon: int = 0
+    batch: int | None = None
+    steps: int = 0
+    comparison: Callable[[], tuple[Model, Model]] | None = None
+    context_layer: str = ""
+    data: Mapping[str, Any] = {}
+    constants: PyTree = ()
+
+    def encoder(self, outputs: int | None = None) -> Model:
+        """The network without its head, or with a last layer of so many outputs."""
+        return self.network(self.constants, outputs)
+
+    def same_ways(self) -> int:
+        """The classes of a task, for a learner with an output for each.
+
+        Raises:
+          ValueError: training tasks have another number of them.
+        """
+        if self.ways != self.trained_ways:
+            raise ValueError(
+                f"this learner has an output for each of the {self.trained_ways} classes that it "
+                f"is trained with and cannot tell {self.ways}; give both the same, or a learner "
+                "that compares features (prototypical, matching, r2d2, ...)."
+            )
+        return self.ways
+
+    def model(self) -> Model:
+        """The network with a head, which fixes the number of classes.
+
+        Raises:
+          ValueError: training tasks have another number of classes.
+        """
+        self.same_ways()
+        return self.network(self.constants, self.outputs)
+
+
+class Needs(NamedTuple):
+    """What a recipe needs of its tasks.
+
+    Attributes:
+      in_order: it reads the support one example after the other, so these come in random order.
+      any_ways: it can be tested with another number of classes than it is trained with.
+      unlabelled: it takes support examples without a label, whose target is -1.
+    """
+
+    in_order: bool = False
+    any_ways: bool = False
+    unlabelled: bool = False
+
+
+class Figure(NamedTuple):
+    """A metric that results are known by.
+
+    Attributes:
+      metric: its name among the metrics.
+      label: in words, behind the figure in a closing line.
+      higher: whether more is better.
+      percent: whether it is shown in percent.
+    """
+
+    metric: str
+    label: str = ""
+    higher: bool = False
+    percent: bool = False
+
+    def show(self, value: float, ci95: float) -> str:
+        """The figure with its interval.
+
+        >>> Figure("accuracy", higher=True, percent=True).show(0.931, 0.006)
+        '93.1 ± 0.6 %'
+        """
+        if self.percent:
+            return f"{100 * value:.1f} ± {100 * ci95:.1f} %"
+        return f"{self.label or self.metric.replace('_', ' ')} {value:.4g} ± {ci95:.2g}"
+
+
+ACCURACY = Figure("accuracy", higher=True, percent=True)
+LOSS = Figure("loss")
+
+
+class Test(NamedTuple):
+    """A set of tasks to be judged on.
+
+    Attributes:
+      source: where they come from; drawn by key, or enumerated by a stream.
+      problem: what the learner is built for here; shapes and networks may differ from training.
+      drawn: what says which tasks these are, fit for JSON; two runs are compared pairwise only
+        where it is the same.
+      number: tasks; None stands for `eval_tasks`, or `validation_tasks`.
+      judge: None stands for the learner's own query loss.
+      prepare: `prepare(learner, trained) -> (source, trained)`, once before all tasks are judged,
+        such as to compute the features of all images; None where there is nothing to prepare.
+      at_once: tasks mapped together; None stands for as many as in training, at most 100.
+      followed: tasks whose adaptation is also judged after every inner step; 0 for none.
+    """
+
+    source: Source
+    problem: Problem
+    drawn: Mapping[str, Any]
+    number: int | None = None
+    judge: Judge | None = None
+    prepare: Callable[[MetaLearner, Trained], tuple[Source, Trained]] | None = None
+    at_once: int | None = None
+    followed: int = 0
+
+
+class Report(NamedTuple):
+    """What a domain's further results and pictures are made from.
+
+    Attributes:
+      folder: of the run.
+      title: such as `maml · glyphs · 5-way 1-shot`.
+      recipe: the learner's settings.
+      results: what `results.json` holds so far.
+      trained: what was evaluated.
+      tests: by name, as in `Tasks`.
+      learners: by the name of the test, each built for its test.
+      values: by the name of the test, the metrics of every task, `[tasks, ...]`.
+      key: of the test tasks; the i-th task's is the i-th of `jax.random.split(key, tasks)`.
+      say: takes a line for the user.
+    """
+
+    folder: Path
+    title: str
+    recipe: Any
+    results: dict[str, Any]
+    trained: Trained
+    tests: Mapping[str, Test]
+    learners: Mapping[str, MetaLearner]
+    values: Mapping[str, Mapping[str, np.ndarray]]
+    key: Key
+    say: Callable[[str], object]
+
+    def test(self, name: str) -> tuple[Test, MetaLearner, "FirstTask"]:
+        """A test, its learner, and the first of its tasks."""
+        test, learner = self.tests[name], self.learners[name]
+        sample_key, learn_key = jax.random.split(jax.random.split(self.key, 2)[0])
+        task = jax.jit(lambda sample, key: sample(key))(first_task(test.source), sample_key)
+        meta_params = self.trained.meta_params
+        adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support)
+        return test, learner, FirstTask(task, sample_key, adapted)
+
+
+class FirstTask(NamedTuple):
+    """A test task, the key it was drawn with, and what the learner adapts to it."""
+
+    task: Task
+    key: Key
+    adapted: Any
+
+
+class Tasks(NamedTuple):
+    """A distribution of tasks, with what is judged and drawn.
+
+    Attributes:
+      train: where training tasks come from.
+      problem: what the learner is built for in training.
+      validation: chooses between checkpoints.
+      tests: by name; the figures of the first one head the results.
+      figures: that results may be known by; the first that is among the metrics is taken.
+      selection: the figure that validation chooses by.
+      title: of the tasks, such as `glyphs · 5-way 1-shot`.
+      described: stands beside the figures in the results, such as the data set and the ways.
+      protocol: what makes a number comparable, fit for JSON.
+      data: what identifies the data, fit for JSON: kept in `config.json`, compared when a run
+        goes on, and given to `Domain.problem` when a run is restored without its data.
+      constants: frozen weights, see `Problem.constants`.
+      calibration: inputs of training, `[batches, ...]`, for what a recipe does once after it.
+      meta_update: how training tasks make an update, in place of `jaxmeta.training.meta_update`.
+      at_once: tasks mapped together where the settings don't say; None stands for all.
+      evenly: whether devices can share only batches that divide among them.
+      report: `report(Report) -> further results`, after the tests.
+      draw: `draw(Report)`, pictures into the run folder, beside those that every run has.
+      beside: `beside(results) -> lines`, shown after the closing lines.
+    """
+
+    train: Source
+    problem: Problem
+    validation: Test
+    tests: Mapping[str, Test]
+    figures: tuple[Figure, ...] = (LOSS,)
+    selection: Figure = LOSS
+    title: str = ""
+    described: Mapping[str, Any] = {}
+    protocol: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
+    constants: PyTree = ()
+    calibration: PyTree = None
+    meta_update: Callable[..., MetaUpdate] | None = None
+    at_once: int | None = None
+    evenly: bool = False
+    report: Callable[[Report], Mapping[str, Any]] | None = None
+    draw: Callable[[Report], None] | None = None
+    beside: Callable[[Mapping[str, Any]], list[str]] | None = None
