@@ -47,7 +47,7 @@ def label_stream(
       classes: the images of a split.
       ways: classes of a stream.
       instances: images of each class; T = ways · instances.
-      labels: how classes are told, and asked for.
+      labels: how a class is written, in the inputs and in the targets: `one-hot` or `strings`.
       rotations: see `episodes`.
       distortions: move and turn each image a little at random, as `distorted` does: for training.
 
@@ -123,16 +123,16 @@ def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Ob
     ) -> tuple[Array, dict[str, Array]]:
         letters_TC = targets.reshape(len(targets), -1)
         logits_TCA = outputs.reshape(*letters_TC.shape, -1)
-        real_T = valid_mask(mask, len(targets))
-        real_TC = jnp.broadcast_to(real_T[:, None], letters_TC.shape)
+        valid_T = valid_mask(mask, len(targets))
+        valid_TC = jnp.broadcast_to(valid_T[:, None], letters_TC.shape)
         loss, _ = cross_entropy(
-            logits_TCA.reshape(letters_TC.size, -1), letters_TC.ravel(), real_TC.ravel()
+            logits_TCA.reshape(letters_TC.size, -1), letters_TC.ravel(), valid_TC.ravel()
         )
         same_TT = (letters_TC[:, None] == letters_TC[None]).all(axis=2)
-        seen_T = jnp.tril(same_TT & real_T[None]).sum(axis=1)
+        seen_T = jnp.tril(same_TT & valid_T[None]).sum(axis=1)
         correct_T = (logits_TCA.argmax(axis=2) == letters_TC).all(axis=1).astype(outputs.dtype)
         by_instance = {
-            f"accuracy_{number}": masked_mean(correct_T, real_T & (seen_T == number))
+            f"accuracy_{number}": masked_mean(correct_T, valid_T & (seen_T == number))
             for number in instances
         }
         return loss, {"accuracy": masked_mean(correct_T, mask), **by_instance}

@@ -59,7 +59,7 @@ def cached_arrays(
     Args:
       name: a file name without ending; put into it everything the values depend on.
       build: makes the arrays, numbers or text, no objects.
-      folder: where the file is kept; None is `cache_folder()`.
+      folder: where the file is kept; defaults to `cache_folder()`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

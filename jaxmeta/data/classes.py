@@ -92,7 +92,7 @@ def split_sizes(split: str | None, total: int) -> tuple[int, int, int]:
     """How many of `total` classes train, validate and test.
 
     Args:
-      split: counts such as `50/11/20`; None is 64, 16 and 20 %.
+      split: counts such as `50/11/20`; defaults to 64, 16 and 20 %.
       total: the classes at hand.
 
     Raises:

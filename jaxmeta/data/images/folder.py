@@ -25,9 +25,9 @@ def folder(
 
     Args:
       path: the folder; those in it are the classes, hidden ones left out.
-      split: classes to train, validate and test on, such as `50/11/20`; None is 64/16/20 %.
+      split: classes to train, validate and test on, such as `50/11/20`; defaults to 64/16/20 %.
       image_size: pixels, the side that every image's centre square is resized to.
-      color: three channels or one; None is three where a class begins with a colour image.
+      color: three channels or one; defaults to three where a class begins with a colour image.
       seed: of the split.
 
     Raises:
@@ -87,7 +87,8 @@ def class_files(path: Path) -> dict[str, list[Path]]:
     names = [entry for entry in _listed(path) if (path / entry).is_dir()]
     if not names:
         raise ValueError(
-            f"{path} holds no class; it wants one folder for each class: {path / 'CLASS' / '*.png'}"
+            f"{path} holds no class; put the images of each class in a folder of its own, as in "
+            f"{path / 'CLASS' / '*.png'}"
         )
     files = {name: image_files(path / name) for name in names}
     if len(names) == 1:

@@ -112,7 +112,7 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
         protocol,
         ink=True,
         groups={name: name.split("/")[0] for name in every.names},  # scripts
-        licence="of the fonts: DejaVu and STIX, in matplotlib's folder of fonts",
+        licence="of the fonts: Bitstream Vera (DejaVu), SIL OFL 1.1 (STIX)",
         source="https://matplotlib.org",
     )
 

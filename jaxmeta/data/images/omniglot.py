@@ -56,7 +56,7 @@ def omniglot(
         `maml`, 1100/100/423 drawn at random.
       image_size: pixels; ink is averaged from 105×105 by a box filter.
       seed: of the split `maml`.
-      data_dir: where prepared sets lie; None is `TFDS_DATA_DIR`, or TFDS' own default.
+      data_dir: where prepared sets lie; defaults to `TFDS_DATA_DIR`, or TFDS' own default.
 
     Raises:
       ValueError: unknown split; a prepared set that is damaged; a download that isn't what it
@@ -144,9 +144,9 @@ def prepare_omniglot(
     Args:
       data_dir: the set is made in `data_dir/omniglot/3.0.0`, the zips kept in
         `data_dir/downloads/omniglot`.
-      source: a folder, or the URL of one, that holds the zips; None is the environment's
+      source: a folder, or the URL of one, that holds the zips; defaults to the environment's
         `JAXMETA_OMNIGLOT_SOURCE`, else where TFDS takes them from.
-      checksums: sha256 of each zip by its name; None is TFDS' list.
+      checksums: sha256 of each zip by its name; defaults to TFDS' list.
 
     Returns:
       the folder of the prepared set.

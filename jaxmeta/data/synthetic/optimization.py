@@ -38,7 +38,7 @@ class Family(NamedTuple):
         set judges.
       model: whose parameters are sought; it starts anew in every task.
       objective: of the model's outputs.
-      problem_batch: examples a step of the inner optimizer; None: all of them.
+      problem_batch: examples a step of the inner optimizer; None takes all of them.
     """
 
     sample: Sampler

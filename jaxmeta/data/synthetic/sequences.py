@@ -1,4 +1,4 @@
-"""Sequences that want a memory: copy, repeat copy, associative recall, priority sort.
+"""Sequences that require a memory: copy, repeat copy, associative recall, priority sort.
 
 Each sampler is `sample(key) -> Task`, pure, for `jit` and `vmap`: the support is empty, the query
 is one sequence in a fixed shape, whose mask is True where the output is judged. How long it really
@@ -15,7 +15,7 @@ from jaxmeta.data.samplers import Sampler, sampler
 
 
 def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Sampler:
-    """Say a sequence of random bits again, after its end.
+    """Copy: a sequence of random bits is to be said again after its end.
 
         inputs:   start, v_1 … v_L, end, 0 … 0            channels: bits, start, end
         targets:                         v_1 … v_L
@@ -59,7 +59,7 @@ def repeat_copy(
     repeats: tuple[int, int] = (1, 10),
     scaled_to: tuple[int, int] | None = None,
 ) -> Sampler:
-    """Say a sequence of random bits several times again, then say that this is the end.
+    """Repeat copy: a sequence of random bits several times again, then a mark of the end.
 
         inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, the number of repeats n,
         targets:                       (v_1 … v_L) R times, end    scaled to a std of about 1
@@ -68,7 +68,7 @@ def repeat_copy(
       bits: of each vector.
       lengths: least and largest L, drawn evenly.
       repeats: least and largest R, drawn evenly.
-      scaled_to: the range by which n is scaled, that of training; None: `repeats` themselves.
+      scaled_to: the range by which n is scaled, that of training; defaults to `repeats`.
 
     Shapes: inputs float32 `[L (R + 1) + 3, bits + 2]` with the largest L and R, targets
     `[…, bits + 1]`.
@@ -117,7 +117,7 @@ def _repeat_copy(
 def associative_recall(
     *, bits: int = 6, item_length: int = 3, lengths: tuple[int, int] = (2, 6)
 ) -> Sampler:
-    """Shown a list of items and one of them, say the next one of the list.
+    """Associative recall: of a list of items, the one that follows the item asked about.
 
         inputs:   | item_1 | item_2 … | item_K ‖ item_q ‖ 0 0 0     channels: bits, |, ‖
         targets:                                          item_{q+1}
@@ -173,7 +173,7 @@ def _associative_recall(key: Key, *, bits: int, item_length: int, lengths: tuple
 
 
 def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Sampler:
-    """Say vectors of random bits again in the order of their priorities, the highest first.
+    """Priority sort: vectors of random bits in the order of their priorities, the highest first.
 
         inputs:   (v_1, p_1) … (v_N, p_N), end, 0 … 0      channels: bits, priority, end
         targets:                                v_{σ(1)} … v_{σ(K)},   p_{σ(1)} > p_{σ(2)} > …
