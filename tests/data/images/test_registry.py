@@ -18,7 +18,8 @@ def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("JAXMETA_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_SOURCES", dict(registry._SOURCES))
+    yield
+    registry._SOURCES.pop("dots", None)
 
 
 def make_folder(path):
