@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -301,7 +302,10 @@ def valid_mask(mask: Array | None, rows: int) -> Array:
     >>> valid_mask(None, 2).tolist()
     [True, True]
     """
-    return jnp.ones((rows,), bool) if mask is None else mask
+    if mask is None:
+        return jnp.ones((rows,), bool)
+    chex.assert_shape(mask, (rows,))
+    return mask
 
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
@@ -317,6 +321,7 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
     rows = values.reshape(values.shape[0], -1).mean(axis=1)
     if mask is None:
         return rows.mean()
+    chex.assert_equal_shape([rows, mask])
     count = jnp.maximum(mask.sum(), 1).astype(rows.dtype)
     return jnp.where(mask, rows, 0).sum() / count
 
@@ -340,6 +345,7 @@ def cross_entropy(
     >>> round(float(loss), 4), float(metrics["accuracy"])
     (0.6931, 0.0)
     """
+    chex.assert_rank(outputs, 2)
     if targets.shape != outputs.shape[:1] or not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(
             f"cross_entropy wants integer targets of shape {outputs.shape[:1]}, one class index "
@@ -377,6 +383,7 @@ def binary_cross_entropy(
             f"binary_cross_entropy wants outputs and targets of one shape; got {outputs.shape} and "
             f"{targets.shape}."
         )
+    chex.assert_rank(outputs, 2)
     losses = -jax.nn.log_sigmoid(jnp.where(targets > 0.5, outputs, -outputs))
     wrong = ((outputs > 0) != (targets > 0.5)).astype(losses.dtype)
     judged = valid_mask(mask, len(targets))

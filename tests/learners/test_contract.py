@@ -159,11 +159,10 @@ def test_shapes_and_types(case):
     learner, shapes, key = case.build(), jax.eval_shape, jax.random.key(0)
     task = shapes(case.sample, key)
     meta_params = shapes(learner.init, key, task)
-    outputs = shapes(
-        learner.predict, shapes(learner.adapt, key, meta_params, task.support), task.query.inputs
-    )
+    adapted = shapes(learner.adapt, key, meta_params, task.support)
+    outputs = shapes(learner.predict, adapted, task.query.inputs)
     loss, info = shapes(learner.loss, key, meta_params, task)
-    carry = Carry(jnp.zeros((), jnp.int32), slot={"of this place": key})
+    carry = Carry(jnp.zeros((), jnp.int32), {"of all": jnp.ones(2)}, {"of this place": key})
     grads, grad_info, after = shapes(learner.grad, key, meta_params, task, carry)
     value, metrics = shapes(case.objective, outputs, task.query.targets)
 
@@ -175,7 +174,8 @@ def test_shapes_and_types(case):
     assert {name: info.metrics[name] for name in metrics} == metrics
     assert grad_info == info
     assert grads == meta_params
-    assert after.slot["of this place"].dtype == key.dtype
+    assert after == shapes(lambda carry: carry, carry)  # of which these learners change nothing
+    assert shapes(partial(learner.predict, key=key), adapted, task.query.inputs) == outputs
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((meta_params, outputs, info)))
 
 

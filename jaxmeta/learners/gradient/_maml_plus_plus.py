@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -213,5 +214,6 @@ def step_weights(steps: int, progress: Array) -> Array:
     >>> step_weights(2, jnp.array(0.0)).tolist(), step_weights(2, jnp.array(0.5)).tolist()
     ([0.5, 0.5], [0.25, 0.75])
     """
+    chex.assert_rank(progress, 0)
     early = jnp.maximum(1 - progress, _LEAST_WEIGHT) / steps
     return jnp.full((steps,), early).at[-1].set(1 - (steps - 1) * early)

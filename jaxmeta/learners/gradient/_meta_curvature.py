@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -94,6 +95,8 @@ def preconditioned(gradient: Array, matrices: tuple[Array, ...]) -> Array:
     [2.0, 1.0]
     """
     tensor = gradient.reshape(modes(gradient.shape))
+    for size, matrix in zip(tensor.shape, matrices, strict=True):
+        chex.assert_shape(matrix, (size, size))
     for axis, matrix in enumerate(matrices):
         tensor = jnp.moveaxis(jnp.tensordot(matrix, tensor, axes=(1, axis)), 0, axis)
     return tensor.reshape(gradient.shape)

@@ -4,6 +4,7 @@ A memory is float `[N, W]`, N rows (slots) of W numbers; a weighting is `[N]`, n
 sum of 1 or less (a write of `mann` may have more); several heads have theirs stacked, `[H, N]`.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -22,6 +23,7 @@ def by_content(memory_NW: Array, key_W: Array, strength: Array) -> Array:
     >>> by_content(jnp.eye(2), jnp.array([1.0, 0.0]), jnp.asarray(100.0)).tolist()
     [1.0, 0.0]
     """
+    chex.assert_rank([memory_NW, key_W, strength], [2, 1, 0])
     return jax.nn.softmax(strength * cosine(memory_NW, key_W))
 
 
@@ -31,6 +33,8 @@ def cosine(memory_NW: Array, key_W: Array) -> Array:
     >>> cosine(jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([1.0, 0.0])).round(3).tolist()
     [1.0, 0.0]
     """
+    chex.assert_rank(memory_NW, 2)
+    chex.assert_shape(key_W, memory_NW.shape[1:])
     squares_N = jnp.square(memory_NW).sum(axis=1) * jnp.square(key_W).sum()
     return memory_NW @ key_W * jax.lax.rsqrt(squares_N + _SMALL**2)
 
@@ -45,6 +49,8 @@ def interpolated(weights_N: Array, before_N: Array, gate: Array) -> Array:
     >>> interpolated(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), jnp.asarray(0.25)).tolist()
     [0.25, 0.75]
     """
+    chex.assert_rank([weights_N, before_N, gate], [1, 1, 0])
+    chex.assert_equal_shape([weights_N, before_N])
     return gate * weights_N + (1 - gate) * before_N
 
 
@@ -58,6 +64,7 @@ def shifted(weights_N: Array, shifts_S: Array) -> Array:
     >>> shifted(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 0.25, 0.75])).tolist()
     [0.25, 0.75, 0.0]
     """
+    chex.assert_rank([weights_N, shifts_S], 1)
     reach = shifts_S.shape[0] // 2
     moved = [jnp.roll(weights_N, step) for step in range(-reach, reach + 1)]
     return shifts_S @ jnp.stack(moved)
@@ -73,6 +80,7 @@ def sharpened(weights_N: Array, exponent: Array) -> Array:
     >>> [f"{weight:.2f}" for weight in sharpened(jnp.array([0.75, 0.25]), jnp.asarray(2.0))]
     ['0.90', '0.10']
     """
+    chex.assert_rank([weights_N, exponent], [1, 0])
     # By logarithms: a weight of 0 has a derivative too.
     return jax.nn.softmax(exponent * jnp.log(weights_N + _SMALL))
 
@@ -88,6 +96,8 @@ def written(memory_NW: Array, weights_HN: Array, erase_HW: Array, add_HW: Array)
     >>> written(jnp.ones((2, 1)), first, jnp.array([[1.0]]), jnp.array([[5.0]])).tolist()
     [[5.0], [1.0]]
     """
+    chex.assert_rank([memory_NW, weights_HN, erase_HW, add_HW], 2)
+    chex.assert_equal_shape([erase_HW, add_HW])
     kept_HNW = 1 - weights_HN[:, :, None] * erase_HW[:, None]
     return memory_NW * kept_HNW.prod(axis=0) + weights_HN.T @ add_HW
 
@@ -109,6 +119,8 @@ def usage(before_N: Array, written_N: Array, read_HN: Array, free_H: Array) -> A
     >>> free.tolist()
     [0.0, 0.0]
     """
+    chex.assert_rank([before_N, written_N, read_HN, free_H], [1, 1, 2, 1])
+    chex.assert_equal_shape([before_N, written_N])
     retained_N = (1 - free_H[:, None] * read_HN).prod(axis=0)
     return (before_N + written_N - before_N * written_N) * retained_N
 
@@ -123,6 +135,7 @@ def allocation(usage_N: Array) -> Array:
     >>> allocation(jnp.array([0.5, 0.0, 1.0])).round(3).tolist()
     [0.0, 1.0, 0.0]
     """
+    chex.assert_rank(usage_N, 1)
     # Usage of exactly 0 would stop the gradient through the product.
     usage_N = _SMALL + (1 - _SMALL) * usage_N
     order = jnp.argsort(usage_N)
@@ -143,6 +156,8 @@ def linked(links_NN: Array, precedence_N: Array, weights_N: Array) -> tuple[Arra
     >>> links.tolist(), precedence.tolist()
     ([[0.0, 0.0], [1.0, 0.0]], [0.0, 1.0])
     """
+    chex.assert_rank([links_NN, precedence_N, weights_N], [2, 1, 1])
+    chex.assert_equal_shape([precedence_N, weights_N])
     kept_NN = (1 - weights_N[:, None] - weights_N[None]) * links_NN
     links_NN = kept_NN + weights_N[:, None] * precedence_N[None]
     links_NN = links_NN * (1 - jnp.eye(weights_N.shape[0], dtype=links_NN.dtype))
@@ -163,6 +178,7 @@ def least_used(usage_N: Array, count: int) -> Array:
     >>> least_used(jnp.array([0.5, 0.1, 0.1, 0.0]), 2).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
+    chex.assert_rank(usage_N, 1)
     # Which rows they are has no gradient; sorting all of them took a sixth of MANN's update.
     _, chosen = jax.lax.top_k(-jax.lax.stop_gradient(usage_N), count)
     return jnp.zeros_like(usage_N).at[chosen].set(1.0)

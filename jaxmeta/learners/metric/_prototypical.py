@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -92,6 +93,7 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
     >>> class_means(jnp.array([[0.0], [2.0], [9.0]]), support, 2).tolist()
     [[1.0], [9.0]]
     """
+    chex.assert_rank(features_SD, 2)
     members_SW = class_members(support, ways, features_SD.dtype)
     counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
     return members_SW.T @ features_SD / counts_W[:, None]
@@ -105,6 +107,8 @@ def class_members(support: Batch, ways: int, dtype: Any = jnp.float32) -> Array:
     >>> class_members(Batch(None, jnp.array([1, -1]), jnp.array([True, True])), 2).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
     """
+    chex.assert_rank(support.targets, 1)
+    chex.assert_type(support.targets, int)
     members_SW = jax.nn.one_hot(support.targets, ways, dtype=dtype)
     return members_SW if support.mask is None else jnp.where(support.mask[:, None], members_SW, 0)
 
@@ -115,6 +119,8 @@ def squared_distances(points_QD: Array, centres_WD: Array) -> Array:
     >>> squared_distances(jnp.array([[0.0, 3.0]]), jnp.array([[4.0, 0.0]])).tolist()
     [[25.0]]
     """
+    chex.assert_rank([points_QD, centres_WD], 2)
+    chex.assert_equal_shape_suffix([points_QD, centres_WD], 1)
     norms_Q = jnp.square(points_QD).sum(axis=1)
     norms_W = jnp.square(centres_WD).sum(axis=1)
     return norms_Q[:, None] - 2 * points_QD @ centres_WD.T + norms_W[None, :]
@@ -127,5 +133,6 @@ def unit(vectors: Array) -> Array:
     [[0.6 0.8]
      [0.  0. ]]
     """
+    chex.assert_rank(vectors, 2)
     # The floor is under the root: the gradient stays finite at a zero vector.
     return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(axis=1, keepdims=True) + 1e-12)

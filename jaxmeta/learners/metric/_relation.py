@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -101,6 +102,8 @@ def one_hot_squared_error(
     >>> float(loss), float(metrics["accuracy"])
     (0.25, 1.0)
     """
+    chex.assert_rank([outputs, targets], [2, 1])
+    chex.assert_type(targets, int)
     wanted = jax.nn.one_hot(targets, outputs.shape[1], dtype=outputs.dtype)
     losses = jnp.square(outputs - wanted).sum(axis=1)
     correct = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)

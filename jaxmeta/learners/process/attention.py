@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,6 +38,7 @@ class CrossAttention(nn.Module):
     def __call__(self, targets_QX: Array, points_SX: Array, values_SD: Array, real_S: Array):
         if self.kind not in get_args(AttentionKind):
             raise ValueError(f"attention {self.kind!r} is none of {get_args(AttentionKind)}.")
+        chex.assert_rank([targets_QX, points_SX, values_SD, real_S], [2, 2, 2, 1])
         if self.kind == "uniform":
             scores_QS = jnp.zeros((targets_QX.shape[0], points_SX.shape[0]), values_SD.dtype)
             return _read(scores_QS, values_SD, real_S)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -189,11 +190,13 @@ def class_by_class(comparison: Model, ways: int) -> Model:
 
 def pairs_of(batch: Batch) -> Array:
     """Inputs and targets side by side, `[examples, X + Y]`."""
+    chex.assert_rank([batch.inputs, batch.targets], 2)
     return jnp.concatenate([batch.inputs, batch.targets], axis=-1)
 
 
 def beside(inputs: Array, representation_D: Array) -> Array:
     """The inputs, each with the representation beside it: `[examples, X + D]`."""
+    chex.assert_rank([inputs, representation_D], [2, 1])
     repeated = jnp.broadcast_to(representation_D, (*inputs.shape[:-1], representation_D.shape[-1]))
     return jnp.concatenate([inputs, repeated], axis=-1)
 
@@ -204,6 +207,7 @@ def mean_of_real(rows_SD: Array, mask: Array | None) -> Array:
     >>> mean_of_real(jnp.array([[2.0], [4.0], [9.0]]), jnp.array([True, True, False])).tolist()
     [3.0]
     """
+    chex.assert_rank(rows_SD, 2)
     if mask is None:
         return rows_SD.mean(axis=0)
     count = jnp.maximum(mask.sum(), 1).astype(rows_SD.dtype)

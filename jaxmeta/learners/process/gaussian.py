@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -34,6 +35,7 @@ def gaussian_of(outputs: Array, least: float = LEAST_STD) -> Gaussian:
     >>> found.mean.tolist(), found.std.round(3).tolist()
     ([[1.0]], [[0.10000000149011612]])
     """
+    chex.assert_rank(outputs, 2)
     mean, spread = jnp.split(outputs, 2, axis=-1)
     return Gaussian(mean, least + (1 - least) * jax.nn.softplus(spread))
 
@@ -46,6 +48,7 @@ def log_density(outputs: Gaussian, targets: Array) -> Array:
     >>> log_density(Gaussian(jnp.zeros((1, 1)), jnp.ones((1, 1))), jnp.ones((1, 1))).round(4)
     Array([-1.4189], dtype=float32)
     """
+    chex.assert_equal_shape([outputs.mean, outputs.std, targets])
     scaled = (targets - outputs.mean) / outputs.std
     normalisers = jnp.log(outputs.std) + jnp.log(2 * jnp.pi) / 2
     return -(jnp.square(scaled) / 2 + normalisers).sum(axis=-1)

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -232,6 +233,7 @@ def divergence(one: Gaussian, other: Gaussian) -> Array:
     >>> float(divergence(at(0.0), at(2.0)))
     2.0
     """
+    chex.assert_equal_shape([*one, *other])
     scaled = (jnp.square(one.std) + jnp.square(one.mean - other.mean)) / jnp.square(other.std)
     return (jnp.log(other.std / one.std) + (scaled - 1) / 2).sum()
 
