@@ -1,6 +1,6 @@
 """Array operations closed under differentiation: convolution, pooling, normalisation."""
 
-from jaxmeta.ops.block import pooled_block, pooled_block_pays
+from jaxmeta.ops.block import pooled_block
 from jaxmeta.ops.convolution import convolve
 from jaxmeta.ops.normalisation import standardise
 from jaxmeta.ops.pooling import extreme_pool, max_pool
@@ -11,7 +11,6 @@ __all__ = [
     "extreme_pool",
     "max_pool",
     "pooled_block",
-    "pooled_block_pays",
     "standardise",
     "varying_with",
 ]

@@ -1,14 +1,19 @@
-"""A first block of a network, convolution to pooling, with its large maps kept in the cache."""
+"""A first block of a network, from convolution to pooling."""
 
+from functools import partial
+
+import chex
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from jaxmeta.core import Array
 from jaxmeta.ops.convolution import convolve
-from jaxmeta.ops.convolution_forms import Geometry, patches_of
-from jaxmeta.ops.normalisation import Moments, standardise
+from jaxmeta.ops.cpu.block import pooled_block_in_groups
+from jaxmeta.ops.normalisation import standardise
 from jaxmeta.ops.pooling import extreme_pool
+
+# The form for the CPU keeps patches of the images: nine times as large with a 3 × 3 kernel.
+_FEW_CHANNELS = 3
 
 
 def pooled_block(
@@ -20,79 +25,52 @@ def pooled_block(
     references: int | None = None,
     window: int = 2,
 ) -> Array:
-    """Convolve, standardise, scale and shift, ReLU, and pool, a few images at a time.
+    """Convolve, standardise, scale and shift, ReLU, and max-pool.
 
         y = max_pool(ReLU(γ (x ∗ w − μ) / √(σ² + ε) + β)),  μ, σ² per channel of x ∗ w
 
-    The statistics are known before any convolution is made (`convolution_moments`), and images
-    are convolved anew in the backward pass. So the maps before the pooling, four times as large
-    as those after it, never leave the cache.
+    On a CPU, images of up to three channels are taken a few at a time, so that the maps before
+    the pooling stay in the cache. Which form is used is decided when the program is lowered.
 
     Args:
-      images_NHWC: float `[N, H, W, C]`, of few channels: patches of them are kept.
+      images_NHWC: float `[N, H, W, C]`.
       kernel_hwCD: float `[h, w, C, D]`.
       scale_D, bias_D: γ and β, `[D]`.
-      references: the statistics are those of the first so many images; None stands for all.
+      references: the statistics are those of the first `references` images. Defaults to all.
       window: of the pooling, also its stride.
 
     Returns:
       float `[N, ⌊H/window⌋, ⌊W/window⌋, D]`.
+
+    Raises:
+      ValueError: as `convolve` and `max_pool`.
 
     >>> images, kernel = jnp.arange(16.0).reshape(1, 4, 4, 1), jnp.ones((1, 1, 1, 1))
     >>> block = pooled_block(images, kernel, jnp.ones(1), jnp.zeros(1))
     >>> [round(value, 1) for value in block.ravel().tolist()]
     [0.0, 0.0, 1.2, 1.6]
     """
-    moments = convolution_moments(images_NHWC[:references], kernel_hwCD)
-
-    @jax.checkpoint
-    def of_some(images: Array) -> Array:
-        kept = extreme_pool(convolve(images, kernel_hwCD), scale_D[None, None, None], window)
-        standardised = standardise(kept, (0, 1, 2), moments=moments)
-        return jax.nn.relu(standardised * scale_D[None, None, None] + bias_D[None, None, None])
-
-    count = images_NHWC.shape[0]
-    at_once = _images_at_once(count)
-    groups = images_NHWC.reshape(count // at_once, at_once, *images_NHWC.shape[1:])
-    pooled = lax.map(of_some, groups)
-    return pooled.reshape(count, *pooled.shape[2:])
+    chex.assert_rank([images_NHWC, kernel_hwCD, scale_D, bias_D], [4, 4, 1, 1])
+    default = partial(_pooled_block, references=references, window=window)
+    given = (images_NHWC, kernel_hwCD, scale_D, bias_D)
+    if images_NHWC.shape[-1] > _FEW_CHANNELS:
+        return default(*given)
+    on_cpu = partial(pooled_block_in_groups, references=references, window=window)
+    return lax.platform_dependent(*given, cpu=on_cpu, default=default)
 
 
-def pooled_block_pays(channels: int) -> bool:
-    """Whether `pooled_block` is faster than one operation after the other on all images.
-
-    On 2 CPU cores, 400 images of 28 × 28 through conv4 and back: 5.4 against 4.5 times a second.
-
-    >>> pooled_block_pays(64)
-    False
-    """
-    return channels <= 3 and jax.default_backend() == "cpu"
-
-
-def _images_at_once(count: int) -> int:
-    """About ten, of 0.2 MB each at 28 × 28 and 64 channels; all where no such number divides."""
-    return next((size for size in range(10, 3, -1) if count % size == 0), count)
-
-
-def convolution_moments(images_NHWC: Array, kernel_hwCD: Array) -> Moments:
-    """The moments over images and space of `convolve(images, kernel)`, without convolving.
-
-        μ_y = Wᵀ μ_p,  σ²_y = diag(Wᵀ Cov(p) W),  p the h·w·C entries under the window
-
-    Shapes: float `[N, H, W, C]` and `[h, w, C, D]` to two of `[1, 1, 1, D]`.
-
-    >>> images, kernel = jnp.arange(8.0).reshape(1, 2, 4, 1), 2 * jnp.ones((1, 1, 1, 1))
-    >>> mean, variance = convolution_moments(images, kernel)
-    >>> mean.item(), variance.item()
-    (7.0, 21.0)
-    """
-    wide = jnp.promote_types(images_NHWC.dtype, jnp.float32)
-    geometry = Geometry(images_NHWC.shape[1:3], kernel_hwCD.shape[:2], 1)
-    patches = patches_of(images_NHWC.astype(wide), geometry)
-    patches = patches.reshape(-1, patches.shape[-1])
-    weights = kernel_hwCD.astype(wide).reshape(-1, kernel_hwCD.shape[-1])
-    mean = patches.mean(axis=0, keepdims=True)
-    centred = patches - mean
-    covariance = centred.T @ centred / patches.shape[0]
-    variance = (weights * (covariance @ weights)).sum(axis=0)
-    return Moments((mean @ weights)[None, None], variance[None, None, None])
+def _pooled_block(
+    images: Array,
+    kernel: Array,
+    scale: Array,
+    bias: Array,
+    *,
+    references: int | None,
+    window: int,
+) -> Array:
+    """One operation after the other, on all images."""
+    values = convolve(images, kernel)
+    scale, bias = scale[None, None, None], bias[None, None, None]
+    kept = extreme_pool(values, scale, window)
+    standardised = standardise(kept, (0, 1, 2), reference=values[:references])
+    return jax.nn.relu(standardised * scale + bias)

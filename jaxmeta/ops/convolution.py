@@ -5,13 +5,17 @@
     w̄ = gradient_to_kernel(x, ȳ), the transpose of y in w
 
 Each is linear in both of its arguments, and the transpose of each in either is one of the other
-two. With that table derivatives of every order, forward and reverse, stay within the three, and
-each is computed by what is fastest for it (`convolution_forms`): XLA's own gradient to the kernel
-falls to a fifth of the forward's speed on a CPU. Under `vmap` with a kernel for every task they
-never become a grouped convolution, the slowest form there is.
+two. With that table derivatives of every order, forward and reverse, stay within the three. Each
+takes one axis of tasks more, in front of both arguments: `vmap` puts it there where every task
+has a kernel of its own.
+
+How a primitive is computed is decided by the platform that the program is lowered for. On a CPU
+(`jaxmeta.ops.cpu.convolution`) XLA's own gradient to the kernel falls to a fifth of the forward's
+speed, and tasks are taken one after the other, because each fits the cache. Elsewhere XLA's
+convolution is used, and for tasks with kernels of their own patches and a batched product: as a
+grouped convolution, they would be the slowest form there is.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,11 +23,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, xla
 
 from jaxmeta.core import Array
 from jaxmeta.ops import convolution_forms as forms
-from jaxmeta.ops.convolution_forms import Geometry
+from jaxmeta.ops.convolution_forms import Form, Geometry
+from jaxmeta.ops.cpu import convolution as cpu
 from jaxmeta.ops.varying import varying_with
 
 
@@ -72,34 +77,58 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
     return convolve_p.bind(images_NHWC, kernel_hwCD, geometry=geometry)
 
 
-def _define(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
+def _define(name: str, *, form: Form, per_task: Form, on_cpu: Form) -> Primitive:
+    """A primitive of two arrays and a `Geometry`, with one lowering for the CPU and one for others.
+
+    Args:
+      name: of the primitive.
+      form: for arguments of four axes, on any platform but the CPU.
+      per_task: the same for one task of arguments of five axes.
+      on_cpu: for both, on the CPU.
+    """
     primitive = Primitive(name)
 
-    def run(left: Array, right: Array, *, geometry: Geometry) -> Array:
-        form = on_cpu if jax.default_backend() == "cpu" else elsewhere
-        return form(left, right, geometry)
+    def by_default(left: Array, right: Array, *, geometry: Geometry) -> Array:
+        if left.ndim == 4:
+            return form(left, right, geometry)
+        return jax.vmap(lambda left, right: per_task(left, right, geometry))(left, right)
 
-    primitive.def_impl(jax.jit(run, static_argnames="geometry"))
+    def by_cpu(left: Array, right: Array, *, geometry: Geometry) -> Array:
+        if left.ndim == 4:
+            return on_cpu(left, right, geometry)
+        return lax.map(lambda pair: on_cpu(pair[0], pair[1], geometry), (left, right))
+
+    primitive.def_impl(partial(xla.apply_primitive, primitive))
     # Traced, not built by hand, so that the type knows over which mesh axes it varies.
     primitive.def_abstract_eval(
-        lambda left, right, *, geometry: jax.make_jaxpr(partial(run, geometry=geometry))(
+        lambda left, right, *, geometry: jax.make_jaxpr(partial(by_default, geometry=geometry))(
             left, right
         ).out_avals[0]
     )
-    mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(by_default, multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(by_cpu, multiple_results=False), platform="cpu"
+    )
     return primitive
 
 
-convolve_p = _define("convolve", forms.convolve_on_cpu, forms.convolve_by_xla)
+convolve_p = _define(
+    "convolve",
+    form=forms.convolve_by_xla,
+    per_task=forms.convolve_by_patches,
+    on_cpu=cpu.convolve_on_cpu,
+)
 gradient_to_images_p = _define(
     "convolve_gradient_to_images",
-    forms.gradient_to_images_on_cpu,
-    forms.transposed_in_images(forms.convolve_by_xla),
+    form=forms.transposed_in_images(forms.convolve_by_xla),
+    per_task=forms.transposed_in_images(forms.convolve_by_patches),
+    on_cpu=cpu.gradient_to_images_on_cpu,
 )
 gradient_to_kernel_p = _define(
     "convolve_gradient_to_kernel",
-    forms.gradient_to_kernel_on_cpu,
-    forms.transposed_in_kernel(forms.convolve_by_xla),
+    form=forms.transposed_in_kernel(forms.convolve_by_xla),
+    per_task=forms.transposed_in_kernel(forms.convolve_by_patches),
+    on_cpu=cpu.gradient_to_kernel_on_cpu,
 )
 
 # primitive(left, right): the transpose in left as a function of (cotangent, right), the
@@ -123,7 +152,6 @@ ad.defbilinear(
 
 def _batch(
     primitive: Primitive,
-    per_task: Callable[..., Array],
     left_only: tuple[int, int],
     right_only: tuple[int, int],
     args: tuple[Array, Array],
@@ -131,40 +159,40 @@ def _batch(
     *,
     geometry: Geometry,
 ) -> tuple[Array, int]:
-    """Where one argument alone has a task axis, fold it into an axis that the map leaves alone.
+    """One more axis in one argument or both, without a primitive of more than five axes.
 
-    `left_only` and `right_only` name that axis in the argument and in the result.
+    Where one argument alone has it, it is folded into an axis that the map leaves alone.
+    `left_only` and `right_only` name that axis of four in the argument and in the result. Where
+    both have it, it is the axis of tasks, or is folded into that.
     """
     (left, right), (left_axis, right_axis) = args, axes
     run = partial(primitive.bind, geometry=geometry)
     if right_axis is None:
-        folded = _fold(left, left_axis, left_only[0])
-        return _unfold(run(folded, right), left_only[1], left.shape[left_axis])
+        into, out = (axis + right.ndim - 4 for axis in left_only)
+        return _unfold(run(_fold(left, left_axis, into), right), out, left.shape[left_axis])
     if left_axis is None:
-        folded = _fold(right, right_axis, right_only[0])
-        return _unfold(run(left, folded), right_only[1], right.shape[right_axis])
+        into, out = (axis + left.ndim - 4 for axis in right_only)
+        return _unfold(run(left, _fold(right, right_axis, into)), out, right.shape[right_axis])
     left, right = jnp.moveaxis(left, left_axis, 0), jnp.moveaxis(right, right_axis, 0)
     if left.shape[0] == 1:
         return run(left[0], right[0])[None], 0
-    if jax.default_backend() == "cpu":  # one after the other: each fits the cache
-        return lax.map(lambda pair: run(*pair), (left, right)), 0
-    return jax.vmap(partial(per_task, geometry=geometry))(left, right), 0
+    if left.ndim == 5:
+        return run(left, right), 0
+    return _unfold(run(_fold(left, 0, 0), _fold(right, 0, 0)), 0, left.shape[0])
 
 
-def _fold(array: Array, task_axis: int, into: int) -> Array:
-    array = jnp.moveaxis(array, task_axis, into)
+def _fold(array: Array, axis: int, into: int) -> Array:
+    array = jnp.moveaxis(array, axis, into)
     return array.reshape(*array.shape[:into], -1, *array.shape[into + 2 :])
 
 
-def _unfold(array: Array, axis: int, tasks: int) -> tuple[Array, int]:
-    return array.reshape(*array.shape[:axis], tasks, -1, *array.shape[axis + 1 :]), axis
+def _unfold(array: Array, axis: int, count: int) -> tuple[Array, int]:
+    return array.reshape(*array.shape[:axis], count, -1, *array.shape[axis + 1 :]), axis
 
 
-for _primitive, _form, _left_only, _right_only in (
-    (convolve_p, forms.convolve_by_patches, (0, 0), (3, 3)),
-    (gradient_to_images_p, forms.transposed_in_images(forms.convolve_by_patches), (0, 0), (2, 3)),
-    (gradient_to_kernel_p, forms.transposed_in_kernel(forms.convolve_by_patches), (3, 2), (3, 3)),
+for _primitive, _left_only, _right_only in (
+    (convolve_p, (0, 0), (3, 3)),
+    (gradient_to_images_p, (0, 0), (2, 3)),
+    (gradient_to_kernel_p, (3, 2), (3, 3)),
 ):
-    batching.primitive_batchers[_primitive] = partial(
-        _batch, _primitive, _form, _left_only, _right_only
-    )
+    batching.primitive_batchers[_primitive] = partial(_batch, _primitive, _left_only, _right_only)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import chex
 import jax.numpy as jnp
 from jax import lax
 
@@ -41,6 +42,8 @@ def standardise(
     >>> standardise(jnp.array([[5.0]]), (0,), reference=support, epsilon=0.0).tolist()
     [[4.0]]
     """
+    given = [values, reference, *(moments or ())]
+    chex.assert_equal_rank([array for array in given if array is not None])
     # Not in a short type: the sum of many entries would lose the small ones.
     wide = jnp.promote_types(values.dtype, jnp.float32)
     if moments is None:

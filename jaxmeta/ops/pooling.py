@@ -1,5 +1,6 @@
 """Pooling over non-overlapping windows."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +26,7 @@ def max_pool(images_NHWC: Array, window: int = 2) -> Array:
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
+    chex.assert_rank(images_NHWC, 4)
     if not 1 <= window <= min(images_NHWC.shape[1:3]):
         raise ValueError(
             f"max_pool: a window of {window} on images {images_NHWC.shape}; give 1 to "
@@ -43,6 +45,7 @@ def extreme_pool(images_NHWC: Array, slope: Array, window: int = 2) -> Array:
     >>> extreme_pool(jnp.arange(8.0).reshape(1, 2, 2, 2), slope).ravel().tolist()
     [6.0, 1.0]
     """
+    chex.assert_rank(images_NHWC, 4)
     sign = jnp.where(slope < 0, -1.0, 1.0).astype(images_NHWC.dtype)
     return sign * max_pool(sign * images_NHWC, window)
 

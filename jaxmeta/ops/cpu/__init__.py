@@ -1,0 +1,1 @@
+"""Kernels for the CPU; `jaxmeta.ops` picks them when a program is lowered for one."""
