@@ -125,12 +125,16 @@ def _stored(arguments: list[str], prog: str) -> Stored | None:
 def _parse(
     arguments: list[str], stored: Stored | None, prog: str
 ) -> tuple[Evaluate, dict[str, Any]]:
-    parts: list[tuple[str, type, Any]] = [("run", Evaluate, tyro.MISSING)]
+    parts: dict[str, Any] = {}
     if stored is not None:
         tasks, learner = map(_testable, (stored.experiment.domain, stored.experiment.learner))
-        parts += [("tasks", type(tasks), tasks), ("learner", type(learner), learner)]
+        parts = {"tasks": tasks, "learner": learner}
     command = make_dataclass(
-        "Command", [(name, kind, field(default=default)) for name, kind, default in parts]
+        "Command",
+        [
+            ("run", Evaluate),
+            *((name, type(part), field(default=part)) for name, part in parts.items()),
+        ],
     )
     parsed = tyro.cli(
         command,
@@ -141,7 +145,7 @@ def _parse(
         config=(tyro.conf.OmitArgPrefixes,),
     )
     changes = {}
-    for name, _, default in parts[1:]:
+    for name, default in parts.items():
         now, before = (dict(_values(part)) for part in (getattr(parsed, name), default))
         changes |= {option: value for option, value in now.items() if value != before[option]}
     return parsed.run, changes
