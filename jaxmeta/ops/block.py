@@ -45,6 +45,7 @@ def pooled_block(
     Raises:
       ValueError: as `convolve` and `max_pool`.
 
+    >>> import jax.numpy as jnp
     >>> images, kernel = jnp.arange(16.0).reshape(1, 4, 4, 1), jnp.ones((1, 1, 1, 1))
     >>> block = pooled_block(images, kernel, jnp.ones(1), jnp.zeros(1))
     >>> [round(value, 1) for value in block.ravel().tolist()]

@@ -1,16 +1,14 @@
-"""The fused first block against its operations one after the other, in float64."""
+"""The first block against its operations one after the other, in float64."""
 
 from functools import partial
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxmeta.ops import convolve, max_pool, pooled_block, standardise
-from jaxmeta.ops.block import convolution_moments
 from jaxmeta.training.parallel import TASKS, task_mesh, vary
 
 close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-10)
@@ -99,9 +97,12 @@ def test_under_vmap_and_scan_and_shard_map(x64):
     close(jax.jit(shared)(images, scale, bias, kernels), expected)
 
 
-def test_moments_are_those_of_the_outputs(x64):
-    images, kernel, *_ = arguments(channels=3)
-    convolved = convolve(images, kernel)
-    mean, variance = convolution_moments(images, kernel)
-    np.testing.assert_allclose(mean[0, 0, 0], convolved.mean((0, 1, 2)), rtol=1e-10)
-    np.testing.assert_allclose(variance[0, 0, 0], convolved.var((0, 1, 2)), rtol=1e-10)
+def test_more_channels_than_patches_are_kept_of(x64):
+    given = arguments(channels=4)
+    close(pooled_block(*given), one_after_the_other(*given))
+
+
+def test_ranks():
+    images, kernel, scale, bias = arguments()
+    with pytest.raises(AssertionError, match="rank"):
+        pooled_block(images, kernel, scale[None], bias)

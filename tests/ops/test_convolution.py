@@ -19,6 +19,7 @@ from jaxmeta.ops import convolution_forms as forms
 from jaxmeta.ops import convolve
 from jaxmeta.ops.convolution import convolve_p, gradient_to_images_p, gradient_to_kernel_p
 from jaxmeta.ops.convolution_forms import Geometry
+from jaxmeta.ops.cpu import convolution as cpu_forms
 
 # images [N, H, W, C], kernel [h, w, C, D], stride: one for every form that a CPU takes.
 WINOGRAD = ((2, 7, 6, 16), (3, 3, 16, 17), 1)
@@ -121,6 +122,33 @@ def test_mapped_over_either_operand_or_both(axes, setting):
     close(mapped(ours), mapped(reference))
 
 
+@pytest.mark.parametrize("inner", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("name", ["winograd", "strided"])
+def test_mapped_twice(name, inner, x64):
+    images, kernel, stride = SETTINGS[name]
+    values = (normal(0, *images), normal(1, *kernel))
+    operands = []
+    for value, axis in zip(values, inner, strict=True):
+        value = value if axis is None else jnp.stack([value, jnp.cos(value)])
+        operands.append(jnp.stack([value, 2 * value, jnp.sin(value)]))
+
+    def mapped(convolution):
+        def loss(images, kernel):
+            return jnp.sin(convolution(images, kernel, stride)).sum()
+
+        twice = jax.vmap(jax.vmap(jax.value_and_grad(loss, (0, 1)), in_axes=inner))
+        return jax.jit(twice)(*operands)
+
+    close(mapped(ours), mapped(reference))
+
+
+def test_without_jit():
+    images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((2, 3, 3, 1, 2))
+    with jax.disable_jit():
+        found = jax.vmap(convolve, (None, 0))(images, kernel)
+    np.testing.assert_allclose(found, jax.vmap(partial(reference, images, stride=1))(kernel))
+
+
 def two_steps(convolution, stride, images, kernels):
     """The gradient through a scan of checkpointed gradient steps: an inner loop's pattern."""
 
@@ -169,21 +197,39 @@ def test_under_shard_map(name, replicated, x64):
     close(sharded(images, kernel), expected)
 
 
+def test_mapped_under_shard_map(x64):
+    images, kernel, stride = SETTINGS["strided"]
+    images, kernels = normal(0, 4, *images), normal(1, 4, *kernel)
+    mesh = jax.make_mesh((2,), ("tasks",), axis_types=(AxisType.Auto,))
+    of_tasks = jax.vmap(partial(two_steps, ours, stride))
+    sharded = jax.shard_map(of_tasks, mesh=mesh, in_specs=P("tasks"), out_specs=P("tasks"))
+    expected = jax.jit(jax.vmap(partial(two_steps, reference, stride)))(images, kernels)
+    close(jax.jit(sharded)(images, kernels), expected)
+
+
 @pytest.mark.parametrize("transposed", [None, "images", "kernel"])
 def test_every_form_is_the_same_function(transposed, setting):
     images, kernel, stride = setting
     geometry = Geometry(images.shape[1:3], kernel.shape[:2], stride)
     outputs = jnp.cos(reference(images, kernel, stride))
     cpu, transpose, operands = {
-        None: (forms.convolve_on_cpu, lambda form: form, (images, kernel)),
-        "images": (forms.gradient_to_images_on_cpu, forms.transposed_in_images, (outputs, kernel)),
-        "kernel": (forms.gradient_to_kernel_on_cpu, forms.transposed_in_kernel, (images, outputs)),
+        None: (cpu_forms.convolve_on_cpu, lambda form: form, (images, kernel)),
+        "images": (
+            cpu_forms.gradient_to_images_on_cpu,
+            forms.transposed_in_images,
+            (outputs, kernel),
+        ),
+        "kernel": (
+            cpu_forms.gradient_to_kernel_on_cpu,
+            forms.transposed_in_kernel,
+            (images, outputs),
+        ),
     }[transposed]
     expected = transpose(forms.convolve_by_xla)(*operands, geometry)
     close(cpu(*operands, geometry), expected)
     close(transpose(forms.convolve_by_patches)(*operands, geometry), expected)
     if (geometry.kernel, stride) == ((3, 3), 1):
-        close(transpose(forms.convolve_by_winograd)(*operands, geometry), expected)
+        close(transpose(cpu_forms.convolve_by_winograd)(*operands, geometry), expected)
 
 
 def test_float32_is_as_exact_as_xlas():
