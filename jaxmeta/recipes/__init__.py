@@ -28,7 +28,7 @@ from jaxmeta.recipes.registry import (
 )
 from jaxmeta.recipes.restoring import TrainedRun, restore
 from jaxmeta.recipes.runner import run
-from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
 
 __all__ = [
     "ACCURACY",
@@ -38,13 +38,13 @@ __all__ = [
     "Experiment",
     "Figure",
     "Given",
+    "HeldOut",
     "Needs",
     "Preset",
     "Problem",
     "Recipe",
     "Report",
     "Tasks",
-    "Test",
     "TrainedRun",
     "Training",
     "domain",

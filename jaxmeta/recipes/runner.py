@@ -23,7 +23,7 @@ from jaxmeta.recipes.results import (
     tasks_digest,
     write_per_task,
 )
-from jaxmeta.recipes.tasks import Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import HeldOut, Problem, Report, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.estimates import Estimate, estimates, per_task, trajectory_evaluation
 from jaxmeta.training.feed import on_all_devices
@@ -141,15 +141,15 @@ class Evaluator(NamedTuple):
     tasks: Tasks
     mesh: Mesh | None
 
-    def learner(self, test: Test) -> MetaLearner:
+    def learner(self, test: HeldOut) -> MetaLearner:
         """The learner as it is judged there."""
         return self.recipe.build(test.problem._replace(constants=self.tasks.constants))
 
-    def at_once(self, test: Test) -> int:
+    def at_once(self, test: HeldOut) -> int:
         """As many tasks at once as in training, where that is not all of them."""
         return test.at_once or min(self.tasks.at_once or 100, 100)
 
-    def of(self, test: Test, count: int) -> Any:
+    def of(self, test: HeldOut, count: int) -> Any:
         """`evaluate(trained, key)`: the metrics of every task, by name, `[tasks, ...]`."""
 
         def judge(

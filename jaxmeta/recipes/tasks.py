@@ -125,7 +125,7 @@ ACCURACY = Figure("accuracy", higher=True, percent=True)
 LOSS = Figure("loss")
 
 
-class Test(NamedTuple):
+class HeldOut(NamedTuple):
     """A set of tasks to be judged on.
 
     Attributes:
@@ -172,13 +172,13 @@ class Report(NamedTuple):
     recipe: Any
     results: dict[str, Any]
     trained: Trained
-    tests: Mapping[str, Test]
+    tests: Mapping[str, HeldOut]
     learners: Mapping[str, MetaLearner]
     values: Mapping[str, Mapping[str, np.ndarray]]
     key: Key
     say: Callable[[str], object]
 
-    def test(self, name: str) -> tuple[Test, MetaLearner, "FirstTask"]:
+    def test(self, name: str) -> tuple[HeldOut, MetaLearner, "FirstTask"]:
         """A test, its learner, and the first of its tasks."""
         test, learner = self.tests[name], self.learners[name]
         sample_key, learn_key = jax.random.split(jax.random.split(self.key, 2)[0])
@@ -223,8 +223,8 @@ class Tasks(NamedTuple):
 
     train: Source
     problem: Problem
-    validation: Test
-    tests: Mapping[str, Test]
+    validation: HeldOut
+    tests: Mapping[str, HeldOut]
     figures: tuple[Figure, ...] = (LOSS,)
     selection: Figure = LOSS
     title: str = ""

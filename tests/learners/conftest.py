@@ -154,7 +154,7 @@ EMBEDDING = partial(mlp, (8,), 4)
 def contributed() -> dict[str, Any]:
     """What the learner of CONTRIBUTING.md defines: the skeleton that people copy."""
     page = Path(__file__).parents[2] / "CONTRIBUTING.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     names: dict[str, Any] = {"__name__": "contributing"}
     exec(compile(block, page.name, "exec"), names)
     return names

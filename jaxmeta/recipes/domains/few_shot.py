@@ -21,7 +21,7 @@ from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.recipes.base import Domain, Given, Preset, Training
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive, Several
-from jaxmeta.recipes.tasks import ACCURACY, Needs, Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 
@@ -282,9 +282,9 @@ class FewShot(Domain):
         for name in ("train_ways", "train_shots", "train_queries", "device_budget", "pipeline"):
             del drawn["episode"][name]
 
-        def test(part: str, followed: int = 0) -> Test:
+        def test(part: str, followed: int = 0) -> HeldOut:
             source = self._source(dataset, part, sizes[False], needs, training.seed)
-            return Test(source, problems[False], {**drawn, "part": part}, followed=followed)
+            return HeldOut(source, problems[False], {**drawn, "part": part}, followed=followed)
 
         return Tasks(
             train=self._source(dataset, "train", sizes[True], needs, training.seed),

@@ -25,7 +25,7 @@ from jaxmeta.models import pack
 from jaxmeta.recipes.base import Domain, Preset, Training
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 from jaxmeta.training.state import draw_keys
@@ -130,10 +130,10 @@ class Optimizers(Domain):
 
         curves: dict[str, dict[str, Curve]] = {}  # from the report to the picture
 
-        def test(name: str, course: Course, judge: Any = None) -> Test:
+        def test(name: str, course: Course, judge: Any = None) -> HeldOut:
             drawn = {"course": name, "horizon": course.horizon, "settings": repr(self)}
             problem = _problem(course, training, train=False)
-            return Test(course.family.sample, problem, drawn, judge=judge, at_once=32)
+            return HeldOut(course.family.sample, problem, drawn, judge=judge, at_once=32)
 
         return Tasks(
             train=own.family.sample,

@@ -24,7 +24,7 @@ from jaxmeta.recipes.base import Domain, Preset, Training
 from jaxmeta.recipes.domains.few_shot import Images, data_of
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import Count, Fraction, Natural
-from jaxmeta.recipes.tasks import ACCURACY, Needs, Problem, Tasks, Test
+from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Tasks
 from jaxmeta.training.update import Trained
 
 _CALIBRATION_IMAGES = 1024  # of the training classes, for the statistics that are folded in
@@ -124,7 +124,7 @@ class Pretrain(Domain):
         queries = min(QUERIES, *(int(p.counts.min()) - SHOTS for p in dataset[2:4]))
         judge = prototypical(on_features(), cross_entropy, WAYS)
 
-        def test(part: str, freeze: Callable[[PyTree], PyTree]) -> Test:
+        def test(part: str, freeze: Callable[[PyTree], PyTree]) -> HeldOut:
             classes: ClassImages = getattr(dataset, part)
             sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": queries}
             example = episodes(classes, **sizes)  # says at once what the classes cannot give
@@ -135,7 +135,7 @@ class Pretrain(Domain):
                 return episodes(features, **sizes), Trained({"encoder": ()})
 
             drawn = {"images_sha256": data["images_sha256"], "part": part, **sizes}
-            return Test(example, of_test, drawn, judge=_judged, prepare=prepare, at_once=100)
+            return HeldOut(example, of_test, drawn, judge=_judged, prepare=prepare, at_once=100)
 
         def _judged(
             key: Key, learner: MetaLearner, trained: Trained, task: Task

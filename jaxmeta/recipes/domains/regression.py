@@ -23,7 +23,7 @@ from jaxmeta.recipes.base import Domain, Given, Preset, Training
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.results import plain
 from jaxmeta.recipes.settings import AT_TEST, Count, option
-from jaxmeta.recipes.tasks import Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimates
 from jaxmeta.training.feed import Source
 from jaxmeta.training.state import draw_keys
@@ -237,8 +237,8 @@ class Regression(Domain):
         sizes = {"points": points} if self.task != "sinusoids" else {"shots": shots}
         drawn = {**data, **group, "sizes": self._sizes(False), "points": points}
 
-        def test(part: str, followed: int = 0) -> Test:
-            return Test(
+        def test(part: str, followed: int = 0) -> HeldOut:
+            return HeldOut(
                 self._source(dataset, part), of_test, {**drawn, "part": part}, followed=followed
             )
 

@@ -23,7 +23,7 @@ from jaxmeta.recipes.base import Domain, Given, Preset, Training
 from jaxmeta.recipes.domains.few_shot import data_of
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import AT_TEST, Count, Several, option
-from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, Needs, Problem, Report, Tasks, Test
+from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.update import Sample
 
 Lengths = tuple[int, int]
@@ -193,9 +193,9 @@ class Sequence(Domain):
             group = dataclasses.asdict(dataclasses.replace(own, test_lengths=None))
         of_test = self.problem(training, needs, data, train=False)
 
-        def test(part: str, lengths: Lengths) -> Test:
+        def test(part: str, lengths: Lengths) -> HeldOut:
             drawn = {**data, **group, "task": self.task, "part": part, "lengths": lengths}
-            return Test(self._sample(dataset, part, lengths), of_test, drawn, at_once=25)
+            return HeldOut(self._sample(dataset, part, lengths), of_test, drawn, at_once=25)
 
         return Tasks(
             train=self._sample(dataset, "train", trained),
@@ -213,7 +213,7 @@ class Sequence(Domain):
                 "trained_lengths": trained,
                 **({"test_repeats": own.repeats[1]} if self.task == "repeat-copy" else {}),
                 **group,
-                **({} if dataset is None else dataset.protocol),
+                **({"test_lengths": tested} if dataset is None else dataset.protocol),
             },
             data=data,
             draw=self._draw,

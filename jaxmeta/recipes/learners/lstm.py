@@ -1,8 +1,10 @@
 """LSTM on the command line."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxmeta.learners.memory import Machine, lstm_machine
+from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.machine import MachineRecipe
 from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count
@@ -18,6 +20,13 @@ class Lstm(MachineRecipe):
     """Size of each layer."""
     layers: Count = 1
     """Layers on top of each other."""
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset(  # Santoro et al. 2016, table 1
+            "sequence/*",
+            {},
+            {"labels": {1: "24.4", 2: "49.5", 3: "55.3", 4: "61.0", 5: "63.6", 10: "62.5"}},
+        ),
+    )
 
     def machine(self, problem: Problem) -> Machine:
         return lstm_machine(

@@ -33,13 +33,13 @@ class Maml(Differentiated, Batches, GradientDescent):
         Preset(
             "regression/sinusoid",
             {},
-            {"sinusoid": "0.67 / 0.38 / 0.35 after 1 / 5 / 10 steps"},
+            {"sinusoid": {1: "0.67", 5: "0.38", 10: "0.35"}},
             "1 min on 2 CPU cores",
         ),
         Preset(
             "regression/sinusoid-frequency",
             {},
-            {"sinusoid-frequency": "1.13 after 1 step"},
+            {"sinusoid-frequency": {1: "1.13"}},
             "1 min on 2 CPU cores",
         ),
     )

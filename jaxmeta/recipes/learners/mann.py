@@ -35,7 +35,7 @@ class Mann(MachineRecipe):
         Preset(
             "sequence/*",
             {},
-            {"labels": "36.4 / 82.8 / 91.0 / 92.6 / 94.9 / 98.1 at the 1st to 5th, 10th instance"},
+            {"labels": {1: "36.4", 2: "82.8", 3: "91.0", 4: "92.6", 5: "94.9", 10: "98.1"}},
         ),
     )
 

@@ -37,7 +37,7 @@ class MetaSgd(Differentiated, Batches, Steps):
         Preset(
             "regression/sinusoid-frequency",
             {},
-            {"sinusoid-frequency": "0.90 after 1 step"},
+            {"sinusoid-frequency": {1: "0.90"}},
             "1 min on 2 CPU cores",
         ),
     )
