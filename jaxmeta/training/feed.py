@@ -78,17 +78,15 @@ def sampler(source: Source) -> Any:
         inner, constants = source
         return Supplied(sampler(inner), constants)
     if isinstance(source, TaskStream):
-        return source.prepare
+        source = source.prepare
     # A plain function is none of the values that a compiled one takes as an argument.
     return source if isinstance(source, jax.tree_util.Partial) else jax.tree_util.Partial(source)
 
 
 def count_tasks(source: Source) -> int | None:
-    """The tasks of a stream; None where there is no end to them."""
+    """How many tasks a stream has, some 2⁶³ where it is endless; None of a sampler."""
     source = without_constants(source)
-    if isinstance(source, TaskStream) and hasattr(source.tasks, "__len__"):
-        return len(source.tasks)
-    return None
+    return len(source.tasks) if isinstance(source, TaskStream) else None
 
 
 def tasks_at(source: Source, start: int, count: int, mesh: Mesh | None) -> PyTree:

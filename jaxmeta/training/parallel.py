@@ -5,7 +5,7 @@ together: each holds some of the devices, all hold the meta-parameters, the firs
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
+from jax.interpreters import partial_eval
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -177,6 +178,47 @@ def average_over(
     # In one piece: between processes every piece costs a round trip (3 ms over loopback).
     flat, unravel = ravel_pytree(mean)
     return unravel(lax.pmean(flat, axis)), kept
+
+
+def check_apart(program: Any) -> None:
+    """Raises `ValueError` where what one device does with its tasks depends on those of others.
+
+    That is so where a learner differentiates with respect to an array that it is closed over: all
+    devices share it, so `shard_map` would sum that gradient over them, without a word.
+
+    Args:
+      program: of one device, as `jax.make_jaxpr` gives it.
+    """
+    if not _sums_over_devices(program.jaxpr):
+        return
+    # Derivatives leave sums behind that nothing uses.
+    used, _ = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    if _sums_over_devices(used):
+        raise ValueError(
+            "the learner takes a gradient with respect to an array that it is closed over, which "
+            "would be summed over all devices. Take it with respect to "
+            "`jaxmeta.ops.varying_with(array, support)`, or make the array part of the "
+            "meta-parameters."
+        )
+
+
+def _sums_over_devices(jaxpr: Any) -> bool:
+    return any(
+        "psum" in equation.primitive.name and TASKS in equation.params.get("axes", ())
+        for equation in _equations(jaxpr)
+    )
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from _equations(getattr(inner, "jaxpr", inner))
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
 def vary(replicated: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Carry, GradientOf, Info, Key, MetaLearner, PyTree, Task
 from jaxmeta.training.aggregation import Aggregate, mean
-from jaxmeta.training.parallel import OverTasks
+from jaxmeta.training.parallel import OverTasks, check_apart
 from jaxmeta.training.state import Sample, TrainState, draw
 
 
@@ -73,7 +73,10 @@ def mean_over_tasks(
             return jax.tree.map(jnp.add, total, of_group), to_keep
 
         first = jax.tree.map(lambda leaf: leaf[0], groups)
-        shapes, _ = jax.eval_shape(partial(total_over, replicated), first)
+        program, (shapes, _) = jax.make_jaxpr(partial(total_over, replicated), return_shape=True)(
+            first
+        )
+        check_apart(program)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         total, kept = jax.lax.scan(add_group, vary(zeros), groups)
         kept = jax.tree.map(lambda leaf: leaf.reshape(tasks, *leaf.shape[2:]), kept)

@@ -166,9 +166,9 @@ def with_constants(build: Callable[[PyTree], MetaUpdate]) -> MetaUpdate:
         update(state, supplied, given) = build(supplied.constants).update(state, ..., given)
 
     Neither the optimizer nor a checkpoint sees the constants, and the compiled program holds none.
-    `build` is called each time that `init` or `update` is traced. On a mesh the constants are not
-    varying over the devices within the learner: to take an inner gradient with respect to them
-    start an inner loop from them (`jaxmeta.inner.unroll`), or use `jaxmeta.ops.varying`.
+    `build` is called each time that `init` or `update` is traced. Inner loops may start from the
+    constants, by `jaxmeta.inner.unroll`; a gradient of your own with respect to them requires
+    `jaxmeta.ops.varying_with` on a mesh, and is refused without it.
 
     Args:
       build: of the constants, the meta-update of the learner that uses them.
