@@ -8,10 +8,17 @@ import pytest
 
 from jaxmeta import Batch, Task, meta_learner, squared_error
 from jaxmeta.data import sinusoids
+from jaxmeta.data.stream import enumerated
 from jaxmeta.learners import maml
 from jaxmeta.models import mlp
-from jaxmeta.training.estimates import evaluation, trajectory_evaluation
+from jaxmeta.training.estimates import (
+    estimates,
+    evaluation,
+    per_task,
+    trajectory_evaluation,
+)
 from jaxmeta.training.parallel import task_mesh
+from jaxmeta.training.update import Supplied
 
 
 def random_target(key) -> Task:
@@ -43,15 +50,15 @@ def test_devices_share_the_tasks():
 @pytest.mark.parametrize(("num_tasks", "at_once"), [(2, 1), (7, 3), (100, 10), (230, 7)])
 def test_mean_and_interval_are_those_of_the_tasks(num_tasks, at_once):
     key = jax.random.key(0)
-    estimates = evaluation(ZERO, num_tasks, tasks_at_once=at_once)((), RANDOM, key)
+    found = evaluation(ZERO, num_tasks, tasks_at_once=at_once)((), RANDOM, key)
     keys = jax.random.split(key, -(-num_tasks // 100) * 100 if num_tasks > 100 else num_tasks)
     sample = jax.vmap(lambda key: RANDOM(jax.random.split(key)[0]).query.targets[0, 0])
     targets = np.asarray(sample(keys), np.float64)[:num_tasks]
     for name, values in {"loss": targets**2, "target": targets}.items():
-        mean, ci95 = estimates[name]
+        mean, ci95 = found[name]
         np.testing.assert_allclose(mean, values.mean(), rtol=1e-6)
-        deviation = np.sqrt(((values - values.mean()) ** 2).sum() / (num_tasks - 1))
-        np.testing.assert_allclose(ci95, 1.96 * deviation / np.sqrt(num_tasks), rtol=1e-5)
+        std = np.sqrt(((values - values.mean()) ** 2).sum() / (num_tasks - 1))
+        np.testing.assert_allclose(ci95, 1.96 * std / np.sqrt(num_tasks), rtol=1e-5)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -96,3 +103,45 @@ def test_what_cannot_be_estimated_is_refused():
         evaluation(ZERO, 1)
     with pytest.raises(ValueError, match="no trajectory"):
         trajectory_evaluation(ZERO, squared_error, 10)
+
+
+# --- values of every task -----------------------------------------------------------------
+
+
+def judge(key, scale, task):
+    target = task.query.targets[0, 0]
+    return scale * target, {"both": jnp.stack([target, -target])}
+
+
+@pytest.mark.parametrize(("devices", "at_once"), [(None, 1), (None, 7), (4, 3)])
+def test_every_task_has_its_values_in_order(devices, at_once):
+    mesh = None if devices is None else task_mesh(devices)
+    evaluate = per_task(judge, 13, tasks_at_once=at_once, mesh=mesh)
+    values = evaluate(jnp.asarray(2.0), RANDOM, jax.random.key(0))
+    assert {name: value.shape for name, value in values.items()} == {"loss": (13,), "both": (13, 2)}
+    np.testing.assert_allclose(values["loss"], 2 * values["both"][:, 0], rtol=1e-6)
+    alone = per_task(judge, 13)(jnp.asarray(2.0), RANDOM, jax.random.key(0))
+    if devices is None:
+        np.testing.assert_allclose(values["loss"], alone["loss"], rtol=1e-6)
+    found = estimates(values)
+    np.testing.assert_allclose(found["both"].mean, values["both"].mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [None, 4])
+def test_a_list_of_tasks_is_judged_once_each(devices):
+    numbered = [Batch(np.zeros((1, 1)), np.full((1, 1), float(i))) for i in range(130)]
+    source = enumerated([Task(batch, batch) for batch in numbered])
+    mesh = None if devices is None else task_mesh(devices)
+    evaluate = per_task(judge, 130, tasks_at_once=10, mesh=mesh)
+    values = evaluate(jnp.asarray(1.0), Supplied(source, ()), jax.random.key(0))
+    assert values["loss"].tolist() == list(range(130))
+    with pytest.raises(ValueError, match="num_tasks is 131, but the source has 130 tasks"):
+        per_task(judge, 131)(jnp.asarray(1.0), source, jax.random.key(0))
+
+
+def test_a_metric_named_loss_is_refused():
+    evaluate = per_task(lambda key, given, task: (jnp.zeros(()), {"loss": jnp.ones(())}), 2)
+    with pytest.raises(ValueError, match="a metric is named loss"):
+        evaluate((), RANDOM, jax.random.key(0))
+    with pytest.raises(ValueError, match="num_tasks is 0"):
+        per_task(judge, 0)
