@@ -6,10 +6,11 @@ python -m experiments.table          # writes it into README.md
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxmeta.training import config as configs
+from jaxmeta.recipes import find_learner
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -17,42 +18,11 @@ BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
-# What the papers report, as tabulated in the sources that the learners' docstrings name.
-_PUBLISHED = {
-    ("matching", "omniglot", 5, 1): "98.1",
-    ("matching", "omniglot", 20, 1): "93.8",
-    ("siamese", "omniglot", 5, 1): "97.3",
-    ("siamese", "omniglot", 20, 1): "88.2",
-    ("relation", "omniglot", 5, 1): "99.6 ± 0.2",
-    ("relation", "omniglot", 20, 1): "97.6 ± 0.2",
-    ("conditional-neural-process", "omniglot", 5, 1): "95.3",
-    ("conditional-neural-process", "omniglot", 20, 1): "89.9",
-    ("snail", "omniglot", 5, 1): "99.07 ± 0.16",
-    ("snail", "omniglot", 20, 1): "97.64 ± 0.30",
-    ("imaml", "omniglot", 5, 1): "99.50 ± 0.26",
-    ("maml-plus-plus", "omniglot", 5, 1): "99.47 (ensemble of 5)",
-    ("maml", "omniglot", 5, 1): "98.7 ± 0.4",
-    ("first-order-maml", "omniglot", 5, 1): "98.3 ± 0.5",
-    ("meta-sgd", "omniglot", 5, 1): "99.53 ± 0.26",
-    ("reptile", "omniglot", 5, 1): "97.68 ± 0.04",
-    ("prototypical", "omniglot", 5, 1): "98.8",
-    ("prototypical", "omniglot", 5, 5): "99.7",
-    ("prototypical", "omniglot", 20, 1): "96.0",
-    ("prototypical", "omniglot", 20, 5): "98.9",
-}
-
-
-_PUBLISHED_CURVES = {  # after the inner steps that the papers report
-    ("maml", False): {1: "0.67", 5: "0.38", 10: "0.35"},
-    ("maml", True): {1: "1.13"},
-    ("meta-sgd", True): {1: "0.90"},
-}
-
 
 def table(folder: Path = RESULTS) -> str:
     """Markdown: one row a task that a learner was tested on, of images and then of curves."""
-    columns = ["learner", "of", "data", "task", "published", "ours, %", "shuffled labels"]
-    rows = _header([*columns, "kept after", "query statistics", "command"])
+    columns = ["learner", "paper", "data", "task", "published", "accuracy (%)", "shuffled labels"]
+    rows = _header([*columns, "best step", "query statistics", "command"])
     by_path = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
     controls = {
         _tested(path, results): _linked(_accuracy(results), path)
@@ -62,13 +32,13 @@ def table(folder: Path = RESULTS) -> str:
     for path, results in by_path.items():
         if "baselines" in results:
             rows += _baseline_rows(results, path)
-        elif "accuracy" in results and not _is_control(results):
+        elif _is_classification(results) and not _is_control(results):
             rows.append(_row(results, path, controls.get(_tested(path, results), "–")))
-        elif "accuracy" in results and "run" not in results:  # trained so, too
+        elif _is_control(results) and "run" not in results:  # trained so, too
             rows.append(_row(results, path, _linked(_accuracy(results), path)))
     rows += [
         "",
-        *_header(["learner", "of", "curves", "inner steps", "published", "ours", "command"]),
+        *_header(["learner", "paper", "curves", "inner steps", "published", "loss", "command"]),
     ]
     for path, results in by_path.items():
         if "accuracy" not in results and "after_inner_steps" in results:
@@ -84,8 +54,12 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _is_classification(results: dict[str, Any]) -> bool:
+    return "accuracy" in results and "shuffled_labels" in results["protocol"]
+
+
 def _is_control(results: dict[str, Any]) -> bool:
-    return "accuracy" in results and results["protocol"]["shuffled_labels"]
+    return _is_classification(results) and results["protocol"]["shuffled_labels"]
 
 
 def _tested(path: Path, results: dict[str, Any]) -> tuple[str, str, int, int]:
@@ -114,45 +88,40 @@ def _command(results: dict[str, Any], path: Path) -> str:
     return f"`{shlex.join(given)}`"
 
 
-def _reference(learner: str) -> str:
-    """Authors and year, from the learner's description on the command line."""
-    kinds = {kind.name: kind for kind in (*configs.LEARNERS, *configs.REGRESSORS)}
-    found = re.search(r"\(([^()]* \d{4})\)", kinds[learner].__doc__ or "")
-    assert found, f"the options of {learner} name no paper"
-    return found[1]
+def _named(learner: str) -> list[str]:
+    """The learner and its paper, as the first two columns have them."""
+    return [learner, find_learner(learner).paper]
+
+
+def _published(learner: str, preset: str | None) -> str | Mapping[int, str] | None:
+    """What the paper reports for the tasks of a preset, where it does."""
+    found = (own.published.get(preset or "") for own in find_learner(learner).presets)
+    return next((figures for figures in found if figures is not None), None)
 
 
 def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
     protocol, after = results["protocol"], results["after_inner_steps"]
     varying = protocol["frequency"][0] < protocol["frequency"][1]
     curves = "amplitude, phase and frequency" if varying else "amplitude and phase"
+    published = _published(results["learner"], "sinusoid-frequency" if varying else "sinusoid")
     rows = []
-    for step, published in _PUBLISHED_CURVES.get((results["learner"], varying), {}).items():
-        figure = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
-        cells = [
-            results["learner"],
-            _reference(results["learner"]),
-            f"{curves}, {results['shots']} shots",
-            str(step),
-            published,
-            _linked(figure, path),
-            _command(results, path),
-        ]
-        rows.append(_line(cells))
+    for step, figure in published.items() if isinstance(published, Mapping) else ():
+        loss = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
+        cells = [f"{curves}, {results['shots']} shots", str(step), figure, _linked(loss, path)]
+        rows.append(_line([*_named(results["learner"]), *cells, _command(results, path)]))
     return rows
 
 
 def _row(results: dict[str, Any], path: Path, control: str) -> str:
-    key = (results["learner"], results["dataset"], results["ways"], results["shots"])
+    learner, paper = _named(results["learner"])
+    preset = "{dataset}-{ways}w{shots}s".format_map(results)
     precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
     cells = [
-        results["learner"]
-        + precision
-        + (", trained on shuffled labels" if _is_control(results) else ""),
-        _reference(results["learner"]),
+        learner + precision + (", trained on shuffled labels" if _is_control(results) else ""),
+        paper,
         results["dataset"],
         f"{results['ways']}-way {results['shots']}-shot",
-        _PUBLISHED.get(key, "–"),
+        str(_published(learner, preset) or "–"),
         "–" if _is_control(results) else _linked(_accuracy(results), path) + _seeds(results),
         control,
         _updates(results),
@@ -203,16 +172,16 @@ def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
 
 def processes_table(folder: Path = RESULTS) -> str:
     """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
-    columns = ["learner", "of", "functions", "context points", "log-likelihood a target", "exact"]
-    rows = _header([*columns, "exact − learned", "of which floor of σ", "kept after", "command"])
+    columns = ["learner", "paper", "functions", "context points", "log-likelihood a target"]
+    columns += ["exact", "exact − learned", "of which floor of σ", "best step", "command"]
+    rows = _header(columns)
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
         if "log_likelihood" not in results:
             continue
         exact = results.get("oracle")
         cells = [
-            results["learner"],
-            _reference(results["learner"]),
+            *_named(results["learner"]),
             results["dataset"],
             "{} to {}".format(*results["points"]),
             _linked(_interval(results, "log_likelihood", ".3f"), path) + _seeds(results),
@@ -228,53 +197,43 @@ def processes_table(folder: Path = RESULTS) -> str:
     return "\n".join(rows) + "\n"
 
 
-# `experiments.sequence` names no papers.
-_MACHINES = {
-    "ntm": "Graves et al. 2014",
-    "dnc": "Graves et al. 2016",
-    "mann": "Santoro et al. 2016",
-    "lstm": "Hochreiter, Schmidhuber 1997",
-}
-_INSTANCES = ("1", "2", "3", "4", "5", "10")
-_PUBLISHED_STREAM = {  # of 5 classes, by instance
-    "mann": ("36.4", "82.8", "91.0", "92.6", "94.9", "98.1"),
-    "lstm": ("24.4", "49.5", "55.3", "61.0", "63.6", "62.5"),
-}
+_INSTANCES = (1, 2, 3, 4, 5, 10)
 
 
 def sequences_table(folder: Path = RESULTS) -> str:
     """Markdown: errors of networks with a memory by length, and then by instance of a class."""
-    columns = ["memory", "of", "task", "trained on", "length", "bits a sequence", "bits wrong"]
-    rows = _header([*columns, "kept after", "command"])
-    shown = [f"instance {number}, %" for number in _INSTANCES]
-    header = _header(["memory", "of", "classes", *shown, "kept after", "command"])
+    columns = ["memory", "paper", "task", "trained on", "length", "bits a sequence", "bits wrong"]
+    rows = _header([*columns, "best step", "command"])
+    shown = [f"instance {number} (%)" for number in _INSTANCES]
+    header = _header(["memory", "paper", "classes", *shown, "best step", "command"])
     streams: list[str] = []
     for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
-        if "by_length" not in results:
+        if results.get("experiment") != "sequence":
             continue
-        named = [results["learner"], _MACHINES[results["learner"]]]
-        updates = f"{results['best_step']:,}"
-        for length, row in results["by_length"].items():
-            if "bits" in row:
-                form = ",.0f" if row["bits"] >= 1000 else ".3g"
-                bits = _linked(_interval(row, "bits", form), path)
-                trained = "{} to {}".format(*results["protocol"]["trained_lengths"])
-                wrong = f"{100 * row['bit_error']:.2g} %"
-                cells = [results["task"], trained, length, bits, wrong, updates]
-                rows.append(_line([*named, *cells, _command(results, path)]))
-            else:
-                seen = [
-                    _linked(_accuracy(row, name), path) if name in row else "–"
-                    for name in (f"accuracy_{number}" for number in _INSTANCES)
-                ]
-                ways = str(results["settings"]["ways"])
-                strings = results["settings"].get("labels") == "strings"
-                ways += ", as strings" if strings else ""
-                streams.append(_line([*named, ways, *seen, updates, _command(results, path)]))
-                published = _PUBLISHED_STREAM.get(results["learner"])
-                if published and ways == "5":
-                    streams.append(_line([*named, "5, published", *published, "–", "–"]))
+        named, protocol = _named(results["learner"]), results["protocol"]
+        last = [_updates(results), _command(results, path)]
+        if results["task"] == "labels":
+            strings = ", as strings" if protocol["labels"] == "strings" else ""
+            ways = f"{protocol['ways']}{strings}"
+            seen = [
+                _linked(_accuracy(results, name), path) if name in results else "–"
+                for name in (f"accuracy_{number}" for number in _INSTANCES)
+            ]
+            streams.append(_line([*named, ways, *seen, *last]))
+            published = _published(results["learner"], "labels") if ways == "5" else None
+            if isinstance(published, Mapping):
+                figures = [published.get(number, "–") for number in _INSTANCES]
+                streams.append(_line([*named, "5, published", *figures, "–", "–"]))
+            continue
+        trained = "{} to {}".format(*protocol["trained_lengths"])
+        tests = results.get("tests", {"": results}).values()
+        for length, row in zip(protocol["test_lengths"], tests):
+            form = ",.0f" if row["bits"] >= 1000 else ".3g"
+            bits = _linked(_interval(row, "bits", form), path)
+            wrong = f"{100 * row['bit_error']:.2g} %"
+            cells = [results["task"], trained, str(length), bits, wrong]
+            rows.append(_line([*named, *cells, *last]))
     if streams:
         rows += ["", *header, *streams]
     return "\n".join(rows) + "\n"
@@ -284,10 +243,11 @@ def optimizers_table(folder: Path = RESULTS) -> str:
     """Markdown: the final losses of learned optimizers and of tuned ones, one row a comparison."""
     names = ("learned", "adam", "momentum", "rmsprop")
     rows = _header(["rule", "on", *names, "learned − adam"])
-    for path in sorted(folder.glob("optimizer-*/results.json")):
+    for path in sorted(folder.glob("*/results.json")):
         results = json.loads(path.read_text())
-        for course, found in results["comparison"].items():
-            cells = [path.parent.name.removeprefix("optimizer-"), course]
+        for course, found in results.get("comparison", {}).items():
+            rule = results["learner"].removesuffix("-optimizer")
+            cells = [f"{rule}-{results['family']}", course]
             best = min(names, key=lambda name: found[name]["final_loss"])
             for name in names:
                 row = found[name]

@@ -38,7 +38,7 @@ def test_processes(written):
     lead = {"lead": 0.75, "lead_ci95": 0.03125, "floor": 0.125, "floor_ci95": 0.015625}
     written("a", **of_process(best_step=800, oracle={**exact, **lead}))
     written("b", **of_process(seeds=[0, 1]))
-    folder = written("other", comparison={})
+    folder = written("other", experiment="optimizers", comparison={})
     header, _, first, over_seeds = cells_of(processes_table(folder))
     assert header[4:6] == ["log-likelihood a target", "exact"]
     assert header[6:8] == ["exact − learned", "of which floor of σ"]
@@ -50,20 +50,21 @@ def test_processes(written):
     assert over_seeds[5:9] == ["–", "–", "–", "900"]
 
 
-def of_sequence(learner, by_length, **results):
+def of_sequence(learner, protocol, **results):
     return {
-        **{"learner": learner, "by_length": by_length, "task": "copy", "best_step": 700},
-        **{"protocol": {"trained_lengths": [1, 20]}, **results},
+        **{"experiment": "sequence", "learner": learner, "task": "copy", "best_step": 700},
+        **{"protocol": {"trained_lengths": [1, 20], **protocol}, **results},
     }
+
+
+SHORT = {"bits": 0.25, "bits_ci95": 0.5, "bit_error": 0.125}
+LONG = {"bits": 1234.5, "bits_ci95": 10.0, "bit_error": 0.5}
 
 
 def test_sequences_by_length(written):
-    rows = {
-        "20": {"bits": 0.25, "bits_ci95": 0.5, "bit_error": 0.125},
-        "40": {"bits": 1234.5, "bits_ci95": 10.0, "bit_error": 0.5},
-    }
-    folder = written("ntm", **of_sequence("ntm", rows))
-    written("other", comparison={})
+    tests = {"length 20": SHORT, "length 40": LONG}
+    folder = written("ntm", **of_sequence("ntm", {"test_lengths": [20, 40]}, **SHORT, tests=tests))
+    written("other", experiment="optimizers", comparison={})
     _, _, row, longer = cells_of(sequences_table(folder))
     assert row[1:5] == ["Graves et al. 2014", "copy", "1 to 20", "20"]
     assert row[5] == "[0.25 ± 0.5](experiments/results/ntm/results.json)"
@@ -71,21 +72,27 @@ def test_sequences_by_length(written):
     assert longer[4:7] == ["40", "[1,234 ± 10](experiments/results/ntm/results.json)", "50 %"]
 
 
+def test_a_single_length(written):
+    folder = written("dnc", **of_sequence("dnc", {"test_lengths": [10]}, **SHORT))
+    _, _, row = cells_of(sequences_table(folder))
+    assert row[4:7] == ["10", "[0.25 ± 0.5](experiments/results/dnc/results.json)", "12 %"]
+
+
 @pytest.mark.parametrize(
-    ("classes", "settings"),
+    ("classes", "protocol"),
     [
-        ("5", {"ways": 5}),
+        ("5", {"ways": 5, "labels": "one-hot"}),
         ("3", {"ways": 3, "labels": "one-hot"}),
         ("5, as strings", {"ways": 5, "labels": "strings"}),
     ],
 )
-def test_streams_by_instance_beside_what_is_published(classes, settings, written):
-    seen = {"accuracy_2": 0.8125, "accuracy_2_ci95": 0.125}
-    stream = of_sequence("mann", {"2": seen}, task="labels", settings=settings)
+def test_streams_by_instance_beside_what_is_published(classes, protocol, written):
+    seen = {"accuracy": 0.75, "accuracy_2": 0.8125, "accuracy_2_ci95": 0.125}
+    stream = of_sequence("mann", protocol, **seen, task="labels")
     table = sequences_table(written("mann", **stream))
     bits, streams = table.split("\n\n")
     assert len(bits.splitlines()) == 2  # the header alone
     header, _, ours, *published = cells_of(streams)
-    assert header[4] == "instance 2, %"
+    assert header[4] == "instance 2 (%)"
     assert ours[2:5] == [classes, "–", "[81.2 ± 12.5](experiments/results/mann/results.json)"]
     assert [row[2:5] for row in published] == [["5, published", "36.4", "82.8"]] * (classes == "5")
