@@ -62,7 +62,9 @@ class Normalisation(nn.Module):
     @nn.compact
     def __call__(self, values: Array, references: int = 0, *, pool: int = 1) -> Array:
         if self.kind not in NORMALISATIONS:
-            raise ValueError(f"normalisation {self.kind!r} is none of {', '.join(NORMALISATIONS)}.")
+            raise ValueError(
+                f"query statistics {self.kind!r} is none of {', '.join(NORMALISATIONS)}."
+            )
         channels = values.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))

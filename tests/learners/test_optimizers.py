@@ -150,7 +150,7 @@ def test_it_learns_to_optimize(training):
 
 def test_windows_must_divide_the_steps(rule):
     build = partial(windows, SYSTEM, squared_error, rule())
-    with pytest.raises(ValueError, match="windows of 7 steps don't divide 20"):
+    with pytest.raises(ValueError, match="windows of 7 steps don't divide a horizon of 20"):
         build(20, 7)
-    with pytest.raises(ValueError, match="0 steps"):
+    with pytest.raises(ValueError, match="horizon 0"):
         optimizer_learner(SYSTEM, squared_error, rule(), 0)
