@@ -23,7 +23,7 @@ Schedule = Literal["constant", "linear", "cosine", "halving"]
 
 @dataclass(frozen=True)
 class Training:
-    """How meta-parameters are trained and chosen, in every experiment."""
+    """How meta-parameters are trained and chosen, in every experiment; see `start`."""
 
     steps: Count = 10_000
     """Meta-updates."""
@@ -135,7 +135,7 @@ class Preset(NamedTuple):
 class Recipe:
     """A learner's settings, and how it is built from them: the base of every recipe.
 
-    A subclass has `build`, and what else differs from what stands here.
+    A subclass has `build`, and what else differs from what stands here; see `recipe`.
     """
 
     name: ClassVar[str]
@@ -176,7 +176,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain's settings, and the tasks that they describe: the base of every domain."""
+    """A domain's settings, and the tasks that they describe: the base of every domain.
+
+    A subclass has `problem` and `tasks`, and whatever else differs from what stands here;
+    see `domain`.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[str]
@@ -244,7 +248,13 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that a run is made from."""
+    """All that a run is made from; see `start`.
+
+    >>> from jaxmeta.recipes import find_domain, find_learner
+    >>> experiment = Experiment(find_domain("regression")(), find_learner("maml")())
+    >>> experiment.changed(steps=100, inner_rate=0.01).training.steps
+    100
+    """
 
     domain: Domain
     learner: Recipe
@@ -292,6 +302,10 @@ def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") 
 
     Raises:
       ValueError: no preset of that name, with the nearest names.
+
+    >>> from jaxmeta.recipes import find_domain, find_learner
+    >>> start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s").training.steps
+    60000
     """
     known = [own.applies for own in domain.presets]
     registry.check_known("preset", preset, known)
@@ -306,7 +320,12 @@ def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") 
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as a dictionary fit for JSON; `from_json` is the inverse."""
+    """The experiment as a dictionary fit for JSON; `from_json` is the inverse.
+
+    >>> from jaxmeta.recipes import find_domain, find_learner
+    >>> to_json(start(find_domain("sequence"), find_learner("lstm")))["learner"]
+    {'name': 'lstm', 'width': 256, 'layers': 1}
+    """
     return {
         "experiment": experiment.domain.name,
         "learner": {"name": experiment.learner.name, **dataclasses.asdict(experiment.learner)},
@@ -321,6 +340,11 @@ def from_json(fields: Any) -> Experiment:
     Raises:
       ValueError: it names a domain, a learner or a setting that is not known here, or a value
         of another type.
+
+    >>> from jaxmeta.recipes import find_domain, find_learner
+    >>> experiment = start(find_domain("sequence"), find_learner("lstm"))
+    >>> from_json(to_json(experiment)) == experiment
+    True
     """
     if not isinstance(fields, dict) or not isinstance(fields.get("learner"), dict):
         raise ValueError("it does not hold the settings of an experiment")

@@ -24,6 +24,10 @@ _DOMAINS: dict[str, Any] = {}
 def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class], Class]:
     """Declare a learner's settings, a frozen dataclass that derives from `Recipe`.
 
+        @recipe("tethered", paper="Authors 2020", kinds=("regression",))
+        @dataclass(frozen=True)
+        class Tethered(Recipe): ...
+
     Args:
       name: on the command line, in `config.json` and in results.
       paper: authors and year, such as "Li et al. 2017".
@@ -37,6 +41,10 @@ def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class]
 
 def domain(name: str, *, kind: str) -> Callable[[Class], Class]:
     """Declare a domain's settings, a frozen dataclass that derives from `Domain`.
+
+        @domain("lines", kind="regression")
+        @dataclass(frozen=True)
+        class Lines(Domain): ...
 
     Args:
       name: of its command, `python -m jaxmeta NAME`, and in `config.json`.
@@ -96,6 +104,9 @@ def find_learner(name: str) -> Any:
 
     Raises:
       ValueError: there is none, with the nearest names.
+
+    >>> find_learner("maml").paper
+    'Finn et al. 2017'
     """
     return _find("learner", _LEARNERS, name)
 
@@ -105,6 +116,9 @@ def find_domain(name: str) -> Any:
 
     Raises:
       ValueError: there is none, with the nearest names.
+
+    >>> find_domain("few-shot").kind
+    'classification'
     """
     return _find("experiment", _DOMAINS, name.replace("_", "-"))
 
@@ -116,13 +130,21 @@ def _find(what: str, known: dict[str, Any], name: str) -> Any:
 
 
 def known_learners(kind: str | None = None) -> dict[str, Any]:
-    """The recipes of a kind of task, by name; without a kind, all."""
+    """The recipes of a kind of task, by name; without a kind, all.
+
+    >>> "ntm" in known_learners("sequence"), "ntm" in known_learners("regression")
+    (True, False)
+    """
     _load_built_in()
     return {name: own for name, own in _LEARNERS.items() if kind is None or kind in own.kinds}
 
 
 def known_domains() -> dict[str, Any]:
-    """All domains by name."""
+    """All domains by name.
+
+    >>> "few-shot" in known_domains()
+    True
+    """
     _load_built_in()
     return dict(_DOMAINS)
 
