@@ -1,5 +1,5 @@
 """The command line: `python -m jaxmeta COMMAND`, or `jaxmeta COMMAND` where it is installed."""
 
-from jaxmeta.commands.main import main
+from jaxmeta.commands.entry import main
 
 __all__ = ["main"]

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from scipy.special import stdtrit
 
 import jaxmeta
 from jaxmeta import files
@@ -158,6 +157,8 @@ _OF_ALL += ("device", "versions")
 
 def over_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) -> str:
     """Write the mean over n seeds and its interval, t s / √n; the line that says so."""
+    from scipy.special import stdtrit
+
     first = runs[0]
     metric = headline(tasks, first).metric
     values = [results[metric] for results in runs]

@@ -317,7 +317,11 @@ def _check_visible(folder: Path) -> None:
 def _draw(recipe: Recipe, tasks: Tasks, made: Report) -> None:
     """The pictures that every run has, and those of its domain."""
     path, results = made.folder / "learning_curve.png", made.results
-    plots.learning_curve(path, read_metrics(made.folder), title=made.title)
+    title = made.title
+    if sizes := results["protocol"].get("train_episode"):
+        shown = (f"{' to '.join(map(str, _listed(size)))} {name}" for name, size in sizes.items())
+        title += f"\ntrained on {', '.join(shown)}"
+    plots.learning_curve(path, read_metrics(made.folder), title=title)
     if (curve := results.get("after_inner_steps")) is not None:
         figure = next(own for own in (*tasks.figures, tasks.selection) if own.metric in curve)
         plots.adaptation_curve(
@@ -330,3 +334,7 @@ def _draw(recipe: Recipe, tasks: Tasks, made: Report) -> None:
         )
     if tasks.draw is not None:
         tasks.draw(made)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

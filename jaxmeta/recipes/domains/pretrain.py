@@ -21,7 +21,7 @@ from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.learners import prototypical
 from jaxmeta.models import conv4, frozen_encoder, resnet12
 from jaxmeta.recipes.base import Domain, Preset, Training
-from jaxmeta.recipes.domains.few_shot import Images, data_of
+from jaxmeta.recipes.images import Images, data_of
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Tasks

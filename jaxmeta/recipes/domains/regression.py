@@ -1,6 +1,5 @@
 """Regression of curves and of images: `python -m experiments.regression [LEARNER]`."""
 
-import csv
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from jaxmeta.core import Array, Batch, Task, squared_error, valid_mask
 from jaxmeta.data import Dataset, gaussian_curves, image_completion, load, sinusoids
 from jaxmeta.data.synthetic._sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.data.synthetic.gaussian_processes import KernelKind, kernel_of, posterior
+from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
 from jaxmeta.learners.process.gaussian import LEAST_STD
 from jaxmeta.models import mlp
@@ -350,24 +350,13 @@ class Regression(Domain):
     def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
         """Tables of numbers (CSV): places and their value in the support, places in the query."""
         places = 2 if "image_shape" in data else 1
-        known, asked = _numbers(support, places + 1), _numbers(query, places)
+        known, asked = read_numbers(support, places + 1), read_numbers(query, places)
         return Given(
             support=Batch(known[:, :places], known[:, places:]),
             inputs=asked,
             rows=[" ".join(map(str, row)) for row in asked.tolist()],
             names=[],
         )
-
-
-def _numbers(path: Path, columns: int) -> np.ndarray:
-    try:
-        with open(path, newline="") as file:
-            rows = [[float(cell) for cell in row] for row in csv.reader(file) if row]
-    except ValueError as error:
-        raise ValueError(f"{path} is not a table of numbers ({error}).") from error
-    if not rows or {len(row) for row in rows} != {columns}:
-        raise ValueError(f"{path}: give rows of {columns} numbers, separated by commas.")
-    return np.array(rows, np.float32)
 
 
 def _oracle(made: Report) -> dict[str, Any]:
@@ -428,9 +417,8 @@ def draw_completion(path: Path, task: Task, predict: Any, title: str) -> None:
     from jaxmeta import plots
 
     support, query = jax.device_get(task)
-    image = query.targets[:, 0]
+    image, most = query.targets[:, 0], len(support.inputs)
     side = len(np.unique(query.inputs[:, 0]))
-    most = len(support.inputs)
     order = np.random.default_rng(0).permutation(len(image))[:most]
     contexts = {
         count: Batch(query.inputs[order], query.targets[order], jnp.arange(most) < count)

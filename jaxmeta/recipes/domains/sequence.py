@@ -18,9 +18,10 @@ import numpy as np
 from jaxmeta.core import Batch, Model, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, label_stream, load, sequences
 from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance
+from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.memory import run
 from jaxmeta.recipes.base import Domain, Given, Preset, Training
-from jaxmeta.recipes.domains.few_shot import data_of
+from jaxmeta.recipes.images import data_of
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import AT_TEST, Count, Several, option
 from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
@@ -258,9 +259,6 @@ class Sequence(Domain):
 
     def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
         """A table of numbers (CSV), a row a step: what the machine reads. There is no support."""
-        try:
-            inputs = np.atleast_2d(np.loadtxt(query, delimiter=",", dtype=np.float32))
-        except ValueError as error:
-            raise ValueError(f"{query} is not a table of numbers ({error}).") from error
+        inputs = read_numbers(query)
         rows = [f"step {number}" for number in range(len(inputs))]
         return Given(support=(), inputs=inputs, rows=rows, names=[])  # pyright: ignore[reportArgumentType]

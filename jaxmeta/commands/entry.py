@@ -13,6 +13,8 @@ def main(
 ) -> int:
     """Run a command; the exit status.
 
+        main("few-shot", ["prototypical", "--steps", "500"])
+
     Args:
       command: the name of an experiment or of a tool. Defaults to the first argument.
       arguments: of the command. Defaults to those of the process.

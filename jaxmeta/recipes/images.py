@@ -1,0 +1,104 @@
+"""Settings of images, and of the networks that see them, for several domains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax.numpy as jnp
+
+from jaxmeta.core import Model
+from jaxmeta.data import Dataset, load
+from jaxmeta.data._episodes import Rotations
+from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12
+from jaxmeta.models.layers import NormalisationKind
+from jaxmeta.recipes.settings import AT_TEST, Count
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images."""
+
+    dataset: Annotated[str, AT_TEST] = "glyphs"
+    """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
+    FOLDER/class/*.png."""
+    split: Annotated[str | None, AT_TEST] = None
+    """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
+    image_size: Count | None = None
+    """Side of the images in pixels. Defaults to the set's own."""
+    color: bool | None = None
+    """Three channels or one. Defaults to what the images have."""
+
+    def load(self, seed: int, rotations: Rotations | None = None) -> Dataset:
+        return load(
+            self.dataset,
+            split=self.split,
+            rotations=rotations,
+            image_size=self.image_size,
+            color=self.color,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """What sees the images."""
+
+    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
+    """Four convolutions of stride 2 (MAML's), the same with max-pooling, a residual network of
+    twelve layers, or a perceptron."""
+    width: Count = 64
+    """Channels of each convolution; of the first block in resnet12."""
+    query_statistics: NormalisationKind = "batch"
+    """Whose statistics normalise the query: its own batch (transductive), the support set's,
+    each example's own (layer, group), or none."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; meta-parameters, statistics and losses stay float32."""
+
+    def build(self, outputs: int | None) -> Model:
+        """The network; without `outputs` the encoder, which has no head."""
+        network = self._in_float32(outputs)
+        return network if self.precision == "float32" else computed_in(network, jnp.bfloat16)
+
+    def _in_float32(self, outputs: int | None) -> Model:
+        statistics: Any = {"query_statistics": self.query_statistics}
+        if self.network == "mlp":  # the one of Finn et al. 2017, section 5.2
+            hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
+            return mlp(hidden, outputs or 64, **statistics)
+        if self.network == "resnet12":
+            return resnet12(outputs, width=self.width, **statistics)
+        halving: Any = self.network.removeprefix("conv4-")
+        return conv4(outputs, width=self.width, downsampling=halving, **statistics)
+
+    def comparison(self) -> tuple[Model, Model]:
+        """For relation networks: maps of images, and what compares two of them."""
+        statistics: Any = {"width": self.width, "query_statistics": self.query_statistics}
+        return conv_maps(**statistics), comparator(**statistics)
+
+    @property
+    def context_layer(self) -> str:
+        """Scale and shift of the third block's last normalisation."""
+        return {"mlp": "norm_0", "resnet12": "block_2/norm_2"}.get(self.network, "norm_2")
+
+
+def data_of(dataset: Dataset) -> dict[str, Any]:
+    """What identifies an image set, for `config.json`."""
+    names = ("images_sha256", "classes", "ink")
+    shape = list(dataset.train.images.shape[1:])
+    return {"image_shape": shape, **{name: dataset.protocol[name] for name in names}}
+
+
+def query_files(path: Path) -> list[Path]:
+    """The images of a folder, of the folders in it, or the one image itself.
+
+    Raises:
+      ValueError, FileNotFoundError: there are none.
+    """
+    from jaxmeta.data.images.folder import SUFFIXES
+
+    if not path.exists():
+        raise FileNotFoundError(f"--query {path} does not exist; give a folder or an image.")
+    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [file for file in candidates if file.suffix.lower() in SUFFIXES]
+    if not found:
+        raise ValueError(f"--query {path} holds no image; put {', '.join(SUFFIXES)} files there.")
+    return found
