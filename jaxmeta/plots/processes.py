@@ -11,7 +11,7 @@ from jaxmeta.plots.figures import BLACK, BLUE, GREEN, new_figure, style, write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Band = tuple[np.ndarray, np.ndarray]  # mean and deviation
+Band = tuple[np.ndarray, np.ndarray]  # mean and standard deviation
 
 
 def process_episode(
@@ -29,9 +29,9 @@ def process_episode(
     Args:
       path: the PNG to write.
       x: `[points]`, in rising order.
-      prediction: mean and deviation `[points]` each.
+      prediction: mean and standard deviation `[points]` each.
       context, targets: x and y of the points given, and of those asked for.
-      oracle: mean and deviation of what can be known; None leaves it out.
+      oracle: mean and standard deviation of what can be known; None leaves it out.
       title: one line above the picture.
 
     Raises:
@@ -49,14 +49,14 @@ def process_episode(
     for name, band in bands.items():
         if {np.shape(values) for values in band} != {(len(x),)}:
             raise ValueError(
-                f"process_episode wants a mean and a deviation for each of {len(x)} x; {name} has "
+                f"process_episode wants a mean and a standard deviation for each of {len(x)} x; {name} has "
                 f"{np.shape(band[0])} and {np.shape(band[1])}."
             )
     figure = new_figure(8.6, 4.4, title)
     axes = figure.subplots()
     style(axes, "x", "y")
-    for (name, (mean, deviation)), colour in zip(bands.items(), (BLUE, GREEN)):
-        low, high = mean - 2 * deviation, mean + 2 * deviation
+    for (name, (mean, std)), colour in zip(bands.items(), (BLUE, GREEN)):
+        low, high = mean - 2 * std, mean + 2 * std
         if colour == BLUE:
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(x, mean, color=colour, linewidth=1.8, label=name)
@@ -82,7 +82,7 @@ def completions(
       path: the PNG to write.
       image: `[H, W]`, from 0 to 1.
       rows: by the number of known pixels: which are known (bool `[H, W]`), the mean and the
-        deviation of the prediction, `[H, W]` each.
+        standard deviation of the prediction, `[H, W]` each.
       title: one line above the picture.
 
     >>> import tempfile
@@ -95,15 +95,15 @@ def completions(
     """
     figure = new_figure(1.9 * 4, 0.8 + 1.9 * len(rows), title)
     grid = figure.subplots(len(rows), 4, squeeze=False)
-    for line, (count, (known, mean, deviation)) in zip(grid, rows.items()):
+    for line, (count, (known, mean, std)) in zip(grid, rows.items()):
         unknown = np.where(known, 0.0, 1.0)[..., None] * np.array([0.55, 0.65, 0.85])
         shown = np.where(known[..., None], image[..., None].repeat(3, axis=-1), unknown)
         for axes, (name, values) in zip(
             line,
-            {"known": shown, "mean": mean, "deviation": deviation, "image": image}.items(),
+            {"known": shown, "mean": mean, "std": std, "image": image}.items(),
             strict=True,
         ):
-            most = None if name == "deviation" else 1
+            most = None if name == "std" else 1
             axes.imshow(values, cmap="gray", vmin=0, vmax=most, interpolation="nearest")
             axes.set_axis_off()
             if axes in grid[0]:
