@@ -330,7 +330,7 @@ def _draw(recipe: Recipe, tasks: Tasks, made: Report) -> None:
             np.asarray(curve[f"{figure.metric}_ci95"]),
             ylabel=f"test {figure.metric}" if figure.percent else figure.label,
             title=made.title,
-            trained_steps=getattr(recipe, "inner_steps"),  # noqa: B009  (not all have them)
+            trained_steps=getattr(recipe, "inner_steps", len(curve[figure.metric]) - 1),
         )
     if tasks.draw is not None:
         tasks.draw(made)

@@ -87,15 +87,12 @@ class Completions:
 
 _CURVES = {"task_batch": 25, "train_shots": 10, "train_queries": 10, "checkpoint_every": 5000}
 _CURVES |= {"chunk": 500}
-_GP: dict[str, Any] = {
-    "task": "gp",
-    "steps": 20_000,
-    "task_batch": 64,
-    "queries": 50,
-    "outer_schedule": "cosine",
-    "checkpoint_every": 2000,
-    "chunk": 100,
-}
+_FIVE = {"train_shots": 5, "train_queries": 5}
+_GP: dict[str, Any] = {"task": "gp", "steps": 20_000, "task_batch": 64, "queries": 50}
+_GP |= {"outer_schedule": "cosine", "checkpoint_every": 2000, "chunk": 100}
+_RANDOM_KERNELS = {"kernel_length": (0.1, 0.6), "kernel_scale": (0.1, 1.0)}
+_IMAGES = {"task": "images", "train_queries": 200, "steps": 5000, "checkpoint_every": 500}
+_IMAGES |= {"chunk": 50}
 
 
 @domain("regression", kind="regression")
@@ -121,13 +118,7 @@ class Regression(Domain):
         # Meta-SGD's: one inner step at test too (Li et al. 2017, section 4.1).
         Preset(
             "sinusoid-frequency",
-            {
-                **_CURVES,
-                "frequency": (0.8, 1.2),
-                "train_shots": 5,
-                "train_queries": 5,
-                "steps": 60_000,
-            },
+            {**_CURVES, "frequency": (0.8, 1.2), **_FIVE, "steps": 60_000},
             takes="1 min on 2 CPU cores",
         ),
         # Garnelo et al. 2018, section 4.1: there 200,000 steps of Adam 1e-4.
@@ -135,28 +126,13 @@ class Regression(Domain):
         # Kim et al. 2019, section 4.1: there 100,000 steps.
         Preset(
             "gp-random",
-            {
-                **_GP,
-                "kernel_length": (0.1, 0.6),
-                "kernel_scale": (0.1, 1.0),
-                "points": (3, 50),
-                "task_batch": 16,
-            },
+            {**_GP, **_RANDOM_KERNELS, "points": (3, 50), "task_batch": 16},
             takes="10 min on a CPU core",
         ),
         # Garnelo et al. 2018, section 4.2: letters from 10 to 300 of their 784 pixels.
         Preset(
             "completion",
-            {
-                **_GP,
-                "task": "images",
-                "points": (10, 300),
-                "train_queries": 200,
-                "task_batch": 16,
-                "steps": 5000,
-                "checkpoint_every": 500,
-                "chunk": 50,
-            },
+            {**_GP, **_IMAGES, "points": (10, 300), "task_batch": 16},
             takes="10 min on a CPU core",
         ),
     )
@@ -180,12 +156,11 @@ class Regression(Domain):
 
     def resolved(self) -> "Regression":
         own = self.points
-        trained = dataclasses.replace(
-            own,
-            train_shots=own.shots if own.train_shots is None else own.train_shots,
-            train_queries=own.queries if own.train_queries is None else own.train_queries,
-        )
-        return dataclasses.replace(self, points=trained)
+        sizes = {
+            "train_shots": own.shots if own.train_shots is None else own.train_shots,
+            "train_queries": own.queries if own.train_queries is None else own.train_queries,
+        }
+        return dataclasses.replace(self, points=dataclasses.replace(own, **sizes))
 
     def label(self) -> str:
         names = {"gp": f"gp-{self.gp.kernel}", "images": Path(self.images.dataset).name}
@@ -244,15 +219,10 @@ class Regression(Domain):
 
         if self.task == "sinusoids":
             name, shown = "sinusoids", f"{self.points.shots}-shot"
-            described: dict[str, Any] = {
-                "dataset": name,
-                "shots": self.points.shots,
-                "queries": self.points.queries,
-            }
+            described: dict[str, Any] = dict(zip(("shots", "queries"), self._sizes(False)))
         else:
             name = f"gp {self.gp.kernel}" if dataset is None else self.images.dataset
-            shown = f"{points[0]} to {points[1]} points"
-            described = {"dataset": name, "points": points}
+            shown, described = f"{points[0]} to {points[1]} points", {"points": points}
         return Tasks(
             train=self._source(dataset, "train"),
             problem=self.problem(training, needs, data, train=True),
@@ -263,7 +233,7 @@ class Regression(Domain):
                 Figure("loss", "mean squared error"),
             ),
             title=f"{Path(name).name} · {shown}",
-            described=described,
+            described={"dataset": name, **described},
             protocol={
                 "train_episode": {**sizes, "queries": queries},
                 **{name: value for name, value in group.items() if name != "dataset"},
@@ -281,12 +251,10 @@ class Regression(Domain):
         """The images to complete, in grey; None for curves."""
         if self.task != "images":
             return None
-        try:
-            return load(self.images.dataset, color=False, seed=seed)
-        except ValueError as error:
-            if "color" not in str(error):
-                raise
-            return load(self.images.dataset, seed=seed)  # a set that has no colours
+        dataset = load(self.images.dataset, seed=seed)
+        if dataset.channels == 1:
+            return dataset
+        return load(self.images.dataset, color=False, seed=seed)
 
     def _source(self, dataset: Dataset | None, part: str) -> Source:
         shots, queries = self._sizes(part == "train")
@@ -333,10 +301,10 @@ class Regression(Domain):
         elif self.task == "sinusoids" and learner.trajectory is not None:
             x = jnp.linspace(*self.sinusoids.domain, 200)[:, None]
             fits = np.asarray(learner.trajectory(learn_key, meta_params, task.support, x))
-            recipe = made.recipe
-            steps = sorted({0, recipe.inner_steps, recipe.eval_inner_steps})
-            ranges = dataclasses.asdict(self.sinusoids)
-            del ranges["domain"]
+            names = ("inner_steps", "eval_inner_steps")
+            steps = sorted({0, *(getattr(made.recipe, name, 0) for name in names)})
+            own = dataclasses.asdict(self.sinusoids)
+            ranges = {name: value for name, value in own.items() if name != "domain"}
             plots.curve_episode(
                 path,
                 np.asarray(x)[:, 0],
@@ -344,7 +312,7 @@ class Regression(Domain):
                 np.asarray(task.support.inputs)[:, 0],
                 np.asarray(task.support.targets)[:, 0],
                 {step: fits[step][:, 0] for step in steps if step < len(fits)},
-                title=f"{recipe.name}: one test curve",
+                title=f"{made.title}: one test curve",
             )
 
     def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
@@ -367,8 +335,7 @@ def _oracle(made: Report) -> dict[str, Any]:
     whose standard deviations are 0.1 at least: what the same floor costs the posterior. Intervals
     are of the differences.
     """
-    test = made.tests["test"]
-    learned = made.values["test"]
+    test, learned = made.tests["test"], made.values["test"]
 
     def of_task(sample: Any, key: Array) -> dict[str, Array]:
         task_key, _ = draw_keys(key)
