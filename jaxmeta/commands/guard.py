@@ -23,8 +23,11 @@ def guarded(work: Callable[[], Any]) -> int:
         work()
         return 0
     except Interrupted as interruption:
-        line = f"{str(interruption).removesuffix('.')}; the same command with --resume goes on."
-        print(line, file=sys.stderr)
+        print(
+            f"stopped at step {interruption.step}, which is saved in {interruption.folder}; the "
+            "same command with --resume goes on from there.",
+            file=sys.stderr,
+        )
         return 128 + interruption.signal_number
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
