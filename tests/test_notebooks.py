@@ -3,11 +3,16 @@
 That they run is tested by pytest itself, with nbmake.
 """
 
+import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from jaxmeta.commands.experiment import parse
+from jaxmeta.recipes import find_domain, known_domains, settings
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 OF_A_MACHINE = (
@@ -54,3 +59,25 @@ def test_a_notebook_is_light_and_names_no_machine(path):
         begins_amid_a_sentence = text(cell["source"])[:1].islower()
         assert not (cell["cell_type"] == "markdown" and begins_amid_a_sentence)
         assert not re.search(OF_A_MACHINE, text(cell["source"]))
+
+
+COMMANDS = sorted(
+    {
+        tuple(shlex.split(command))
+        for path in NOTEBOOKS
+        for cell in json.loads(path.read_text())["cells"]
+        for command in re.findall(
+            r"python -m experiments\.([^\n`#]+)", text(cell["source"]).replace("\\\n", "")
+        )
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_that_a_notebook_names_is_understood(command):
+    name, *arguments = command
+    if name.replace("_", "-") in known_domains():
+        _, experiment = parse(find_domain(name), arguments)
+        settings.check(experiment)
+    else:
+        importlib.import_module(f"experiments.{name}")
