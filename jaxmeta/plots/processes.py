@@ -49,8 +49,8 @@ def process_episode(
     for name, band in bands.items():
         if {np.shape(values) for values in band} != {(len(x),)}:
             raise ValueError(
-                f"process_episode wants a mean and a standard deviation for each of {len(x)} x; {name} has "
-                f"{np.shape(band[0])} and {np.shape(band[1])}."
+                f"process_episode requires a mean and a standard deviation for each of {len(x)} x; "
+                f"{name} has {np.shape(band[0])} and {np.shape(band[1])}."
             )
     figure = new_figure(8.6, 4.4, title)
     axes = figure.subplots()
