@@ -56,7 +56,9 @@ class ImageNetwork:
 
     def build(self, outputs: int | None) -> Model:
         """The network; without `outputs` the encoder, which has no head."""
-        network = self._in_float32(outputs)
+        return self._computed(self._in_float32(outputs))
+
+    def _computed(self, network: Model) -> Model:
         return network if self.precision == "float32" else computed_in(network, jnp.bfloat16)
 
     def _in_float32(self, outputs: int | None) -> Model:
@@ -72,7 +74,7 @@ class ImageNetwork:
     def comparison(self) -> tuple[Model, Model]:
         """For relation networks: maps of images, and what compares two of them."""
         statistics: Any = {"width": self.width, "query_statistics": self.query_statistics}
-        return conv_maps(**statistics), comparator(**statistics)
+        return self._computed(conv_maps(**statistics)), comparator(**statistics)
 
     @property
     def context_layer(self) -> str:

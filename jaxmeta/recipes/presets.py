@@ -1,6 +1,28 @@
 """Presets that several learners share."""
 
+from typing import Any
+
 from jaxmeta.recipes.base import Preset
+
+_OMNIGLOT = ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s")
+
+
+def omniglot(published: str = "", *, takes: str = "", **settings: Any) -> Preset:
+    """What a learner changes in all presets of Omniglot.
+
+    Args:
+      published: accuracies at 5-way 1- and 5-shot, 20-way 1- and 5-shot, separated by commas; –
+        for none.
+      takes: wall time of 5-way 1-shot, and on what.
+      settings: by the names of the options.
+
+    >>> omniglot("98.8, 99.7, 96.0, –", steps=10_000).published["omniglot-20w1s"]
+    '96.0'
+    """
+    figures = zip(_OMNIGLOT, published.split(", ") if published else ())
+    found = {name: figure for name, figure in figures if figure != "–"}
+    return Preset("few-shot/omniglot-*", settings, found, takes)
+
 
 MAML = (
     Preset("few-shot/omniglot-20w*", {"inner_rate": 0.1, "inner_steps": 5, "eval_inner_steps": 5}),

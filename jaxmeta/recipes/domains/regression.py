@@ -147,6 +147,10 @@ class Regression(Domain):
             for name, value in dataclasses.asdict(group).items():
                 if task != self.task and value != getattr(getattr(default, task), name):
                     raise ValueError(f"{option(name, value)}: {self.task} has none; {task} has.")
+        if self.task == "sinusoids" and self.points.points != default.points.points:
+            raise ValueError(
+                f"{option('points', self.points.points)}: sinusoids have none; give --shots."
+            )
         if self.task != "sinusoids" and self.points.shots != default.points.shots:
             raise ValueError(
                 f"--shots {self.points.shots}: tasks of a random number of points have no shots; "

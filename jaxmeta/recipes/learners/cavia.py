@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import only
 from jaxmeta.learners import cavia
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
 from jaxmeta.recipes.registry import recipe
@@ -30,7 +31,7 @@ class Cavia(Differentiated, Batches, GradientDescent):
     """Parameters that the context moves, by name. Defaults to scale and shift of the third block's
     last normalisation, or the bias of a perceptron's first layer."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("few-shot/omniglot-*", {}, takes="2 h on a CPU core"),
+        presets.omniglot(takes="2 h on a CPU core"),
         # Section 5.1 of the paper.
         Preset("regression/*", {"context": 5, "inner_steps": 1, "eval_inner_steps": 1}),
     )

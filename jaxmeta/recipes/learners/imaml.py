@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import conjugate_gradients, neumann_series
 from jaxmeta.learners import imaml
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import GradientDescent
 from jaxmeta.recipes.registry import recipe
@@ -37,16 +38,12 @@ class Imaml(GradientDescent):
         Preset("few-shot/default", {"steps": 400, "checkpoint_every": 100}),
         # The paper's λ is 2. Its authors' code takes plain steps and one towards the start, and
         # solves with I + H/24: a weak λ and a strong damping.
-        Preset(
-            "few-shot/omniglot-*",
-            {"strength": 0.05, "damping": 24.0, "steps": 20_000},
-            {
-                "omniglot-5w1s": "99.50 ± 0.26",
-                "omniglot-5w5s": "99.74 ± 0.11",
-                "omniglot-20w1s": "96.18 ± 0.36",
-                "omniglot-20w5s": "99.14 ± 0.10",
-            },
-            "12 h on a CPU core",
+        presets.omniglot(
+            "99.50 ± 0.26, 99.74 ± 0.11, 96.18 ± 0.36, 99.14 ± 0.10",
+            takes="12 h on a CPU core",
+            strength=0.05,
+            damping=24.0,
+            steps=20_000,
         ),
         Preset("few-shot/omniglot-20w*", {"inner_steps": 25, "eval_inner_steps": 25}),
         Preset("regression/*", {"inner_rate": 1e-2, "strength": 1.0, "damping": 0.0}),

@@ -19,16 +19,8 @@ class Maml(Differentiated, Batches, GradientDescent):
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        Preset(
-            "few-shot/omniglot-*",
-            {},
-            {
-                "omniglot-5w1s": "98.7 ± 0.4",
-                "omniglot-5w5s": "99.9 ± 0.1",
-                "omniglot-20w1s": "95.8 ± 0.3",
-                "omniglot-20w5s": "98.9 ± 0.2",
-            },
-            "3 h on a CPU core",
+        presets.omniglot(
+            "98.7 ± 0.4, 99.9 ± 0.1, 95.8 ± 0.3, 98.9 ± 0.2", takes="3 h on a CPU core"
         ),
         Preset(
             "regression/sinusoid",
@@ -59,15 +51,7 @@ class FirstOrderMaml(Maml):
     """As of maml."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        Preset(
-            "few-shot/omniglot-*",
-            {},
-            {
-                "omniglot-5w1s": "98.3 ± 0.5",
-                "omniglot-5w5s": "99.2 ± 0.2",
-                "omniglot-20w1s": "89.4 ± 0.5",
-                "omniglot-20w5s": "97.9 ± 0.1",
-            },
-            "2 h on a CPU core",
+        presets.omniglot(
+            "98.3 ± 0.5, 99.2 ± 0.2, 89.4 ± 0.5, 97.9 ± 0.1", takes="2 h on a CPU core"
         ),
     )

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import maml_plus_plus
 from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, Steps
 from jaxmeta.recipes.registry import recipe
@@ -36,21 +37,14 @@ class MamlPlusPlus(Differentiated, Batches, Steps):
     """Fraction of the training, at its beginning, with first-order gradients."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {"steps": 600, "checkpoint_every": 100}),
-        Preset(
-            "few-shot/omniglot-*",
-            {
-                "task_batch": 8,
-                "steps": 50_000,
-                "network": "conv4-pool",
-                "outer_schedule": "cosine",
-            },
-            {
-                "omniglot-5w1s": "99.47 (ensemble of 5)",
-                "omniglot-5w5s": "99.93 (ensemble of 5)",
-                "omniglot-20w1s": "97.65 (ensemble of 5)",
-                "omniglot-20w5s": "99.33 (ensemble of 5)",
-            },
-            "15 h on a CPU core",
+        presets.omniglot(
+            "99.47 (ensemble of 5), 99.93 (ensemble of 5), "
+            "97.65 (ensemble of 5), 99.33 (ensemble of 5)",
+            takes="15 h on a CPU core",
+            task_batch=8,
+            steps=50_000,
+            network="conv4-pool",
+            outer_schedule="cosine",
         ),
         # The perceptron has no normalisation.
         Preset("regression/*", {"inner_rate": 1e-3, "normalisation_per_step": False}),

@@ -19,7 +19,7 @@ class MetaCurvature(Differentiated, Batches, GradientDescent):
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        Preset("few-shot/omniglot-*", {}, takes="5 h on a CPU core"),
+        presets.omniglot(takes="5 h on a CPU core"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import meta_lstm
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import Batches, Steps
 from jaxmeta.recipes.registry import recipe
@@ -29,10 +30,8 @@ class MetaLstm(Batches, Steps):
     """About the learning rate of the inner loop at first; the LSTM learns another."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_AS_PUBLISHED, "steps": 1200, "checkpoint_every": 200}),
-        Preset(
-            "few-shot/omniglot-*",
-            {**_AS_PUBLISHED, "network": "conv4-pool", "steps": 50_000},
-            takes="6 h on a CPU core",
+        presets.omniglot(
+            takes="6 h on a CPU core", **_AS_PUBLISHED, network="conv4-pool", steps=50_000
         ),
         Preset("few-shot/omniglot-*w5s", {"inner_steps": 5, "eval_inner_steps": 5}),
         Preset("regression/*", {"inner_steps": 5, "eval_inner_steps": 5}),

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import meta_sgd
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, Steps
 from jaxmeta.recipes.registry import recipe
@@ -23,16 +24,8 @@ class MetaSgd(Differentiated, Batches, Steps):
     eval_inner_steps: Annotated[Natural, AT_TEST] = 1
     """Inner steps in evaluation."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset(
-            "few-shot/omniglot-*",
-            {},
-            {
-                "omniglot-5w1s": "99.53 ± 0.26",
-                "omniglot-5w5s": "99.93 ± 0.09",
-                "omniglot-20w1s": "95.93 ± 0.38",
-                "omniglot-20w5s": "98.97 ± 0.19",
-            },
-            "4 h on a CPU core",
+        presets.omniglot(
+            "99.53 ± 0.26, 99.93 ± 0.09, 95.93 ± 0.38, 98.97 ± 0.19", takes="4 h on a CPU core"
         ),
         Preset(
             "regression/sinusoid-frequency",

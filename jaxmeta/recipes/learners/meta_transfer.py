@@ -7,6 +7,7 @@ import optax
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import MetaTransferParams, meta_transfer
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Engine, Preset
 from jaxmeta.recipes.inner_loop import Differentiated, GradientDescent
 from jaxmeta.recipes.registry import recipe
@@ -34,7 +35,7 @@ class MetaTransfer(Differentiated, GradientDescent):
     """Inner steps in evaluation."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_FROZEN, "steps": 400, "checkpoint_every": 100}),
-        Preset("few-shot/omniglot-*", _FROZEN),
+        presets.omniglot(**_FROZEN),
         Preset("few-shot/grocery-*", _FROZEN, takes="25 min on 2 CPU cores"),
     )
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import proto_maml
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
 from jaxmeta.recipes.registry import recipe
@@ -20,7 +21,7 @@ class ProtoMaml(Differentiated, Batches, GradientDescent):
     inner_rate: Positive = 0.05
     """Learning rate of the inner loop."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("few-shot/omniglot-*", {"train_queries": 15}, takes="15 h on a CPU core"),
+        presets.omniglot(takes="15 h on a CPU core", train_queries=15),
     )
 
     @property

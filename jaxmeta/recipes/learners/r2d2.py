@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import r2d2
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset, Recipe
 from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.tasks import Needs, Problem
@@ -16,7 +17,7 @@ class R2d2(Recipe):
     """R2-D2 (Bertinetto et al. 2019): ridge regression on learned features, in closed form."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("few-shot/omniglot-*", {"train_queries": 15}, takes="20 h on a CPU core"),
+        presets.omniglot(takes="20 h on a CPU core", train_queries=15),
     )
 
     @property

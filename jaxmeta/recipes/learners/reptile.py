@@ -9,6 +9,7 @@ import optax
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import adam
 from jaxmeta.learners import reptile
+from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Engine, Preset
 from jaxmeta.recipes.inner_loop import Batches, Steps
 from jaxmeta.recipes.registry import recipe
@@ -38,16 +39,12 @@ class Reptile(Batches, Steps):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/*", {**_OUTER, "train_shots": 10, "train_queries": 1}),
         Preset("few-shot/default", {"steps": 1500}),
-        Preset(
-            "few-shot/omniglot-*",
-            {"rotations": "as-classes", "steps": 100_000, "chunk": 40},
-            {
-                "omniglot-5w1s": "97.68 ± 0.04",
-                "omniglot-5w5s": "99.48 ± 0.06",
-                "omniglot-20w1s": "89.43 ± 0.14",
-                "omniglot-20w5s": "97.12 ± 0.32",
-            },
-            "3 h on a CPU core",
+        presets.omniglot(
+            "97.68 ± 0.04, 99.48 ± 0.06, 89.43 ± 0.14, 97.12 ± 0.32",
+            takes="3 h on a CPU core",
+            rotations="as-classes",
+            steps=100_000,
+            chunk=40,
         ),
         Preset(
             "few-shot/omniglot-20w*",

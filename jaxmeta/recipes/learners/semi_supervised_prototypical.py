@@ -26,7 +26,7 @@ class SemiSupervisedPrototypical(Recipe):
         *presets.COMPARING,
         # Of 20 images of a class, 1 or 5 shots and 5 without a label leave 10.
         Preset("few-shot/*", {"unlabelled": 5, "queries": 10}),
-        Preset("few-shot/omniglot-*", {}, takes="2.5 h on a CPU core"),
+        presets.omniglot(takes="2.5 h on a CPU core"),
     )
 
     @property

@@ -22,17 +22,7 @@ class Siamese(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
         Preset("few-shot/*", {"distortions": True}),
-        Preset(
-            "few-shot/omniglot-*",
-            {},
-            {
-                "omniglot-5w1s": "97.3",
-                "omniglot-5w5s": "98.4",
-                "omniglot-20w1s": "88.2",
-                "omniglot-20w5s": "97.0",
-            },
-            "2.5 h on a CPU core",
-        ),
+        presets.omniglot("97.3, 98.4, 88.2, 97.0", takes="2.5 h on a CPU core"),
     )
 
     @property

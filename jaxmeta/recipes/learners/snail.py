@@ -23,16 +23,8 @@ class Snail(Recipe):
     """Filters of each convolution."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
-        Preset(
-            "few-shot/omniglot-*",
-            {},
-            {
-                "omniglot-5w1s": "99.07 ± 0.16",
-                "omniglot-5w5s": "99.78 ± 0.09",
-                "omniglot-20w1s": "97.64 ± 0.30",
-                "omniglot-20w5s": "99.36 ± 0.18",
-            },
-            "6 h on a CPU core",
+        presets.omniglot(
+            "99.07 ± 0.16, 99.78 ± 0.09, 97.64 ± 0.30, 99.36 ± 0.18", takes="6 h on a CPU core"
         ),
     )
 
