@@ -144,6 +144,12 @@ def parse(
       ValueError: an unknown learner or preset, with the nearest names.
     """
     recipes = registry.known_learners(domain.kind)
+    if len(recipes) == 1:  # of a choice of one tyro makes no choice, and knows no name for it
+        arguments = [
+            word
+            for before, word in zip(["", *arguments], arguments)
+            if word not in recipes or before.startswith("--")
+        ]
     default = recipes[domain.default_learner]
     if arguments and not arguments[0].startswith("-"):
         registry.check_known("learner", arguments[0], list(recipes))

@@ -165,8 +165,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         every = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(every) == len(value):
             return tuple(_value(one, entry, where) for one, entry in zip(every, value))
-    elif hint is float and type(value) in (int, float):
-        return float(value)
+    elif hint is float and type(value) is float:
+        return value
+    elif hint is float and type(value) is int and value.bit_length() < 1024:
+        return float(value)  # JSON may write 1.0 as 1
     elif hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
     raise ValueError(f"{where} is {value!r}, which is no value of it")

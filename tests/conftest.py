@@ -1,0 +1,141 @@
+"""Tiny runs of every domain, in this process or in one of their own.
+
+The command line is imported where it is used, so that the other tests don't wait for it.
+"""
+
+import functools
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+_RUN = [
+    *("--steps", "4", "--checkpoint-every", "2", "--chunk", "2", "--task-batch", "2"),
+    *("--eval-tasks", "6", "--validation-tasks", "4", "--devices", "1"),
+]
+# The options of a run of seconds, by domain, the learner first if it is not the default;
+# {images} is a folder of 18 easy classes. A new domain has its line here, and the tests of all
+# domains run it.
+TINY = {
+    "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
+    "--train-shots 2 --queries 3 --train-queries 2",
+    "regression": "--hidden 8 --queries 20",
+    "sequence": "lstm --width 4 --bits 3 --lengths 1 3 --test-lengths 3 5",
+    "optimizers": "--hidden 2 --window 2 --horizon 4 --dimensions 3 --tuning-tasks 2",
+    "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
+    "--width 4 --batch-size 8 --shift 1",
+}
+
+
+def _draw_classes(
+    folder: Path, classes: int, images: int, *, size: int = 12, seed: int = 0
+) -> Path:
+    """`folder/class-00/0.png` and so on: a class is a coarse pattern, an image adds noise."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for number in range(classes):
+        pattern = np.kron(rng.integers(0, 2, (4, 4)), np.ones((size // 4, size // 4)))
+        path = folder / f"class-{number:02}"
+        path.mkdir(parents=True)
+        for image in range(images):
+            noisy = 200 * pattern + rng.integers(0, 56, pattern.shape)
+            Image.fromarray(noisy.astype(np.uint8)).save(path / f"{image}.png")
+    return folder
+
+
+def _status_of(command: str, *arguments: object) -> int:
+    from jaxmeta.commands import main
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return main(command, [str(argument) for argument in arguments])
+    except SystemExit as stop:  # a parse error is tyro's own
+        assert isinstance(stop.code, int)
+        return stop.code
+    finally:  # the command line takes SIGTERM for itself; give it back
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def draw_classes():
+    """`draw_classes(folder, classes, images)` fills a folder with classes easy to tell apart."""
+    return _draw_classes
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """18 classes of 8 images, 12×12."""
+    return _draw_classes(tmp_path_factory.mktemp("images"), 18, 8)
+
+
+@pytest.fixture(scope="session")
+def tiny(images):
+    """`tiny(domain, learner=None)`: the options of a run of seconds."""
+
+    def options(domain: str, learner: str | None = None) -> list[str]:
+        words = TINY[domain].format(images=images).split()
+        if learner is not None:
+            words = [learner, *(words if words[0].startswith("-") else words[1:])]
+        return [*words, *_RUN]
+
+    return options
+
+
+@pytest.fixture(scope="session")
+def status():
+    """`status(command, *arguments)`: the exit status of a command line run in this process."""
+    return _status_of
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory):
+    """`trained(domain, learner=None, *options)`: the folder of a tiny run, trained when first
+    asked for."""
+
+    @functools.cache
+    def run(domain: str, learner: str | None = None, *options: str) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / (learner or domain)
+        assert _status_of(domain, *tiny(domain, learner), *options, "--out", folder) == 0
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_process(tmp_path_factory):
+    """`start_process(module, *arguments)`: `python -m MODULE ...` as a process of its own, with
+    `devices` virtual devices."""
+    compiled = str(tmp_path_factory.mktemp("compiled"))  # where no other folder is set
+    environment = {"JAX_COMPILATION_CACHE_DIR": compiled} | os.environ
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    working_folder = tmp_path_factory.mktemp("work")
+
+    def start(module: str, *arguments: object, devices: int = 1) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env={**environment, "JAX_NUM_CPU_DEVICES": str(devices)},
+            cwd=working_folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def contributed():
+    """The blocks of code in CONTRIBUTING.md: 0 a learner, 1 its recipe, 2 a domain."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    return re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL).__getitem__
