@@ -71,6 +71,11 @@ class ImageNetwork:
         halving: Any = self.network.removeprefix("conv4-")
         return conv4(outputs, width=self.width, downsampling=halving, **statistics)
 
+    def described(self, *, comparison: bool = False) -> str:
+        """For the protocol, such as `conv4-stride, width 64, float32`."""
+        name = "conv-maps" if comparison else self.network
+        return f"{name}, width {self.width}, {self.precision}"
+
     def comparison(self) -> tuple[Model, Model]:
         """For relation networks: maps of images, and what compares two of them."""
         statistics: Any = {"width": self.width, "query_statistics": self.query_statistics}

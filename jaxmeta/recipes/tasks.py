@@ -88,11 +88,13 @@ class Needs(NamedTuple):
       in_order: it reads the support one example after the other, so these come in random order.
       any_ways: it can be tested with another number of classes than it is trained with.
       unlabelled: it takes support examples without a label, whose target is -1.
+      comparison: its network is that of `Problem.comparison`.
     """
 
     in_order: bool = False
     any_ways: bool = False
     unlabelled: bool = False
+    comparison: bool = False
 
 
 class Figure(NamedTuple):

@@ -236,8 +236,7 @@ class FewShot(Domain):
                 "transductive": self.image_network.query_statistics == "batch",
                 "shuffled_labels": episode.shuffle_labels,
                 "pipeline": "stream" if streamed else "device",
-                "network": f"{self.image_network.network}, width {self.image_network.width}, "
-                f"{self.image_network.precision}",
+                "network": self.image_network.described(comparison=needs.comparison),
                 "hard_tasks": episode.hard_tasks,
                 "distortions": episode.distortions,
                 "unlabelled": episode.unlabelled,

@@ -29,7 +29,7 @@ class Relation(Recipe):
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True)
+        return Needs(any_ways=True, comparison=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         if problem.comparison is None:
