@@ -64,6 +64,6 @@ def test_what_a_user_cannot_mend_keeps_its_traceback():
 
 
 def test_modules_are_named_before_options_are_known():
-    line = "maml --recipes one,two --steps 3 --recipes=three"
-    assert recipes_named(line.split()) == ["one", "two", "three"]
+    line = ["maml", "--recipes", "one,two", "--steps", "3", "--recipes=three"]
+    assert recipes_named(line) == ["one", "two", "three"]
     assert recipes_named(["--recipes"]) == []
