@@ -26,6 +26,7 @@ from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import Engine, find_domain, find_learner, start
 from jaxmeta.recipes.results import provenance
+from jaxmeta.recipes.runner import load
 from jaxmeta.training import parallel
 from jaxmeta.training.feed import first_task, open_feed
 from jaxmeta.training.parallel import mesh_for, size_of
@@ -58,13 +59,12 @@ def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable
     if options.dataset != "omniglot":
         changes |= {"rotations": "none"}
     experiment = start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s")
-    experiment = experiment.changed(**changes, pipeline=pipeline).resolved()
+    loaded = load(experiment.changed(**changes, pipeline=pipeline).resolved())
     mesh = parallel.mesh_for(options.tasks, evenly=pipeline == "stream")
-    recipe = experiment.learner
-    tasks = experiment.domain.tasks(experiment.training, recipe.needs)
-    engine = Engine(experiment.training, tasks, mesh)
-    update = recipe.update(recipe.build(tasks.problem), engine)
-    source = tasks.train
+    recipe = loaded.experiment.learner
+    engine = Engine(loaded.experiment.training, loaded.tasks, mesh)
+    update = recipe.update(recipe.build(loaded.of_training), engine)
+    source = loaded.tasks.train()
     feed = open_feed(source, options.tasks, mesh, {})
     state = jax.jit(update.init)(jax.random.key(0), first_task(source))
     state, sample = parallel.replicate((state, feed.sample), mesh)

@@ -28,20 +28,16 @@ class Compare:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, or result files that `evaluate` wrote; at least two."""
     metric: str | None = None
-    """The metric to compare. Defaults to accuracy, log_likelihood, final_loss, bits or loss, the
-    first that the runs have."""
+    """The metric to compare. Defaults to the figure that the first run is known by."""
     out: Path | None = None
     """File for the differences, as JSON."""
-
-
-_METRICS = ("accuracy", "log_likelihood", "final_loss", "bits", "loss")
 
 
 class Side(NamedTuple):
     """One run of a comparison."""
 
     name: str
-    learner: str
+    figure: str
     tests: dict[str, PerTask]
 
 
@@ -89,8 +85,7 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
     if not shared:
         raise ValueError(f"compare: {runs[0]} and {runs[1]} have no test in common.")
     known = [set(side.tests[shared[0]].values) for side in sides]
-    if metric is None:
-        metric = next(name for name in _METRICS if all(name in own for own in known))
+    metric = metric or sides[0].figure
     for side, own in zip(sides, known):
         if metric not in own:
             raise ValueError(f"--metric {metric}: {side.name} has {', '.join(sorted(own))}.")
@@ -116,11 +111,13 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
 def _side(path: Path) -> Side:
     results = path / RESULTS if path.is_dir() else path
     values = path / PER_TASK if path.is_dir() else path.with_suffix(".npz")
+    if seeds := sorted(path.glob("seed_*/results.json")):
+        raise FileNotFoundError(f"{path} holds a run of each seed; give {seeds[0].parent}.")
     if not results.is_file():
         raise FileNotFoundError(f"{results} does not exist: give a run that has ended.")
     try:
-        learner = str(json.loads(results.read_bytes())["learner"])
-    except (ValueError, KeyError, TypeError) as error:
+        figure = str(json.loads(results.read_bytes()).get("figure", "loss"))
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"{results} can't be read ({error}).") from error
     name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
-    return Side(name, learner, read_per_task(values))
+    return Side(name, figure, read_per_task(values))

@@ -16,11 +16,11 @@ from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import recipes_named
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.folders import Stored, read_config
+from jaxmeta.recipes.folders import CONFIG, Stored, read_config
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import closing_lines, provenance, write_per_task
-from jaxmeta.recipes.runner import describe, evaluate, run_keys
-from jaxmeta.recipes.settings import Several
+from jaxmeta.recipes.runner import describe, evaluate, load, run_keys
+from jaxmeta.recipes.settings import AtLeastTwo
 from jaxmeta.training.parallel import mesh_for
 
 
@@ -30,7 +30,7 @@ class Evaluate:
 
     run_dir: tyro.conf.Positional[Path]
     """The run folder."""
-    eval_tasks: Several | None = None
+    eval_tasks: AtLeastTwo | None = None
     """Held-out tasks. Defaults to as many as the run was evaluated on."""
     seed: int | None = None
     """Seed of the tasks. Defaults to the run's, which gives the very tasks of its results."""
@@ -44,7 +44,7 @@ class Evaluate:
 def command(arguments: list[str], prog: str) -> None:
     """Evaluate, write the result beside the run, print the closing lines."""
     registry.load(recipes_named(arguments))
-    stored = _stored(arguments, prog)
+    stored = _stored(arguments)
     options, changes = _parse(arguments, stored, prog)
     evaluate_run(options, changes)
 
@@ -58,20 +58,21 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     experiment, data = read_config(options.run_dir)
     seed = experiment.training.seed if options.seed is None else options.seed
     more = {} if options.eval_tasks is None else {"eval_tasks": options.eval_tasks}
-    changed = experiment.domain.changed_at_test(changes)
+    changed = experiment.domain.evaluation_changes(changes)
     experiment = experiment.changed(**changed, **more)
     settings.check(experiment)
     restored = restore_as(options.run_dir, experiment, data)
-    tasks = experiment.domain.tasks(experiment.training, experiment.learner.needs)
-    _check_shapes(restored.example, tasks.problem.example)
-    if tasks.evenly and seed != experiment.training.seed:
+    loaded = load(experiment)
+    tasks = loaded.tasks
+    _check_shapes(restored.example, loaded.of_training.example)
+    if tasks.streamed and seed != experiment.training.seed:
         raise ValueError(
             f"--seed {seed}: tasks that the host sends are those of the run's own seed, "
             f"{experiment.training.seed}; leave --seed out."
         )
     mesh = mesh_for(jax.device_count())
     results = {
-        **describe(experiment, tasks),
+        **describe(loaded),
         "run": options.run_dir.name,
         "seed": seed,
         "best_step": restored.step,
@@ -80,7 +81,7 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     named = changes | more | ({} if options.seed is None else {"seed": seed})
     path = options.out or options.run_dir / _file_name(named)
     results, values, _ = evaluate(
-        experiment, tasks, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
+        loaded, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
     )
     write_per_task(path.with_suffix(".npz"), values)
     files.write_json(path, results)
@@ -99,8 +100,8 @@ def _check_shapes(trained: Any, tested: Any) -> None:
     one, other = shapes(trained), shapes(tested)
     if one != other:
         raise ValueError(
-            f"these tasks have inputs of the shape {other[0]}, the run was trained on {one[0]}; "
-            "choose other data."
+            f"these tasks have inputs of the shape {other[0]}, the run was trained on {one[0]} "
+            "(of images: height, width, channels); choose another --dataset."
         )
 
 
@@ -113,13 +114,12 @@ def _file_name(changes: dict[str, Any]) -> str:
     return "-".join(parts) + ".json"
 
 
-def _stored(arguments: list[str], prog: str) -> Stored | None:
+def _stored(arguments: list[str]) -> Stored | None:
     """The settings of the run among the arguments; None where help alone is asked for."""
     words = [word for word in arguments if not word.startswith("-")]
-    folder = next((Path(word) for word in words if Path(word).is_dir()), None)
-    if folder is None and words:
-        folder = Path(words[0])
-    return None if folder is None else read_config(folder)
+    runs = [Path(word) for word in words if (Path(word) / CONFIG).is_file()]
+    folders = [*runs, *map(Path, words)]
+    return read_config(folders[0]) if folders else None
 
 
 def _parse(

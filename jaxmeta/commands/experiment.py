@@ -2,17 +2,19 @@
 
 import dataclasses
 from dataclasses import dataclass, field, make_dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
+from jaxmeta.commands.entry import TOOLS
 from jaxmeta.commands.guard import recipes_named
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, start
 from jaxmeta.recipes.folders import run_folder
 from jaxmeta.recipes.progress import Progress
-from jaxmeta.recipes.results import closing_lines, over_seeds
+from jaxmeta.recipes.results import closing_lines, summarise_seeds
 from jaxmeta.recipes.runner import run
 from jaxmeta.training.parallel import is_first_process, join
 
@@ -43,7 +45,7 @@ class RunOptions:
     """Where the run goes, and how."""
 
     preset: str | None = None
-    """Settings worth a name, published where there are some; other options override them."""
+    """Named settings, as published where available; other options override them."""
     out: Path | None = None
     """Run folder. Defaults to one under runs/, named after the run: a new one, with --resume the
     newest."""
@@ -73,6 +75,7 @@ def run_experiment(name: str, arguments: list[str], prog: str) -> None:
       ValueError, OSError: with one plain line for the command line to show.
     """
     registry.load(recipes_named(arguments))
+    registry.check_known("command", name, [*registry.known_domains(), *TOOLS])
     options, experiment = parse(registry.find_domain(name), arguments, prog)
     settings.check(experiment)
     if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
@@ -107,7 +110,8 @@ def run_experiment(name: str, arguments: list[str], prog: str) -> None:
                 say(f"seed {seed}: {line}")
             all_results.append(results)
         assert tasks is not None
-        say(over_seeds(folder, tasks, all_results))
+        for line in summarise_seeds(folder, tasks, all_results):
+            say(line)
     say(f"results, pictures and checkpoints: {folder}")
 
 
@@ -144,19 +148,37 @@ def parse(
       ValueError: an unknown learner or preset, with the nearest names.
     """
     recipes = registry.known_learners(domain.kind)
-    if len(recipes) == 1:  # of a choice of one tyro makes no choice, and knows no name for it
-        arguments = [
-            word
-            for before, word in zip(["", *arguments], arguments)
-            if word not in recipes or before.startswith("--")
-        ]
+    if domain.default_learner not in recipes:
+        raise ValueError(
+            f"{domain.name}: its default_learner {domain.default_learner!r} takes no tasks of the "
+            f"kind {domain.kind}; set it to one of {', '.join(recipes) or 'none that is known'}."
+        )
     default = recipes[domain.default_learner]
     if arguments and not arguments[0].startswith("-"):
+        if arguments[0] in registry.known_learners():
+            Experiment(domain(), registry.find_learner(arguments[0])()).check()
         registry.check_known("learner", arguments[0], list(recipes))
+        if len(recipes) == 1:  # of a choice of one tyro makes no choice, and knows no name for it
+            arguments = arguments[1:]
     without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
     options, experiment = _read(without_help, start(domain, default), recipes, prog)
     preset = options.preset or experiment.domain.default_preset()
     return _read(arguments, start(domain, type(experiment.learner), preset), recipes, prog)
+
+
+def presets_of(domain: type[Domain], learner: type[Recipe]) -> str:
+    """The presets of a domain, each with the time it takes and what is published."""
+    shown = []
+    for preset in domain.presets:
+        name = f"{domain.name}/{preset.pattern}"
+        own = [preset, *(more for more in learner.presets if fnmatchcase(name, more.pattern))]
+        facts = [more.wall_time for more in own if more.wall_time][-1:]
+        published = [
+            more.published[preset.pattern] for more in own if preset.pattern in more.published
+        ]
+        facts += [f"published {figure}" for figure in published if isinstance(figure, str)]
+        shown.append(preset.pattern + (f" ({'; '.join(facts)})" if facts else ""))
+    return ", ".join(shown)
 
 
 def _read(
@@ -184,13 +206,12 @@ def _read(
             ("learner", Union[choices], field(default=learner)),  # noqa: UP007
         ],
     )
-    known = ", ".join(preset.applies for preset in domain.presets)
     parsed = tyro.cli(
         command,
         args=arguments,
         default=command(RunOptions(), defaults.training, defaults.domain, learner),
         prog=prog,
-        description=f"{domain.__doc__} Presets: {known}.",
+        description=f"{domain.__doc__} Presets: {presets_of(domain, type(learner))}.",
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,

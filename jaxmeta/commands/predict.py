@@ -21,9 +21,10 @@ from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import read_arguments, recipes_named
 from jaxmeta.recipes import registry
-from jaxmeta.recipes.base import Given
+from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.folders import read_config
 from jaxmeta.recipes.restoring import restore_as
+from jaxmeta.training.state import shared_of
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,18 @@ def predict_with(options: Predict) -> None:
     experiment, data = read_config(options.run_dir)
     recipe, domain = experiment.learner, experiment.domain
     given = domain.read(data, options.support, options.query, options.ink)
-    experiment = experiment.replaced(domain.for_given(given))
+    experiment = experiment.replaced(domain.for_user_task(given))
     run = restore_as(options.run_dir, experiment, data)
+    _check_shapes(options.query, given.inputs, run.example.query.inputs)
     # Some learners read the support in the order given, and have never seen it class by class.
     key = jax.random.key(experiment.training.seed)
     support = given.support
     if given.names:
         order = np.asarray(jax.random.permutation(key, len(given.support.targets)))
         support = jax.tree.map(lambda leaf: leaf[order], support)
-    adapted = run.learner.adapt(key, run.meta_params, jax.tree.map(jax.numpy.asarray, support))
+    support = jax.tree.map(jax.numpy.asarray, support)
+    shared = shared_of(run.learner, run.trained)
+    adapted = run.learner.adapt(key, run.meta_params, support, **shared)
     outputs = run.learner.predict(adapted, jax.tree.map(jax.numpy.asarray, given.inputs))
 
     if given.names:
@@ -101,7 +105,16 @@ def predict_with(options: Predict) -> None:
     print(f"picture: {options.out}, table: {path}")
 
 
-def _numbers(outputs: Any, given: Given) -> tuple[list[str], list[list[Any]]]:
+def _check_shapes(path: Path, given: Any, trained: Any) -> None:
+    """Refuse inputs of another shape than those of training."""
+    one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(tree)] for tree in (given, trained))
+    if one != other:
+        raise ValueError(
+            f"{path} holds inputs of the shape {one[0]}; the run was trained on {other[0]}."
+        )
+
+
+def _numbers(outputs: Any, given: UserTask) -> tuple[list[str], list[list[Any]]]:
     """The table of outputs that are numbers: one array, or several with names (mean, std)."""
     named = outputs._asdict() if hasattr(outputs, "_asdict") else {"output": outputs}
     columns, header = [], ["input"]

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.settings import Count, Positive, Several
+from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive
 from jaxmeta.recipes.tasks import Needs, Problem, Tasks
 from jaxmeta.training.aggregation import Aggregation, aggregate_of
 from jaxmeta.training.update import MetaUpdate, Trained, meta_update
@@ -52,9 +52,9 @@ class Training:
     """Largest norm of a task's gradient, where the aggregation is clipped."""
     seed: int = 0
     """Seed of the run: initialisation, tasks, data splits."""
-    eval_tasks: Several = 1000
+    eval_tasks: AtLeastTwo = 1000
     """Test tasks of the final evaluation."""
-    validation_tasks: Several = 200
+    validation_tasks: AtLeastTwo = 200
     """Validation tasks that choose the best checkpoint."""
     checkpoint_every: Count = 500
     """Meta-updates between validations and checkpoints."""
@@ -87,7 +87,7 @@ class Engine(NamedTuple):
     Attributes:
       training: the settings.
       tasks: of the domain.
-      mesh: the devices that share a batch; None stands for one.
+      mesh: the devices that share a batch. Defaults to one.
     """
 
     training: Training
@@ -96,7 +96,7 @@ class Engine(NamedTuple):
 
     @property
     def at_once(self) -> int | None:
-        """Tasks mapped together; None stands for all."""
+        """Tasks mapped together; None for all."""
         chosen = self.training.tasks_at_once
         return self.tasks.at_once if chosen is None else chosen
 
@@ -117,18 +117,18 @@ class Preset(NamedTuple):
     """Settings worth a name.
 
     Attributes:
-      applies: `EXPERIMENT/PRESET`, where * stands for any letters; of a domain the preset's name
+      pattern: `EXPERIMENT/PRESET`, where * stands for any letters; of a domain the preset's name
         alone. Where several apply, the later ones override the earlier.
       settings: by the names of the options.
       published: the published result by preset, such as `{"omniglot-5w1s": "98.7 ± 0.4"}`; of
         curves the losses by inner step, of streams the accuracies by instance of a class.
-      takes: wall time and on what.
+      wall_time: wall time and on what.
     """
 
-    applies: str
+    pattern: str
     settings: Mapping[str, Any]
     published: Mapping[str, str | Mapping[int, str]] = {}
-    takes: str = ""
+    wall_time: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,22 +213,29 @@ class Domain:
         """
         raise NotImplementedError(f"{type(self).__name__} has no tasks(...).")
 
+    def constants(self, data: Mapping[str, Any]) -> PyTree:
+        """Frozen weights that networks need; never optimised, never in a checkpoint.
+
+        They come to `Problem.constants`. A run keeps their checksum and is restored with the same.
+        """
+        return ()
+
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
-    ) -> "Given":
+    ) -> "UserTask":
         """A user's own task, for `predict`; `ink` says whether dark drawings are read as 1."""
         raise ValueError(f"predict does not support runs of {self.name}.")
 
-    def changed_at_test(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         """What else changes with these settings, where a run is evaluated with others."""
         return changes
 
-    def for_given(self, given: "Given") -> "Domain":
+    def for_user_task(self, given: "UserTask") -> "Domain":
         """The settings of the task that a user gives."""
         return self
 
 
-class Given(NamedTuple):
+class UserTask(NamedTuple):
     """A task that a user gives, for `predict`.
 
     Attributes:
@@ -261,16 +268,22 @@ class Experiment:
     training: Training = Training()
 
     def check(self) -> None:
-        """Refuse a learner that does not take tasks of this kind.
+        """Refuse a learner that does not take tasks of this kind, and settings of one name.
 
         Raises:
-          ValueError: which learners do.
+          ValueError: which learners do; the name that two settings have.
         """
         if self.domain.kind not in self.learner.kinds:
             fitting = ", ".join(registry.known_learners(self.domain.kind))
             raise ValueError(
                 f"{self.learner.name} does not take tasks of {self.domain.name}, which are of the "
                 f"kind {self.domain.kind}; these learners do: {fitting}."
+            )
+        parts = [settings.names(part) for part in (self.domain, self.learner, self.training)]
+        if twice := (parts[0] & parts[1]) | (parts[2] & (parts[0] | parts[1])):
+            raise ValueError(
+                f"{self.learner.name} on {self.domain.name}: two settings are named "
+                f"{min(twice)!r}; rename one."
             )
 
     def resolved(self) -> "Experiment":
@@ -307,14 +320,14 @@ def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") 
     >>> start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s").training.steps
     60000
     """
-    known = [own.applies for own in domain.presets]
+    known = [own.pattern for own in domain.presets]
     registry.check_known("preset", preset, known)
     experiment = Experiment(domain(), learner())
     for own in domain.presets:
-        if own.applies == preset:
+        if own.pattern == preset:
             experiment = experiment.changed(**own.settings)
     for own in learner.presets:
-        if fnmatchcase(f"{domain.name}/{preset}", own.applies):
+        if fnmatchcase(f"{domain.name}/{preset}", own.pattern):
             experiment = experiment.changed(**own.settings)
     return experiment
 

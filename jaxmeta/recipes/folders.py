@@ -12,7 +12,7 @@ from jaxmeta.training.loop import CHECKPOINTS
 CONFIG, RESULTS, FINISHED = "config.json", "results.json", "finished"
 # All that a run writes beside its configuration; --overwrite removes it.
 _FOLDERS = (CHECKPOINTS, FINISHED, "tensorboard")
-_FILES = (RESULTS, "metrics.jsonl", "*.npz", "baselines.json", "evaluation-*.json", "*.png")
+_FILES = (RESULTS, "metrics.jsonl", "*.npz", "baselines.json", "evaluation*.json", "*.png")
 
 
 class Stored(NamedTuple):
@@ -62,7 +62,7 @@ def prepare_folder(
     path = folder / CONFIG
     fields = files.plain({**to_json(experiment), "data": data})
     if resume and overwrite:
-        raise ValueError("--resume goes on with a run, --overwrite deletes it; give one of them.")
+        raise ValueError("--resume continues a run, --overwrite deletes it; give one of them.")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
     if path.exists() and not overwrite:
@@ -77,7 +77,9 @@ def prepare_folder(
                 "another --out, or --overwrite to start it anew."
             )
         if not resume:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite anew.")
+            raise ValueError(
+                f"{folder} holds a run; give --resume to continue it or --overwrite to start again."
+            )
     elif folder.exists() and any(folder.iterdir()) and not path.exists():
         raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Settings of images, and of the networks that see them, for several domains."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +22,17 @@ class Images:
     dataset: Annotated[str, AT_TEST] = "glyphs"
     """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
     FOLDER/class/*.png."""
-    split: Annotated[str | None, AT_TEST] = None
+    split: str | None = None
     """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the set's own."""
     color: bool | None = None
     """Three channels or one. Defaults to what the images have."""
+
+    def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Another set has its own split."""
+        other = changes.get("dataset", self.dataset) != self.dataset
+        return {**changes, "split": None} if other else changes
 
     def load(self, seed: int, rotations: Rotations | None = None) -> Dataset:
         return load(
@@ -87,7 +93,7 @@ class ImageNetwork:
         return {"mlp": "norm_0", "resnet12": "block_2/norm_2"}.get(self.network, "norm_2")
 
 
-def data_of(dataset: Dataset) -> dict[str, Any]:
+def data_identity(dataset: Dataset) -> dict[str, Any]:
     """What identifies an image set, for `config.json`."""
     names = ("images_sha256", "classes", "ink")
     shape = list(dataset.train.images.shape[1:])

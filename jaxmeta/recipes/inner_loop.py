@@ -54,11 +54,12 @@ class GradientDescent(Steps):
         return {**super().inner(problem), "inner_optimizer": make(self.inner_rate)}
 
 
+Way = Literal["second-order", "first-order", "mixed-mode", "rematerialised", "reverse-mode"]
+
+
 @dataclass(frozen=True)
 class Differentiated(Inner):
-    differentiation: Literal[
-        "second-order", "first-order", "mixed-mode", "rematerialised", "reverse-mode"
-    ] = "second-order"
+    differentiation: Way = "second-order"
     """How the meta-gradient goes back through the inner steps. first-order takes the inner
     gradients as constants; the others are exact: mixed-mode (forward over reverse) takes least
     time, rematerialised (each step computed anew) as little memory, reverse-mode most of it;

@@ -15,7 +15,7 @@ from jaxmeta.recipes.tasks import Problem
 class LearnedRule(Recipe):
     """A learned optimizer; a subclass has its `rule()`."""
 
-    training: Literal["truncated", "full", "evolution", "persistent"] = "truncated"
+    meta_gradient: Literal["truncated", "full", "evolution", "persistent"] = "truncated"
     """By backpropagation through windows or whole runs, by evolution strategies on whole runs, or
     by persistent evolution strategies on windows."""
     window: Count = 20
@@ -34,12 +34,12 @@ class LearnedRule(Recipe):
     def build(self, problem: Problem) -> MetaLearner:
         given = (problem.encoder(), problem.objective, self.rule(), problem.horizon)
         learner = optimizer_learner(*given, problem_batch=problem.batch)
-        if not problem.train or self.training == "full":
+        if not problem.train or self.meta_gradient == "full":
             return learner
         noise = {"std": self.std, "pairs": self.pairs}
-        if self.training == "evolution":
+        if self.meta_gradient == "evolution":
             return evolve(learner, **noise)
         parts = windows(*given, self.window, problem_batch=problem.batch)
-        if self.training == "truncated":
+        if self.meta_gradient == "truncated":
             return truncated_backpropagation(learner, parts)
         return persistent_es(learner, parts, **noise)

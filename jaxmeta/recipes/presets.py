@@ -7,13 +7,13 @@ from jaxmeta.recipes.base import Preset
 _OMNIGLOT = ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s")
 
 
-def omniglot(published: str = "", *, takes: str = "", **settings: Any) -> Preset:
+def omniglot(published: str = "", *, wall_time: str = "", **settings: Any) -> Preset:
     """What a learner changes in all presets of Omniglot.
 
     Args:
       published: accuracies at 5-way 1- and 5-shot, 20-way 1- and 5-shot, separated by commas; –
         for none.
-      takes: wall time of 5-way 1-shot, and on what.
+      wall_time: wall time of 5-way 1-shot, and on what.
       settings: by the names of the options.
 
     >>> omniglot("98.8, 99.7, 96.0, –", steps=10_000).published["omniglot-20w1s"]
@@ -21,7 +21,7 @@ def omniglot(published: str = "", *, takes: str = "", **settings: Any) -> Preset
     """
     figures = zip(_OMNIGLOT, published.split(", ") if published else ())
     found = {name: figure for name, figure in figures if figure != "–"}
-    return Preset("few-shot/omniglot-*", settings, found, takes)
+    return Preset("few-shot/omniglot-*", settings, found, wall_time)
 
 
 MAML = (

@@ -78,9 +78,9 @@ def load(modules: Iterable[str]) -> None:
     Raises:
       ValueError: there is no such module.
     """
-    if os.getcwd() not in sys.path:  # an installed command does not look in the working folder
-        sys.path.insert(0, os.getcwd())
     for module in modules:
+        if os.getcwd() not in sys.path:  # an installed command does not look in the working folder
+            sys.path.append(os.getcwd())
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
@@ -153,5 +153,6 @@ def check_known(what: str, name: str, known: list[str]) -> None:
     """Raises ValueError where the name is not known, with the nearest that are."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-        hint = " A module of your own that declares it goes to --recipes." if near else ""
+        hint = " Give --recipes the module that declares one of your own."
+        hint = hint if what in ("learner", "experiment") else ""
         raise ValueError(f"unknown {what} {name!r}; the nearest are {', '.join(near)}.{hint}")

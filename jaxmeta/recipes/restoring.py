@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxmeta.core import MetaLearner, PyTree, Task
-from jaxmeta.recipes import registry
+from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment, Recipe
 from jaxmeta.recipes.folders import FINISHED, RESULTS, read_config
+from jaxmeta.recipes.runner import with_checksum
 from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training import checkpoints
 from jaxmeta.training.loop import CHECKPOINTS
@@ -66,9 +67,16 @@ def restore(
 
 def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> TrainedRun:
     """As `restore`, with the settings of the run changed already."""
-    recipe, training = experiment.learner, experiment.training
+    settings.check(experiment)
+    recipe, training, domain = experiment.learner, experiment.training, experiment.domain
+    constants = domain.constants(data)
+    if with_checksum(data, constants) != data:
+        raise ValueError(
+            f"{folder} was trained with other frozen weights than those that are here; give the "
+            "same."
+        )
     of_training, of_test = (
-        experiment.domain.problem(training, recipe.needs, data, train=train)
+        domain.problem(training, recipe.needs, data, train=train)._replace(constants=constants)
         for train in (True, False)
     )
     learner = recipe.build(of_test)
@@ -101,6 +109,7 @@ def _start(key: jax.Array, recipe: Recipe, problem: Problem) -> Trained:
 
 
 def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:
-    inputs = jax.tree.map(lambda leaf: leaf[None], problem.example.support.inputs)
+    # Of the query, since sequences have no support.
+    inputs = jax.tree.map(lambda leaf: leaf[None], problem.example.query.inputs)
     key = jax.random.key(0)
     return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)

@@ -19,11 +19,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import jaxmeta
 from jaxmeta import files
 from jaxmeta.recipes.tasks import Figure, Tasks
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.parallel import size_of
+from jaxmeta.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -46,25 +46,34 @@ def provenance(mesh: Mesh | None = None) -> dict[str, Any]:
     if jax.process_count() > 1:
         name += f", {jax.process_count()} processes"
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": _command(),
         "commit": _commit(),
         "device": name,
         "versions": {
-            "jaxmeta": jaxmeta.__version__,
+            "jaxmeta": __version__,
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in _PACKAGES},
         },
     }
 
 
+def _command() -> str:
+    """How the process was started, without the folders of this machine."""
+    called = Path(sys.orig_argv[1]) if len(sys.orig_argv) > 1 else Path()
+    if called.name == "jaxmeta":  # the console script
+        return shlex.join(["jaxmeta", *sys.orig_argv[2:]])
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
 def _commit() -> str | None:
     """The commit that the package's source is at, with `-dirty` where files have changed since;
     None where the package does not lie in a checkout of its own."""
-    root = Path(jaxmeta.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:
-        git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
+        git = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        git += ["--abbrev=40", "--exclude=*"]
         found = subprocess.run(git, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
@@ -115,7 +124,7 @@ def read_per_task(path: Path) -> dict[str, PerTask]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: this run keeps no values of single tasks; evaluate it again."
+            f"{path} does not exist: this run has no per-task values; evaluate it again."
         )
     try:
         with np.load(path, allow_pickle=False) as entries:
@@ -139,6 +148,12 @@ def headline(tasks: Tasks, results: Mapping[str, Any]) -> Figure:
 
 def closing_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
     """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`, one a test."""
+    lines = figure_lines(tasks, results)
+    return lines + (tasks.extra_lines(results) if tasks.extra_lines else [])
+
+
+def figure_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
+    """The headline of every test."""
     lines = []
     several = results.get("tests", {})
     for name, row in several.items() or [("", results)]:
@@ -147,31 +162,45 @@ def closing_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
         test = f" · {name}" if len(several) > 1 else ""
         title = f"{results['learner']} · {tasks.title}"
         lines.append(f"{title}{test} · {shown} on {row['num_tasks']} held-out tasks")
-    return lines + (tasks.beside(results) if tasks.beside else [])
+    return lines
 
 
 # What the runs of all seeds have in common.
-_OF_ALL = ("experiment", "learner", "steps", "num_tasks", "protocol", "command", "commit")
-_OF_ALL += ("device", "versions")
+_OF_ALL = ("experiment", "learner", "figure", "steps", "num_tasks", "protocol", "command")
+_OF_ALL += ("commit", "device", "versions")
 
 
-def over_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) -> str:
-    """Write the mean over n seeds and its interval, t s / √n; the line that says so."""
-    from scipy.special import stdtrit
-
+def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the mean over n seeds and its interval, t s / √n, of every test; lines that say so."""
     first = runs[0]
-    metric = headline(tasks, first).metric
-    values = [results[metric] for results in runs]
-    std = statistics.stdev(values)
-    interval = stdtrit(len(values) - 1, 0.975) * std / math.sqrt(len(values))
+    figure = headline(tasks, first).metric
     summary = {
-        **{name: first[name] for name in (*_OF_ALL, *tasks.described) if name in first},
-        metric: statistics.fmean(values),
-        f"{metric}_ci95": float(interval),
-        f"{metric}_std_between_seeds": std,
+        **{name: first[name] for name in (*_OF_ALL, *tasks.summary) if name in first},
+        **_over_seeds(runs, figure),
         "seeds": [results["seed"] for results in runs],
         "runs": list(runs),
     }
+    if "tests" in first:
+        summary["tests"] = {
+            name: {
+                **_over_seeds([results["tests"][name] for results in runs], figure),
+                "num_tasks": row["num_tasks"],
+            }
+            for name, row in first["tests"].items()
+        }
     if jax.process_index() == 0:
         files.write_json(folder / "results.json", summary)
-    return f"{closing_lines(tasks, summary)[0]}, over {len(values)} seeds"
+    return [f"{line}, over {len(runs)} seeds" for line in figure_lines(tasks, summary)]
+
+
+def _over_seeds(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    from scipy.special import stdtrit
+
+    values = [row[metric] for row in rows]
+    std = statistics.stdev(values)
+    interval = stdtrit(len(values) - 1, 0.975) * std / math.sqrt(len(values))
+    return {
+        metric: statistics.fmean(values),
+        f"{metric}_ci95": float(interval),
+        f"{metric}_std_between_seeds": std,
+    }

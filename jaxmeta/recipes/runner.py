@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmeta import files, plots
+from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes import settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
 from jaxmeta.recipes.folders import CONFIG, FINISHED, RESULTS, prepare_folder
+from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import (
     PerTask,
+    headline,
     plain,
     provenance,
     tasks_digest,
@@ -25,9 +27,8 @@ from jaxmeta.recipes.results import (
 )
 from jaxmeta.recipes.tasks import HeldOut, Problem, Report, Tasks
 from jaxmeta.training import checkpoints
-from jaxmeta.training.estimates import Estimate, estimates, per_task, trajectory_evaluation
+from jaxmeta.training.estimates import estimates, per_task
 from jaxmeta.training.feed import on_all_devices
-from jaxmeta.training.logs import read_metrics
 from jaxmeta.training.loop import train_with_checkpoints
 from jaxmeta.training.parallel import (
     check_same,
@@ -35,9 +36,53 @@ from jaxmeta.training.parallel import (
     on_first_process,
     raise_on_all_processes,
 )
+from jaxmeta.training.state import shared_of
 from jaxmeta.training.update import MetaUpdate, Supplied, Trained, with_constants
 
 PER_TASK = "per_task.npz"
+
+
+class Loaded(NamedTuple):
+    """An experiment with its tasks.
+
+    Attributes:
+      experiment: resolved.
+      tasks: of its domain.
+      constants: frozen weights; `()` where there are none.
+      data: `Tasks.data`, and the checksum of the constants.
+      of_training, of_test: the problems of training and, by default, of tests.
+    """
+
+    experiment: Experiment
+    tasks: Tasks
+    constants: PyTree
+    data: dict[str, Any]
+    of_training: Problem
+    of_test: Problem
+
+
+def load(experiment: Experiment) -> Loaded:
+    """The tasks of an experiment; data is loaded here.
+
+    Raises:
+      ValueError, OSError: of the domain.
+    """
+    domain, training, needs = experiment.domain, experiment.training, experiment.learner.needs
+    tasks = domain.tasks(training, needs)
+    constants = domain.constants(tasks.data)
+    of_training, of_test = (
+        domain.problem(training, needs, tasks.data, train=train)._replace(constants=constants)
+        for train in (True, False)
+    )
+    data = with_checksum(tasks.data, constants)
+    return Loaded(experiment, tasks, constants, data, of_training, of_test)
+
+
+def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
+    """What identifies the data, with the checksum of frozen weights where there are some."""
+    if not jax.tree.leaves(constants):
+        return dict(data)
+    return {**data, "constants_sha256": checkpoints.parameters_sha256(constants)}
 
 
 def run(
@@ -50,6 +95,8 @@ def run(
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Tasks]:
     """Train, evaluate the best checkpoint on test tasks, draw, write `results.json`.
+
+        run(start(find_domain("regression"), find_learner("maml")), "runs/sinusoids")
 
     Args:
       experiment: what the run is made from.
@@ -67,38 +114,40 @@ def run(
     """
     folder, progress = Path(folder), progress or Progress(quiet=True)
     settings.check(experiment)
-    experiment = experiment.resolved()
-    training, recipe = experiment.training, experiment.learner
-    tasks = raise_on_all_processes(lambda: experiment.domain.tasks(training, recipe.needs))
+    loaded = raise_on_all_processes(lambda: load(experiment.resolved()))
+    training, recipe, tasks = experiment.training, experiment.learner, loaded.tasks
+    source, validation = raise_on_all_processes(lambda: (tasks.train(), tasks.validation()))
+    for note in tasks.notes:
+        progress.say(note)
     mesh = mesh_for(
-        training.task_batch, devices, tasks_at_once=training.tasks_at_once, evenly=tasks.evenly
+        training.task_batch, devices, tasks_at_once=training.tasks_at_once, evenly=tasks.streamed
     )
-    for problem in (tasks.problem, *(test.problem for test in tasks.tests.values())):
+    for problem in (loaded.of_training, loaded.of_test):
         _try_shapes(recipe, problem)
-    update = _meta_update(recipe, Engine(training, tasks, mesh))
-    check_same(_digest(experiment, tasks), "give all the same options and the same data.")
-    data = dict(tasks.data)
+    update = _meta_update(recipe, Engine(training, tasks, mesh), loaded)
+    check_same(_digest(loaded), "give all the same options and the same data.")
     on_first_process(
-        lambda: prepare_folder(folder, experiment, data, resume=resume, overwrite=overwrite)
+        lambda: prepare_folder(
+            folder, loaded.experiment, loaded.data, resume=resume, overwrite=overwrite
+        )
     )
     raise_on_all_processes(lambda: _check_visible(folder))
 
     train_key, validation_key, _ = run_keys(training.seed)
     # Evaluation has tasks for all devices, also where a training batch has not.
     everywhere = mesh_for(jax.device_count(), devices)
-    evaluator = Evaluator(recipe, tasks, everywhere)
-    validate = evaluator.of(tasks.validation, training.validation_tasks)
+    validate = Evaluator(loaded, everywhere).judged(validation, training.validation_tasks)
     select = tasks.selection
     with progress.training(recipe.name, training.steps) as report:
         outcome = train_with_checkpoints(
             folder,
             update,
-            Supplied(tasks.train, tasks.constants) if _has(tasks.constants) else tasks.train,
+            Supplied(source, loaded.constants) if jax.tree.leaves(loaded.constants) else source,
             train_key,
             steps=training.steps,
             task_batch=training.task_batch,
             validate=lambda trained: estimates(validate(trained, validation_key)),
-            score=lambda found: _sign(select.higher) * float(found[select.metric].mean),
+            score=lambda found: (1 if select.higher else -1) * float(found[select.metric].mean),
             checkpoint_every=training.checkpoint_every,
             chunk=training.chunk,
             mesh=mesh,
@@ -106,11 +155,11 @@ def run(
             report=report,
             say=progress.say,
         )
-    trained = _finished(folder, recipe, tasks, outcome.best, outcome.best_step, training.seed)
+    trained = _finished(folder, loaded, outcome.best, outcome.best_step)
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     results = {
-        **describe(experiment, tasks),
+        **describe(loaded),
         "seed": training.seed,
         "steps": training.steps,
         "best_step": outcome.best_step,
@@ -121,111 +170,122 @@ def run(
         "evaluated_parameters_sha256": checkpoints.parameters_sha256(trained.meta_params),
         "resumed_from_step": outcome.resumed_from_step,
     }
-    results, values, made = evaluate(
-        experiment, tasks, trained, results, folder, everywhere, say=progress.say
-    )
+    results, values, made = evaluate(loaded, trained, results, folder, everywhere, say=progress.say)
 
     def keep() -> None:
         write_per_task(folder / PER_TASK, values)
         files.write_json(folder / RESULTS, results)
-        _draw(recipe, tasks, made)
+        draw_run(recipe, tasks, made)
 
     on_first_process(keep)
     return results, tasks
 
 
 class Evaluator(NamedTuple):
-    """Judges what was trained on the tasks of a test; see `of`."""
+    """Judges what was trained on held-out tasks."""
 
-    recipe: Recipe
-    tasks: Tasks
+    loaded: Loaded
     mesh: Mesh | None
 
-    def learner(self, test: HeldOut) -> MetaLearner:
-        """The learner as it is judged there."""
-        return self.recipe.build(test.problem._replace(constants=self.tasks.constants))
+    def problem(self, test: HeldOut) -> Problem:
+        """What the learner is built for there."""
+        problem = test.problem or self.loaded.of_test
+        return problem._replace(constants=self.loaded.constants)
 
-    def at_once(self, test: HeldOut) -> int:
-        """As many tasks at once as in training, where that is not all of them."""
-        return test.at_once or min(self.tasks.at_once or 100, 100)
-
-    def of(self, test: HeldOut, count: int) -> Any:
-        """`evaluate(trained, key)`: the metrics of every task, by name, `[tasks, ...]`."""
+    def judged(self, test: HeldOut, count: int) -> Any:
+        """`evaluate(trained, key)`: the metrics of `count` tasks by name, `[count, ...]`."""
 
         def judge(
-            key: Key, given: tuple[Trained, PyTree], task: Task
+            key: Key, learner: MetaLearner, trained: Trained, task: Task
         ) -> tuple[Array, Mapping[str, Array]]:
-            trained, constants = given
-            learner = self.recipe.build(test.problem._replace(constants=constants))
-            if test.judge is not None:
-                return test.judge(key, learner, trained, task)
-            shared = {} if learner.shared is None else {"shared": trained.shared}
+            shared = shared_of(learner, trained)
             loss, info = learner.loss(key, trained.meta_params, task, **shared)
             return loss, info.metrics
 
-        number = test.number or count
-        evaluate = per_task(judge, number, tasks_at_once=self.at_once(test), mesh=self.mesh)
-        source = on_all_devices(test.source, self.mesh)
+        return self._over_tasks(test, test.number or count, test.judge or judge)
+
+    def followed(self, test: HeldOut, count: int) -> Any:
+        """As `judged`, with the metrics after 0, 1, 2, ... inner steps, `[count, steps + 1]`."""
+        objective = self.problem(test).objective
+
+        def judge(
+            key: Key, learner: MetaLearner, trained: Trained, task: Task
+        ) -> tuple[Array, Mapping[str, Array]]:
+            assert learner.trajectory is not None
+            given = (key, trained.meta_params, task.support, task.query.inputs)
+            outputs = learner.trajectory(*given, **shared_of(learner, trained))
+            targets, mask = task.query.targets, task.query.mask
+            return jax.vmap(lambda outputs: objective(outputs, targets, mask))(outputs)
+
+        return self._over_tasks(test, count, judge)
+
+    def _over_tasks(self, test: HeldOut, count: int, judge: Callable[..., Any]) -> Any:
+        recipe, problem = self.loaded.experiment.learner, self.problem(test)
+
+        def of_task(key: Key, given: tuple[Trained, PyTree], task: Task) -> Any:
+            # Built here, so that frozen weights are arguments of the program.
+            trained, constants = given
+            return judge(key, recipe.build(problem._replace(constants=constants)), trained, task)
+
+        training, tasks = self.loaded.experiment.training, self.loaded.tasks
+        at_once = test.at_once or min(training.tasks_at_once or tasks.at_once or 100, 100)
+        evaluate = per_task(of_task, count, tasks_at_once=at_once, mesh=self.mesh)
+        source = None if test.prepare else on_all_devices(test.source, self.mesh)
 
         def of_trained(trained: Trained, key: Key) -> dict[str, np.ndarray]:
-            drawn_from = source
+            where = source
             if test.prepare is not None:
-                drawn_from, trained = test.prepare(self.learner(test), trained)
-            return evaluate((trained, self.tasks.constants), drawn_from, key)
+                where, trained = test.prepare(recipe.build(problem), trained)
+            assert where is not None
+            return evaluate((trained, self.loaded.constants), where, key)
 
         return of_trained
 
 
 def evaluate(
-    experiment: Experiment,
-    tasks: Tasks,
+    loaded: Loaded,
     trained: Trained,
     results: dict[str, Any],
     folder: Path,
     mesh: Mesh | None,
     *,
     key: Key | None = None,
-    say: Any = print,
+    say: Callable[[str], object] = print,
 ) -> tuple[dict[str, Any], dict[str, PerTask], Report]:
     """The results with the figures of every test, the values of its tasks, and what to draw."""
-    training = experiment.training
+    training, tasks, recipe = loaded.experiment.training, loaded.tasks, loaded.experiment.learner
     key = run_keys(training.seed)[2] if key is None else key
-    evaluator = Evaluator(experiment.learner, tasks, mesh)
+    evaluator = Evaluator(loaded, mesh)
     values: dict[str, PerTask] = {}
     rows: dict[str, dict[str, Any]] = {}
-    for name, test in tasks.tests.items():
-        if len(tasks.tests) > 1:
+    tests = {
+        name: own._replace(problem=evaluator.problem(own)) for name, own in tasks.tests.items()
+    }
+    learners = {name: recipe.build(own.problem) for name, own in tests.items()}  # pyright: ignore
+    for name, test in tests.items():
+        if len(tests) > 1:
             say(f"evaluating on {name}.")
         count = test.number or training.eval_tasks
-        found = evaluator.of(test, count)(trained, key)
-        values[name] = PerTask(tasks_digest(test.drawn, key, count), found)
+        found = evaluator.judged(test, count)(trained, key)
+        values[name] = PerTask(tasks_digest(test.identity, key, count), found)
         single = {metric: own for metric, own in found.items() if own.ndim == 1}
         rows[name] = {**plain(estimates(single)), "num_tasks": count}
-        followed = min(test.followed, count)
-        learner = evaluator.learner(test)
-        if followed and learner.trajectory is not None:
-            follow = trajectory_evaluation(
-                learner,
-                test.problem.objective,
-                followed,
-                tasks_at_once=evaluator.at_once(test),
-                mesh=mesh,
-            )
-            curve: dict[str, Estimate] = follow(
-                trained.meta_params, on_all_devices(test.source, mesh), key
-            )
-            rows[name]["after_inner_steps"] = {**plain(curve), "num_tasks": followed}
+        if learners[name].trajectory is not None and test.judge is None:
+            few = count if test.trajectory_tasks is None else min(test.trajectory_tasks, count)
+            curve = estimates(evaluator.followed(test, few)(trained, key))
+            rows[name]["after_inner_steps"] = {**plain(curve), "num_tasks": few}
     results = {**results, **next(iter(rows.values()))}
+    results["figure"] = headline(tasks, results).metric
     if len(rows) > 1:
         results["tests"] = rows
     made = Report(
         folder,
-        f"{experiment.learner.name} · {tasks.title}",
-        experiment.learner,
+        f"{recipe.name} · {tasks.title}",
+        recipe,
         results,
         trained,
-        tasks.tests,
-        {name: evaluator.learner(test) for name, test in tasks.tests.items()},
+        tests,
+        learners,
         {name: own.values for name, own in values.items()},
         key,
         say,
@@ -235,21 +295,24 @@ def evaluate(
     return results, values, made
 
 
-def describe(experiment: Experiment, tasks: Tasks) -> dict[str, Any]:
+def describe(loaded: Loaded) -> dict[str, Any]:
     """What was learned from what, and the protocol that makes the number comparable."""
+    experiment, tasks = loaded.experiment, loaded.tasks
     training, select = experiment.training, tasks.selection
     fields = to_json(experiment)["learner"]
-    return {
-        "experiment": experiment.domain.name,
-        "learner": experiment.learner.name,
-        **tasks.described,
-        "protocol": {
-            "inner": {name: value for name, value in fields.items() if name != "name"},
-            "selected_on": f"validation {select.metric.replace('_', ' ')}, "
-            f"{training.validation_tasks} tasks every {training.checkpoint_every} steps",
-            **tasks.protocol,
-        },
-    }
+    return files.plain(
+        {
+            "experiment": experiment.domain.name,
+            "learner": experiment.learner.name,
+            **tasks.summary,
+            "protocol": {
+                "inner": {name: value for name, value in fields.items() if name != "name"},
+                "selected_on": f"validation {select.metric.replace('_', ' ')}, "
+                f"{training.validation_tasks} tasks every {training.checkpoint_every} steps",
+                **tasks.protocol,
+            },
+        }
+    )
 
 
 def run_keys(seed: int) -> Key:
@@ -257,9 +320,9 @@ def run_keys(seed: int) -> Key:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def _meta_update(recipe: Recipe, engine: Engine) -> MetaUpdate:
-    problem = engine.tasks.problem
-    if not _has(engine.tasks.constants):
+def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:
+    problem = loaded.of_training
+    if not jax.tree.leaves(loaded.constants):
         return recipe.update(recipe.build(problem), engine)
     # Built within the compiled program, so that big weights are its argument and not in its text.
     return with_constants(
@@ -267,20 +330,11 @@ def _meta_update(recipe: Recipe, engine: Engine) -> MetaUpdate:
     )
 
 
-def _has(constants: PyTree) -> bool:
-    return bool(jax.tree.leaves(constants))
-
-
-def _sign(higher: bool) -> int:
-    return 1 if higher else -1
-
-
-def _finished(
-    folder: Path, recipe: Recipe, tasks: Tasks, best: Trained, step: int, seed: int
-) -> Trained:
+def _finished(folder: Path, loaded: Loaded, best: Trained, step: int) -> Trained:
     """What the recipe makes of the best checkpoint, if it does; kept beside the checkpoints."""
-    key = jax.random.fold_in(run_keys(seed)[0], 1)
-    finished = recipe.finish(key, best, tasks.problem, tasks.calibration)
+    key = jax.random.fold_in(run_keys(loaded.experiment.training.seed)[0], 1)
+    recipe, calibration = loaded.experiment.learner, loaded.tasks.calibration
+    finished = recipe.finish(key, best, loaded.of_training, calibration)
     if finished is None:
         return best
     checkpoints.save_best(folder / FINISHED, step, finished, metadata={})
@@ -289,21 +343,22 @@ def _finished(
 
 def _try_shapes(recipe: Recipe, problem: Problem) -> None:
     """Raises, before a folder is made or a program compiled, what the learner has against them."""
-    learner, task = recipe.build(problem), problem.example
+    task = problem.example
 
-    def adapt(key: Key) -> Any:
+    def adapt(key: Key, constants: PyTree) -> Any:
+        learner = recipe.build(problem._replace(constants=constants))
         meta_params = learner.init(key, task)
         shared = {}
         if learner.shared is not None:
             shared["shared"] = learner.shared(key, meta_params, task)
         return learner.adapt(key, meta_params, task.support, **shared)
 
-    jax.eval_shape(adapt, jax.random.key(0))
+    jax.eval_shape(adapt, jax.random.key(0), problem.constants)
 
 
-def _digest(experiment: Experiment, tasks: Tasks) -> int:
+def _digest(loaded: Loaded) -> int:
     """31 bits of what all processes of a run must have in common."""
-    text = json.dumps(files.plain([to_json(experiment), dict(tasks.data)]), sort_keys=True)
+    text = json.dumps(files.plain([to_json(loaded.experiment), loaded.data]), sort_keys=True)
     return zlib.crc32(text.encode()) >> 1
 
 
@@ -312,29 +367,3 @@ def _check_visible(folder: Path) -> None:
         raise ValueError(
             f"process 0 made {folder}, which is not seen here: share it between hosts."
         )
-
-
-def _draw(recipe: Recipe, tasks: Tasks, made: Report) -> None:
-    """The pictures that every run has, and those of its domain."""
-    path, results = made.folder / "learning_curve.png", made.results
-    title = made.title
-    if sizes := results["protocol"].get("train_episode"):
-        shown = (f"{' to '.join(map(str, _listed(size)))} {name}" for name, size in sizes.items())
-        title += f"\ntrained on {', '.join(shown)}"
-    plots.learning_curve(path, read_metrics(made.folder), title=title)
-    if (curve := results.get("after_inner_steps")) is not None:
-        figure = next(own for own in (*tasks.figures, tasks.selection) if own.metric in curve)
-        plots.adaptation_curve(
-            made.folder / "adaptation.png",
-            np.asarray(curve[figure.metric]),
-            np.asarray(curve[f"{figure.metric}_ci95"]),
-            ylabel=f"test {figure.metric}" if figure.percent else figure.label,
-            title=made.title,
-            trained_steps=getattr(recipe, "inner_steps", len(curve[figure.metric]) - 1),
-        )
-    if tasks.draw is not None:
-        tasks.draw(made)
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -38,7 +38,7 @@ class _AtTest:
 AT_TEST = _AtTest()
 
 Count = Annotated[int, Bound(lambda value: value >= 1, "at least 1")]
-Several = Annotated[int, Bound(lambda value: value >= 2, "at least 2")]
+AtLeastTwo = Annotated[int, Bound(lambda value: value >= 2, "at least 2")]
 Natural = Annotated[int, Bound(lambda value: value >= 0, "0 or more")]
 Positive = Annotated[float, Bound(lambda value: 0 < value < math.inf, "positive and finite")]
 NonNegative = Annotated[float, Bound(lambda value: 0 <= value < math.inf, "0 or more and finite")]
@@ -83,6 +83,21 @@ def check(settings: Any) -> None:
                     raise ValueError(f"{option(name, value)}: {remedy}")
     if hasattr(settings, "check"):
         settings.check()
+
+
+def check_chosen(settings: Any, chosen: str, groups: Mapping[str, str]) -> None:
+    """Refuse settings of groups that belong to another `--task` than the chosen one.
+
+    `groups` has the name of the nested settings of each task.
+
+    Raises:
+      ValueError: one of them has another value than its default.
+    """
+    for task, group in groups.items():
+        own = getattr(settings, group)
+        for name, value in dataclasses.asdict(own).items():
+            if group != groups.get(chosen) and value != getattr(type(own)(), name):
+                raise ValueError(f"{option(name, value)} applies only to --task {task}.")
 
 
 def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
@@ -171,7 +186,18 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)  # JSON may write 1.0 as 1
     elif hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
-    raise ValueError(f"{where} is {value!r}, which is no value of it")
+    raise ValueError(f"{where} is {value!r}, expected {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+    """A type in words, such as `int` or `one of batch, layer`."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_words, get_args(hint)))
+    if get_origin(hint) is Annotated:
+        return _words(get_args(hint)[0])
+    return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
 
 
 def _marks(hint: Any, kind: type) -> list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.training.feed import Source, first_task
+from jaxmeta.training.state import shared_of
 from jaxmeta.training.update import MetaUpdate, Trained
 
 Judge = Callable[[Key, MetaLearner, Trained, Task], tuple[Array, Mapping[str, Array]]]
@@ -66,8 +67,8 @@ class Problem(NamedTuple):
         if self.ways != self.trained_ways:
             raise ValueError(
                 f"this learner has an output for each of the {self.trained_ways} classes that it "
-                f"is trained with and cannot tell {self.ways}; give both the same, or a learner "
-                "that compares features (prototypical, matching, r2d2, ...)."
+                f"is trained with and cannot tell {self.ways}; give both the same, or choose a "
+                "learner that compares features."
             )
         return self.ways
 
@@ -89,12 +90,14 @@ class Needs(NamedTuple):
       any_ways: it can be tested with another number of classes than it is trained with.
       unlabelled: it takes support examples without a label, whose target is -1.
       comparison: its network is that of `Problem.comparison`.
+      own_objective: it is not trained by the objective of the tasks.
     """
 
     in_order: bool = False
     any_ways: bool = False
     unlabelled: bool = False
     comparison: bool = False
+    own_objective: bool = False
 
 
 class Figure(NamedTuple):
@@ -132,25 +135,26 @@ class HeldOut(NamedTuple):
 
     Attributes:
       source: where they come from; drawn by key, or enumerated by a stream.
-      problem: what the learner is built for here; shapes and networks may differ from training.
-      drawn: what says which tasks these are, fit for JSON; two runs are compared pairwise only
+      identity: what says which tasks these are, fit for JSON; two runs are compared pairwise only
         where it is the same.
-      number: tasks; None stands for `eval_tasks`, or `validation_tasks`.
-      judge: None stands for the learner's own query loss.
+      problem: what the learner is built for here, where shapes or networks differ. Defaults to
+        `Domain.problem(..., train=False)`.
+      number: tasks. Defaults to `eval_tasks`, or `validation_tasks`.
+      judge: defaults to the learner's own query loss.
       prepare: `prepare(learner, trained) -> (source, trained)`, once before all tasks are judged,
         such as to compute the features of all images; None where there is nothing to prepare.
-      at_once: tasks mapped together; None stands for as many as in training, at most 100.
-      followed: tasks whose adaptation is also judged after every inner step; 0 for none.
+      at_once: tasks mapped together. Defaults to as many as in training, at most 100.
+      trajectory_tasks: tasks that are also judged after every inner step. Defaults to all.
     """
 
     source: Source
-    problem: Problem
-    drawn: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    problem: Problem | None = None
     number: int | None = None
     judge: Judge | None = None
     prepare: Callable[[MetaLearner, Trained], tuple[Source, Trained]] | None = None
     at_once: int | None = None
-    followed: int = 0
+    trajectory_tasks: int | None = None
 
 
 class Report(NamedTuple):
@@ -162,7 +166,7 @@ class Report(NamedTuple):
       recipe: the learner's settings.
       results: what `results.json` holds so far.
       trained: what was evaluated.
-      tests: by name, as in `Tasks`.
+      tests: by name, as in `Tasks`, each with its problem.
       learners: by the name of the test, each built for its test.
       values: by the name of the test, the metrics of every task, `[tasks, ...]`.
       key: of the test tasks; the i-th task's is the i-th of `jax.random.split(key, tasks)`.
@@ -185,8 +189,9 @@ class Report(NamedTuple):
         test, learner = self.tests[name], self.learners[name]
         sample_key, learn_key = jax.random.split(jax.random.split(self.key, 2)[0])
         task = jax.jit(lambda sample, key: sample(key))(first_task(test.source), sample_key)
+        shared = shared_of(learner, self.trained)
         meta_params = self.trained.meta_params
-        adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support)
+        adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support, **shared)
         return test, learner, FirstTask(task, sample_key, adapted)
 
 
@@ -202,42 +207,41 @@ class Tasks(NamedTuple):
     """A distribution of tasks, with what is judged and drawn.
 
     Attributes:
-      train: where training tasks come from.
-      problem: what the learner is built for in training.
-      validation: chooses between checkpoints.
+      train: `train() -> source` of training tasks. Called for training alone: an evaluation does
+        not ask what the training classes can give.
+      validation: `validation() -> HeldOut`, which chooses between checkpoints; likewise.
       tests: by name; the figures of the first one head the results.
       figures: that results may be known by; the first that is among the metrics is taken.
       selection: the figure that validation chooses by.
       title: of the tasks, such as `glyphs · 5-way 1-shot`.
-      described: stands beside the figures in the results, such as the data set and the ways.
+      summary: stands beside the figures in the results, such as the data set and the ways.
       protocol: what makes a number comparable, fit for JSON.
       data: what identifies the data, fit for JSON: kept in `config.json`, compared when a run
         goes on, and given to `Domain.problem` when a run is restored without its data.
-      constants: frozen weights, see `Problem.constants`.
       calibration: inputs of training, `[batches, ...]`, for what a recipe does once after it.
       meta_update: how training tasks make an update, in place of `jaxmeta.training.meta_update`.
-      at_once: tasks mapped together where the settings don't say; None stands for all.
-      evenly: whether devices can share only batches that divide among them.
+      at_once: tasks mapped together where the settings don't say. Defaults to all.
+      streamed: whether the host sends the tasks, so that batches must divide among devices.
+      notes: lines for the user, said before training.
       report: `report(Report) -> further results`, after the tests.
       draw: `draw(Report)`, pictures into the run folder, beside those that every run has.
-      beside: `beside(results) -> lines`, shown after the closing lines.
+      extra_lines: `extra_lines(results) -> lines`, shown after the closing lines.
     """
 
-    train: Source
-    problem: Problem
-    validation: HeldOut
+    train: Callable[[], Source]
+    validation: Callable[[], HeldOut]
     tests: Mapping[str, HeldOut]
     figures: tuple[Figure, ...] = (LOSS,)
     selection: Figure = LOSS
     title: str = ""
-    described: Mapping[str, Any] = {}
+    summary: Mapping[str, Any] = {}
     protocol: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
-    constants: PyTree = ()
     calibration: PyTree = None
     meta_update: Callable[..., MetaUpdate] | None = None
     at_once: int | None = None
-    evenly: bool = False
+    streamed: bool = False
+    notes: tuple[str, ...] = ()
     report: Callable[[Report], Mapping[str, Any]] | None = None
     draw: Callable[[Report], None] | None = None
-    beside: Callable[[Mapping[str, Any]], list[str]] | None = None
+    extra_lines: Callable[[Mapping[str, Any]], list[str]] | None = None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmeta.core import Array, Key, PyTree, Task
+from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 
 Sample = Callable[
     [Key], Task
@@ -48,6 +48,11 @@ class TrainState(NamedTuple):
     @property
     def trained(self) -> Trained:
         return Trained(self.meta_params, self.shared)
+
+
+def shared_of(learner: MetaLearner, trained: Trained) -> dict[str, PyTree]:
+    """The keyword with which a learner that keeps `shared` values is called; else none."""
+    return {} if learner.shared is None else {"shared": trained.shared}
 
 
 def task_keys(state: TrainState, task_batch: int) -> Key:

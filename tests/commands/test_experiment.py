@@ -146,7 +146,7 @@ def test_help_names_the_presets_and_learners(domain, status, capsys):
     assert status(domain, "--help") == 0
     words = " ".join(capsys.readouterr().out.split())
     for preset in kind.presets:
-        assert preset.applies in words
+        assert preset.pattern in words
     if len(learners := known_learners(kind.kind)) > 1:
         assert all(learner in words for learner in learners)
 
@@ -272,12 +272,12 @@ def test_presets_of_images_say_how_long_they_take():
     for name, learner in known_learners(kind.kind).items():
         if name == "meta-transfer":  # which has a network only for photographs
             continue
-        omniglot = [own for own in learner.presets if own.applies == "few-shot/omniglot-*"]
-        assert any("CPU" in own.takes for own in omniglot), name
+        omniglot = [own for own in learner.presets if own.pattern == "few-shot/omniglot-*"]
+        assert any("CPU" in own.wall_time for own in omniglot), name
         for own in learner.presets:
             for preset in own.published:
-                known = {of_domain.applies for of_domain in kind.presets} | {"labels"}
-                known |= {of_domain.applies for of_domain in find_domain("regression").presets}
+                known = {of_domain.pattern for of_domain in kind.presets} | {"labels"}
+                known |= {of_domain.pattern for of_domain in find_domain("regression").presets}
                 assert preset in known, f"{name} has a published result of the unknown {preset}"
 
 

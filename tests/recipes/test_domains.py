@@ -90,11 +90,12 @@ def test_a_folder_is_taken_for_the_same_run_alone(domain, trained, tiny, status,
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_bytes((trained(domain) / "config.json").read_bytes())
-    for name in ("results.json", "per_task.npz", "evaluation-ways-20.json", "my-notes.txt"):
+    written = ("results.json", "per_task.npz", "evaluation.json", "evaluation-ways-20.json")
+    for name in (*written, "my-notes.txt"):
         (folder / name).write_text("of the run before")
     # The same run: neither resumed nor overwritten, or both.
     assert status(domain, *tiny(domain), "--out", folder) == 1
-    assert "--resume goes on with it, --overwrite anew" in capsys.readouterr().err
+    assert "give --resume to continue it or --overwrite to start again" in capsys.readouterr().err
     assert status(domain, *tiny(domain), "--out", folder, "--resume", "--overwrite") == 1
     assert "give one of them" in capsys.readouterr().err
     # Another run.
@@ -152,10 +153,10 @@ def test_presets_and_learners_of_every_domain(domain):
     kind = find_domain(domain)
     for preset in kind.presets:
         for learner in known_learners(kind.kind).values():
-            settings.check(start(kind, learner, preset.applies).changed(steps=7))
+            settings.check(start(kind, learner, preset.pattern).changed(steps=7))
         default = kind.default_learner
-        _, experiment = parse(kind, [default, "--preset", preset.applies, "--steps", "7"])
-        expected = start(kind, find_learner(default), preset.applies).changed(steps=7)
+        _, experiment = parse(kind, [default, "--preset", preset.pattern, "--steps", "7"])
+        expected = start(kind, find_learner(default), preset.pattern).changed(steps=7)
         assert experiment == expected
     with pytest.raises(ValueError, match="unknown preset 'defautl'; the nearest are .*default"):
         parse(kind, ["--preset", "defautl"])
@@ -188,5 +189,5 @@ def test_a_run_that_trains_in_silence(tiny, tmp_path):
     results, tasks = runner.run(
         experiment, tmp_path / "run", devices=1, progress=Progress(quiet=True)
     )
-    assert results == results_of(tmp_path / "run") | {"protocol": results["protocol"]}
+    assert results == results_of(tmp_path / "run")
     assert tasks.title == "sinusoids · 5-shot"

@@ -51,13 +51,13 @@ def of(domain: str, learner: str, **changes: Any) -> Any:
     return start(find_domain(domain), find_learner(learner)).changed(**changes)
 
 
-def data_of(domain: str) -> dict[str, Any]:
+def data_identity(domain: str) -> dict[str, Any]:
     return DATA if domain in ("few-shot", "pretrain") else {}
 
 
 def problem_of(experiment: Experiment, *, train: bool) -> Problem:
     domain, learner = experiment.domain, experiment.learner
-    data = data_of(domain.name)
+    data = data_identity(domain.name)
     return domain.problem(experiment.training, learner.needs, data, train=train)
 
 
@@ -91,7 +91,7 @@ def with_pretrained(monkeypatch):
 def test_json_and_back(domain, learner):
     kind = find_domain(domain)
     for preset in kind.presets:
-        experiment: Any = start(kind, find_learner(learner), preset.applies)
+        experiment: Any = start(kind, find_learner(learner), preset.pattern)
         for own in (experiment, experiment.resolved()):
             assert from_json(json.loads(json.dumps(to_json(own)))) == own
         assert experiment.resolved().resolved() == experiment.resolved()
@@ -124,7 +124,7 @@ def test_settings_that_came_later_have_their_defaults():
         (lambda fields: fields.update(training=3), "not a mapping of settings"),
         (lambda fields: fields.update(data=[]), "does not hold the settings"),
         (lambda fields: fields["tasks"].update(images=[["dataset"]]), "images is .*not a mapping"),
-        (lambda fields: fields["tasks"]["images"].update(dataset=["x"]), "dataset is .*no value"),
+        (lambda fields: fields["tasks"]["images"].update(dataset=["x"]), "dataset .*expected str"),
         (lambda fields: fields["tasks"]["image_network"].update(network="vit"), "network is 'vit'"),
         (lambda fields: fields["tasks"]["episode"].update(ways="5"), "ways is '5'"),
         (lambda fields: fields["tasks"]["episode"].update(ways=True), "ways is True"),

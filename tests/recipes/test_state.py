@@ -1,20 +1,21 @@
 """What changes over training without being learned, and what never changes: through the runner."""
 
 import dataclasses
-from typing import NamedTuple
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmeta.commands.predict import Predict, predict_with
 from jaxmeta.core import Batch, Info, Task, meta_learner, squared_error
+from jaxmeta.data.tables import read_numbers
 from jaxmeta.recipes import registry
-from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training
+from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, UserTask
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.runner import run
 from jaxmeta.recipes.tasks import HeldOut, Problem, Tasks
-from jaxmeta.training import checkpoints
 
 WEIGHTS = jnp.arange(200_000.0) / 1e5  # 800 kB: large beside everything else here
 
@@ -28,40 +29,28 @@ def draw(key):
 class Scales(Domain):
     """y = 3 x, with frozen weights that a network may use."""
 
+    factor: float = 1.0
+
     def problem(self, training, needs, data, *, train):
         batch = Batch(jnp.zeros((4, 1)), jnp.zeros((4, 1)))
         return Problem("regression", train, Task(batch, batch), squared_error, lambda *_: None)  # pyright: ignore
 
     def tasks(self, training, needs):
         sample = jax.tree_util.Partial(draw)
-        of_training, of_test = (
-            self.problem(training, needs, {}, train=train) for train in (True, False)
-        )
-
-        def judge(key, learner, trained, task):
-            loss, info = learner.loss(
-                key, trained.meta_params, task, **_given(learner, trained.shared)
-            )
-            return loss, {**info.metrics, **_seen(trained.shared)}
-
-        def test(part):
-            return HeldOut(sample, of_test, {"part": part}, judge=judge)
-
         return Tasks(
-            train=sample,
-            problem=of_training,
-            validation=test("validation"),
-            tests={"test": test("test")},
-            constants={"weights": WEIGHTS},
+            train=lambda: sample,
+            validation=lambda: HeldOut(sample, {"part": "validation"}),
+            tests={"test": HeldOut(sample, {"part": "test"}, trajectory_tasks=4)},
         )
 
+    def constants(self, data):
+        return {"weights": WEIGHTS * self.factor}
 
-def _given(learner, shared):
-    return {} if learner.shared is None else {"shared": shared}
-
-
-def _seen(shared):
-    return {"mean": shared["mean"]} if shared else {}
+    def read(self, data, support, query, ink):
+        numbers = read_numbers(query)
+        return UserTask(
+            Batch(numbers, numbers), numbers, [str(row) for row in range(len(numbers))], []
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +70,19 @@ class RunningMean(Recipe):
             squared_error,
         )
 
-        def loss(key, w, task, shared=None):
-            assert shared is not None
+        def loss(key, w, task, *, shared):
             value = jnp.square(w - 3.0)
-            return value, Info(value, {})
+            return value, Info(value, {"mean": shared["mean"]})
+
+        def trajectory(key, w, support, inputs, *, shared):
+            return jnp.stack([w * inputs, shared["mean"] * inputs])
 
         return base._replace(
-            grad=grad, loss=loss, shared=lambda key, w, task: {"mean": jnp.zeros(())}
+            adapt=lambda key, w, support, *, shared: w + 0 * shared["mean"],
+            grad=grad,
+            loss=loss,
+            trajectory=trajectory,
+            shared=lambda key, w, task: {"mean": jnp.zeros(())},
         )
 
 
@@ -96,13 +91,16 @@ class OnFrozen(Recipe):
     """Two lines: the frozen weights' sum times a learned number."""
 
     def build(self, problem):
-        weights = problem.constants["weights"] if problem.constants else WEIGHTS
+        weights = problem.constants["weights"]
         scale = weights.sum() / WEIGHTS.size  # 1.0 - tiny
-        return meta_learner(
+        base = meta_learner(
             lambda key, task: jnp.zeros(()),
             lambda key, w, support: w,
             lambda w, inputs, key=None: w * scale * inputs,
             squared_error,
+        )
+        return base._replace(
+            trajectory=lambda key, w, support, inputs: jnp.stack([0 * inputs, w * scale * inputs])
         )
 
 
@@ -129,10 +127,6 @@ TRAINING = Training(
 )
 
 
-class Seen(NamedTuple):
-    mean: float
-
-
 @pytest.mark.parametrize("devices", [1, 2])
 def test_shared_is_written_checkpointed_restored_and_judged(devices, tmp_path):
     experiment = Experiment(Scales(), RunningMean(), TRAINING)
@@ -140,11 +134,13 @@ def test_shared_is_written_checkpointed_restored_and_judged(devices, tmp_path):
     assert 0.5 < results["mean"] < 1.5  # a running mean of squares of normal numbers
     restored = restore(tmp_path / "run")
     assert float(restored.trained.shared["mean"]) == pytest.approx(results["mean"], rel=1e-6)
-    # It is part of what resumes bit for bit.
-    short = dataclasses.replace(TRAINING, steps=4)
-    run(Experiment(Scales(), RunningMean(), short), tmp_path / "half", devices=devices)
-    whole = checkpoints.restore(tmp_path / "run/checkpoints", restored.trained, step="best")
-    assert whole is not None and whole.step == results["best_step"]
+    # So is what is judged step by step, and what a user predicts.
+    assert len(results["after_inner_steps"]["loss"]) == 2
+    asked, out = tmp_path / "asked.csv", tmp_path / "predicted.png"
+    asked.write_text("1\n2\n")
+    predict_with(Predict(tmp_path / "run", asked, asked, out))
+    rows = out.with_suffix(".csv").read_text().splitlines()[1:]
+    assert float(rows[1].split(",")[1]) == pytest.approx(2 * float(restored.meta_params), rel=1e-5)
 
 
 def test_constants_are_neither_optimised_nor_saved(tmp_path):
@@ -155,5 +151,13 @@ def test_constants_are_neither_optimised_nor_saved(tmp_path):
     names = "".join(path.read_text() for path in tmp_path.rglob("manifest.json"))
     assert "weights" not in names
     assert results["loss"] < 5
+    assert len(results["after_inner_steps"]["loss"]) == 2
     restored = restore(tmp_path / "run")
     assert jax.tree.map(np.shape, restored.meta_params) == ()
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert len(config["data"]["constants_sha256"]) == 64
+    # With other weights it is another run.
+    config["tasks"]["factor"] = 2.0
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="was trained with other frozen weights"):
+        restore(tmp_path / "run")

@@ -16,10 +16,10 @@ from jaxmeta.data._episodes import Rotations, turned_classes
 from jaxmeta.data.images.dataset import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
-from jaxmeta.recipes.base import Domain, Given, Preset, Training
-from jaxmeta.recipes.images import ImageNetwork, Images, data_of, query_files
+from jaxmeta.recipes.base import Domain, Preset, Training, UserTask
+from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_files
 from jaxmeta.recipes.registry import domain
-from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive, Several
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, Positive
 from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
@@ -29,13 +29,13 @@ from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task
 class Episode:
     """The tasks."""
 
-    ways: Annotated[Several, AT_TEST] = 5
+    ways: Annotated[AtLeastTwo, AT_TEST] = 5
     """Classes of a test task."""
     shots: Annotated[Count, AT_TEST] = 1
     """Support examples a class of a test task."""
     queries: Annotated[Count, AT_TEST] = 15
     """Query examples a class of a test task."""
-    train_ways: Several | None = None
+    train_ways: AtLeastTwo | None = None
     """Classes of a training task. Defaults to the test value. Learners that can be tested with
     other ways take all classes of a set that has fewer."""
     train_shots: Count | None = None
@@ -66,9 +66,9 @@ class Episode:
                 f"--distractors {self.distractors} require --unlabelled of at least 1."
             )
         if self.hard_tasks and (self.unlabelled or self.distortions):
-            raise ValueError("--hard-tasks don't go with --unlabelled or --distortions.")
+            raise ValueError("--hard-tasks cannot be combined with --unlabelled or --distortions.")
         if self.shuffle_labels and self.unlabelled:
-            raise ValueError("--shuffle-labels doesn't go with --unlabelled.")
+            raise ValueError("--shuffle-labels cannot be combined with --unlabelled.")
         if self.pipeline == "stream" and (self.hard_tasks or self.distortions):
             raise ValueError(
                 "--hard-tasks and --distortions are drawn on the device: give --pipeline device."
@@ -114,7 +114,7 @@ def _groceries(shots: int) -> Preset:
             "checkpoint_every": 50,
             "chunk": 5,
         },
-        takes="25 min on 2 CPU cores",
+        wall_time="25 min on 2 CPU cores",
     )
 
 
@@ -138,7 +138,7 @@ class FewShot(Domain):
                 "checkpoint_every": 250,
                 "outer_schedule": "cosine",
             },
-            takes="3 min on 2 CPU cores",
+            wall_time="3 min on 2 CPU cores",
         ),
         *(_published(ways, shots) for ways in (5, 20) for shots in (1, 5)),
         *(_groceries(shots) for shots in (1, 5)),
@@ -152,9 +152,8 @@ class FewShot(Domain):
         episode = self.episode
         return f"{Path(self.images.dataset).name}-{episode.ways}w{episode.shots}s"
 
-    def changed_at_test(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        other = changes.get("dataset", self.images.dataset) != self.images.dataset
-        return {"split": None, **changes} if other else changes
+    def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.images.evaluation_changes(changes)
 
     def _sizes(self, needs: Needs, data: Mapping[str, Any], train: bool) -> dict[str, int]:
         sizes = self.episode.sizes(train)
@@ -196,39 +195,48 @@ class FewShot(Domain):
         episode = self.episode
         if episode.unlabelled and not needs.unlabelled:
             raise ValueError(
-                f"--unlabelled {episode.unlabelled}: this learner needs all labels; "
-                "semi-supervised-prototypical does not, and prototypical ignores the others."
+                f"--unlabelled {episode.unlabelled}: this learner requires a label for every "
+                "example; leave --unlabelled out, or choose a semi-supervised learner."
+            )
+        if episode.hard_tasks and needs.own_objective:
+            raise ValueError("--hard-tasks: this learner is not trained by cross-entropy.")
+        if needs.comparison and self.image_network.network != "conv4-stride":
+            raise ValueError(
+                f"--network {self.image_network.network}: this learner compares maps with a "
+                "network of its own; leave --network out."
             )
         dataset = self.images.load(training.seed, episode.rotations)
-        data = data_of(dataset)
+        data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"
         sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
-        problems = {
-            train: self.problem(training, needs, data, train=train) for train in (True, False)
-        }
-        drawn = {
+        names = ("rotations", "unlabelled", "distractors", "shuffle_labels")
+        identity = {
             "images_sha256": data["images_sha256"],
-            "episode": {**dataclasses.asdict(episode), **sizes[False]},
+            **sizes[False],
+            **{name: getattr(episode, name) for name in names},
             "in_order": needs.in_order,
             "streamed": streamed,
         }
-        for name in ("train_ways", "train_shots", "train_queries", "device_budget", "pipeline"):
-            del drawn["episode"][name]
 
-        def test(part: str, followed: int = 0) -> HeldOut:
-            source = self._source(dataset, part, sizes[False], needs, training.seed)
-            return HeldOut(source, problems[False], {**drawn, "part": part}, followed=followed)
+        def source(part: str) -> Source:
+            return self._source(dataset, part, sizes[part == "train"], needs, training.seed)
 
-        return Tasks(
-            train=self._source(dataset, "train", sizes[True], needs, training.seed),
-            problem=problems[True],
-            validation=test("validation"),
+        def held_out(part: str) -> HeldOut:
             # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks.
-            tests={"test": test("test", followed=200)},
+            return HeldOut(source(part), {**identity, "part": part}, trajectory_tasks=200)
+
+        notes = ()
+        if sizes[True]["ways"] < episode.sizes(True)["ways"]:
+            fewer = sizes[True]["ways"]
+            notes = (f"{self.images.dataset} has {fewer} classes to train on: {fewer}-way tasks.",)
+        return Tasks(
+            train=lambda: source("train"),
+            validation=lambda: held_out("validation"),
+            tests={"test": held_out("test")},
             figures=(ACCURACY,),
             selection=ACCURACY,
             title=f"{Path(self.images.dataset).name} · {episode.ways}-way {episode.shots}-shot",
-            described={"dataset": self.images.dataset, **sizes[False]},
+            summary={"dataset": self.images.dataset, **sizes[False]},
             protocol={
                 "train_episode": sizes[True],
                 **dataset.protocol,
@@ -247,7 +255,8 @@ class FewShot(Domain):
             # On a CPU the working set of one convolutional task fits the cache, that of 32 does
             # not: 0.23 s against 0.39 s a step.
             at_once=1 if jax.default_backend() == "cpu" else None,
-            evenly=streamed,
+            streamed=streamed,
+            notes=notes,
             draw=_draw,
         )
 
@@ -303,7 +312,9 @@ class FewShot(Domain):
         sample = in_random_order(sample) if needs.in_order else sample
         return distorted(sample) if episode.distortions and part == "train" else sample
 
-    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+    def read(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
         """Folders of images: `support/class/*.png`, and images by themselves or in folders."""
         from jaxmeta.data.images.folder import class_files, read_images
 
@@ -326,7 +337,7 @@ class FewShot(Domain):
 
             plots.prediction_sheet(path, images, names, probabilities, title=title, support=shown)
 
-        return Given(
+        return UserTask(
             support=Batch(np.concatenate(list(shown.values())), labels.astype(np.int32)),
             inputs=images,
             rows=[str(path) for path in queries],
@@ -334,7 +345,7 @@ class FewShot(Domain):
             draw=draw,
         )
 
-    def for_given(self, given: Given) -> "FewShot":
+    def for_user_task(self, given: UserTask) -> "FewShot":
         episode = dataclasses.replace(self.episode, ways=len(given.names))
         return dataclasses.replace(self, episode=episode)
 
@@ -354,4 +365,5 @@ def _draw(made: Report) -> None:
         np.asarray(outputs.argmax(axis=-1)),
         title=f"{made.title}: one test task",
     )
-    made.recipe.draw(made.folder / "adaptation.png", test.problem, adapted, task, made.title)
+    if test.problem is not None:
+        made.recipe.draw(made.folder / "adaptation.png", test.problem, adapted, task, made.title)

@@ -17,7 +17,8 @@ import optax
 
 from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, Task
-from jaxmeta.data import ClassImages, Family, classifiers, load, quadratics
+from jaxmeta.data import ClassImages, Family, class_images, classifiers, load, quadratics
+from jaxmeta.data.cache import digest
 from jaxmeta.data.images.digits import digits
 from jaxmeta.data.synthetic.optimization import ACTIVATIONS
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
@@ -76,14 +77,14 @@ class Optimizers(Domain):
     def label(self) -> str:
         return self.family
 
-    def problems(self, part: str, seed: int, **changes: Any) -> Family:
-        """The problems of training, validation or test; `changes` replace settings."""
+    def _problems(self, classes: ClassImages | None, **changes: Any) -> Family:
+        """Problems on these classes, on quadratics without; `changes` replace settings."""
         own = replace(self, **changes)
-        if own.family == "quadratics":
+        if classes is None:
             return quadratics(own.dimensions)
         shots, queries = _EXAMPLES[own.family]
         return classifiers(
-            _classes(own.family, part, seed),
+            classes,
             ways=10,
             shots=shots,
             queries=queries,
@@ -95,10 +96,14 @@ class Optimizers(Domain):
 
     def courses(self, seed: int) -> dict[str, Course]:
         """What the optimizers are compared on."""
-        unseen = self.problems("test", seed)
+
+        def unseen(**changes: Any) -> Family:
+            family = changes.get("family", self.family)
+            return self._problems(_classes(family, "test", seed), **changes)
+
         found = {
-            "unseen problems": Course(unseen, self.horizon),
-            f"{5 * self.horizon} steps": Course(unseen, 5 * self.horizon),
+            "unseen problems": Course(unseen(), self.horizon),
+            f"{5 * self.horizon} steps": Course(unseen(), 5 * self.horizon),
         }
         if self.family == "quadratics":
             changes: dict[str, dict[str, Any]] = {
@@ -113,54 +118,73 @@ class Optimizers(Domain):
                 f"on {_OTHER_SET[self.family]}": {"family": _OTHER_SET[self.family]},
             }
         return found | {
-            name: Course(self.problems("test", seed, **change), self.horizon)
-            for name, change in changes.items()
+            name: Course(unseen(**change), self.horizon) for name, change in changes.items()
         }
 
     def problem(
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
-        course = Course(self.problems("train", training.seed), self.horizon)
-        return _problem(course, training, train)
+        # The network is the same whatever the images show: blank ones of their shape will do.
+        classes = None if self.family == "quadratics" else _blank(data["image_shape"], self.family)
+        return _problem(Course(self._problems(classes), self.horizon), training, train)
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
-        seed, own = training.seed, Course(self.problems("train", training.seed), self.horizon)
-        held_out = own._replace(family=self.problems("validation", seed))
+        seed = training.seed
+        train, validation = (_classes(self.family, part, seed) for part in ("train", "validation"))
         courses = self.courses(seed)
-
         curves: dict[str, dict[str, Curve]] = {}  # from the report to the picture
+        data: dict[str, Any] = {}
+        if train is not None and validation is not None:
+            images = {"train": train.images, "validation": validation.images}
+            data = {
+                "image_shape": list(train.images.shape[1:]),
+                "images_sha256": digest(images),
+            }
+        names = ("family", "dimensions", "widths", "activations", "scales", "problem_batch")
+        own = {**data, **{name: getattr(self, name) for name in names}}
 
-        def test(name: str, course: Course, judge: Any = None) -> HeldOut:
-            drawn = {"course": name, "horizon": course.horizon, "settings": repr(self)}
+        def held_out(name: str, course: Course, judge: Any = None) -> HeldOut:
             problem = _problem(course, training, train=False)
-            return HeldOut(course.family.sample, problem, drawn, judge=judge, at_once=32)
+            identity = {**own, "course": name, "horizon": course.horizon}
+            return HeldOut(course.family.sample, identity, problem, judge=judge, at_once=32)
 
         return Tasks(
-            train=own.family.sample,
-            problem=_problem(own, training, train=True),
+            train=lambda: self._problems(train).sample,
             # The loss alone decides, also where there is an accuracy.
-            validation=test("validation", held_out),
+            validation=lambda: held_out(
+                "validation", Course(self._problems(validation), self.horizon)
+            ),
             tests={
-                name: test(name, course, partial(_judge, course))
+                name: held_out(name, course, partial(_judge, course))
                 for name, course in courses.items()
             },
             figures=(Figure("final_loss", "final loss"),),
             title=self.family,
-            described={"family": self.family},
+            summary={"family": self.family},
             protocol={
                 "horizon": self.horizon,
                 "tuned": f"each on the first {self.tuning_tasks} of these problems, by the mean "
                 "loss after the last step",
             },
+            data=data,
             report=partial(_report, courses, self.tuning_tasks, curves),
             draw=partial(_draw, curves),
-            beside=_lines,
+            extra_lines=_lines,
         )
 
 
-def _classes(name: str, part: str, seed: int) -> ClassImages:
+def _classes(name: str, part: str, seed: int) -> ClassImages | None:
     """Digits are the same ten classes in all parts: there the networks alone are unseen."""
+    if name == "quadratics":
+        return None
     return digits() if name == "digits" else getattr(load(name, seed=seed), part)
+
+
+def _blank(shape: list[int], family: str) -> ClassImages:
+    """Ten classes of black images, as many of each as a problem takes."""
+    each = sum(_EXAMPLES[family])
+    labels = np.repeat(np.arange(10), each)
+    return class_images(np.zeros((10 * each, *shape), np.uint8), labels, "0123456789")
 
 
 def _problem(course: Course, training: Training, train: bool) -> Problem:

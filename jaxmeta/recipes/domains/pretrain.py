@@ -21,7 +21,7 @@ from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.learners import prototypical
 from jaxmeta.models import conv4, frozen_encoder, resnet12
 from jaxmeta.recipes.base import Domain, Preset, Training
-from jaxmeta.recipes.images import Images, data_of
+from jaxmeta.recipes.images import Images, data_identity
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Tasks
@@ -50,7 +50,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Batches:
+class Augmentation:
     """The batches of training, and how their images are changed at random."""
 
     batch_size: Count = 32
@@ -70,7 +70,7 @@ class Pretrain(Domain):
 
     images: Images = field(default_factory=lambda: Images(dataset="grocery"))
     image_network: Network = field(default_factory=Network)
-    batches: Batches = field(default_factory=Batches)
+    batches: Augmentation = field(default_factory=Augmentation)
 
     default_learner: ClassVar[str] = "supervised"
     presets: ClassVar[tuple[Preset, ...]] = (
@@ -85,7 +85,7 @@ class Pretrain(Domain):
                 "chunk": 10,
                 "validation_tasks": 1000,
             },
-            takes="15 min on 2 CPU cores",
+            wall_time="15 min on 2 CPU cores",
         ),
     )
 
@@ -115,51 +115,49 @@ class Pretrain(Domain):
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         dataset = self.images.load(training.seed)
-        data = data_of(dataset)
-        of_training, of_test = (
-            self.problem(training, needs, data, train=train) for train in (True, False)
-        )
+        data = data_identity(dataset)
+        of_training = self.problem(training, needs, data, train=True)
         calibration = self._calibration(dataset.train, training.seed)
+        encoder = of_training.encoder()
         fold = jax.jit(functools.partial(frozen_encoder, of_training.model()))
-        queries = min(QUERIES, *(int(p.counts.min()) - SHOTS for p in dataset[2:4]))
-        judge = prototypical(on_features(), cross_entropy, WAYS)
+        prototypes = prototypical(on_features(), cross_entropy, WAYS)
 
-        def test(part: str, freeze: Callable[[PyTree], PyTree]) -> HeldOut:
+        def judge(
+            key: Key, learner: MetaLearner, trained: Trained, task: Task
+        ) -> tuple[Array, Mapping[str, Array]]:
+            loss, info = prototypes.loss(key, trained.meta_params, task)
+            return loss, info.metrics
+
+        def held_out(part: str, freeze: Callable[[PyTree], PyTree]) -> HeldOut:
             classes: ClassImages = getattr(dataset, part)
-            sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": queries}
-            example = episodes(classes, **sizes)  # says at once what the classes cannot give
-            encoder = of_test.encoder()
+            sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": _queries(classes)}
 
             def prepare(learner: MetaLearner, trained: Trained) -> tuple[Any, Trained]:
                 features = features_of(encoder, freeze(trained.meta_params), classes)
                 return episodes(features, **sizes), Trained({"encoder": ()})
 
-            drawn = {"images_sha256": data["images_sha256"], "part": part, **sizes}
-            return HeldOut(example, of_test, drawn, judge=_judged, prepare=prepare, at_once=100)
-
-        def _judged(
-            key: Key, learner: MetaLearner, trained: Trained, task: Task
-        ) -> tuple[Array, Mapping[str, Array]]:
-            loss, info = judge.loss(key, trained.meta_params, task)
-            return loss, info.metrics
+            # Of images only to say at once what the classes cannot give.
+            source = episodes(classes, **sizes)
+            identity = {"images_sha256": data["images_sha256"], "part": part, **sizes}
+            return HeldOut(source, identity, judge=judge, prepare=prepare, at_once=100)
 
         own = self.batches
         return Tasks(
-            train=image_batches(
+            train=lambda: image_batches(
                 dataset.train, own.batch_size, shift=own.shift, flip=own.flip, light=own.light
             ),
-            problem=of_training,
-            validation=test("validation", lambda params: fold(params, calibration)),
-            tests={"test": test("test", lambda params: params)},
+            validation=lambda: held_out("validation", lambda params: fold(params, calibration)),
+            # What is finished is frozen already.
+            tests={"test": held_out("test", lambda params: params)},
             figures=(ACCURACY,),
             selection=ACCURACY,
             title=f"{Path(self.images.dataset).name} · {self.image_network.network} · prototypes "
             f"of its features, {WAYS}-way {SHOTS}-shot",
-            described={
+            summary={
                 "dataset": self.images.dataset,
                 "ways": WAYS,
                 "shots": SHOTS,
-                "queries": queries,
+                "queries": _queries(dataset.test),
             },
             protocol={
                 **dataset.protocol,
@@ -173,6 +171,9 @@ class Pretrain(Domain):
             calibration=calibration,
         )
 
+    def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.images.evaluation_changes(changes)
+
     def _calibration(self, classes: ClassImages, seed: int) -> Array:
         """Images as they are, `[batches, batch_size, H, W, C]`, drawn evenly from all."""
         images = classes.images
@@ -180,6 +181,11 @@ class Pretrain(Domain):
         count = max(1, min(_CALIBRATION_IMAGES, len(images)) // size)
         rows = np.random.default_rng(seed).permutation(len(images))[: count * size]
         return jnp.asarray(images[rows].reshape(count, size, *images.shape[1:])) / 255
+
+
+def _queries(classes: ClassImages) -> int:
+    """Query images a class: as many as the smallest class has beside its support, at most 15."""
+    return min(QUERIES, int(classes.counts.min()) - SHOTS)
 
 
 def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:

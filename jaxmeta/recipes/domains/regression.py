@@ -19,14 +19,14 @@ from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
 from jaxmeta.learners.process.gaussian import LEAST_STD
 from jaxmeta.models import mlp
-from jaxmeta.recipes.base import Domain, Given, Preset, Training
+from jaxmeta.recipes.base import Domain, Preset, Training, UserTask
 from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.results import plain
-from jaxmeta.recipes.settings import AT_TEST, Count, option
+from jaxmeta.recipes.settings import AT_TEST, Count, check_chosen, option
 from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimates
 from jaxmeta.training.feed import Source
-from jaxmeta.training.state import draw_keys
+from jaxmeta.training.state import draw_keys, shared_of
 
 Range = tuple[float, float]
 
@@ -110,29 +110,29 @@ class Regression(Domain):
     images: Completions = field(default_factory=Completions)
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("default", {**_CURVES, "steps": 20_000}, takes="1 min on 2 CPU cores"),
+        Preset("default", {**_CURVES, "steps": 20_000}, wall_time="1 min on 2 CPU cores"),
         # MAML's sinusoids: K = 10 in training, one inner step of rate 1e-3 (as in the authors'
         # code), tested at K = 5 with up to 10 steps.
-        Preset("sinusoid", {**_CURVES, "steps": 70_000}, takes="1 min on 2 CPU cores"),
+        Preset("sinusoid", {**_CURVES, "steps": 70_000}, wall_time="1 min on 2 CPU cores"),
         # Meta-SGD's: one inner step at test too (Li et al. 2017, section 4.1).
         Preset(
             "sinusoid-frequency",
             {**_CURVES, "frequency": (0.8, 1.2), **_FIVE, "steps": 60_000},
-            takes="1 min on 2 CPU cores",
+            wall_time="1 min on 2 CPU cores",
         ),
         # Garnelo et al. 2018, section 4.1: there 200,000 steps of Adam 1e-4.
-        Preset("gp", _GP, takes="10 min on a CPU core"),
+        Preset("gp", _GP, wall_time="10 min on a CPU core"),
         # Kim et al. 2019, section 4.1: there 100,000 steps.
         Preset(
             "gp-random",
             {**_GP, **_RANDOM_KERNELS, "points": (3, 50), "task_batch": 16},
-            takes="10 min on a CPU core",
+            wall_time="10 min on a CPU core",
         ),
         # Garnelo et al. 2018, section 4.2: letters from 10 to 300 of their 784 pixels.
         Preset(
             "completion",
             {**_GP, **_IMAGES, "points": (10, 300), "task_batch": 16, "chunk": 50},
-            takes="10 min on a CPU core",
+            wall_time="10 min on a CPU core",
         ),
     )
 
@@ -141,27 +141,23 @@ class Regression(Domain):
 
     def check(self) -> None:
         """Refuse options of another task than this."""
-        groups = {"sinusoids": self.sinusoids, "gp": self.gp, "images": self.images}
-        default = type(self)()
-        for task, group in groups.items():
-            for name, value in dataclasses.asdict(group).items():
-                if task != self.task and value != getattr(getattr(default, task), name):
-                    raise ValueError(f"{option(name, value)}: {self.task} has none; {task} has.")
-        if self.task == "sinusoids" and self.points.points != default.points.points:
-            raise ValueError(
-                f"{option('points', self.points.points)}: sinusoids have none; give --shots."
-            )
-        if self.task != "sinusoids" and self.points.shots != default.points.shots:
-            raise ValueError(
-                f"--shots {self.points.shots}: tasks of a random number of points have no shots; "
-                "give --points."
-            )
+        check_chosen(self, self.task, {name: name for name in ("sinusoids", "gp", "images")})
+        own, default = self.points, Points()
+        if self.task == "sinusoids" and own.points != default.points:
+            raise ValueError(f"{option('points', own.points)}: sinusoids have none; give --shots.")
+        for name in ("shots", "train_shots"):
+            value = getattr(own, name)
+            if self.task != "sinusoids" and value != getattr(default, name):
+                raise ValueError(
+                    f"{option(name, value)}: tasks of a random number of points have no shots; "
+                    "give --points."
+                )
 
     def resolved(self) -> "Regression":
         own = self.points
-        sizes = {
-            "train_shots": own.shots if own.train_shots is None else own.train_shots,
-            "train_queries": own.queries if own.train_queries is None else own.train_queries,
+        sizes: dict[str, Any] = {
+            "train_shots": own.train_shots or (own.shots if self.task == "sinusoids" else None),
+            "train_queries": own.train_queries or own.queries,
         }
         return dataclasses.replace(self, points=dataclasses.replace(own, **sizes))
 
@@ -209,16 +205,15 @@ class Regression(Domain):
                 "image_shape": list(dataset.train.images.shape[1:]),
                 "images_sha256": dataset.protocol["images_sha256"],
             }
-        of_test = self.problem(training, needs, data, train=False)
         group = dataclasses.asdict(self)[self.task]
         points, (shots, queries) = list(self.points.points), self._sizes(True)
         sizes = {"points": points} if self.task != "sinusoids" else {"shots": shots}
-        drawn = {**data, **group, "sizes": self._sizes(False), "points": points}
+        identity = {**data, **group, "sizes": self._sizes(False), "points": points}
 
-        def test(part: str, followed: int = 0) -> HeldOut:
-            return HeldOut(
-                self._source(dataset, part), of_test, {**drawn, "part": part}, followed=followed
-            )
+        def held_out(part: str) -> HeldOut:
+            few = None if dataset is None else 200
+            own = {**identity, "part": part}
+            return HeldOut(self._source(dataset, part), own, trajectory_tasks=few)
 
         if self.task == "sinusoids":
             name, shown = "sinusoids", f"{self.points.shots}-shot"
@@ -227,16 +222,15 @@ class Regression(Domain):
             name = f"gp {self.gp.kernel}" if dataset is None else self.images.dataset
             shown, described = f"{points[0]} to {points[1]} points", {"points": points}
         return Tasks(
-            train=self._source(dataset, "train"),
-            problem=self.problem(training, needs, data, train=True),
-            validation=test("validation"),
-            tests={"test": test("test", 10**9 if dataset is None else 200)},
+            train=lambda: self._source(dataset, "train"),
+            validation=lambda: held_out("validation"),
+            tests={"test": held_out("test")},
             figures=(
                 Figure("log_likelihood", "log-likelihood", higher=True),
                 Figure("loss", "mean squared error"),
             ),
             title=f"{Path(name).name} · {shown}",
-            described={"dataset": name, **described},
+            summary={"dataset": name, **described},
             protocol={
                 "train_episode": {**sizes, "queries": queries},
                 **{name: value for name, value in group.items() if name != "dataset"},
@@ -247,7 +241,7 @@ class Regression(Domain):
             data=data,
             report=_oracle if self.task == "gp" else None,
             draw=self._draw,
-            beside=_beside_oracle,
+            extra_lines=_oracle_lines,
         )
 
     def _load(self, seed: int) -> Dataset | None:
@@ -255,22 +249,18 @@ class Regression(Domain):
         if self.task != "images":
             return None
         dataset = load(self.images.dataset, seed=seed)
-        if dataset.channels == 1:
-            return dataset
-        return load(self.images.dataset, color=False, seed=seed)
+        in_grey = dataset.channels == 1
+        return dataset if in_grey else load(self.images.dataset, color=False, seed=seed)
 
     def _source(self, dataset: Dataset | None, part: str) -> Source:
         shots, queries = self._sizes(part == "train")
+        points = self.points.points
         if self.task == "gp":
-            return gaussian_curves(
-                points=self.points.points, queries=queries, **dataclasses.asdict(self.gp)
-            )
+            return gaussian_curves(points=points, queries=queries, **dataclasses.asdict(self.gp))
         if dataset is not None:
             # All pixels are judged at test, some in training.
             judged = queries if part == "train" else None
-            return image_completion(
-                getattr(dataset, part), points=self.points.points, queries=judged
-            )
+            return image_completion(getattr(dataset, part), points=points, queries=judged)
         return sinusoids(shots=shots, queries=queries, **dataclasses.asdict(self.sinusoids))
 
     def _draw(self, made: Report) -> None:
@@ -279,10 +269,12 @@ class Regression(Domain):
 
         test, learner, (task, sample_key, _) = made.test("test")
         meta_params, path = made.trained.meta_params, made.folder / "episode.png"
-        learn_key = jax.random.split(jax.random.split(made.key, 2)[0])[1]
+        learn_key = draw_keys(jax.random.split(made.key, 2)[0])[1]
+        shared = shared_of(learner, made.trained)
 
         def predict(support: Batch, inputs: Array) -> Any:
-            return learner.predict(learner.adapt(learn_key, meta_params, support), inputs)
+            adapted = learner.adapt(learn_key, meta_params, support, **shared)
+            return learner.predict(adapted, inputs)
 
         uncertain = "log_likelihood" in made.values["test"]
         if uncertain and self.task == "images":
@@ -303,11 +295,12 @@ class Regression(Domain):
             )
         elif self.task == "sinusoids" and learner.trajectory is not None:
             x = jnp.linspace(*self.sinusoids.domain, 200)[:, None]
-            fits = np.asarray(learner.trajectory(learn_key, meta_params, task.support, x))
+            given = (learn_key, meta_params, task.support, x)
+            fits = np.asarray(learner.trajectory(*given, **shared))
             names = ("inner_steps", "eval_inner_steps")
             steps = sorted({0, *(getattr(made.recipe, name, 0) for name in names)})
-            own = dataclasses.asdict(self.sinusoids)
-            ranges = {name: value for name, value in own.items() if name != "domain"}
+            ranges = dataclasses.asdict(self.sinusoids)
+            ranges.pop("domain")
             plots.curve_episode(
                 path,
                 np.asarray(x)[:, 0],
@@ -318,11 +311,13 @@ class Regression(Domain):
                 title=f"{made.title}: one test curve",
             )
 
-    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+    def read(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
         """Tables of numbers (CSV): places and their value in the support, places in the query."""
         places = 2 if "image_shape" in data else 1
         known, asked = read_numbers(support, places + 1), read_numbers(query, places)
-        return Given(
+        return UserTask(
             support=Batch(known[:, :places], known[:, places:]),
             inputs=asked,
             rows=[" ".join(map(str, row)) for row in asked.tolist()],
@@ -362,7 +357,7 @@ def _oracle(made: Report) -> dict[str, Any]:
     return {"oracle": plain(estimates(found))}
 
 
-def _beside_oracle(results: Mapping[str, Any]) -> list[str]:
+def _oracle_lines(results: Mapping[str, Any]) -> list[str]:
     if "lead" not in results.get("oracle", {}):
         return []
     exact, lead = (

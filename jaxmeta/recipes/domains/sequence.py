@@ -20,10 +20,10 @@ from jaxmeta.data import Dataset, label_stream, load, sequences
 from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance
 from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.memory import run
-from jaxmeta.recipes.base import Domain, Given, Preset, Training
-from jaxmeta.recipes.images import data_of
+from jaxmeta.recipes.base import Domain, Preset, Training, UserTask
+from jaxmeta.recipes.images import data_identity
 from jaxmeta.recipes.registry import domain
-from jaxmeta.recipes.settings import AT_TEST, Count, Several, option
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, check_chosen, option
 from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.update import Sample
 
@@ -60,9 +60,9 @@ class Labels:
     """As in `experiments.few_shot`."""
     image_size: Count = 20
     """Side of the images in pixels."""
-    ways: Several = 5
+    ways: AtLeastTwo = 5
     """Classes of a stream."""
-    instances: Several = 10
+    instances: AtLeastTwo = 10
     """Images of each class."""
     labels: LabelKind = "one-hot"
     """How a class is told: one-hot, or as a string of five letters."""
@@ -87,15 +87,11 @@ class Sequence(Domain):
 
     def check(self) -> None:
         """Refuse options of another task than this."""
-        default = type(self)()
-        foreign = "vectors" if self.task == "labels" else "stream"
-        owners = {"vectors": "sequences of bits have", "stream": "labels has"}
-        for name, value in dataclasses.asdict(getattr(self, foreign)).items():
-            if value != getattr(getattr(default, foreign), name):
-                raise ValueError(f"{option(name, value)}: {self.task} has none; {owners[foreign]}.")
+        others = "copy" if self.task == "labels" else self.task
+        check_chosen(self, self.task, {"labels": "stream", others: "vectors"})
         repeats = self.vectors.repeats
-        if self.task != "repeat-copy" and repeats != default.vectors.repeats:
-            raise ValueError(f"{option('repeats', repeats)}: {self.task} has none.")
+        if self.task != "repeat-copy" and repeats != Vectors().repeats:
+            raise ValueError(f"{option('repeats', repeats)} applies only to --task repeat-copy.")
 
     def resolved(self) -> "Sequence":
         own = self.vectors
@@ -184,7 +180,7 @@ class Sequence(Domain):
                 rotations="as-classes",
                 seed=training.seed,
             )
-            data = data_of(dataset)
+            data = data_identity(dataset)
             count = self.stream.instances
             trained, tested = (count, count), (count,)
             group = dataclasses.asdict(self.stream)
@@ -192,24 +188,19 @@ class Sequence(Domain):
             assert own.lengths is not None and own.test_lengths is not None
             trained, tested = own.lengths, own.test_lengths
             group = dataclasses.asdict(dataclasses.replace(own, test_lengths=None))
-        of_test = self.problem(training, needs, data, train=False)
 
-        def test(part: str, lengths: Lengths) -> HeldOut:
-            drawn = {**data, **group, "task": self.task, "part": part, "lengths": lengths}
-            return HeldOut(self._sample(dataset, part, lengths), of_test, drawn, at_once=25)
+        def held_out(part: str, lengths: Lengths) -> HeldOut:
+            identity = {**data, **group, "task": self.task, "part": part, "lengths": lengths}
+            return HeldOut(self._sample(dataset, part, lengths), identity, at_once=25)
 
         return Tasks(
-            train=self._sample(dataset, "train", trained),
-            problem=self.problem(training, needs, data, train=True),
-            validation=test("validation", trained),
-            tests={self._named(length): test("test", (length, length)) for length in tested},
-            figures=(
-                ACCURACY if dataset is not None else Figure("bits", "bits a sequence:"),
-                LOSS,
-            ),
+            train=lambda: self._sample(dataset, "train", trained),
+            validation=lambda: held_out("validation", trained),
+            tests={self._named(length): held_out("test", (length, length)) for length in tested},
+            figures=(ACCURACY if dataset is not None else Figure("bits"), LOSS),
             selection=LOSS if dataset is None else ACCURACY,
             title=self.task,
-            described={"task": self.task},
+            summary={"task": self.task},
             protocol={
                 "trained_lengths": trained,
                 **({"test_repeats": own.repeats[1]} if self.task == "repeat-copy" else {}),
@@ -218,6 +209,7 @@ class Sequence(Domain):
             },
             data=data,
             draw=self._draw,
+            extra_lines=self._lines,
         )
 
     def _named(self, length: int) -> str:
@@ -225,14 +217,31 @@ class Sequence(Domain):
             return f"{length} instances of each class"
         return f"length {length}"
 
+    def _lines(self, results: Mapping[str, Any]) -> list[str]:
+        """Wrong bits of every length, or the accuracy at every instance of a class."""
+        if self.task == "labels":
+            shown = [
+                f"{number}: {100 * results[name]:.1f} %"
+                for number in range(1, self.stream.instances + 1)
+                if (name := f"accuracy_{number}") in results
+            ]
+            return [f"accuracy at instance {', '.join(shown)}"]
+        rows = results.get("tests") or {next(iter(self._tested())): results}
+        wrong = [f"{name}: {100 * row['bit_error']:.2g} %" for name, row in rows.items()]
+        return [f"wrong bits at {', '.join(wrong)}"]
+
+    def _tested(self) -> list[str]:
+        return [self._named(length) for length in self.vectors.test_lengths or ()]
+
     def _draw(self, made: Report) -> None:
         """Of every test the first sequence: what is said, and where the memory is read."""
         from jaxmeta import plots
 
+        if not hasattr(made.recipe, "machine"):
+            return  # there is no memory to look into
         for name, test in made.tests.items():
             task = jax.jit(test.source)(made.key)  # pyright: ignore[reportArgumentType, reportCallIssue]
-            if not hasattr(made.recipe, "machine"):
-                return  # there is no memory to look into
+            number = next(word for word in name.split() if word.isdigit())
             machine = made.recipe.machine(test.problem)
             _, outputs, seen = jax.jit(partial(run, machine))(
                 made.trained.meta_params, task.query.inputs
@@ -248,7 +257,7 @@ class Sequence(Domain):
             else:
                 probabilities = jax.nn.sigmoid(outputs)
             plots.sequence_episode(
-                made.folder / f"sequence-{name.split()[1 if name.startswith('length') else 0]}.png",
+                made.folder / f"sequence-{number}.png",
                 inputs,
                 targets,
                 np.asarray(probabilities),
@@ -257,8 +266,10 @@ class Sequence(Domain):
                 title=f"{made.title} · {name}",
             )
 
-    def read(self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None) -> Given:
+    def read(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
         """A table of numbers (CSV), a row a step: what the machine reads. There is no support."""
         inputs = read_numbers(query)
         rows = [f"step {number}" for number in range(len(inputs))]
-        return Given(support=(), inputs=inputs, rows=rows, names=[])  # pyright: ignore[reportArgumentType]
+        return UserTask(support=(), inputs=inputs, rows=rows, names=[])  # pyright: ignore[reportArgumentType]

@@ -19,7 +19,7 @@ class Anil(Differentiated, Batches, GradientDescent):
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        presets.omniglot("–, –, 96.2, 98.0", takes="3 h on a CPU core"),
+        presets.omniglot("–, –, 96.2, 98.0", wall_time="3 h on a CPU core"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

@@ -26,7 +26,7 @@ class AttentiveNeuralProcess(Recipe):
     heads: Count = 8
     """Of the multi-head attention."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("regression/gp*", {}, takes="40 min on a CPU core"),
+        Preset("regression/gp*", {}, wall_time="40 min on a CPU core"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

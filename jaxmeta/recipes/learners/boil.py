@@ -19,7 +19,7 @@ class Boil(Differentiated, Batches, GradientDescent):
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        presets.omniglot(takes="3 h on a CPU core"),
+        presets.omniglot(wall_time="3 h on a CPU core"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

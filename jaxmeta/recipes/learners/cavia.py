@@ -31,7 +31,7 @@ class Cavia(Differentiated, Batches, GradientDescent):
     """Parameters that the context moves, by name. Defaults to scale and shift of the third block's
     last normalisation, or the bias of a perceptron's first layer."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        presets.omniglot(takes="2 h on a CPU core"),
+        presets.omniglot(wall_time="2 h on a CPU core"),
         # Section 5.1 of the paper.
         Preset("regression/*", {"context": 5, "inner_steps": 1, "eval_inner_steps": 1}),
     )

@@ -31,8 +31,8 @@ class ConditionalNeuralProcess(Recipe):
     sees all classes side by side."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
-        presets.omniglot("95.3, 98.5, 89.9, 96.8", takes="3 h on a CPU core"),
-        Preset("regression/gp", {}, takes="10 min on a CPU core"),
+        presets.omniglot("95.3, 98.5, 89.9, 96.8", wall_time="3 h on a CPU core"),
+        Preset("regression/gp", {}, wall_time="10 min on a CPU core"),
     )
 
     @property

@@ -40,7 +40,7 @@ class Imaml(GradientDescent):
         # solves with I + H/24: a weak λ and a strong damping.
         presets.omniglot(
             "99.50 ± 0.26, 99.74 ± 0.11, 96.18 ± 0.36, 99.14 ± 0.10",
-            takes="12 h on a CPU core",
+            wall_time="12 h on a CPU core",
             strength=0.05,
             damping=24.0,
             steps=20_000,

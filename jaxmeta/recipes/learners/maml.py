@@ -1,13 +1,13 @@
 """MAML on the command line, and first-order MAML as a preset of it."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import maml
 from jaxmeta.recipes import presets
 from jaxmeta.recipes.base import Preset
-from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
+from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent, Way
 from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.tasks import Problem
 
@@ -20,7 +20,7 @@ class Maml(Differentiated, Batches, GradientDescent):
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
         presets.omniglot(
-            "98.7 ± 0.4, 99.9 ± 0.1, 95.8 ± 0.3, 98.9 ± 0.2", takes="3 h on a CPU core"
+            "98.7 ± 0.4, 99.9 ± 0.1, 95.8 ± 0.3, 98.9 ± 0.2", wall_time="3 h on a CPU core"
         ),
         Preset(
             "regression/sinusoid",
@@ -45,13 +45,11 @@ class Maml(Differentiated, Batches, GradientDescent):
 class FirstOrderMaml(Maml):
     """First-order MAML (Finn et al. 2017): MAML with --differentiation first-order."""
 
-    differentiation: Literal[
-        "second-order", "first-order", "mixed-mode", "rematerialised", "reverse-mode"
-    ] = "first-order"
+    differentiation: Way = "first-order"
     """As of maml."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
         presets.omniglot(
-            "98.3 ± 0.5, 99.2 ± 0.2, 89.4 ± 0.5, 97.9 ± 0.1", takes="2 h on a CPU core"
+            "98.3 ± 0.5, 99.2 ± 0.2, 89.4 ± 0.5, 97.9 ± 0.1", wall_time="2 h on a CPU core"
         ),
     )

@@ -40,7 +40,7 @@ class MamlPlusPlus(Differentiated, Batches, Steps):
         presets.omniglot(
             "99.47 (ensemble of 5), 99.93 (ensemble of 5), "
             "97.65 (ensemble of 5), 99.33 (ensemble of 5)",
-            takes="15 h on a CPU core",
+            wall_time="15 h on a CPU core",
             task_batch=8,
             steps=50_000,
             network="conv4-pool",

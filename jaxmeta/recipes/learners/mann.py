@@ -31,7 +31,7 @@ class Mann(MachineRecipe):
     """Learned sharpness of the reads, at first. Defaults to 1, not learned, as published."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
-        presets.omniglot(takes="5 h on a CPU core"),
+        presets.omniglot(wall_time="5 h on a CPU core"),
         Preset(
             "sequence/*",
             {},

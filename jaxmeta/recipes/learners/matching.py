@@ -23,7 +23,7 @@ class Matching(Recipe):
     """Read-outs of the query's LSTM, with full context."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
-        presets.omniglot("98.1, 98.9, 93.8, 98.5", takes="1.5 h on a CPU core"),
+        presets.omniglot("98.1, 98.9, 93.8, 98.5", wall_time="1.5 h on a CPU core"),
     )
 
     @property

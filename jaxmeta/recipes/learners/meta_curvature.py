@@ -19,7 +19,7 @@ class MetaCurvature(Differentiated, Batches, GradientDescent):
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
-        presets.omniglot(takes="5 h on a CPU core"),
+        presets.omniglot(wall_time="5 h on a CPU core"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

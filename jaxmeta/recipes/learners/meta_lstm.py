@@ -31,7 +31,7 @@ class MetaLstm(Batches, Steps):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_AS_PUBLISHED, "steps": 1200, "checkpoint_every": 200}),
         presets.omniglot(
-            takes="6 h on a CPU core", **_AS_PUBLISHED, network="conv4-pool", steps=50_000
+            wall_time="6 h on a CPU core", **_AS_PUBLISHED, network="conv4-pool", steps=50_000
         ),
         Preset("few-shot/omniglot-*w5s", {"inner_steps": 5, "eval_inner_steps": 5}),
         Preset("regression/*", {"inner_steps": 5, "eval_inner_steps": 5}),

@@ -25,7 +25,7 @@ class MetaSgd(Differentiated, Batches, Steps):
     """Inner steps in evaluation."""
     presets: ClassVar[tuple[Preset, ...]] = (
         presets.omniglot(
-            "99.53 ± 0.26, 99.93 ± 0.09, 95.93 ± 0.38, 98.97 ± 0.19", takes="4 h on a CPU core"
+            "99.53 ± 0.26, 99.93 ± 0.09, 95.93 ± 0.38, 98.97 ± 0.19", wall_time="4 h on a CPU core"
         ),
         Preset(
             "regression/sinusoid-frequency",

@@ -36,7 +36,7 @@ class MetaTransfer(Differentiated, GradientDescent):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_FROZEN, "steps": 400, "checkpoint_every": 100}),
         presets.omniglot(**_FROZEN),
-        Preset("few-shot/grocery-*", _FROZEN, takes="25 min on 2 CPU cores"),
+        Preset("few-shot/grocery-*", _FROZEN, wall_time="25 min on 2 CPU cores"),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

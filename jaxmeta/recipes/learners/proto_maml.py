@@ -21,7 +21,7 @@ class ProtoMaml(Differentiated, Batches, GradientDescent):
     inner_rate: Positive = 0.05
     """Learning rate of the inner loop."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        presets.omniglot(takes="15 h on a CPU core", train_queries=15),
+        presets.omniglot(wall_time="15 h on a CPU core", train_queries=15),
     )
 
     @property

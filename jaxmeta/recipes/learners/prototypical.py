@@ -38,7 +38,7 @@ class Prototypical(Recipe):
         ),
         presets.omniglot(
             "98.8, 99.7, 96.0, 98.9",
-            takes="2 h on a CPU core",
+            wall_time="2 h on a CPU core",
             **_AS_PUBLISHED,
             rotations="as-classes",
             steps=10_000,

@@ -17,7 +17,7 @@ class R2d2(Recipe):
     """R2-D2 (Bertinetto et al. 2019): ridge regression on learned features, in closed form."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        presets.omniglot(takes="20 h on a CPU core", train_queries=15),
+        presets.omniglot(wall_time="20 h on a CPU core", train_queries=15),
     )
 
     @property

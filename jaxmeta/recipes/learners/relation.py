@@ -23,13 +23,13 @@ class Relation(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
         presets.omniglot(
-            "99.6 ± 0.2, 99.8 ± 0.1, 97.6 ± 0.2, 99.1 ± 0.1", takes="20 h on a CPU core"
+            "99.6 ± 0.2, 99.8 ± 0.1, 97.6 ± 0.2, 99.1 ± 0.1", wall_time="20 h on a CPU core"
         ),
     )
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True, comparison=True)
+        return Needs(any_ways=True, own_objective=True, comparison=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         if problem.comparison is None:

@@ -41,7 +41,7 @@ class Reptile(Batches, Steps):
         Preset("few-shot/default", {"steps": 1500}),
         presets.omniglot(
             "97.68 ± 0.04, 99.48 ± 0.06, 89.43 ± 0.14, 97.12 ± 0.32",
-            takes="3 h on a CPU core",
+            wall_time="3 h on a CPU core",
             rotations="as-classes",
             steps=100_000,
             chunk=40,

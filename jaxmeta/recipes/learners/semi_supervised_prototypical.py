@@ -26,7 +26,7 @@ class SemiSupervisedPrototypical(Recipe):
         *presets.COMPARING,
         # Of 20 images of a class, 1 or 5 shots and 5 without a label leave 10.
         Preset("few-shot/*", {"unlabelled": 5, "queries": 10}),
-        presets.omniglot(takes="2.5 h on a CPU core"),
+        presets.omniglot(wall_time="2.5 h on a CPU core"),
     )
 
     @property

@@ -22,12 +22,12 @@ class Siamese(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
         Preset("few-shot/*", {"distortions": True}),
-        presets.omniglot("97.3, 98.4, 88.2, 97.0", takes="2.5 h on a CPU core"),
+        presets.omniglot("97.3, 98.4, 88.2, 97.0", wall_time="2.5 h on a CPU core"),
     )
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True)
+        return Needs(any_ways=True, own_objective=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         return siamese(problem.encoder(self.features), problem.ways)

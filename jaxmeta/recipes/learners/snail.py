@@ -24,7 +24,7 @@ class Snail(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
         presets.omniglot(
-            "99.07 ± 0.16, 99.78 ± 0.09, 97.64 ± 0.30, 99.36 ± 0.18", takes="6 h on a CPU core"
+            "99.07 ± 0.16, 99.78 ± 0.09, 97.64 ± 0.30, 99.36 ± 0.18", wall_time="6 h on a CPU core"
         ),
     )
 

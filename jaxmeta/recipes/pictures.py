@@ -1,0 +1,44 @@
+"""The pictures that every run has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxmeta import plots
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.tasks import Report, Tasks
+from jaxmeta.training.logs import read_metrics
+
+
+def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
+    """The pictures that every run has, and those of its domain."""
+    path, results = made.folder / "learning_curve.png", made.results
+    title = made.title
+    if episode := results["protocol"].get("train_episode"):
+        title += f"\ntrained on {_sizes_in_words(episode)}"
+    if results["protocol"].get("shuffled_labels"):
+        title += ", labels shuffled"
+    plots.learning_curve(path, read_metrics(made.folder), title=title)
+    if (curve := results.get("after_inner_steps")) is not None:
+        figure = next(own for own in (*tasks.figures, tasks.selection) if own.metric in curve)
+        plots.adaptation_curve(
+            made.folder / "adaptation.png",
+            np.asarray(curve[figure.metric]),
+            np.asarray(curve[f"{figure.metric}_ci95"]),
+            ylabel=f"test {figure.metric}" if figure.percent else figure.label or figure.metric,
+            title=made.title,
+            trained_steps=getattr(recipe, "inner_steps", len(curve[figure.metric]) - 1),
+        )
+    if tasks.draw is not None:
+        tasks.draw(made)
+
+
+def _sizes_in_words(sizes: Mapping[str, Any]) -> str:
+    """Such as `5 ways, 1 shot, 15 queries` or `3 to 10 points, 50 queries`."""
+    one = {"ways": "way", "shots": "shot", "queries": "query"}
+    words = []
+    for name, size in sizes.items():
+        ends = size if isinstance(size, list | tuple) else (size,)
+        words.append(f"{' to '.join(map(str, ends))} {one.get(name, name) if size == 1 else name}")
+    return ", ".join(words)
