@@ -16,11 +16,21 @@ from jaxmeta.data._episodes import Rotations, turned_classes
 from jaxmeta.data.images.dataset import PARTS
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
-from jaxmeta.recipes.base import Domain, Preset, Training, UserTask
+from jaxmeta.recipes import (
+    ACCURACY,
+    Domain,
+    HeldOut,
+    Needs,
+    Preset,
+    Problem,
+    Report,
+    Tasks,
+    Training,
+    UserTask,
+    domain,
+)
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_files
-from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, Positive
-from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 

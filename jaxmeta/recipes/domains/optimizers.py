@@ -23,10 +23,19 @@ from jaxmeta.data.images.digits import digits
 from jaxmeta.data.synthetic.optimization import ACTIVATIONS
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
 from jaxmeta.models import pack
-from jaxmeta.recipes.base import Domain, Preset, Training
-from jaxmeta.recipes.registry import domain
+from jaxmeta.recipes import (
+    Domain,
+    Figure,
+    HeldOut,
+    Needs,
+    Preset,
+    Problem,
+    Report,
+    Tasks,
+    Training,
+    domain,
+)
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 from jaxmeta.training.state import draw_keys

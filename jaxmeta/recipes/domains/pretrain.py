@@ -20,11 +20,19 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cr
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.learners import prototypical
 from jaxmeta.models import conv4, frozen_encoder, resnet12
-from jaxmeta.recipes.base import Domain, Preset, Training
+from jaxmeta.recipes import (
+    ACCURACY,
+    Domain,
+    HeldOut,
+    Needs,
+    Preset,
+    Problem,
+    Tasks,
+    Training,
+    domain,
+)
 from jaxmeta.recipes.images import Images, data_identity
-from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import Count, Fraction, Natural
-from jaxmeta.recipes.tasks import ACCURACY, HeldOut, Needs, Problem, Tasks
 from jaxmeta.training.update import Trained
 
 _CALIBRATION_IMAGES = 1024  # of the training classes, for the statistics that are folded in

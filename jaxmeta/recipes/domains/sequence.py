@@ -20,11 +20,23 @@ from jaxmeta.data import Dataset, label_stream, load, sequences
 from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance
 from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.memory import run
-from jaxmeta.recipes.base import Domain, Preset, Training, UserTask
+from jaxmeta.recipes import (
+    ACCURACY,
+    LOSS,
+    Domain,
+    Figure,
+    HeldOut,
+    Needs,
+    Preset,
+    Problem,
+    Report,
+    Tasks,
+    Training,
+    UserTask,
+    domain,
+)
 from jaxmeta.recipes.images import data_identity
-from jaxmeta.recipes.registry import domain
 from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, check_chosen, option
-from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.update import Sample
 
 Lengths = tuple[int, int]

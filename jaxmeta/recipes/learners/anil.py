@@ -5,11 +5,8 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import anil
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("anil", paper="Raghu et al. 2020", kinds=("classification", "regression"))

@@ -6,10 +6,8 @@ from typing import ClassVar, Literal
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import neural_process
 from jaxmeta.models import mlp
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes import Preset, Problem, Recipe, recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("attentive-neural-process", paper="Kim et al. 2019", kinds=("regression",))

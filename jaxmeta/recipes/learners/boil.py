@@ -5,11 +5,8 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import boil
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("boil", paper="Oh et al. 2021", kinds=("classification", "regression"))

@@ -6,12 +6,9 @@ from typing import Annotated, ClassVar
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import only
 from jaxmeta.learners import cavia
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("cavia", paper="Zintgraf et al. 2019", kinds=("classification", "regression"))

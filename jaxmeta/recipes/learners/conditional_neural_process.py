@@ -7,11 +7,8 @@ from jaxmeta.core import MetaLearner
 from jaxmeta.learners import conditional_neural_process, conditional_neural_process_classifier
 from jaxmeta.learners.process import class_by_class
 from jaxmeta.models import mlp
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Needs, Problem
 
 
 @recipe(

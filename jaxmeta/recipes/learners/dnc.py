@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from jaxmeta.learners.memory import Machine, dnc
+from jaxmeta.recipes import Problem, recipe
 from jaxmeta.recipes.machine import MachineRecipe
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("dnc", paper="Graves et al. 2016", kinds=("sequence",))

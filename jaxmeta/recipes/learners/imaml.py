@@ -6,12 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import conjugate_gradients, neumann_series
 from jaxmeta.learners import imaml
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import GradientDescent
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, NonNegative, Positive
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("imaml", paper="Rajeswaran et al. 2019", kinds=("classification", "regression"))

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxmeta.learners.memory import Machine, lstm_machine
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, recipe
 from jaxmeta.recipes.machine import MachineRecipe
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("lstm", paper="Hochreiter, Schmidhuber 1997", kinds=("sequence",))

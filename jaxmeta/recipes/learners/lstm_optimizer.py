@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from jaxmeta.learners.optimizers import LearnedOptimizer, lstm_optimizer
+from jaxmeta.recipes import recipe
 from jaxmeta.recipes.learned_rule import LearnedRule
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count
 
 

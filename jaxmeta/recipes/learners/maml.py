@@ -5,11 +5,8 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import maml
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent, Way
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("maml", paper="Finn et al. 2017", kinds=("classification", "regression"))

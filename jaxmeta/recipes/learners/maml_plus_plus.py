@@ -6,12 +6,9 @@ from typing import Annotated, ClassVar
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import maml_plus_plus
 from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, Steps
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Fraction, Natural, Positive
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("maml-plus-plus", paper="Antoniou et al. 2019", kinds=("classification", "regression"))

@@ -6,12 +6,9 @@ from typing import ClassVar
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import memory_classifier
 from jaxmeta.learners.memory import Machine, mann
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Needs, Preset, Problem, presets, recipe
 from jaxmeta.recipes.machine import MachineRecipe
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count, Positive
-from jaxmeta.recipes.tasks import Needs, Problem
 
 
 @recipe("mann", paper="Santoro et al. 2016", kinds=("classification", "sequence"))

@@ -5,12 +5,9 @@ from typing import Annotated, ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import meta_lstm
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Steps
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
-from jaxmeta.recipes.tasks import Problem
 
 _AS_PUBLISHED = {"task_batch": 1, "train_queries": 15, "width": 32, "clip_norm": 0.25}
 

@@ -6,12 +6,9 @@ from typing import Annotated, ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import meta_sgd
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, Steps
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Natural
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("meta-sgd", paper="Li et al. 2017", kinds=("classification", "regression"))

@@ -7,12 +7,9 @@ import optax
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import MetaTransferParams, meta_transfer
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Engine, Preset
+from jaxmeta.recipes import Engine, Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Differentiated, GradientDescent
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Natural, Positive
-from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training.update import MetaUpdate
 
 _FROZEN = {"query_statistics": "none", "hard_tasks": True}

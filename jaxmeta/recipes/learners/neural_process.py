@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import neural_process
 from jaxmeta.models import mlp
-from jaxmeta.recipes.base import Recipe
-from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes import Problem, Recipe, recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("neural-process", paper="Garnelo et al. 2018", kinds=("regression",))

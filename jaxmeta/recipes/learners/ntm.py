@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxmeta.learners.memory import Machine, ntm
+from jaxmeta.recipes import Problem, recipe
 from jaxmeta.recipes.machine import MachineRecipe
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("ntm", paper="Graves et al. 2014", kinds=("sequence",))

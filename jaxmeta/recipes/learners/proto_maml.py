@@ -5,12 +5,9 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import proto_maml
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset
+from jaxmeta.recipes import Needs, Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import Positive
-from jaxmeta.recipes.tasks import Needs, Problem
 
 
 @recipe("proto-maml", paper="Triantafillou et al. 2020", kinds=("classification",))

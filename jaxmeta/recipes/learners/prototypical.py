@@ -9,10 +9,7 @@ import numpy as np
 
 from jaxmeta.core import MetaLearner, Task
 from jaxmeta.learners import prototypical
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Needs, Problem
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 
 _AS_PUBLISHED = {
     "train_ways": 60,

@@ -5,10 +5,7 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import r2d2
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Needs, Problem
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 
 
 @recipe("r2d2", paper="Bertinetto et al. 2019", kinds=("classification",))

@@ -8,10 +8,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, MetaLearner
 from jaxmeta.learners import one_hot_squared_error, relation
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Needs, Problem
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 
 
 @recipe("relation", paper="Sung et al. 2018", kinds=("classification",))

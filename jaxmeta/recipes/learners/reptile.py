@@ -9,12 +9,9 @@ import optax
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import adam
 from jaxmeta.learners import reptile
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Engine, Preset
+from jaxmeta.recipes import Engine, Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Steps
-from jaxmeta.recipes.registry import recipe
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
-from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training.update import MetaUpdate
 
 _OUTER = {"task_batch": 5, "outer_optimizer": "sgd", "outer_rate": 1.0, "outer_schedule": "linear"}

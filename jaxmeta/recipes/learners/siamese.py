@@ -5,11 +5,8 @@ from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import siamese
-from jaxmeta.recipes import presets
-from jaxmeta.recipes.base import Preset, Recipe
-from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Needs, Problem
 
 
 @recipe("siamese", paper="Koch et al. 2015", kinds=("classification",))

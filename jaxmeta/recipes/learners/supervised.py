@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from jaxmeta.core import Key, MetaLearner, PyTree
 from jaxmeta.learners import supervised
 from jaxmeta.models import frozen_encoder
-from jaxmeta.recipes.base import Recipe
-from jaxmeta.recipes.registry import recipe
-from jaxmeta.recipes.tasks import Problem
+from jaxmeta.recipes import Problem, Recipe, recipe
 from jaxmeta.training.update import Trained
 
 

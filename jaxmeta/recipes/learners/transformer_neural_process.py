@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import transformer_neural_process
-from jaxmeta.recipes.base import Recipe
-from jaxmeta.recipes.registry import recipe
+from jaxmeta.recipes import Problem, Recipe, recipe
 from jaxmeta.recipes.settings import Count
-from jaxmeta.recipes.tasks import Problem
 
 
 @recipe("transformer-neural-process", paper="Nguyen, Grover 2022", kinds=("regression",))
