@@ -209,7 +209,7 @@ class Sequence(Domain):
             train=lambda: self._sample(dataset, "train", trained),
             validation=lambda: held_out("validation", trained),
             tests={self._named(length): held_out("test", (length, length)) for length in tested},
-            figures=(ACCURACY if dataset is not None else Figure("bits"), LOSS),
+            figures=(ACCURACY if dataset is not None else Figure("bits", "bits a sequence"), LOSS),
             selection=LOSS if dataset is None else ACCURACY,
             title=self.task,
             summary={"task": self.task},
