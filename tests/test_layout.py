@@ -13,6 +13,7 @@ import pytest
 
 import jaxmeta
 from jaxmeta import learners
+from jaxmeta.recipes import known_domains, known_learners
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,6 +113,88 @@ def test_imports_point_down(path):
 )
 def test_an_import_is_seen_in_every_form(line, floors):
     assert imported_floors(ast.parse(line)) == floors
+
+
+# --- recipes and domains are known to their own files alone -------------------------------
+
+REGISTERED = {**known_domains(), **known_learners()}
+BUILT_IN = {n: own for n, own in REGISTERED.items() if own.__module__.startswith("jaxmeta.")}
+# A domain may have the name of its kind of task, which recipes do ask for.
+KINDS = {own.kind for own in known_domains().values()}
+# Files that speak of something else of that name.
+OF_THE_SAME_NAME = {"jaxmeta.recipes.learners.ntm": {"lstm"}}  # a controller
+# Where no learner or domain is special; jaxmeta/learners has the functions, experiments/ doors
+# and benchmarks of chosen learners.
+FLOORS = ("commands", "recipes", "training", "plots", "inner", "models", "ops")
+
+
+def named_elsewhere(tree: ast.AST, module: str) -> set[str]:
+    """The recipes and domains of other files that a file names: their class, or their name as a
+    string, but for a default learner."""
+    classes = {(own.__module__, own.__name__) for own in BUILT_IN.values()}
+    names = {name for name, own in BUILT_IN.items() if own.__module__ != module} - KINDS
+    allowed = {
+        node
+        for assigned in ast.walk(tree)
+        if isinstance(assigned, ast.AnnAssign) and ast.unparse(assigned.target) == "default_learner"
+        for node in ast.walk(assigned)
+    }
+    found = set()
+    for node in {*ast.walk(tree)} - allowed:
+        if isinstance(node, ast.ImportFrom) and node.module != module:
+            found |= {alias.name for alias in node.names if (node.module, alias.name) in classes}
+        elif isinstance(node, ast.Attribute):
+            within = ast.unparse(node.value).rpartition(".")[2]
+            found |= {
+                name
+                for place, name in classes
+                if name == node.attr and place.rpartition(".")[2] == within and place != module
+            }
+        elif isinstance(node, ast.Constant) and node.value in names:
+            found.add(str(node.value))
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".name"):
+            for compared in node.comparators:
+                if isinstance(compared, ast.Constant) and compared.value in BUILT_IN:
+                    found.add(str(compared.value))
+    return found - OF_THE_SAME_NAME.get(module, set())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_names_the_recipes_and_domains_of_others(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = named_elsewhere(ast.parse(path.read_text()), module)
+    if floor(module) not in FLOORS:
+        found -= REGISTERED.keys()  # strings; a class is named nowhere
+    assert not found, (
+        f"{module} names {', '.join(sorted(found))}: let the recipe or domain say what it needs, "
+        "in Needs, Problem or Tasks"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from jaxmeta.recipes.learners.maml import Maml", {"Maml"}),
+        ("from jaxmeta.recipes.learners import maml\nmatch x:\n  case maml.Maml(): pass", {"Maml"}),
+        ("isinstance(domain, few_shot.FewShot)", {"FewShot"}),
+        ("if recipe.name in LIST or recipe.name == 'regression': pass", {"regression"}),
+        ("LIST = ('maml', 'meta-sgd')", {"maml", "meta-sgd"}),
+        ("if problem.kind == 'regression': pass", set()),
+        ("from collections.abc import Sequence", set()),
+        ("class Mine(Domain):\n  default_learner: ClassVar[str] = 'maml'", set()),
+    ],
+)
+def test_a_name_is_seen_in_every_form(code, found):
+    assert named_elsewhere(ast.parse(code), "jaxmeta.recipes.runner") == found
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_name_leads_to_its_file(name):
+    module = BUILT_IN[name].__module__
+    part = "domains" if name in known_domains() else "learners"
+    assert module.startswith(f"jaxmeta.recipes.{part}.")
+    # A variant stands beside what it varies: first-order-maml in maml.py.
+    assert name.replace("-", "_").endswith(module.rpartition(".")[2])
 
 
 def loaded(statement: str) -> set[str]:

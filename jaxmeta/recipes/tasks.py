@@ -91,6 +91,7 @@ class Needs(NamedTuple):
       unlabelled: it takes support examples without a label, whose target is -1.
       comparison: its network is that of `Problem.comparison`.
       own_objective: it is not trained by the objective of the tasks.
+      folded: its network is pre-trained, with the statistics of that folded into scale and shift.
     """
 
     in_order: bool = False
@@ -98,6 +99,7 @@ class Needs(NamedTuple):
     unlabelled: bool = False
     comparison: bool = False
     own_objective: bool = False
+    folded: bool = False
 
 
 class Figure(NamedTuple):

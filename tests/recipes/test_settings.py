@@ -62,8 +62,9 @@ def problem_of(experiment: Experiment, *, train: bool) -> Problem:
 
 
 def engine_of(experiment: Experiment, problem: Problem) -> Engine:
-    test = HeldOut(lambda key: problem.example, problem, {})
-    return Engine(experiment.training, Tasks(test.source, problem, test, {"test": test}), None)
+    test = HeldOut(lambda key: problem.example, {})
+    tasks = Tasks(lambda: test.source, lambda: test, {"test": test})
+    return Engine(experiment.training, tasks, None)
 
 
 @pytest.fixture

@@ -215,6 +215,12 @@ class FewShot(Domain):
                 f"--network {self.image_network.network}: this learner compares maps with a "
                 "network of its own; leave --network out."
             )
+        statistics = self.image_network.query_statistics
+        if needs.folded and statistics != "none":
+            raise ValueError(
+                f"--query-statistics {statistics}: a pre-trained network has the statistics of its "
+                "training in its scales and shifts; give none."
+            )
         dataset = self.images.load(training.seed, episode.rotations)
         data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"

@@ -7,7 +7,7 @@ import optax
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import MetaTransferParams, meta_transfer
-from jaxmeta.recipes import Engine, Preset, Problem, presets, recipe
+from jaxmeta.recipes import Engine, Needs, Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Differentiated, GradientDescent
 from jaxmeta.recipes.settings import AT_TEST, Natural, Positive
 from jaxmeta.training.update import MetaUpdate
@@ -35,6 +35,10 @@ class MetaTransfer(Differentiated, GradientDescent):
         presets.omniglot(**_FROZEN),
         Preset("few-shot/grocery-*", _FROZEN, wall_time="25 min on 2 CPU cores"),
     )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(folded=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         return meta_transfer(

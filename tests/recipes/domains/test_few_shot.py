@@ -1,0 +1,187 @@
+"""Every learner from a folder of images to its results, end to end, in seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jaxmeta.data import load
+from jaxmeta.recipes import find_domain, find_learner, known_learners, start
+from jaxmeta.training.logs import read_metrics
+
+# Those whose runs differ by more than their update, which the contract battery tries.
+QUICK = ("maml", "prototypical")
+NAMES = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in known_learners("classification")
+    if name != "meta-transfer"  # see test_pretrain.py
+]
+# Options of learners that the tiny ones don't fit.
+OWN = {
+    "relation": ("--network", "conv4-stride", "--width", "4", "--image-size", "28"),
+    "semi-supervised-prototypical": ("--unlabelled", "2"),
+}
+
+
+def results_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def trained_images(trained):
+    """`trained_images(learner)`: the folder of a tiny run on images."""
+    return lambda learner: trained("few-shot", learner, *OWN.get(learner, ()))
+
+
+@pytest.mark.parametrize("learner", NAMES)
+def test_the_run_folder_is_whole(learner, trained_images, images):
+    folder = trained_images(learner)
+    results = results_of(folder)
+    assert results["learner"] == learner
+    assert results["dataset"] == str(images)
+    assert (results["ways"], results["shots"], results["queries"]) == (3, 1, 3)
+    assert 0 <= results["accuracy"] <= 1
+    assert 0 <= results["accuracy_ci95"] <= 1
+    assert results["loss"] > 0
+    assert results["wall_seconds"] > 0
+    assert results["tasks_per_second"] > 0
+    assert "cpu" in results["device"]
+    assert len(results["parameters_sha256"]) == 64
+
+    protocol = results["protocol"]
+    defaults = start(find_domain("few-shot"), find_learner(learner))
+    network = defaults.domain.image_network  # pyright: ignore
+    assert (protocol["split"], protocol["shuffled_labels"]) == ("6/6/6", False)
+    assert protocol["query_statistics"] == network.query_statistics
+    assert protocol["transductive"] == (network.query_statistics == "batch")
+    assert protocol["selected_on"] == "validation accuracy, 4 tasks every 2 steps"
+    episode = protocol["train_episode"]
+    assert (episode["shots"], episode["queries"]) == (2, 2)
+    takes_steps = hasattr(defaults.learner, "inner_steps")
+    assert takes_steps == ({"inner_steps", "eval_inner_steps"} <= protocol["inner"].keys())
+
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["experiment"], config["learner"]["name"]) == ("few-shot", learner)
+    assert config["data"]["images_sha256"] == protocol["images_sha256"]
+    steps = [row["step"] for row in read_metrics(folder) if "train_loss" in row]
+    assert steps == [2, 4]
+    assert list((folder / "tensorboard").iterdir())
+    checkpoints = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    best, *others = checkpoints
+    assert best.startswith("best_0000000")
+    assert others == ["step_00000002", "step_00000004"]
+    pictures = {"learning_curve", "episode"}
+    if takes_steps or learner == "prototypical":  # steps or prototypes to show
+        pictures.add("adaptation")
+    assert {path.stem for path in folder.glob("*.png")} == pictures
+    for picture in pictures:
+        with Image.open(folder / f"{picture}.png") as image:
+            assert min(image.size) >= 200
+
+
+def test_the_adaptation_curve_ends_at_the_result(trained_images):
+    results = results_of(trained_images("maml"))
+    curve = results["after_inner_steps"]
+    assert len(curve["accuracy"]) == results["protocol"]["inner"]["eval_inner_steps"] + 1
+    assert curve["accuracy"][-1] == pytest.approx(results["accuracy"])
+    assert curve["loss"][-1] == pytest.approx(results["loss"], rel=1e-4)
+
+
+def test_closing_line_and_the_same_bits_again(
+    trained_images, tiny, images, tmp_path, status, capsys
+):
+    before = results_of(trained_images("prototypical"))
+    capsys.readouterr()
+    out = tmp_path / "run"
+    assert status("few-shot", *tiny("few-shot", "prototypical"), "--out", out) == 0
+    captured = capsys.readouterr()
+    line, folder_line = captured.out.splitlines()
+    assert line.startswith(f"prototypical · {images.name} · 3-way 1-shot · ")
+    assert line.endswith(" % on 6 held-out tasks")
+    assert folder_line == f"results, pictures and checkpoints: {out}"
+    again = results_of(out)
+    for name in ("parameters_sha256", "accuracy", "loss"):
+        assert again[name] == before[name]
+    # Sixty ways of the preset became as many as there are classes.
+    assert again["protocol"]["train_episode"]["ways"] == 6
+    assert "6 classes" in captured.err
+
+
+# --- images on the host: the same command, streamed -----------------------------------------
+
+
+@pytest.fixture
+def streamed(tiny, status, tmp_path):
+    """`streamed(*options)`: the results of a streamed run in `tmp_path / "run"`."""
+
+    def run(*options, folder="run"):
+        line = [*tiny("few-shot"), "--pipeline", "stream", *options, "--out", tmp_path / folder]
+        assert status("few-shot", *line) == 0
+        return results_of(tmp_path / folder)
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_streamed_run_is_whole_and_can_be_repeated(streamed, status, tmp_path, capsys):
+    results = streamed()
+    assert results["protocol"]["pipeline"] == "stream"
+    assert (tmp_path / "run" / "episode.png").is_file()
+    again = streamed(folder="again")
+    for name in ("parameters_sha256", "accuracy", "loss"):
+        assert again[name] == results[name]
+    # Evaluated again it has the same tasks, and others cannot be had.
+    assert status("evaluate", tmp_path / "run", "--out", tmp_path / "again.json") == 0
+    assert json.loads((tmp_path / "again.json").read_text())["accuracy"] == results["accuracy"]
+    capsys.readouterr()
+    assert status("evaluate", tmp_path / "run", "--seed", "3") == 1
+    assert "leave --seed out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_devices_share_a_stream(streamed):
+    sgd = ("--outer-optimizer", "sgd", "--outer-rate", "0.001")
+    alone, shared = streamed(*sgd), streamed(*sgd, "--devices", "2", folder="shared")
+    assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_streamed_run_reads_the_very_next_task(
+    devices, streamed, tiny, status, tmp_path, monkeypatch
+):
+    """Dead while it writes step 4 of 6, resumed from step 2: bit-identical to one left alone."""
+    from jaxmeta.training import checkpoints
+
+    options = ("--devices", devices, "--steps", "6")
+    expected = streamed(*options)
+    save, saved = checkpoints.save, []
+
+    def dies(folder, step, *rest, **more):
+        if step == 4 and not saved:
+            saved.append(step)
+            raise OSError("the disk is gone")
+        save(folder, step, *rest, **more)
+
+    monkeypatch.setattr(checkpoints, "save", dies)
+    folder = tmp_path / "stopped"
+    line = [*tiny("few-shot"), "--pipeline", "stream", *options, "--out", folder]
+    assert status("few-shot", *line) == 1
+    assert status("few-shot", *line, "--resume") == 0
+    found = results_of(folder)
+    assert found["resumed_from_step"] == 2
+    for name in ("parameters_sha256", "evaluated_parameters_sha256", "accuracy", "loss"):
+        assert found[name] == expected[name]
+
+
+def test_images_above_the_budget_are_streamed(images):
+    letters = load(str(images), split="6/6/6")
+    pixels = sum(part.images.size for part in (letters.train, letters.validation, letters.test))
+    experiment = start(find_domain("few-shot"), find_learner("maml"))
+    for budget, expected in ((pixels, "device"), (pixels - 1, "stream")):
+        small = experiment.changed(
+            dataset=str(images), split="6/6/6", ways=3, queries=3, device_budget=budget / 2**30
+        ).resolved()
+        tasks = small.domain.tasks(small.training, small.learner.needs)
+        assert tasks.protocol["pipeline"] == expected
+        assert tasks.streamed == (expected == "stream")
