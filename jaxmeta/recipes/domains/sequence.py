@@ -99,7 +99,7 @@ class Sequence(Domain):
 
     def check(self) -> None:
         """Refuse options of another task than this."""
-        others = "copy" if self.task == "labels" else self.task
+        others = " or ".join(_LENGTHS) if self.task == "labels" else self.task
         check_chosen(self, self.task, {"labels": "stream", others: "vectors"})
         repeats = self.vectors.repeats
         if self.task != "repeat-copy" and repeats != Vectors().repeats:

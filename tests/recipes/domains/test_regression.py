@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,7 +90,10 @@ def test_completions_show_what_is_known(most, tmp_path, monkeypatch):
     task = Task(Batch(places[:most], image[:most], mask), Batch(places, image))
     drawn = {}
     monkeypatch.setattr(plots, "completions", lambda path, image, rows, title: drawn.update(rows))
-    predict = lambda context, x: Gaussian(np.zeros((len(x), 1)), np.ones((len(x), 1)))  # noqa: E731
+
+    def predict(context, x):
+        return Gaussian(jnp.zeros((len(x), 1)), jnp.ones((len(x), 1)))
+
     draw_completion(tmp_path / "episode.png", task, predict, "a title")
     known = {count: row[0] for count, row in drawn.items()}
     assert {count: known[count].sum() for count in known} == (
