@@ -97,7 +97,7 @@ def test_float_leaves_are_averaged_over_the_tasks():
         {"aggregate": median()},
         {"aggregate": clipped(1.0), "mesh": 4},
     ],
-    ids=str,
+    ids=["groups", "two devices", "padded", "groups on two devices", "median", "clipped"],
 )
 def test_the_average_is_the_same_in_groups_over_devices_and_for_each_aggregation(options):
     expected, _ = ends()
