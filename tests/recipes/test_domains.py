@@ -134,12 +134,11 @@ def test_seeds_report_mean_and_interval(domain, tiny, status, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("domain", NAMES)
-def test_devices_share_the_tasks(domain, trained, tiny, status, tmp_path, capsys):
+def test_devices_share_the_tasks(domain, tiny, steady, status, tmp_path, capsys):
     folder = tmp_path / "run"
-    # SGD, since Adam makes steps of the rounding noise of gradients that are zero.
-    sgd = ["--outer-optimizer", "sgd", "--outer-rate", "0.001"]
-    assert status(domain, *tiny(domain), *sgd, "--out", tmp_path / "one") == 0
-    assert status(domain, *tiny(domain), *sgd, "--devices", "2", "--out", folder) == 0
+    line, own = tiny(domain), steady(domain)
+    assert status(domain, *line, "--out", tmp_path / "one", *own) == 0
+    assert status(domain, *line, "--out", folder, "--devices", "2", *own) == 0
     results, alone = results_of(folder), results_of(tmp_path / "one")
     assert "× 2" in results["device"]
     assert results["loss"] == pytest.approx(alone["loss"], rel=1e-3)

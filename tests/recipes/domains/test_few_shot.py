@@ -116,7 +116,8 @@ def streamed(tiny, status, tmp_path):
     """`streamed(*options)`: the results of a streamed run in `tmp_path / "run"`."""
 
     def run(*options, folder="run"):
-        line = [*tiny("few-shot"), "--pipeline", "stream", *options, "--out", tmp_path / folder]
+        stream = ["--pipeline", "stream", "--out", tmp_path / folder]
+        line = [*tiny("few-shot"), *stream, *options]
         assert status("few-shot", *line) == 0
         return results_of(tmp_path / folder)
 
@@ -140,9 +141,9 @@ def test_a_streamed_run_is_whole_and_can_be_repeated(streamed, status, tmp_path,
 
 
 @pytest.mark.slow
-def test_devices_share_a_stream(streamed):
-    sgd = ("--outer-optimizer", "sgd", "--outer-rate", "0.001")
-    alone, shared = streamed(*sgd), streamed(*sgd, "--devices", "2", folder="shared")
+def test_devices_share_a_stream(streamed, steady):
+    own = steady("few-shot")
+    alone, shared = streamed(*own), streamed("--devices", "2", *own, folder="shared")
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)
 
 

@@ -45,11 +45,11 @@ def test_every_way_of_training_leaves_a_rule(training, tiny, status, tmp_path, m
         optimizers.Optimizers, "courses", lambda self, seed: dict([*every(self, seed).items()][:1])
     )
     folder = tmp_path / "run"
-    line = [*tiny("optimizers"), "--training", training, "--out", folder]
+    line = [*tiny("optimizers"), "--meta-gradient", training, "--out", folder]
     assert status("optimizers", *line) == 0
     results = json.loads((folder / "results.json").read_text())
     assert results["comparison"]["unseen problems"]["learned"]["final_loss"] > 0
-    assert results["protocol"]["inner"]["training"] == training
+    assert results["protocol"]["inner"]["meta_gradient"] == training
     # The rule for use elsewhere is what was restored.
     weights = np.load(folder / "rule.npz")
     named = {
