@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from jaxmeta.commands.guard import guarded
+from jaxmeta.commands.guard import guarded, recipes_named
 
 TOOLS = ("evaluate", "predict", "compare", "baselines")  # each a module of this package
 
@@ -34,8 +34,11 @@ def main(
             module.command(arguments, prog)
         else:
             from jaxmeta.commands.experiment import run_experiment
+            from jaxmeta.recipes import registry
 
-            run_experiment(name, arguments, prog)
+            registry.load(recipes_named(arguments))
+            registry.check_known("command", name, [*registry.known_domains(), *TOOLS])
+            run_experiment(registry.find_domain(name), arguments, prog)
 
     return guarded(work)
 

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from jaxmeta.commands.entry import TOOLS
-from jaxmeta.commands.guard import recipes_named
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, start
 from jaxmeta.recipes.folders import run_folder
@@ -68,15 +66,13 @@ class RunOptions:
     """Modules of your own that declare recipes or domains, separated by commas."""
 
 
-def run_experiment(name: str, arguments: list[str], prog: str) -> None:
+def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> None:
     """Parse, run, print the closing lines.
 
     Raises:
       ValueError, OSError: with one plain line for the command line to show.
     """
-    registry.load(recipes_named(arguments))
-    registry.check_known("command", name, [*registry.known_domains(), *TOOLS])
-    options, experiment = parse(registry.find_domain(name), arguments, prog)
+    options, experiment = parse(domain, arguments, prog)
     settings.check(experiment)
     if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
         raise ValueError(

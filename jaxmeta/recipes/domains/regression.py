@@ -19,21 +19,10 @@ from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood
 from jaxmeta.learners.process.gaussian import LEAST_STD
 from jaxmeta.models import mlp
-from jaxmeta.recipes import (
-    Domain,
-    Figure,
-    HeldOut,
-    Needs,
-    Preset,
-    Problem,
-    Report,
-    Tasks,
-    Training,
-    UserTask,
-    domain,
-)
+from jaxmeta.recipes import Domain, Preset, Training, UserTask, domain
 from jaxmeta.recipes.results import plain
 from jaxmeta.recipes.settings import AT_TEST, Count, check_chosen, option
+from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimates
 from jaxmeta.training.feed import Source
 from jaxmeta.training.state import draw_keys, shared_of
