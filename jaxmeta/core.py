@@ -38,6 +38,7 @@ class Batch(NamedTuple):
         the padded rows. Batch statistics count every row: give padded tasks a model that
         normalises each example by itself (`layer`, `group` or `none`).
 
+    >>> import jax.numpy as jnp
     >>> Batch(jnp.zeros((5, 28, 28, 1)), jnp.arange(5)).inputs.shape
     (5, 28, 28, 1)
     """
@@ -247,6 +248,7 @@ class GradientOf:
     By its name the training step knows that it may average first and differentiate then: networks
     that many tasks share need not give a gradient for each.
 
+    >>> import jax.numpy as jnp
     >>> grad = GradientOf(lambda key, w, task: (w * task, Info(w * task, {})))
     >>> grads, info, _ = grad(jax.random.key(0), 2.0, 3.0, Carry(jnp.zeros((), jnp.int32)))
     >>> float(grads), float(info.loss)
@@ -279,6 +281,7 @@ def meta_learner(
     the loss of adapted parameters is deterministic. A method with a gradient of its own replaces
     the field: `learner._replace(grad=...)`.
 
+    >>> import jax.numpy as jnp
     >>> import jaxmeta
     >>> def mean_of_targets(key, meta_params, support):
     ...     return meta_params * support.targets.mean()

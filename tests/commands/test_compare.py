@@ -16,7 +16,8 @@ def written(tmp_path):
     def write(name, tests, tasks="the same"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "results.json").write_text(json.dumps({"learner": "maml"}))
+        figure = next(iter(next(iter(tests.values()))))
+        (folder / "results.json").write_text(json.dumps({"learner": "maml", "figure": figure}))
         arrays = {
             test: PerTask(tasks, {metric: np.asarray(own) for metric, own in values.items()})
             for test, values in tests.items()

@@ -47,6 +47,7 @@ def test_every_command_has_its_door(door, monkeypatch, capsys):
     """`python -m experiments.NAME` is the command of that name."""
     module = f"experiments.{door.replace('-', '_')}"
     monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)  # of another test: runpy would warn
     with pytest.raises(SystemExit) as stop:
         runpy.run_module(module, run_name="__main__")
     assert stop.value.code == 0

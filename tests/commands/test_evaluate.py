@@ -161,6 +161,7 @@ def test_random_numbers_of_points_are_no_shots(trained, evaluated, tmp_path):
     folder = shutil.copytree(trained("regression"), tmp_path / "run")
     fields = json.loads((folder / "config.json").read_text())
     fields["tasks"]["task"] = "gp"
+    fields["tasks"]["points"] |= {"shots": 5, "train_shots": None}
     (folder / "config.json").write_text(json.dumps(fields))
     status, _, error = evaluated(folder, "--shots", "3")
     assert status == 1
