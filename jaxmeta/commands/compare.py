@@ -28,7 +28,7 @@ class Compare:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, or result files that `evaluate` wrote; at least two."""
     metric: str | None = None
-    """The metric to compare. Defaults to the figure that the first run is known by."""
+    """The metric to compare. Defaults to the figure that a run is known by and that all have."""
     out: Path | None = None
     """File for the differences, as JSON."""
 
@@ -85,7 +85,9 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
     if not shared:
         raise ValueError(f"compare: {runs[0]} and {runs[1]} have no test in common.")
     known = [set(side.tests[shared[0]].values) for side in sides]
-    metric = metric or sides[0].figure
+    if metric is None:
+        in_all = [side.figure for side in sides if all(side.figure in own for own in known)]
+        metric = next(iter(in_all), sides[0].figure)
     for side, own in zip(sides, known):
         if metric not in own:
             raise ValueError(f"--metric {metric}: {side.name} has {', '.join(sorted(own))}.")
