@@ -15,9 +15,8 @@ import tyro
 
 from jaxmeta import files
 from jaxmeta.commands.guard import read_arguments
-from jaxmeta.recipes.folders import RESULTS
+from jaxmeta.recipes.folders import PER_TASK, RESULTS, refuse_seeds
 from jaxmeta.recipes.results import PerTask, read_per_task
-from jaxmeta.recipes.runner import PER_TASK
 from jaxmeta.training.estimates import estimate
 
 
@@ -113,8 +112,7 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
 def _side(path: Path) -> Side:
     results = path / RESULTS if path.is_dir() else path
     values = path / PER_TASK if path.is_dir() else path.with_suffix(".npz")
-    if seeds := sorted(path.glob("seed_*/results.json")):
-        raise FileNotFoundError(f"{path} holds a run of each seed; give {seeds[0].parent}.")
+    refuse_seeds(path, RESULTS)
     if not results.is_file():
         raise FileNotFoundError(f"{results} does not exist: give a run that has ended.")
     try:

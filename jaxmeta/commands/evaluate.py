@@ -146,18 +146,9 @@ def _parse(
     )
     changes = {}
     for name, default in parts.items():
-        now, before = (dict(_values(part)) for part in (getattr(parsed, name), default))
+        now, before = map(settings.values, (getattr(parsed, name), default))
         changes |= {option: value for option, value in now.items() if value != before[option]}
     return parsed.run, changes
-
-
-def _values(part: Any) -> Any:
-    for option in dataclasses.fields(part):
-        value = getattr(part, option.name)
-        if dataclasses.is_dataclass(value):
-            yield from _values(value)
-        else:
-            yield option.name, value
 
 
 def _testable(part: Any) -> Any:

@@ -10,6 +10,7 @@ from jaxmeta.recipes.base import Experiment, from_json, to_json
 from jaxmeta.training.loop import CHECKPOINTS
 
 CONFIG, RESULTS, FINISHED = "config.json", "results.json", "finished"
+PER_TASK = "per_task.npz"
 # All that a run writes beside its configuration; --overwrite removes it.
 _FOLDERS = (CHECKPOINTS, FINISHED, "tensorboard")
 _FILES = (RESULTS, "metrics.jsonl", "*.npz", "baselines.json", "evaluation*.json", "*.png")
@@ -35,18 +36,23 @@ def read_config(folder: Path) -> Stored:
       ValueError: it can't be read.
     """
     path = folder / CONFIG
-    if not path.is_file() and (seeds := sorted(folder.glob(f"seed_*/{CONFIG}"))):
-        raise FileNotFoundError(f"{folder} holds a run of each seed; give {seeds[0].parent}.")
     if not path.is_file():
+        refuse_seeds(folder, CONFIG)
         raise FileNotFoundError(f"{folder} is no run folder: it has no {CONFIG}.")
     try:
         fields = json.loads(path.read_bytes())
-        if not isinstance(fields, dict) or not isinstance(fields.pop("data", {}), dict):
+        data = fields.pop("data", {}) if isinstance(fields, dict) else None
+        if not isinstance(data, dict):
             raise ValueError("it does not hold the settings of an experiment")
-        data = json.loads(path.read_bytes()).get("data", {})
         return Stored(from_json(fields), data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} can't be read: {str(error).removesuffix('.')}.") from error
+
+
+def refuse_seeds(folder: Path, name: str) -> None:
+    """Raises FileNotFoundError where not the folder but one for each seed holds a run's file."""
+    if seeds := sorted(folder.glob(f"seed_*/{name}")):
+        raise FileNotFoundError(f"{folder} holds a run of each seed; give {seeds[0].parent}.")
 
 
 def prepare_folder(

@@ -10,11 +10,11 @@ from jaxmeta.core import MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment, Recipe
 from jaxmeta.recipes.folders import FINISHED, RESULTS, read_config
-from jaxmeta.recipes.runner import with_checksum
+from jaxmeta.recipes.runner import problems, with_checksum
 from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training import checkpoints
 from jaxmeta.training.loop import CHECKPOINTS
-from jaxmeta.training.update import Trained
+from jaxmeta.training.state import Trained, untrained
 
 
 class TrainedRun(NamedTuple):
@@ -68,19 +68,15 @@ def restore(
 def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> TrainedRun:
     """As `restore`, with the settings of the run changed already."""
     settings.check(experiment)
-    recipe, training, domain = experiment.learner, experiment.training, experiment.domain
-    constants = domain.constants(data)
+    recipe, constants = experiment.learner, experiment.domain.constants(data)
     if with_checksum(data, constants) != data:
         raise ValueError(
             f"{folder} was trained with other frozen weights than those that are here; give the "
             "same."
         )
-    of_training, of_test = (
-        domain.problem(training, recipe.needs, data, train=train)._replace(constants=constants)
-        for train in (True, False)
-    )
-    learner = recipe.build(of_test)
-    like = jax.eval_shape(lambda key: _start(key, recipe, of_test), jax.random.key(0))
+    of_training, of_test = problems(experiment, data, constants)
+    learner, key = recipe.build(of_test), jax.random.key(0)
+    like = jax.eval_shape(lambda key: untrained(learner, key, of_test.example), key)
     if (finished := _finished_like(recipe, of_training, like)) is not None:
         best = checkpoints.restore(folder / FINISHED, finished, step="best")
     else:
@@ -98,14 +94,6 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
     return TrainedRun(
         learner, trained.meta_params, trained, experiment, data, of_training.example, best.step
     )
-
-
-def _start(key: jax.Array, recipe: Recipe, problem: Problem) -> Trained:
-    learner, task = recipe.build(problem), problem.example
-    meta_params = learner.init(key, task)
-    if learner.shared is None:
-        return Trained(meta_params)
-    return Trained(meta_params, learner.shared(key, meta_params, task))
 
 
 def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import files
+from jaxmeta.recipes.folders import RESULTS
 from jaxmeta.recipes.tasks import Figure, Tasks
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.parallel import size_of
@@ -189,7 +190,7 @@ def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) 
             for name, row in first["tests"].items()
         }
     if jax.process_index() == 0:
-        files.write_json(folder / "results.json", summary)
+        files.write_json(folder / RESULTS, summary)
     return [f"{line}, over {len(runs)} seeds" for line in figure_lines(tasks, summary)]
 
 

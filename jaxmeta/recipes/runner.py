@@ -14,7 +14,7 @@ from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes import settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
-from jaxmeta.recipes.folders import CONFIG, FINISHED, RESULTS, prepare_folder
+from jaxmeta.recipes.folders import CONFIG, FINISHED, PER_TASK, RESULTS, prepare_folder
 from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import (
@@ -36,10 +36,8 @@ from jaxmeta.training.parallel import (
     on_first_process,
     raise_on_all_processes,
 )
-from jaxmeta.training.state import shared_of
+from jaxmeta.training.state import shared_of, untrained
 from jaxmeta.training.update import MetaUpdate, Supplied, Trained, with_constants
-
-PER_TASK = "per_task.npz"
 
 
 class Loaded(NamedTuple):
@@ -67,15 +65,24 @@ def load(experiment: Experiment) -> Loaded:
     Raises:
       ValueError, OSError: of the domain.
     """
-    domain, training, needs = experiment.domain, experiment.training, experiment.learner.needs
-    tasks = domain.tasks(training, needs)
+    domain = experiment.domain
+    tasks = domain.tasks(experiment.training, experiment.learner.needs)
     constants = domain.constants(tasks.data)
+    data = with_checksum(tasks.data, constants)
+    return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
+
+
+def problems(
+    experiment: Experiment, data: Mapping[str, Any], constants: PyTree
+) -> tuple[Problem, Problem]:
+    """What the learner is built for in training, and by default in tests."""
     of_training, of_test = (
-        domain.problem(training, needs, tasks.data, train=train)._replace(constants=constants)
+        experiment.domain.problem(
+            experiment.training, experiment.learner.needs, data, train=train
+        )._replace(constants=constants)
         for train in (True, False)
     )
-    data = with_checksum(tasks.data, constants)
-    return Loaded(experiment, tasks, constants, data, of_training, of_test)
+    return of_training, of_test
 
 
 def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
@@ -347,11 +354,8 @@ def _try_shapes(recipe: Recipe, problem: Problem) -> None:
 
     def adapt(key: Key, constants: PyTree) -> Any:
         learner = recipe.build(problem._replace(constants=constants))
-        meta_params = learner.init(key, task)
-        shared = {}
-        if learner.shared is not None:
-            shared["shared"] = learner.shared(key, meta_params, task)
-        return learner.adapt(key, meta_params, task.support, **shared)
+        trained = untrained(learner, key, task)
+        return learner.adapt(key, trained.meta_params, task.support, **shared_of(learner, trained))
 
     jax.eval_shape(adapt, jax.random.key(0), problem.constants)
 

@@ -111,13 +111,18 @@ def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, hints[field.name]
 
 
-def names(settings: Any) -> set[str]:
-    """The names of all settings, nested ones included."""
-    found = set()
+def values(settings: Any) -> dict[str, Any]:
+    """All settings by name, nested ones included."""
+    found = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        found |= names(value) if dataclasses.is_dataclass(value) else {field.name}
+        found |= values(value) if dataclasses.is_dataclass(value) else {field.name: value}
     return found
+
+
+def names(settings: Any) -> set[str]:
+    """The names of all settings, nested ones included."""
+    return {*values(settings)}
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.training.feed import Source, first_task
-from jaxmeta.training.state import shared_of
+from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import MetaUpdate, Trained
 
 Judge = Callable[[Key, MetaLearner, Trained, Task], tuple[Array, Mapping[str, Array]]]
@@ -188,21 +188,18 @@ class Report(NamedTuple):
 
     def test(self, name: str) -> tuple[HeldOut, MetaLearner, "FirstTask"]:
         """A test, its learner, and the first of its tasks."""
-        test, learner = self.tests[name], self.learners[name]
-        sample_key, learn_key = jax.random.split(jax.random.split(self.key, 2)[0])
+        test = self.tests[name]
+        sample_key, learn_key = draw_keys(jax.random.split(self.key, 2)[0])
         task = jax.jit(lambda sample, key: sample(key))(first_task(test.source), sample_key)
-        shared = shared_of(learner, self.trained)
-        meta_params = self.trained.meta_params
-        adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support, **shared)
-        return test, learner, FirstTask(task, sample_key, adapted)
+        return test, self.learners[name], FirstTask(task, sample_key, learn_key)
 
 
 class FirstTask(NamedTuple):
-    """A test task, the key it was drawn with, and what the learner adapts to it."""
+    """A test task, the key it was drawn with, and the key that it was learned from with."""
 
     task: Task
     key: Key
-    adapted: Any
+    learn_key: Key
 
 
 class Tasks(NamedTuple):

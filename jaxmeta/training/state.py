@@ -50,6 +50,13 @@ class TrainState(NamedTuple):
         return Trained(self.meta_params, self.shared)
 
 
+def untrained(learner: MetaLearner, key: Key, task: Task) -> Trained:
+    """What a learner begins with, for its shapes."""
+    meta_params = learner.init(key, task)
+    shared = () if learner.shared is None else learner.shared(key, meta_params, task)
+    return Trained(meta_params, shared)
+
+
 def shared_of(learner: MetaLearner, trained: Trained) -> dict[str, PyTree]:
     """The keyword with which a learner that keeps `shared` values is called; else none."""
     return {} if learner.shared is None else {"shared": trained.shared}

@@ -33,6 +33,7 @@ from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_fi
 from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, Positive
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
+from jaxmeta.training.state import shared_of
 
 
 @dataclass(frozen=True)
@@ -370,7 +371,10 @@ def _draw(made: Report) -> None:
     """One test task as a picture, and what adaptation did to it."""
     from jaxmeta import plots
 
-    test, learner, (task, _, adapted) = made.test("test")
+    test, learner, (task, _, learn_key) = made.test("test")
+    shared = shared_of(learner, made.trained)
+    meta_params = made.trained.meta_params
+    adapted = jax.jit(learner.adapt)(learn_key, meta_params, task.support, **shared)
     outputs = jax.jit(learner.predict)(adapted, task.query.inputs)
     plots.image_episode(
         made.folder / "episode.png",

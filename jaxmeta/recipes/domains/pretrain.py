@@ -19,7 +19,7 @@ import numpy as np
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.learners import prototypical
-from jaxmeta.models import conv4, frozen_encoder, resnet12
+from jaxmeta.models import frozen_encoder
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -31,7 +31,7 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
-from jaxmeta.recipes.images import Images, data_identity
+from jaxmeta.recipes.images import ImageNetwork, Images, data_identity
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.training.update import Trained
 
@@ -50,11 +50,7 @@ class Network:
 
     def build(self, outputs: int | None, query_statistics: Literal["batch", "none"]) -> Model:
         """The network; without `outputs` the encoder, which has no head."""
-        if self.network == "resnet12":
-            return resnet12(outputs, width=self.width, query_statistics=query_statistics)
-        return conv4(
-            outputs, width=self.width, downsampling="stride", query_statistics=query_statistics
-        )
+        return ImageNetwork(self.network, self.width, query_statistics).build(outputs)
 
 
 @dataclass(frozen=True)

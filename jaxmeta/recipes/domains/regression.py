@@ -153,12 +153,10 @@ class Regression(Domain):
                 )
 
     def resolved(self) -> "Regression":
-        own = self.points
-        sizes: dict[str, Any] = {
-            "train_shots": own.train_shots or (own.shots if self.task == "sinusoids" else None),
-            "train_queries": own.train_queries or own.queries,
-        }
-        return dataclasses.replace(self, points=dataclasses.replace(own, **sizes))
+        shots, queries = self._sizes(True)
+        sizes = {"train_shots": shots if self.task == "sinusoids" else self.points.train_shots}
+        points = dataclasses.replace(self.points, **sizes, train_queries=queries)
+        return dataclasses.replace(self, points=points)
 
     def label(self) -> str:
         names = {"gp": f"gp-{self.gp.kernel}", "images": Path(self.images.dataset).name}
@@ -266,9 +264,8 @@ class Regression(Domain):
         """One test task with what the learner makes of it."""
         from jaxmeta import plots
 
-        test, learner, (task, sample_key, _) = made.test("test")
+        test, learner, (task, sample_key, learn_key) = made.test("test")
         meta_params, path = made.trained.meta_params, made.folder / "episode.png"
-        learn_key = draw_keys(jax.random.split(made.key, 2)[0])[1]
         shared = shared_of(learner, made.trained)
 
         def predict(support: Batch, inputs: Array) -> Any:

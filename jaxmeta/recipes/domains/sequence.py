@@ -161,11 +161,10 @@ class Sequence(Domain):
             targets = (steps, CHARACTERS) if stream.labels == "strings" else (steps,)
             query, outputs = Batch(inputs, jnp.zeros(targets, jnp.int32)), told
         else:
-            own = self.resolved().vectors
-            assert own.lengths is not None
-            shapes = jax.eval_shape(
-                self.resolved()._sample(None, "train", own.lengths), jax.random.key(0)
-            )
+            resolved = self.resolved()
+            assert resolved.vectors.lengths is not None
+            sample = resolved._sample(None, "train", resolved.vectors.lengths)
+            shapes = jax.eval_shape(sample, jax.random.key(0))
             query = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.query)
             outputs = query.targets.shape[-1]
 
