@@ -2,11 +2,12 @@
 
 A page may hold these lines:
 
-    <!-- README.md: Results -->                        the text below that heading
-    <!-- README.md: In your own code, first block -->  the first block of code there
-    ::: jaxmeta.learners.metric                        what a module says of itself
-    <!-- table: jaxmeta.learners.metric -->            its learners: name, first line, source
-    <!-- entries: jaxmeta.learners.metric -->          every public name of it
+    <!-- CONTRIBUTING.md: The laws -->         the text below that heading
+    ::: jaxmeta.learners.metric               what a module says of itself
+    <!-- table: jaxmeta.learners.metric -->   its learners: name, first line, source
+    <!-- entries: jaxmeta.learners.metric --> every public name of it
+
+A link to a file outside the pages, `../../experiments/results/...`, puts that file into the site.
 
 A name that several packages export has its entry with the deepest of them, `maml` with
 `jaxmeta.learners.gradient`, and all its paths lead there.
@@ -14,7 +15,9 @@ A name that several packages export has its entry with the deepest of them, `mam
 
 import importlib
 import inspect
+import posixpath
 import re
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from xml.etree.ElementTree import Element
@@ -134,20 +137,22 @@ def entries(module: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    def replacement(match: re.Match[str]) -> str:
-        kind, what, first_block = match.groups()
-        if kind in ("table", "entries"):
-            return {"table": table, "entries": entries}[kind](what)
-        text = section(kind, what)
-        if first_block:
-            return re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)[0]
-        for linked in re.findall(r"\]\(([^):#]+)\)", text):
-            if (ROOT / linked).is_file() and files.get_file_from_path(linked) is None:
-                files.append(outside(linked, config))
-        return text
+    def written(match: re.Match[str]) -> str:
+        kind, what = match.groups()
+        return {"table": table, "entries": entries}.get(kind, partial(section, kind))(what)
 
+    def linked(match: re.Match[str]) -> str:
+        if files.get_file_from_path(match[1]) is None:
+            files.append(outside(match[1], config))
+        return f"]({posixpath.relpath(match[1], posixpath.dirname(page.file.src_uri))})"
+
+    markdown = re.sub(r"\]\((?:\.\./)+(experiments/[^)]+)\)", linked, markdown)
+    # What `experiments.table` writes stands between markers of the same form, with another word.
     return re.sub(
-        r"^<!-- ([\w.]+): (.+?)(, first block)? -->$", replacement, markdown, flags=re.MULTILINE
+        r"^<!-- (table|entries|CONTRIBUTING\.md): (.+?) -->$",
+        written,
+        markdown,
+        flags=re.MULTILINE,
     )
 
 

@@ -1,77 +1,297 @@
-"""The README's tables of results and of speed, written from the result files.
+"""The tables of the README and of the documentation, written from the result files.
 
-python -m experiments.table          # writes it into README.md
+python -m experiments.table          # brings them up to date
 """
 
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxmeta.recipes import find_learner
+from jaxmeta.recipes import find_learner, known_learners
 
-RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
 BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
-
-def table(folder: Path = RESULTS) -> str:
-    """Markdown: one row a task that a learner was tested on, of images and then of curves."""
-    columns = ["learner", "paper", "data", "task", "published", "accuracy (%)", "shuffled labels"]
-    rows = _header([*columns, "best step", "query statistics", "command"])
-    by_path = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
-    controls = {
-        _tested(path, results): _linked(_accuracy(results), path)
-        for path, results in by_path.items()
-        if _is_control(results) and "run" in results
-    }
-    for path, results in by_path.items():
-        if "baselines" in results:
-            rows += _baseline_rows(results, path)
-        elif _is_classification(results) and not _is_control(results):
-            rows.append(_row(results, path, controls.get(_tested(path, results), "–")))
-        elif _is_control(results) and "run" not in results:  # trained so, too
-            rows.append(_row(results, path, _linked(_accuracy(results), path)))
-    rows += [
-        "",
-        *_header(["learner", "paper", "curves", "inner steps", "published", "loss", "command"]),
-    ]
-    for path, results in by_path.items():
-        if "accuracy" not in results and "after_inner_steps" in results:
-            rows += _curve_rows(results, path)
-    return "\n".join(rows) + "\n"
+Row = Iterable[str]
 
 
-def _header(columns: list[str]) -> list[str]:
-    return [_line(columns), "|---" * len(columns) + "|"]
+def grid(columns: Row, rows: Iterable[Row]) -> str:
+    """A table in Markdown."""
+    columns = list(columns)
+    lines = [_line(columns), "|---" * len(columns) + "|", *map(_line, rows)]
+    return "\n".join(lines) + "\n"
 
 
-def _line(cells: list[str]) -> str:
+def _line(cells: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _is_classification(results: dict[str, Any]) -> bool:
+def _read(folder: Path, pattern: str = "*/results.json") -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob(pattern)):
+        yield path, json.loads(path.read_text())
+
+
+def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
+    """A table for each group, below its heading."""
+    columns = list(columns)
+    return "\n".join(f"### {name}\n\n{grid(columns, rows)}" for name, rows in groups.items())
+
+
+# Cells
+
+
+def _linked(figure: str, path: Path) -> str:
+    """From a page of the documentation to a result file."""
+    return f"[{figure}](../../experiments/results/{path.parent.name}/{path.name})"
+
+
+def _percent(row: Mapping[str, Any], name: str = "accuracy") -> str:
+    return f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}"
+
+
+def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
+    return f"{row[name]:{form}} ± {row[f'{name}_ci95']:{form}}"
+
+
+def _updates(results: Mapping[str, Any]) -> str:
+    return f"{results.get('best_step', results.get('steps')):,}"
+
+
+def _variant(results: Mapping[str, Any], path: Path) -> str:
+    """The learner, and what the name of its run adds: `maml, width 32`."""
+    learner, name = results["learner"], path.parent.name
+    rest = name.removeprefix(f"{learner}-").removeprefix(results.get("dataset", ""))
+    added = re.sub(r"^-?\d+w\d+s", "", rest).strip("-").replace("-", " ")
+    if "seeds" in results:
+        added = added.replace("seeds", f"{len(results['seeds'])} seeds")
+    return f"{learner}, {added}" if added else learner
+
+
+def _published(learner: str, preset: str) -> str | Mapping[int, str] | None:
+    """What the paper reports for the tasks of a preset, where it does."""
+    found = (own.published.get(preset) for own in find_learner(learner).presets)
+    return next((figures for figures in found if figures is not None), None)
+
+
+# Image classification
+
+
+def _is_classification(results: Mapping[str, Any]) -> bool:
     return "accuracy" in results and "shuffled_labels" in results["protocol"]
 
 
-def _is_control(results: dict[str, Any]) -> bool:
-    return _is_classification(results) and results["protocol"]["shuffled_labels"]
+def _is_control(results: Mapping[str, Any]) -> bool:
+    return results["protocol"]["shuffled_labels"]
 
 
-def _tested(path: Path, results: dict[str, Any]) -> tuple[str, str, int, int]:
+def _tested(path: Path, results: Mapping[str, Any]) -> tuple[str, str, int, int]:
     """What a control has in common with what it controls."""
     return path.parent.name, results["dataset"], results["ways"], results["shots"]
 
 
-def _linked(figure: str, path: Path) -> str:
-    return f"[{figure}](experiments/results/{path.parent.name}/{path.name})"
+def classification_tables(folder: Path = RESULTS) -> str:
+    """Accuracies by benchmark, the best first."""
+    found = dict(_read(folder, "*/*.json"))
+    tests = {path: own for path, own in found.items() if _is_classification(own)}
+    controls = {
+        _tested(path, own): _linked(_percent(own), path)
+        for path, own in tests.items()
+        if _is_control(own) and "run" in own  # of a run that was trained on true labels
+    }
+    entries: list[tuple[str, float, Row]] = []  # benchmark, accuracy, cells
+    for path, own in tests.items():
+        name = _benchmark(own["dataset"], own["ways"], own["shots"])
+        if not _is_control(own):
+            preset = "{dataset}-{ways}w{shots}s".format_map(own)
+            cells = [
+                _variant(own, path),
+                _linked(_percent(own), path),
+                str(_published(own["learner"], preset) or "–"),
+                controls.get(_tested(path, own), "–"),
+            ]
+        elif "run" not in own:
+            cells = [_variant(own, path), "–", "–", _linked(_percent(own), path)]
+        else:
+            continue
+        cells += [own["protocol"]["query_statistics"], _updates(own)]
+        entries.append((name, own["accuracy"], cells))
+    for path, own in found.items():
+        for task, baselines in own.get("baselines", {}).items():
+            ways, shots = task.removesuffix("s").split("w")
+            protocol = own["protocol"]
+            for baseline, row in baselines.items():
+                few = f", {row['num_tasks']} tasks" if row["num_tasks"] < 1000 else ""
+                cells = [f"{baseline}, not meta-learned{few}", _linked(_percent(row), path)]
+                cells += ["–", "–", protocol["query_statistics"], "–"]
+                name = _benchmark(protocol["dataset"], int(ways), int(shots))
+                entries.append((name, row["accuracy"], cells))
+    groups: dict[str, list[Row]] = {}
+    for name, _, cells in sorted(entries, key=lambda entry: (*_order(entry[0]), -entry[1])):
+        groups.setdefault(name, []).append(cells)
+    columns = ["learner", "accuracy (%)", "published (%)", "shuffled labels (%)"]
+    return _grouped(groups, [*columns, "query statistics", "best step"])
 
 
-def _command(results: dict[str, Any], path: Path) -> str:
+def _benchmark(dataset: str, ways: int, shots: int) -> str:
+    return f"{dataset}, {ways}-way {shots}-shot"
+
+
+def _order(benchmark: str) -> tuple[bool, str, list[int]]:
+    """Omniglot first, since most papers have it; then by the numbers, not their digits."""
+    dataset, _, rest = benchmark.partition(", ")
+    return dataset != "omniglot", dataset, [int(number) for number in re.findall(r"\d+", rest)]
+
+
+def learners_table(folder: Path = RESULTS) -> str:
+    """Every learner with its paper, a phrase, and Omniglot 5-way 1-shot beside the paper's."""
+    plain: dict[str, dict[str, Any]] = {}
+    for path, own in _read(folder):
+        if not _is_classification(own) or _is_control(own):
+            continue
+        fits = _benchmark(own["dataset"], own["ways"], own["shots"]) == "omniglot, 5-way 1-shot"
+        is_plain = _variant(own, path) == own["learner"]  # no other network, no other seeds
+        if fits and (is_plain or own["learner"] not in plain):
+            plain[own["learner"]] = own
+    rows = []
+    for name, recipe in known_learners().items():
+        phrase = " ".join((recipe.__doc__ or "").split()).partition(": ")[2].partition(".")[0]
+        published = str(_published(name, "omniglot-5w1s") or "–").partition(" ")[0]
+        ours = f"{100 * plain[name]['accuracy']:.1f}" if name in plain else "–"
+        rows.append([name, recipe.paper, phrase, ours, published])
+    return grid(["learner", "paper", "in a phrase", "ours", "paper's"], rows)
+
+
+# Curves
+
+
+def curves_tables(folder: Path = RESULTS) -> str:
+    """Losses of regression beside the papers', by the kind of curves."""
+    groups: dict[str, list[Row]] = {}
+    for path, own in _read(folder):
+        if "accuracy" in own or "after_inner_steps" not in own:
+            continue
+        protocol, after = own["protocol"], own["after_inner_steps"]
+        varying = protocol["frequency"][0] < protocol["frequency"][1]
+        kind = "Amplitude, phase and frequency" if varying else "Amplitude and phase"
+        published = _published(own["learner"], "sinusoid-frequency" if varying else "sinusoid")
+        rows = groups.setdefault(f"{kind}, {own['shots']} shots", [])
+        for step, figure in published.items() if isinstance(published, Mapping) else ():
+            loss = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
+            rows.append([own["learner"], str(step), _linked(loss, path), figure])
+    return _grouped(groups, ["learner", "inner steps", "squared error", "published"])
+
+
+def processes_table(folder: Path = RESULTS) -> str:
+    """The log-likelihood of neural processes beside that of the exact posterior."""
+    rows = []
+    for path, own in _read(folder):
+        if "log_likelihood" in own:
+            exact = own.get("oracle") or {}
+            rows.append(
+                [
+                    own["learner"] + (f" ({len(own['seeds'])} seeds)" if "seeds" in own else ""),
+                    "{}, {} to {}".format(own["dataset"], *own["points"]),
+                    _linked(_interval(own, "log_likelihood", ".3f"), path),
+                    *(
+                        _interval(exact, name, ".3f") if name in exact else "–"
+                        for name in ("log_likelihood", "lead", "floor")
+                    ),
+                ]
+            )
+    columns = ["learner", "context points", "log-likelihood", "exact", "exact − learned"]
+    return grid([*columns, "due to the floor of σ"], rows)
+
+
+# Memories
+
+
+def sequences_tables(folder: Path = RESULTS) -> str:
+    """Errors of networks with a memory by length, one table a task."""
+    groups: dict[str, list[Row]] = {}
+    for path, own in _read(folder):
+        if own.get("experiment") != "sequence" or own["task"] == "labels":
+            continue
+        protocol = own["protocol"]
+        trained = "{} to {}".format(*protocol["trained_lengths"])
+        rows = groups.setdefault(f"{own['task']}, trained on lengths {trained}", [])
+        tests = own.get("tests", {"": own}).values()
+        for length, row in zip(protocol["test_lengths"], tests):
+            form = ",.0f" if row["bits"] >= 1000 else ".3g"
+            bits = _linked(_interval(row, "bits", form), path)
+            rows.append([own["learner"], str(length), bits, f"{100 * row['bit_error']:.2g} %"])
+    return _grouped(groups, ["memory", "length", "bits a sequence", "bits wrong"])
+
+
+_INSTANCES = (1, 2, 3, 4, 5, 10)
+
+
+def streams_table(folder: Path = RESULTS) -> str:
+    """Accuracy by how often a class has been seen, beside the papers'."""
+    rows = []
+    for path, own in _read(folder):
+        if own.get("experiment") == "sequence" and own["task"] == "labels":
+            protocol = own["protocol"]
+            strings = ", as strings" if protocol["labels"] == "strings" else ""
+            ways = f"{protocol['ways']}{strings}"
+            seen = [
+                _linked(_percent(own, name), path) if name in own else "–"
+                for name in (f"accuracy_{number}" for number in _INSTANCES)
+            ]
+            rows.append([own["learner"], ways, *seen])
+            published = _published(own["learner"], "labels") if ways == "5" else None
+            if isinstance(published, Mapping):
+                figures = [published.get(number, "–") for number in _INSTANCES]
+                rows.append([f"{own['learner']}, published", ways, *figures])
+    return grid(["memory", "classes", *(f"{number}" for number in _INSTANCES)], rows)
+
+
+# Learned optimizers
+
+
+def optimizers_tables(folder: Path = RESULTS) -> str:
+    """The final losses of learned optimizers and of tuned ones, one table a rule."""
+    names = ("learned", "adam", "momentum", "rmsprop")
+    groups: dict[str, list[Row]] = {}
+    for _, own in _read(folder):
+        for course, found in own.get("comparison", {}).items():
+            rule = own["learner"].removesuffix("-optimizer")
+            cells = [course]
+            best = min(names, key=lambda name: found[name]["final_loss"])
+            for name in names:
+                row = found[name]
+                cell = f"{row['final_loss']:.3g} ± {row['final_loss_ci95']:.2g}"
+                if row["diverged"]:
+                    cell += f", {100 * row['diverged']:.1f} % diverged"
+                cells.append(f"**{cell}**" if name == best else cell)
+            lead = found["adam"]
+            cells.append(
+                f"{lead['learned_minus_this']:.2g} ± {lead['learned_minus_this_ci95']:.2g}"
+            )
+            groups.setdefault(f"{rule}-{own['family']}", []).append(cells)
+    return _grouped(groups, ["on", *names, "learned − adam"])
+
+
+# Commands
+
+
+def commands_table(folder: Path = RESULTS) -> str:
+    """The command behind each result file."""
+    rows = []
+    for path, own in _read(folder, "*/*.json"):
+        if "command" in own and ("experiment" in own or "baselines" in own):
+            test = path.stem.removeprefix("evaluation-")
+            name = path.parent.name + ("" if test == "results" else f", {test}")
+            rows.append([_linked(name, path), _command(own, path)])
+    return grid(["results", "command"], rows)
+
+
+def _command(results: Mapping[str, Any], path: Path) -> str:
     """As it was given, but for where the run went and where it went on from.
 
     A run that is evaluated again lies where it was committed.
@@ -88,200 +308,30 @@ def _command(results: dict[str, Any], path: Path) -> str:
     return f"`{shlex.join(given)}`"
 
 
-def _named(learner: str) -> list[str]:
-    """The learner and its paper, as the first two columns have them."""
-    return [learner, find_learner(learner).paper]
-
-
-def _published(learner: str, preset: str | None) -> str | Mapping[int, str] | None:
-    """What the paper reports for the tasks of a preset, where it does."""
-    found = (own.published.get(preset or "") for own in find_learner(learner).presets)
-    return next((figures for figures in found if figures is not None), None)
-
-
-def _curve_rows(results: dict[str, Any], path: Path) -> list[str]:
-    protocol, after = results["protocol"], results["after_inner_steps"]
-    varying = protocol["frequency"][0] < protocol["frequency"][1]
-    curves = "amplitude, phase and frequency" if varying else "amplitude and phase"
-    published = _published(results["learner"], "sinusoid-frequency" if varying else "sinusoid")
-    rows = []
-    for step, figure in published.items() if isinstance(published, Mapping) else ():
-        loss = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
-        cells = [f"{curves}, {results['shots']} shots", str(step), figure, _linked(loss, path)]
-        rows.append(_line([*_named(results["learner"]), *cells, _command(results, path)]))
-    return rows
-
-
-def _row(results: dict[str, Any], path: Path, control: str) -> str:
-    learner, paper = _named(results["learner"])
-    preset = "{dataset}-{ways}w{shots}s".format_map(results)
-    precision = " in bfloat16" if results["protocol"]["network"].endswith("bfloat16") else ""
-    cells = [
-        learner + precision + (", trained on shuffled labels" if _is_control(results) else ""),
-        paper,
-        results["dataset"],
-        f"{results['ways']}-way {results['shots']}-shot",
-        str(_published(learner, preset) or "–"),
-        "–" if _is_control(results) else _linked(_accuracy(results), path) + _seeds(results),
-        control,
-        _updates(results),
-        results["protocol"]["query_statistics"],
-        _command(results, path),
-    ]
-    return _line(cells)
-
-
-def _seeds(results: dict[str, Any]) -> str:
-    return f" ({len(results['seeds'])} seeds)" if "seeds" in results else ""
-
-
-def _updates(results: dict[str, Any]) -> str:
-    return f"{results.get('best_step', results.get('steps')):,}"
-
-
-def _accuracy(row: dict[str, Any], name: str = "accuracy") -> str:
-    return f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}"
-
-
-def _interval(row: dict[str, Any], name: str, form: str) -> str:
-    return f"{row[name]:{form}} ± {row[f'{name}_ci95']:{form}}"
-
-
-def _baseline_rows(results: dict[str, Any], path: Path) -> list[str]:
-    protocol = results["protocol"]
-    rows = []
-    for task, baselines in results["baselines"].items():
-        ways, shots = task.removesuffix("s").split("w")
-        for name, row in baselines.items():
-            few = f" ({row['num_tasks']} tasks)" if row["num_tasks"] < 1000 else ""
-            cells = [
-                f"{name}, not meta-learned",
-                "–",
-                protocol["dataset"],
-                f"{ways}-way {shots}-shot",
-                "–",
-                _linked(_accuracy(row), path) + few,
-                "–",
-                "–",
-                protocol["query_statistics"],
-                _command(results, path),
-            ]
-            rows.append(_line(cells))
-    return rows
-
-
-def processes_table(folder: Path = RESULTS) -> str:
-    """Markdown: the log-likelihood of neural processes beside that of the exact posterior."""
-    columns = ["learner", "paper", "functions", "context points", "log-likelihood a target"]
-    columns += ["exact", "exact − learned", "of which floor of σ", "best step", "command"]
-    rows = _header(columns)
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        if "log_likelihood" not in results:
-            continue
-        exact = results.get("oracle")
-        cells = [
-            *_named(results["learner"]),
-            results["dataset"],
-            "{} to {}".format(*results["points"]),
-            _linked(_interval(results, "log_likelihood", ".3f"), path) + _seeds(results),
-            _interval(exact, "log_likelihood", ".3f") if exact else "–",
-            *(
-                _interval(exact, name, ".3f") if exact and name in exact else "–"
-                for name in ("lead", "floor")
-            ),
-            _updates(results),
-            _command(results, path),
-        ]
-        rows.append(_line(cells))
-    return "\n".join(rows) + "\n"
-
-
-_INSTANCES = (1, 2, 3, 4, 5, 10)
-
-
-def sequences_table(folder: Path = RESULTS) -> str:
-    """Markdown: errors of networks with a memory by length, and then by instance of a class."""
-    columns = ["memory", "paper", "task", "trained on", "length", "bits a sequence", "bits wrong"]
-    rows = _header([*columns, "best step", "command"])
-    shown = [f"instance {number} (%)" for number in _INSTANCES]
-    header = _header(["memory", "paper", "classes", *shown, "best step", "command"])
-    streams: list[str] = []
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        if results.get("experiment") != "sequence":
-            continue
-        named, protocol = _named(results["learner"]), results["protocol"]
-        last = [_updates(results), _command(results, path)]
-        if results["task"] == "labels":
-            strings = ", as strings" if protocol["labels"] == "strings" else ""
-            ways = f"{protocol['ways']}{strings}"
-            seen = [
-                _linked(_accuracy(results, name), path) if name in results else "–"
-                for name in (f"accuracy_{number}" for number in _INSTANCES)
-            ]
-            streams.append(_line([*named, ways, *seen, *last]))
-            published = _published(results["learner"], "labels") if ways == "5" else None
-            if isinstance(published, Mapping):
-                figures = [published.get(number, "–") for number in _INSTANCES]
-                streams.append(_line([*named, "5, published", *figures, "–", "–"]))
-            continue
-        trained = "{} to {}".format(*protocol["trained_lengths"])
-        tests = results.get("tests", {"": results}).values()
-        for length, row in zip(protocol["test_lengths"], tests):
-            form = ",.0f" if row["bits"] >= 1000 else ".3g"
-            bits = _linked(_interval(row, "bits", form), path)
-            wrong = f"{100 * row['bit_error']:.2g} %"
-            cells = [results["task"], trained, str(length), bits, wrong]
-            rows.append(_line([*named, *cells, *last]))
-    if streams:
-        rows += ["", *header, *streams]
-    return "\n".join(rows) + "\n"
-
-
-def optimizers_table(folder: Path = RESULTS) -> str:
-    """Markdown: the final losses of learned optimizers and of tuned ones, one row a comparison."""
-    names = ("learned", "adam", "momentum", "rmsprop")
-    rows = _header(["rule", "on", *names, "learned − adam"])
-    for path in sorted(folder.glob("*/results.json")):
-        results = json.loads(path.read_text())
-        for course, found in results.get("comparison", {}).items():
-            rule = results["learner"].removesuffix("-optimizer")
-            cells = [f"{rule}-{results['family']}", course]
-            best = min(names, key=lambda name: found[name]["final_loss"])
-            for name in names:
-                row = found[name]
-                cell = f"{row['final_loss']:.3g} ± {row['final_loss_ci95']:.2g}"
-                if row["diverged"]:
-                    cell += f", {100 * row['diverged']:.1f} % diverged"
-                cells.append(f"**{cell}**" if name == best else cell)
-            lead = found["adam"]
-            cells.append(
-                f"{lead['learned_minus_this']:.2g} ± {lead['learned_minus_this_ci95']:.2g}"
-            )
-            rows.append(_line(cells))
-    return "\n".join(rows) + "\n"
+# Speed and memory
 
 
 def speed_table(benchmark: Path = BENCHMARK) -> str:
-    """Markdown: one row a workload, with the tasks per second of all and how they compare."""
+    """Tasks per second of all contestants, one row a workload."""
     peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
-    columns = ["workload", "jaxmeta", *peers.values(), "to best PyTorch", "to best of all"]
-    columns += ["of matmul rate", "compile", "from cache"]
-    rows = _header(columns)
+    rows = []
     for row in json.loads(benchmark.read_text())["workloads"]:
-        ratios = (row["ratio_to_best_torch"], row["ratio_to_best_peer"])
+        others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
+        ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
+        rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
+    return grid(["workload", "jaxmeta", *peers.values(), "to best PyTorch"], rows)
+
+
+def cost_table(benchmark: Path = BENCHMARK) -> str:
+    """How far each workload is from the machine's matrix product, and what it takes to compile."""
+    rows = []
+    for row in json.loads(benchmark.read_text())["workloads"]:
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
-        cells = [
-            row["name"],
-            f"{row['tasks_per_second']:,.1f}",
-            *(_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers),
-            *(_or_dash(ratio, "{:.2f}") for ratio in ratios),
-            f"{100 * row['fraction_of_matmul_peak']:.0f} %",
-            *(_or_dash(value, "{:.1f} s") for value in seconds),
-        ]
-        rows.append(_line(cells))
-    return "\n".join(rows) + "\n"
+        ratio = _or_dash(row["ratio_to_best_peer"], "{:.2f}")
+        rate = f"{100 * row['fraction_of_matmul_peak']:.0f} %"
+        rows.append([row["name"], ratio, rate, *(_or_dash(value, "{:.1f} s") for value in seconds)])
+    columns = ["workload", "to best of all", "of matmul rate", "compile", "compile, from cache"]
+    return grid(columns, rows)
 
 
 def _or_dash(value: float | None, form: str) -> str:
@@ -294,42 +344,56 @@ def scaling_line(folder: Path = SCALING) -> str:
     of_pipelines = json.loads((folder / "pipelines.json").read_text())["pipelines"]
     return (
         f"Two processes, each pinned to one core, do {of_processes['ratio_to_one_process']:.2f} "
-        "times the tasks\nper second of one such process; streamed from the host, Omniglot keeps "
-        f"{100 * of_pipelines['stream_to_device']:.0f} % of the device\npipeline's speed "
-        "(`python -m experiments.scaling`, figures in `experiments/results/scaling-cpu/`).\n"
+        "times the tasks\nper second of one such process. Streamed from the host, Omniglot keeps "
+        f"{100 * of_pipelines['stream_to_device']:.0f} % of the device\npipeline's speed.\n"
     )
 
 
 def memory_table(path: Path = MEMORY) -> str:
-    """Markdown: one row a way to take the meta-gradient, its memory after each number of steps."""
+    """The memory of each way to take the meta-gradient, after each number of steps."""
     taken = json.loads(path.read_text())["temporary_bytes"]
     steps = list(next(iter(taken.values())))
-    rows = _header(["MiB after", *(f"{count} steps" for count in steps)])
-    for name, by_steps in taken.items():
-        cells = [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
-        rows.append(_line(cells))
-    return "\n".join(rows) + "\n"
+    rows = (
+        [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
+        for name, by_steps in taken.items()
+    )
+    return grid(["MiB after", *(f"{count} steps" for count in steps)], rows)
 
 
-PARTS = {
-    "results": table,
-    "processes": processes_table,
-    "sequences": sequences_table,
-    "optimizers": optimizers_table,
-    "speed": speed_table,
-    "scaling": scaling_line,
-    "memory": memory_table,
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"learners": learners_table},
+    "docs/pages/results.md": {
+        "classification": classification_tables,
+        "curves": curves_tables,
+        "processes": processes_table,
+        "sequences": sequences_tables,
+        "streams": streams_table,
+        "optimizers": optimizers_tables,
+        "commands": commands_table,
+    },
+    "docs/pages/speed.md": {
+        "speed": speed_table,
+        "cost": cost_table,
+        "scaling": scaling_line,
+        "memory": memory_table,
+    },
 }
 
 
-def with_tables(readme: str) -> str:
-    """The README with what stands between its markers made anew."""
-    for name, written in PARTS.items():
+def with_tables(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """A page with what stands between its markers made anew."""
+    for name, written in parts.items():
         start, end = f"<!-- {name}: start -->\n", f"<!-- {name}: end -->\n"
-        before, rest = readme.split(start)
-        readme = before + start + written() + end + rest.split(end)[1]
-    return readme
+        before, rest = page.split(start)
+        page = before + start + written() + end + rest.split(end)[1]
+    return page
+
+
+def main() -> None:
+    for page, parts in PARTS.items():
+        path = ROOT / page
+        path.write_text(with_tables(path.read_text(), parts))
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    main()

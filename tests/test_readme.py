@@ -1,4 +1,4 @@
-"""What the README shows can be run as it stands there."""
+"""What the README and the pages of the documentation show can be run as it stands there."""
 
 import importlib
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.table import with_tables
+from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.baselines import Baselines
 from jaxmeta.commands.compare import Compare
@@ -28,14 +28,23 @@ from jaxmeta.recipes.folders import read_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs/pages").glob("*.md"))]
+}
+TEXT = "\n".join(PAGES.values())
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, page in PAGES.items()
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+]
 # In blocks and between backticks; a comment ends a line.
 COMMANDS = sorted(
-    {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", README)}
+    {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", TEXT)}
 )
 OPTIONS = {"baselines": Baselines, "compare": Compare, "predict": Predict}
-SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
-# In the README's order, in which the later ones use what the earlier ones wrote.
+SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
+# In the order of the page, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
 
 
@@ -51,11 +60,17 @@ def test_the_readme_shows_code_and_commands():
     )
 
 
-def test_the_tables_are_what_the_result_files_say():
-    assert with_tables(README) == README, "python -m experiments.table brings it up to date"
+@pytest.mark.parametrize(("name", "parts"), PARTS.items(), ids=PARTS)
+def test_the_tables_are_what_the_result_files_say(name, parts):
+    page = PAGES[name]
+    assert with_tables(page, parts) == page, "python -m experiments.table brings it up to date"
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 6000
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_a_python_block_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})

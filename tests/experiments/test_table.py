@@ -1,10 +1,17 @@
-"""The README's tables, from result files written by hand."""
+"""The tables of the documentation, from result files written by hand."""
 
 import json
 
 import pytest
 
-from experiments.table import processes_table, sequences_table
+from experiments.table import (
+    classification_tables,
+    commands_table,
+    learners_table,
+    processes_table,
+    sequences_tables,
+    streams_table,
+)
 
 COMMAND = "python -m experiments.sequence ntm --out runs/x --resume"
 
@@ -40,14 +47,14 @@ def test_processes(written):
     written("b", **of_process(seeds=[0, 1]))
     folder = written("other", experiment="optimizers", comparison={})
     header, _, first, over_seeds = cells_of(processes_table(folder))
-    assert header[4:6] == ["log-likelihood a target", "exact"]
-    assert header[6:8] == ["exact − learned", "of which floor of σ"]
-    assert first[1:4] == ["Garnelo et al. 2018", "gp rbf", "3 to 10"]
-    assert first[4] == "[-0.250 ± 0.062](experiments/results/a/results.json)"
-    assert first[5:9] == ["0.500 ± 0.125", "0.750 ± 0.031", "0.125 ± 0.016", "800"]
-    assert first[9] == "`python -m experiments.sequence ntm`"
-    assert over_seeds[4].endswith("(2 seeds)")
-    assert over_seeds[5:9] == ["–", "–", "–", "900"]
+    assert header[2:] == [
+        *("log-likelihood", "exact", "exact − learned", "due to the floor of σ"),
+    ]
+    assert first[:2] == ["neural-process", "gp rbf, 3 to 10"]
+    assert first[2] == "[-0.250 ± 0.062](../../experiments/results/a/results.json)"
+    assert first[3:] == ["0.500 ± 0.125", "0.750 ± 0.031", "0.125 ± 0.016"]
+    assert over_seeds[0] == "neural-process (2 seeds)"
+    assert over_seeds[3:] == ["–", "–", "–"]
 
 
 def of_sequence(learner, protocol, **results):
@@ -65,17 +72,18 @@ def test_sequences_by_length(written):
     tests = {"length 20": SHORT, "length 40": LONG}
     folder = written("ntm", **of_sequence("ntm", {"test_lengths": [20, 40]}, **SHORT, tests=tests))
     written("other", experiment="optimizers", comparison={})
-    _, _, row, longer = cells_of(sequences_table(folder))
-    assert row[1:5] == ["Graves et al. 2014", "copy", "1 to 20", "20"]
-    assert row[5] == "[0.25 ± 0.5](experiments/results/ntm/results.json)"
-    assert row[6:8] == ["12 %", "700"]
-    assert longer[4:7] == ["40", "[1,234 ± 10](experiments/results/ntm/results.json)", "50 %"]
+    heading, _, table = sequences_tables(folder).partition("\n\n")
+    assert heading == "### copy, trained on lengths 1 to 20"
+    _, _, row, longer = cells_of(table)
+    bits = "[0.25 ± 0.5](../../experiments/results/ntm/results.json)"
+    assert row == ["ntm", "20", bits, "12 %"]
+    assert longer[1:] == ["40", bits.replace("0.25 ± 0.5", "1,234 ± 10"), "50 %"]
 
 
 def test_a_single_length(written):
     folder = written("dnc", **of_sequence("dnc", {"test_lengths": [10]}, **SHORT))
-    _, _, row = cells_of(sequences_table(folder))
-    assert row[4:7] == ["10", "[0.25 ± 0.5](experiments/results/dnc/results.json)", "12 %"]
+    *_, row = cells_of(sequences_tables(folder))
+    assert row[1:] == ["10", "[0.25 ± 0.5](../../experiments/results/dnc/results.json)", "12 %"]
 
 
 @pytest.mark.parametrize(
@@ -89,10 +97,56 @@ def test_a_single_length(written):
 def test_streams_by_instance_beside_what_is_published(classes, protocol, written):
     seen = {"accuracy": 0.75, "accuracy_2": 0.8125, "accuracy_2_ci95": 0.125}
     stream = of_sequence("mann", protocol, **seen, task="labels")
-    table = sequences_table(written("mann", **stream))
-    bits, streams = table.split("\n\n")
-    assert len(bits.splitlines()) == 2  # the header alone
-    header, _, ours, *published = cells_of(streams)
-    assert header[4] == "instance 2 (%)"
-    assert ours[2:5] == [classes, "–", "[81.2 ± 12.5](experiments/results/mann/results.json)"]
-    assert [row[2:5] for row in published] == [["5, published", "36.4", "82.8"]] * (classes == "5")
+    _, _, ours, *published = cells_of(streams_table(written("mann", **stream)))
+    figure = "[81.2 ± 12.5](../../experiments/results/mann/results.json)"
+    assert ours[:4] == ["mann", classes, "–", figure]
+    assert [row[2:4] for row in published] == [["36.4", "82.8"]] * (classes == "5")
+
+
+def of_images(learner, accuracy, *, shuffled=False, shots=1, **results):
+    return {
+        **{"experiment": "few-shot", "learner": learner, "dataset": "omniglot", "ways": 5},
+        **{"accuracy": accuracy, "accuracy_ci95": 0.0025, "shots": shots, **results},
+        "protocol": {"shuffled_labels": shuffled, "query_statistics": "batch"},
+    }
+
+
+def test_classification_by_benchmark_the_best_first(written):
+    written("maml-omniglot-5w1s", **of_images("maml", 0.9))
+    written("maml-omniglot-5w1s-width-32", **of_images("maml", 0.875, seeds=[0, 1]))
+    written("maml-omniglot-5w1s-shuffled", **of_images("maml", 0.2, shuffled=True))
+    folder = written("anil-omniglot-5w1s", **of_images("anil", 0.95))
+    written("anil-omniglot-5w5s", **of_images("anil", 0.98, shots=5))
+    one_shot, five_shot = classification_tables(folder).split("\n\n###")
+    heading, _, table = one_shot.partition("\n\n")
+    assert heading == "### omniglot, 5-way 1-shot"
+    _, _, *rows = cells_of(table)
+    assert [row[0] for row in rows] == ["anil", "maml", "maml, width 32", "maml, shuffled"]
+    link = "../../experiments/results/maml-omniglot-5w1s/results.json"
+    assert rows[1] == ["maml", f"[90.0 ± 0.2]({link})", "98.7 ± 0.4", "–", "batch", "900"]
+    assert rows[3][1] == "–" and "20.0 ± 0.2" in rows[3][3]
+    assert "98.0 ± 0.2" in five_shot
+
+
+def test_the_learners_have_the_figure_of_their_plain_run(written):
+    written("maml-omniglot-5w1s-width-32", **of_images("maml", 0.96))
+    folder = written("maml-omniglot-5w1s", **of_images("maml", 0.9))
+    written("maml-omniglot-5w1s-shuffled", **of_images("maml", 0.2, shuffled=True))
+    rows = {row[0]: row[1:] for row in cells_of(learners_table(folder))}
+    assert rows["maml"][2:] == ["90.0", "98.7"]
+    assert rows["ntm"][0] == "Graves et al. 2014"
+    assert rows["ntm"][2:] == ["–", "–"]
+
+
+def test_a_command_names_no_folder_of_its_own(written):
+    folder = written("x", **of_images("maml", 0.9))
+    again = {
+        **of_images("maml", 0.9),
+        "run": "x",
+        "command": "python -m e.evaluate runs/x --ways 3",
+    }
+    (folder / "x" / "evaluation-3w1s.json").write_text(json.dumps(again))
+    _, _, evaluated, trained = cells_of(commands_table(folder))
+    assert evaluated[0].startswith("[x, 3w1s](")
+    assert evaluated[1] == "`python -m e.evaluate experiments/results/x --ways 3`"
+    assert trained[1] == "`python -m experiments.sequence ntm`"

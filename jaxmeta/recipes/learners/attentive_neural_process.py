@@ -13,7 +13,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("attentive-neural-process", paper="Kim et al. 2019", kinds=("regression",))
 @dataclass(frozen=True)
 class AttentiveNeuralProcess(Recipe):
-    """Attentive neural process (Kim et al. 2019): each target attends to the context."""
+    """Attentive neural process (Kim et al. 2019): its targets attend to the context."""
 
     representation: Count = 128
     """Width of the layers of encoder and decoder, and of the latent variable."""

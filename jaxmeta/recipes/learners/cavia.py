@@ -14,7 +14,7 @@ from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
 @recipe("cavia", paper="Zintgraf et al. 2019", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class Cavia(Differentiated, Batches, GradientDescent):
-    """CAVIA (Zintgraf et al. 2019): a small context adapts, the network it conditions is shared."""
+    """CAVIA (Zintgraf et al. 2019): MAML that adapts a small context vector."""
 
     inner_rate: Positive = 1.0
     """Learning rate of the inner loop."""

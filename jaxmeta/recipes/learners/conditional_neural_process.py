@@ -18,7 +18,7 @@ from jaxmeta.recipes.settings import Count
 )
 @dataclass(frozen=True)
 class ConditionalNeuralProcess(Recipe):
-    """Conditional neural process (Garnelo et al. 2018): average the encoded support, decode."""
+    """Conditional neural process (Garnelo et al. 2018): averages the encoded support."""
 
     representation: Count = 128
     """Width of the layers of encoder and decoder, and of the representation; of images, of the

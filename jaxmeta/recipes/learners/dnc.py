@@ -11,8 +11,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("dnc", paper="Graves et al. 2016", kinds=("sequence",))
 @dataclass(frozen=True)
 class Dnc(MachineRecipe):
-    """Differentiable neural computer (Graves et al. 2016): an NTM that frees, allocates and
-    links its rows."""
+    """Differentiable neural computer (Graves et al. 2016): an NTM that frees and links its rows."""
 
     slots: Count = 16
     """Rows of the memory."""

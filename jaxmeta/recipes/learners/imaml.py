@@ -14,7 +14,7 @@ from jaxmeta.recipes.settings import AT_TEST, Count, Natural, NonNegative, Posit
 @recipe("imaml", paper="Rajeswaran et al. 2019", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class Imaml(GradientDescent):
-    """iMAML (Rajeswaran et al. 2019): a meta-gradient that needs only where the inner loop ends."""
+    """iMAML (Rajeswaran et al. 2019): MAML with an implicit meta-gradient."""
 
     inner_rate: Positive = 0.1
     """Learning rate of the inner loop."""

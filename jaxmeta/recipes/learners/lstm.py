@@ -12,7 +12,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("lstm", paper="Hochreiter, Schmidhuber 1997", kinds=("sequence",))
 @dataclass(frozen=True)
 class Lstm(MachineRecipe):
-    """LSTM (Hochreiter, Schmidhuber 1997): a recurrent network without another memory."""
+    """LSTM (Hochreiter, Schmidhuber 1997): a recurrent network without an external memory."""
 
     width: Count = 256
     """Size of each layer."""

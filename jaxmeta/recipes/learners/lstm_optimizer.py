@@ -11,7 +11,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("lstm-optimizer", paper="Andrychowicz et al. 2016", kinds=("optimization",))
 @dataclass(frozen=True)
 class LstmOptimizer(LearnedRule):
-    """LSTM optimizer (Andrychowicz et al. 2016): coordinate-wise, of two layers."""
+    """LSTM optimizer (Andrychowicz et al. 2016): a coordinate-wise LSTM as the update rule."""
 
     hidden: Count = 20
     """Width of the rule."""

@@ -12,7 +12,7 @@ from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent,
 @recipe("maml", paper="Finn et al. 2017", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class Maml(Differentiated, Batches, GradientDescent):
-    """MAML (Finn et al. 2017): learn an initialisation by gradients through the inner loop."""
+    """MAML (Finn et al. 2017): learns an initialisation through the inner loop."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
@@ -40,7 +40,7 @@ class Maml(Differentiated, Batches, GradientDescent):
 @recipe("first-order-maml", paper="Finn et al. 2017", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class FirstOrderMaml(Maml):
-    """First-order MAML (Finn et al. 2017): MAML with --differentiation first-order."""
+    """First-order MAML (Finn et al. 2017): MAML without second derivatives."""
 
     differentiation: Way = "first-order"
     """As of maml."""

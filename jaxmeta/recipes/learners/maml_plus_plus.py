@@ -14,8 +14,10 @@ from jaxmeta.recipes.settings import AT_TEST, Fraction, Natural, Positive
 @recipe("maml-plus-plus", paper="Antoniou et al. 2019", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class MamlPlusPlus(Differentiated, Batches, Steps):
-    """MAML++ (Antoniou et al. 2019): MAML with rates and normalisation learned per step, and a
-    loss and an order of differentiation that anneal."""
+    """MAML++ (Antoniou et al. 2019): MAML with rates and normalisation learned per step.
+
+    Its loss and its order of differentiation anneal.
+    """
 
     inner_rate: Positive = 0.1
     """Learning rate of the inner loop; where the learned rates start."""

@@ -14,7 +14,7 @@ from jaxmeta.recipes.settings import Count, Positive
 @recipe("mann", paper="Santoro et al. 2016", kinds=("classification", "sequence"))
 @dataclass(frozen=True)
 class Mann(MachineRecipe):
-    """Memory-augmented network (Santoro et al. 2016): write what is seen into a memory."""
+    """Memory-augmented network (Santoro et al. 2016): writes what it sees into a memory."""
 
     slots: Count = 128
     """Rows of the memory."""

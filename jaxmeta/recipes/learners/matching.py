@@ -12,7 +12,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("matching", paper="Vinyals et al. 2016", kinds=("classification",))
 @dataclass(frozen=True)
 class Matching(Recipe):
-    """Matching networks (Vinyals et al. 2016): take the labels of what is attended to."""
+    """Matching networks (Vinyals et al. 2016): attends to the support set and takes its labels."""
 
     full_context: bool = False
     """Embed each support example in the light of the others, the query in that of the support."""

@@ -12,7 +12,7 @@ from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent
 @recipe("meta-curvature", paper="Park, Oliva 2019", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class MetaCurvature(Differentiated, Batches, GradientDescent):
-    """Meta-Curvature (Park, Oliva 2019): MAML with a learned preconditioner of its gradients."""
+    """Meta-Curvature (Park, Oliva 2019): MAML with a learned preconditioner."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,

@@ -15,7 +15,7 @@ _AS_PUBLISHED = {"task_batch": 1, "train_queries": 15, "width": 32, "clip_norm":
 @recipe("meta-lstm", paper="Ravi, Larochelle 2017", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class MetaLstm(Batches, Steps):
-    """Meta-LSTM (Ravi, Larochelle 2017): an LSTM whose cell state is the learner."""
+    """Meta-LSTM (Ravi, Larochelle 2017): an LSTM whose cell state is the parameters."""
 
     inner_steps: Natural = 12
     """Inner steps in training."""

@@ -14,7 +14,7 @@ from jaxmeta.recipes.settings import AT_TEST, Natural
 @recipe("meta-sgd", paper="Li et al. 2017", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class MetaSgd(Differentiated, Batches, Steps):
-    """Meta-SGD (Li et al. 2017): MAML with a learned inner rate for every parameter."""
+    """Meta-SGD (Li et al. 2017): MAML with a learned rate for every parameter."""
 
     initial_rate: tuple[float, float] = (0.005, 0.1)
     """The learned rates start uniformly between these two."""

@@ -18,7 +18,7 @@ _FROZEN = {"query_statistics": "none", "hard_tasks": True}
 @recipe("meta-transfer", paper="Sun et al. 2019", kinds=("classification",))
 @dataclass(frozen=True)
 class MetaTransfer(Differentiated, GradientDescent):
-    """Meta-transfer learning (Sun et al. 2019): scale and shift a frozen pre-trained network."""
+    """Meta-transfer learning (Sun et al. 2019): scales and shifts a frozen pre-trained network."""
 
     pretrained: str | None = None
     """Run folder of a pre-trained network, see `python -m experiments.pretrain`."""

@@ -11,8 +11,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("mlp-optimizer", paper="Metz et al. 2019", kinds=("optimization",))
 @dataclass(frozen=True)
 class MlpOptimizer(LearnedRule):
-    """MLP optimizer (Metz et al. 2019): a perceptron that reads
-    momenta, sizes and time."""
+    """MLP optimizer (Metz et al. 2019): a perceptron as the update rule."""
 
     hidden: Count = 16
     """Width of the rule."""

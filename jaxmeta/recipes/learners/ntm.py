@@ -12,8 +12,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("ntm", paper="Graves et al. 2014", kinds=("sequence",))
 @dataclass(frozen=True)
 class Ntm(MachineRecipe):
-    """Neural Turing machine (Graves et al. 2014): a controller that reads and writes a memory
-    by attention."""
+    """Neural Turing machine (Graves et al. 2014): a controller that reads and writes a memory."""
 
     slots: Count = 128
     """Rows of the memory."""

@@ -24,7 +24,7 @@ _AS_PUBLISHED = {
 @recipe("prototypical", paper="Snell et al. 2017", kinds=("classification",))
 @dataclass(frozen=True)
 class Prototypical(Recipe):
-    """Prototypical networks (Snell et al. 2017): classify by the nearest class mean."""
+    """Prototypical networks (Snell et al. 2017): classifies by the nearest class mean."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Squared Euclidean as published, or cosine with a learned temperature."""

@@ -14,8 +14,11 @@ from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 @recipe("relation", paper="Sung et al. 2018", kinds=("classification",))
 @dataclass(frozen=True)
 class Relation(Recipe):
-    """Relation networks (Sung et al. 2018): how similar two examples are is learned, too. The
-    network is the domain's for comparison: of images four convolutions without a head."""
+    """Relation networks (Sung et al. 2018): learns the similarity of two examples.
+
+    The network is the one that the domain has for comparison: of images, four convolutions without
+    a head.
+    """
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,

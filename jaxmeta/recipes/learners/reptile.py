@@ -20,7 +20,7 @@ _OUTER = {"task_batch": 5, "outer_optimizer": "sgd", "outer_rate": 1.0, "outer_s
 @recipe("reptile", paper="Nichol et al. 2018", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class Reptile(Batches, Steps):
-    """Reptile (Nichol et al. 2018): move towards where each task's training ends."""
+    """Reptile (Nichol et al. 2018): moves towards the adapted parameters."""
 
     inner_rate: Positive = 1e-3
     """Learning rate of the inner loop."""

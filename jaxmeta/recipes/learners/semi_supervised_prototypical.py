@@ -12,8 +12,10 @@ from jaxmeta.recipes.settings import Natural
 @recipe("semi-supervised-prototypical", paper="Ren et al. 2018", kinds=("classification",))
 @dataclass(frozen=True)
 class SemiSupervisedPrototypical(Recipe):
-    """Semi-supervised prototypical networks (Ren et al. 2018): unlabelled examples refine the class
-    means. Give --unlabelled, the number of these."""
+    """Semi-supervised prototypical networks (Ren et al. 2018): refined by unlabelled examples.
+
+    Give --unlabelled, their number.
+    """
 
     refinements: Natural = 1
     """Times that the unlabelled examples refine the prototypes."""

@@ -12,7 +12,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("siamese", paper="Koch et al. 2015", kinds=("classification",))
 @dataclass(frozen=True)
 class Siamese(Recipe):
-    """Siamese networks (Koch et al. 2015): learn to verify, classify by the similarity."""
+    """Siamese networks (Koch et al. 2015): learns to verify, classifies by similarity."""
 
     features: Count = 256
     """Size of the embedding that is compared, from a dense layer at the network's end."""

@@ -12,7 +12,7 @@ from jaxmeta.training.update import Trained
 @recipe("supervised", paper="Chen et al. 2019", kinds=("supervised",))
 @dataclass(frozen=True)
 class Supervised(Recipe):
-    """Supervised training of one network on all training classes (Chen et al. 2019)."""
+    """Supervised training (Chen et al. 2019): one network on all training classes, the baseline."""
 
     def build(self, problem: Problem) -> MetaLearner:
         return supervised(problem.model(), problem.objective)
