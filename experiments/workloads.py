@@ -205,7 +205,7 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
 
 
 def at_once(workload: Workload) -> int | None:
-    """The tasks that an experiment would map together; None stands for all."""
+    """The tasks that an experiment would map together, or None for all."""
     images = workload.problem.network != "mlp"
     return 1 if images and jax.default_backend() == "cpu" else None
 

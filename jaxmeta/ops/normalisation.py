@@ -32,7 +32,7 @@ def standardise(
     Args:
       values: float array x; shorter types than float32 are widened in between.
       axes: the axes that the statistics run over; a reference may be longer or shorter there.
-      reference: whose statistics; None stands for `values` itself.
+      reference: whose statistics. Defaults to `values` itself.
       moments: μ and σ² where they are known otherwise; nothing is summed then.
       epsilon: ε, in the values' unit squared.
 

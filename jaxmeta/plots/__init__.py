@@ -1,7 +1,7 @@
 """Pictures of a run: how it learned, how it adapts, what it says about one task.
 
 Every function takes plain arrays, replaces the PNG at `path` in one step, and returns the
-matplotlib figure for who wants to show it. matplotlib is imported by the first picture.
+matplotlib figure to show. matplotlib is imported by the first picture.
 """
 
 from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve

@@ -48,7 +48,7 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
     1
     """
     if not len(_series(rows, "train_loss")[0]):
-        raise ValueError("learning_curve wants rows with a finite train_loss; got none.")
+        raise ValueError("learning_curve requires rows with a finite train_loss; got none.")
     names = [name for name in ("accuracy", "loss") if len(_series(rows, f"train_{name}")[0])]
     steps, values = _series(rows, f"validation_{names[0]}")
     best = np.nan  # no step
@@ -145,7 +145,7 @@ def adaptation_curve(
     means, half_widths = np.asarray(means, float), np.asarray(half_widths, float)
     if means.ndim != 1 or means.shape != half_widths.shape or not len(means):
         raise ValueError(
-            "adaptation_curve wants one mean and one half-width for each number of steps; got "
+            "adaptation_curve requires one mean and one half-width for each number of steps; got "
             f"shapes {means.shape} and {half_widths.shape}."
         )
     steps, means = np.arange(len(means)), np.where(np.isfinite(means), means, np.nan)
@@ -209,7 +209,7 @@ def curve_episode(
         or np.shape(support_x) != np.shape(support_y)
     ):
         raise ValueError(
-            "curve_episode wants vectors: one true value and one of every fit for each x, one y "
+            "curve_episode requires vectors: one true value and one of every fit for each x, one y "
             f"for each support x; got curves {sorted(shapes)}, support {np.shape(support_x)} and "
             f"{np.shape(support_y)}."
         )

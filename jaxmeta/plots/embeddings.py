@@ -64,13 +64,13 @@ def embedding_map(
     support_labels, query_labels = np.asarray(support_labels), np.asarray(query_labels)
     if support.ndim != 2 or query.shape[1:] != support.shape[1:]:
         raise ValueError(
-            "embedding_map wants embeddings [examples, D]; got shapes "
+            "embedding_map requires embeddings [examples, D]; got shapes "
             f"{support.shape} (support) and {query.shape} (query)."
         )
     check_labels("embedding_map", support, support_labels, query, query_labels)
     if prototypes is not None and np.shape(prototypes)[1:] != support.shape[1:]:
         raise ValueError(
-            f"embedding_map wants prototypes [ways, {support.shape[1]}]; got shape "
+            f"embedding_map requires prototypes [ways, {support.shape[1]}]; got shape "
             f"{np.shape(prototypes)}."
         )
     if not (np.isfinite(support).all() and np.isfinite(query).all()):

@@ -80,7 +80,7 @@ def check_labels(
     ):
         if labels.shape != examples.shape[:1] or not len(labels):
             raise ValueError(
-                f"{name} wants one label for each {part} example; got {len(examples)} examples "
+                f"{name} requires one label for each {part} example; got {len(examples)} examples "
                 f"and labels of shape {labels.shape}."
             )
 

@@ -67,7 +67,7 @@ def image_episode(
     check_labels("image_episode", support_images, support_labels, query_images, query_labels)
     if predicted.shape != query_labels.shape:
         raise ValueError(
-            "image_episode wants one prediction for each query label; got shapes "
+            "image_episode requires one prediction for each query label; got shapes "
             f"{predicted.shape} and {query_labels.shape}."
         )
     labels = np.unique(np.concatenate([support_labels, query_labels])).tolist()
@@ -82,7 +82,7 @@ def image_episode(
 
     if class_names is not None and len(class_names) <= max(*labels, *predicted.tolist()):
         raise ValueError(
-            f"image_episode wants a name for each label; got {len(class_names)} names and the "
+            f"image_episode requires a name for each label; got {len(class_names)} names and the "
             f"label {max(*labels, *predicted.tolist())}."
         )
     shown = sum(min(len(query_of[label]), queries) for label in labels)
@@ -160,7 +160,7 @@ def prediction_sheet(
     probabilities = np.asarray(probabilities)
     if not len(images) == len(names) == len(probabilities) or not len(names):
         raise ValueError(
-            "prediction_sheet wants one name and one probability for each image; got "
+            "prediction_sheet requires one name and one probability for each image; got "
             f"{len(images)} images, {len(names)} names and {len(probabilities)} probabilities."
         )
     examples = {} if support is None else dict(list(support.items())[:SHOWN_CLASSES])
@@ -206,7 +206,7 @@ def _pictures(*groups: np.ndarray) -> list[np.ndarray]:
     for images in groups:
         if np.ndim(images) != 4 or np.shape(images)[-1] not in (1, 3):
             raise ValueError(
-                "a picture wants images [examples, height, width, channels] with 1 or 3 channels; "
+                "a picture requires images [examples, height, width, channels] of 1 or 3 channels; "
                 f"got shape {np.shape(images)}."
             )
     floats = [

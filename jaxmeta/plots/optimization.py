@@ -42,7 +42,7 @@ def optimization_curves(
     1
     """
     if not panels or max(map(len, panels.values())) > 4:
-        raise ValueError("optimization_curves wants panels of one to four optimizers.")
+        raise ValueError("optimization_curves requires panels of one to four optimizers.")
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(0.6 + 4.2 * columns, 0.6 + 3.4 * rows, title)

@@ -46,7 +46,7 @@ def sequence_episode(
     """
     if not len(inputs) == len(targets) == len(outputs) == len(judged):
         raise ValueError(
-            f"sequence_episode wants one input, target and output a step; got {len(inputs)}, "
+            f"sequence_episode requires one input, target and output a step; got {len(inputs)}, "
             f"{len(targets)}, {len(outputs)} of {len(judged)}."
         )
     blank = np.where(judged[:, None], 1.0, np.nan)

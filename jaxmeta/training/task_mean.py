@@ -21,13 +21,13 @@ def mean_over_tasks(
     vary: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> OverTasks:
     """`mean((state, sample), (keys, given, slots, weights)) -> ((grads, info, change), (slots,
-    each))`, of the tasks of one device, with the weights of their mean: None stands for 1 each.
+    each))`, of the tasks of one device, with the weights of their mean, which default to 1 each.
     `change` is that of `state.shared`, with None for each leaf that no task changes.
 
     Args:
       learner: whose `grad` is averaged; where that is the gradient of its loss, and the mean
         asked for, the mean loss is differentiated.
-      tasks_at_once: how many tasks `vmap` takes together; None stands for all.
+      tasks_at_once: how many tasks `vmap` takes together. Defaults to all.
       aggregate: where it takes the gradients together, they come in `each`, one for each task,
         in place of `grads`.
       vary: makes what is the same on all devices a device's own: `parallel.vary` for a mean that

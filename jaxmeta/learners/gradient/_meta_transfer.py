@@ -61,7 +61,8 @@ def meta_transfer(
       objective: of logits, cross-entropy.
       ways: classes of a task.
       inner_optimizer, inner_steps, differentiation: of the head's adaptation, as in `maml`.
-      pretrained: the encoder's parameters, see `jaxmeta.models.folded`. None: random ones.
+      pretrained: the encoder's parameters, see `jaxmeta.models.folded`. Defaults to
+        random ones.
 
     Raises:
       ValueError: fewer than two ways; the encoder has no normalisation layers; `pretrained` is of

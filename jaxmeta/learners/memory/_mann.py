@@ -62,7 +62,8 @@ def mann(
       controller_width: of the LSTM.
       read_heads: R, which are as many write heads.
       decay: γ.
-      strength: what the learned β_r are about at first; None: 1, and not learned, as in the paper.
+      strength: about what the learned β_r are at first. Defaults to 1, not learned, as in the
+        paper.
 
     Raises:
       ValueError: a number below 1, a decay outside 0 to 1, a strength that is not positive, more

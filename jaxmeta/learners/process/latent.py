@@ -109,7 +109,7 @@ def neural_process(
       latent_width: numbers of z.
       encoder: of the deterministic path; None leaves it out.
       attention, heads: of the deterministic path.
-      samples: draws of z. One suffices in training, a test wants many.
+      samples: draws of z. One suffices in training; a test should have many.
 
     Raises:
       ValueError: an unknown attention, fewer samples than 1, a width that the heads don't divide.
