@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
-from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
 
 Rotations = Literal["none", "per-task", "as-classes"]
@@ -221,6 +221,7 @@ def check_episode(
         near = difflib.get_close_matches(str(rotations), known)
         meant = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"unknown rotations {rotations!r};{meant} there are {', '.join(known)}")
+    check_images("episodes", classes.images)
     height, width = classes.images.shape[1:3]
     if rotations != "none" and height != width:
         raise ValueError(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, Task
-from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
 
 
@@ -42,6 +42,7 @@ def image_batches(
     >>> sample(jax.random.key(0)).query.inputs.shape
     (4, 8, 8, 1)
     """
+    check_images("image_batches", classes.images)
     height, width = classes.images.shape[1:3]
     if batch_size < 1 or not 0 <= shift < min(height, width) or not 0 <= light <= 1:
         raise ValueError(

@@ -31,11 +31,15 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
       labels: int `[total]`, indices into `names`.
       names: one per class; a class without an image is left out.
 
+    Raises:
+      ValueError: no image, or images without pixels or channels.
+
     >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     >>> sorted_ = class_images(pixels, np.array([2, 0, 2, 0]), ("a", "b", "c"))
     >>> sorted_.names, sorted_.starts.tolist(), sorted_.images.ravel().tolist()
     (('a', 'c'), [0, 2], [1, 3, 0, 2])
     """
+    check_images("class_images", images)
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     return ClassImages(
@@ -44,6 +48,15 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
         counts[present].astype(np.int32),
         tuple(names[index] for index in present.tolist()),
     )
+
+
+def check_images(name: str, images: np.ndarray) -> None:
+    """Raises `ValueError` where there is nothing to draw from."""
+    if images.ndim != 4 or not images.size:
+        raise ValueError(
+            f"{name}: images of the shape {images.shape}; give at least one, as [images, height, "
+            "width, channels] with no axis of 0."
+        )
 
 
 def select(classes: ClassImages, indices: Sequence[int] | np.ndarray) -> ClassImages:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
-from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
 
 
@@ -34,6 +34,7 @@ def image_completion(
     >>> task.support.inputs.shape, task.query.targets.shape
     ((6, 2), (25, 1))
     """
+    check_images("image_completion", classes.images)
     height, width = classes.images.shape[1:3]
     pixels = height * width
     if not 1 <= points[0] <= points[1] <= pixels or not 1 <= (queries or pixels) <= pixels:

@@ -106,7 +106,7 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
         pad smaller ones, with `Batch.mask`.
 
     Raises:
-      ValueError: no task, or tasks of different shapes.
+      ValueError: no task, a task without a query example, or tasks of different shapes.
 
     >>> batch = Batch(np.zeros((3, 2), np.float32), np.zeros((3,), np.int32))
     >>> stream = enumerated([Task(batch, batch), Task(batch, batch)])
@@ -116,6 +116,9 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
     tasks = tuple(jax.tree.map(np.asarray, task) for task in tasks)
     if not tasks:
         raise ValueError("enumerated: no tasks; give at least one")
+    for index, task in enumerate(tasks):
+        if any(0 in leaf.shape for leaf in jax.tree.leaves(task.query)):
+            raise ValueError(f"enumerated: task {index} has no query example; leave it out")
     described = [
         (jax.tree.structure(task), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(task)])
         for task in tasks

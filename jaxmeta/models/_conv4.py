@@ -6,7 +6,13 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
-from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.models.layers import (
+    Convolution,
+    Normalisation,
+    NormalisationKind,
+    check_image_size,
+    with_reference,
+)
 from jaxmeta.ops import pooled_block
 
 
@@ -19,6 +25,10 @@ class _Conv4(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
         strided = self.downsampling == "stride"
+        if strided:
+            check_image_size("conv4 with strides", inputs)
+        else:
+            check_image_size("conv4 with pooling", inputs, 16, ", or downsample by strides")
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
             if index == 0 and self._is_pooled_block():
@@ -76,7 +86,10 @@ def conv4(
       downsampling: see above.
       query_statistics: see `Normalisation`.
 
-    Shapes: images float `[N, H, W, C]` to `[N, outputs]`.
+    Shapes: images float `[N, H, W, C]` to `[N, outputs]`; with pooling H and W are at least 16.
+
+    Raises:
+      ValueError: smaller images, of which pooling would leave nothing.
 
     >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")

@@ -16,6 +16,10 @@ class _MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
+        if 0 in inputs.shape[1:]:
+            raise ValueError(
+                f"mlp: inputs of the shape {inputs.shape}; give numbers to learn from."
+            )
         values, references = with_reference(self.normalisation, inputs, reference)
         values = values.reshape(values.shape[0], -1)
         for index, width in enumerate(self.hidden):
@@ -44,6 +48,9 @@ def mlp(
       hidden: widths of the hidden layers.
       outputs: width of the last layer, whose parameters are named `head`.
       query_statistics: see `Normalisation`.
+
+    Raises:
+      ValueError: inputs without numbers.
 
     >>> import jax, jax.numpy as jnp
     >>> model = mlp((40, 40), 1)

@@ -4,7 +4,13 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
-from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.models.layers import (
+    Convolution,
+    Normalisation,
+    NormalisationKind,
+    check_image_size,
+    with_reference,
+)
 from jaxmeta.ops import max_pool
 
 
@@ -31,6 +37,7 @@ class _ResNet12(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
+        check_image_size("resnet12", inputs, 16)
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
             block = _Block(self.width * 2**index, self.normalisation, name=f"block_{index}")

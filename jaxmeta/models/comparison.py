@@ -5,7 +5,13 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Key, Model, PyTree
 from jaxmeta.models.adapters import from_linen
-from jaxmeta.models.layers import Convolution, Normalisation, NormalisationKind, with_reference
+from jaxmeta.models.layers import (
+    Convolution,
+    Normalisation,
+    NormalisationKind,
+    check_image_size,
+    with_reference,
+)
 from jaxmeta.ops import convolve
 
 
@@ -15,6 +21,7 @@ class _ConvMaps(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
+        check_image_size("conv_maps", inputs, 4)
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
             values = _block(self, values, index, 2 if index < 2 else 1, references)
@@ -28,6 +35,9 @@ class _Comparator(nn.Module):
     @nn.compact
     def __call__(self, maps: tuple[Array, Array]) -> Array:
         maps_W, maps_Q = maps
+        for each in maps:
+            remedy = ", such as conv_maps makes of images of 16×16 or more"
+            check_image_size("comparator", each, 4, remedy)
         channels = maps_W.shape[-1]
         shape = (3, 3, 2 * channels, self.width)
         kernel = self.param("conv_0", nn.initializers.glorot_uniform(), shape)
@@ -58,7 +68,11 @@ def _normalised(
 def conv_maps(*, width: int = 64, query_statistics: NormalisationKind = "batch") -> Model:
     """Four 3×3 convolutions, max-pooling after the first two, and no head: maps, not features.
 
-    Shapes: images float `[N, H, W, C]` to `[N, H/4, W/4, width]`.
+    Shapes: images float `[N, H, W, C]`, H and W at least 4, to `[N, H/4, W/4, width]`; a
+    `comparator` takes maps of images of 16 pixels or more.
+
+    Raises:
+      ValueError: smaller images.
 
     Source: Sung et al. 2018, "Learning to compare", section 3.4.
 
@@ -83,7 +97,7 @@ def comparator(*, width: int = 64, query_statistics: NormalisationKind = "batch"
     least 4, to `[Q, ways]`.
 
     Raises:
-      ValueError: the query statistics `support`.
+      ValueError: the query statistics `support`; smaller maps.
 
     Source: Sung et al. 2018, "Learning to compare", section 3.4.
 

@@ -93,6 +93,29 @@ class Normalisation(nn.Module):
         return kept
 
 
+def check_image_size(network: str, images: Array, smallest: int = 1, remedy: str = "") -> None:
+    """Raises `ValueError`, before anything is built, where a network can't take images so small.
+
+    Args:
+      network: its name.
+      images: `[N, H, W, C]`.
+      smallest: the least height and width.
+      remedy: what else would do, behind the size.
+    """
+    shape = images.shape
+    if len(shape) != 4 or not all(shape[1:]):
+        raise ValueError(
+            f"{network}: images of the shape {tuple(shape)}; give [N, H, W, C] with pixels and "
+            "channels."
+        )
+    height, width = shape[1:3]
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"{network}: images of {height}×{width} are too small; give {smallest}×{smallest} or "
+            f"more{remedy}."
+        )
+
+
 def with_reference(
     kind: NormalisationKind, inputs: Array, reference: Array | None
 ) -> tuple[Array, int]:

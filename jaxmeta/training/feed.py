@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxmeta.core import PyTree, Task
+from jaxmeta.data.samplers import as_argument
 from jaxmeta.data.stream import TaskStream, bytes_of_task, iterate, read, stack
 from jaxmeta.training.parallel import place_tasks, replicate
 from jaxmeta.training.state import Sample
@@ -79,8 +80,7 @@ def sampler(source: Source) -> Any:
         return Supplied(sampler(inner), constants)
     if isinstance(source, TaskStream):
         source = source.prepare
-    # A plain function is none of the values that a compiled one takes as an argument.
-    return source if isinstance(source, jax.tree_util.Partial) else jax.tree_util.Partial(source)
+    return as_argument(source)
 
 
 def count_tasks(source: Source) -> int | None:

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Info, Key, MetaLearner, PyTree
+from jaxmeta.data.samplers import as_argument
 from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.parallel import averaged_over_devices, check_divides, size_of, vary
 from jaxmeta.training.state import Sample, TrainState, draw, task_keys
@@ -213,11 +214,16 @@ def chunk_of(update: Callable[..., tuple[TrainState, Info]]) -> Callable[..., An
     """
 
     @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def chunk(
-        state: TrainState, sample: Sample, given: PyTree = None, *, length: int
+    def compiled(
+        state: TrainState, sample: Sample, given: PyTree, *, length: int
     ) -> tuple[TrainState, Info]:
         return jax.lax.scan(
             lambda state, given: update(state, sample, given), state, given, length=length
         )
+
+    def chunk(
+        state: TrainState, sample: Sample, given: PyTree = None, *, length: int
+    ) -> tuple[TrainState, Info]:
+        return compiled(state, as_argument(sample), given, length=length)
 
     return chunk

@@ -16,8 +16,10 @@ from jaxmeta.learners import maml
 from jaxmeta.models import (
     NORMALISATIONS,
     Normalisation,
+    comparator,
     computed_in,
     conv4,
+    conv_maps,
     from_linen,
     from_nnx,
     mlp,
@@ -159,7 +161,7 @@ def test_resnet12_takes_colour_photographs_and_refuses_small_images():
     photographs = jnp.zeros((2, 84, 84, 3))
     params = jax.eval_shape(model.init, KEY, photographs)
     assert jax.eval_shape(model.apply, params, photographs).shape == (2, 16)
-    with pytest.raises(ValueError, match="a window of 2 on images"):
+    with pytest.raises(ValueError, match="resnet12: images of 8×8 are too small; give 16×16"):
         model.init(KEY, jnp.zeros((1, 8, 8, 1)))
 
 
@@ -291,3 +293,29 @@ def test_bfloat16_inside_float32_outside(kind):
     assert optax.losses.cosine_similarity(*flat) > 0.95  # 1/256 of rounding, four blocks deep
     jaxpr = str(jax.make_jaxpr(short.apply)(params, images(1, 6)))
     assert "convolve" in jaxpr and "bf16[6,16,16,16]" in jaxpr
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "smallest"),
+    [
+        (lambda: conv4(5, width=2), "conv4 with pooling", 16),
+        (lambda: conv4(5, width=2, downsampling="stride"), "conv4 with strides", 1),
+        (lambda: resnet12(5, width=2), "resnet12", 16),
+        (lambda: conv_maps(width=2), "conv_maps", 4),
+        (lambda: comparator(width=2), "comparator", 4),
+        (lambda: mlp((2,), 1), "mlp", 1),
+    ],
+)
+def test_a_network_names_the_smallest_image_that_it_takes(build, name, smallest):
+    def init(height, width):
+        image = jax.ShapeDtypeStruct((1, height, width, 1), jnp.float32)
+        inputs = (image, image) if name == "comparator" else image
+        return jax.eval_shape(build().init, jax.random.key(0), inputs)
+
+    init(smallest, smallest)
+    for shape in ((smallest - 1, smallest), (smallest, smallest - 1)):
+        wanted = (
+            f"{shape[0]}×{shape[1]} .*{smallest}×{smallest}" if smallest > 1 else "of the shape"
+        )
+        with pytest.raises(ValueError, match=f"^{name}: .*{wanted}"):
+            init(*shape)

@@ -67,7 +67,7 @@ def image_source(name: str) -> Callable[[Read], Read]:
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     split: str | None = None,
     rotations: Rotations | None = None,
@@ -79,7 +79,7 @@ def load(
 
     A name is matched exactly, in this order: a registered set; the path of a folder, where it
     begins with `.`, `~` or `/`; a set of TFDS; the path of a folder. So `omniglot` is always the
-    set, and `./omniglot` the folder.
+    set, and `./omniglot` or `pathlib.Path("omniglot")` the folder.
 
     Args:
       name: `glyphs`, `omniglot`, `grocery`, or another name given to `image_source`; the path of
@@ -103,6 +103,8 @@ def load(
     >>> letters.protocol["image_size"], letters.train.images.shape[1:]
     (28, (28, 28, 1))
     """
+    if isinstance(name, os.PathLike):
+        name = os.path.join(os.curdir, name)
     if image_size is not None and image_size < 1:
         raise ValueError(f"an image size of {image_size} pixels; give 1 or more")
     if rotations is not None and rotations not in get_args(Rotations):

@@ -1,6 +1,7 @@
 """Any folder of images."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +152,12 @@ def test_images_without_a_class_can_be_read_too(shades):
     files = image_files(shades / "class-5")
     images = read_images(files, image_size=8, color=True)
     assert images[:, 0, 0].tolist() == [[100, 0, 0], [100, 1, 0], [100, 2, 0]]
+
+
+def test_a_path_object_is_a_folder_whatever_its_name(shades, monkeypatch):
+    assert load(shades, image_size=8).train.names == load(str(shades), image_size=8).train.names
+    shades.rename(shades.parent / "omniglot")
+    monkeypatch.chdir(shades.parent)
+    assert load(Path("omniglot"), image_size=8).protocol["dataset"] == "./omniglot"
+    with pytest.raises(OSError, match="can't read the folder"):
+        load(Path("glyphs"))
