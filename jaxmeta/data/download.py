@@ -1,5 +1,6 @@
 """Downloads that are whole and what they should be, or not there at all."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,6 +10,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
+
+from jaxmeta import files
 
 TIMEOUT = 60  # seconds without an answer
 
@@ -41,7 +44,7 @@ def download(url: str, path: Path, sha256: str) -> Path:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     print(f"downloading {url}", file=sys.stderr, flush=True)
     try:
-        with temporary.open("wb") as file:
+        with files.naming(path), temporary.open("wb") as file:
             _fetch(url, file, path)
             file.flush()
             os.fsync(file.fileno())
@@ -68,6 +71,8 @@ def _fetch(url: str, file: IO[bytes], path: Path) -> None:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             shutil.copyfileobj(answer, file)
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # of the file, not of the network
         if isinstance(error, HTTPError):
             error.close()  # it is the connection, too
         raise OSError(

@@ -367,7 +367,7 @@ def _write_arrays(path: Path, bits: dict[str, np.ndarray]) -> None:
     if stored:
         from orbax.checkpoint import v1 as ocp
 
-        with _quiet():
+        with _quiet(path):
             ocp.save(str(path.absolute()), stored)
 
 
@@ -376,12 +376,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     from orbax.checkpoint import v1 as ocp
 
-    with _quiet():
+    with _quiet(path):
         return ocp.load(str(path.absolute()))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(path: Path) -> Iterator[None]:
     """Orbax tells a failure in hundreds of lines on stderr; here it becomes one OSError."""
     disabled = logging.root.manager.disable
     logging.disable()
@@ -394,6 +394,6 @@ def _quiet() -> Iterator[None]:
                 raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise OSError(f"Orbax could not write or read a checkpoint: {reason}") from error
+        raise OSError(f"Orbax could not write or read {path}: {reason}") from error
     finally:
         logging.disable(disabled)

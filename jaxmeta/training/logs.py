@@ -62,18 +62,21 @@ def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
     if (run_directory / _EVENTS).exists():
         shutil.rmtree(run_directory / _EVENTS)
     events = _open_events(run_directory / _EVENTS)
-    for row in rows:
-        events.write(_event(row))
-    events.flush()
+    with files.naming(run_directory / _EVENTS):
+        for row in rows:
+            events.write(_event(row))
+        events.flush()
 
     def write(step: int, scalars: Mapping[str, Any]) -> None:
         row = files.plain({"step": step, "time": round(time.time(), 3), **scalars})
-        with open(run_directory / _METRICS, "ab") as metrics:
+        path = run_directory / _METRICS
+        with files.naming(path), open(path, "ab") as metrics:
             metrics.write(_line(row))
             metrics.flush()
             os.fsync(metrics.fileno())
-        events.write(_event(row))
-        events.flush()
+        with files.naming(run_directory / _EVENTS):
+            events.write(_event(row))
+            events.flush()
 
     return Log(write, events.close)
 
