@@ -38,6 +38,7 @@ from experiments.workloads import (
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes.results import provenance
+from jaxmeta.recipes.settings import Count
 from jaxmeta.training.parallel import mesh_for, size_of
 
 TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
@@ -60,7 +61,7 @@ class Benchmark:
     """The figures as JSON; a chart goes beside it, with the suffix .png."""
     workload: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Workloads to measure, all unless named."""
-    rounds: int = 5
+    rounds: Count = 5
     """Timed rounds; in each every contestant has a turn."""
     peer: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Peers to measure, all unless named: torch_loop, torch_vmap, plain_jax."""

@@ -20,6 +20,7 @@ from jaxmeta.inner import first_order, rematerialised, reverse_mode, second_orde
 from jaxmeta.learners import imaml, maml
 from jaxmeta.models import conv4
 from jaxmeta.recipes.results import provenance
+from jaxmeta.recipes.settings import Count
 
 WAYS = {
     "maml, second order": second_order,
@@ -33,9 +34,9 @@ WAYS = {
 class Memory:
     """Measure the memory of meta-gradients."""
 
-    steps: tuple[int, ...] = (5, 20, 80)
+    steps: tuple[Count, ...] = (5, 20, 80)
     """Inner steps."""
-    width: int = 64
+    width: Count = 64
     """Channels of the four convolutions, of stride 2."""
     out: Path = Path("memory.json")
     """The figures as JSON."""
@@ -67,6 +68,7 @@ def bytes_of(learner: MetaLearner) -> int:
 
 def measure(options: Memory) -> dict[str, Any]:
     """Compile each, write the file; return it."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     taken: dict[str, dict[str, int]] = {}
     for steps in options.steps:
         for name, learner in learners(steps, options.width).items():

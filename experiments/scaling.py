@@ -27,9 +27,11 @@ from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import Engine, find_domain, find_learner, start
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.runner import load
+from jaxmeta.recipes.settings import AtLeastTwo, Count
 from jaxmeta.training import parallel
 from jaxmeta.training.feed import first_task, open_feed
 from jaxmeta.training.parallel import mesh_for, size_of
+from jaxmeta.training.processes import join
 from jaxmeta.training.update import chunk_of
 
 
@@ -39,15 +41,15 @@ class Scaling:
 
     what: Annotated[Literal["processes", "pipelines"], tyro.conf.Positional]
     """Which of the two."""
-    processes: int = 2
+    processes: AtLeastTwo = 2
     """Processes to compare with one."""
     dataset: str = "omniglot"
     """The image set."""
-    tasks: int = 32
+    tasks: Count = 32
     """Tasks of a step."""
-    steps: int = 10
+    steps: Count = 10
     """Steps of a timed chunk."""
-    rounds: int = 5
+    rounds: Count = 5
     """Timed rounds; in each, both have a turn."""
     out: Path = Path("scaling.json")
     """The figures as JSON."""
@@ -146,7 +148,7 @@ def worker() -> None:
     fields, address, count, number = json.loads(sys.argv[1])
     options = Scaling(**fields | {"out": Path(fields["out"])})
     if count > 1:
-        parallel.join(address, count, number)
+        join(address, count, number)
     work = trainer(options, "device")
     work()
     print(statistics.median(seconds_of(work) for _ in range(3)))

@@ -6,10 +6,14 @@ python -m experiments.table          # brings them up to date
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxmeta import files
+from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import find_learner, known_learners
 
 ROOT = Path(__file__).parent.parent
@@ -389,11 +393,17 @@ def with_tables(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
     return page
 
 
+@dataclass(frozen=True)
+class Tables:
+    """Write the tables of the README and of the documentation from the result files."""
+
+
 def main() -> None:
+    read_arguments(Tables, "python -m experiments.table")
     for page, parts in PARTS.items():
         path = ROOT / page
-        path.write_text(with_tables(path.read_text(), parts))
+        files.write_bytes(path, with_tables(path.read_text(), parts).encode())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

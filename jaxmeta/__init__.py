@@ -7,6 +7,7 @@ vocabulary is imported when it is first named.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxmeta import interrupts as interrupts  # first: before what takes long to import
 from jaxmeta.core import (
     Adapt,
     Array,

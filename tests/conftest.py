@@ -59,14 +59,15 @@ def _draw_classes(
 def _status_of(command: str, *arguments: object) -> int:
     from jaxmeta.commands import main
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return main(command, [str(argument) for argument in arguments])
     except SystemExit as stop:  # a parse error is tyro's own
         assert isinstance(stop.code, int)
         return stop.code
-    finally:  # the command line takes SIGTERM for itself; give it back
-        signal.signal(signal.SIGTERM, before)
+    finally:  # the command line takes these for itself; give them back
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

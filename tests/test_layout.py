@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
     *("experiments", "commands", "recipes", "training"),
-    *("learners", "inner", "models", "ops", "core", "objectives", "files", "version"),
+    *("learners", "inner", "models", "ops", "core", "objectives", "files", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "recipes"):
@@ -31,6 +31,7 @@ BELOW["data"] = {"data", "core", "objectives", "files", "version"}  # beside the
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
 BELOW["files"] = {"files"}
+BELOW["interrupts"] = {"interrupts"}
 
 HEAVY = (
     "PIL",
@@ -93,7 +94,7 @@ def test_imports_point_down(path):
     tree = ast.parse(path.read_text())
     used = imported_floors(tree)
     if own == "__init__":  # of jaxmeta: the vocabulary; all else waits until it is named
-        assert imported_floors(tree, for_types=False) <= {"core", "version"}
+        assert imported_floors(tree, for_types=False) <= {"core", "interrupts", "version"}
     elif own == "experiments":
         assert used <= BELOW[own] | {"jaxmeta"}
     else:
@@ -216,7 +217,7 @@ def test_the_package_alone_loads_its_vocabulary_only():
     code = "import jaxmeta, sys; print(*(name for name in sys.modules if 'jaxmeta' in name))"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert set(finished.stdout.split()) == {
-        f"jaxmeta{name}" for name in ("", ".core", ".objectives", ".version")
+        f"jaxmeta{name}" for name in ("", ".core", ".interrupts", ".objectives", ".version")
     }
 
 

@@ -28,6 +28,7 @@ from jaxmeta.recipes.domains.pretrain import features_of, on_features
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
 from jaxmeta.recipes.runner import run_keys
+from jaxmeta.recipes.settings import AtLeastTwo, Count
 from jaxmeta.training.estimates import Estimate, evaluation
 from jaxmeta.training.state import Sample
 
@@ -38,19 +39,19 @@ class Baselines:
 
     run_dir: tyro.conf.Positional[Path]
     """The run folder of `experiments.pretrain`; baselines.json is written there."""
-    ways: int = 5
+    ways: AtLeastTwo = 5
     """Classes of a task."""
-    shots: tuple[int, ...] = (1, 5)
+    shots: tuple[Count, ...] = (1, 5)
     """Support examples a class, each by itself."""
-    queries: int = 15
+    queries: Count = 15
     """Query examples a class."""
-    eval_tasks: int = 1000
+    eval_tasks: AtLeastTwo = 1000
     """Test tasks of frozen features."""
-    tuned_tasks: int = 200
+    tuned_tasks: AtLeastTwo = 200
     """Test tasks of the whole network, of which each takes seconds on a CPU."""
-    choosing_tasks: int = 200
+    choosing_tasks: AtLeastTwo = 200
     """Validation tasks that choose distance, rate and steps, of frozen features."""
-    tuned_choosing_tasks: int = 20
+    tuned_choosing_tasks: AtLeastTwo = 20
     """Validation tasks that choose them for the whole network."""
 
 

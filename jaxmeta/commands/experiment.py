@@ -1,6 +1,7 @@
 """The command of every experiment: a learner, its options, and those of the domain."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +15,8 @@ from jaxmeta.recipes.folders import run_folder
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import closing_lines, summarise_seeds
 from jaxmeta.recipes.runner import run
-from jaxmeta.training.parallel import is_first_process, join
+from jaxmeta.training.parallel import is_first_process
+from jaxmeta.training.processes import join
 
 
 def words(metavar: str, read: Any) -> Any:
@@ -141,7 +143,8 @@ def parse(
     second one starts from, and that `--help` shows.
 
     Raises:
-      ValueError: an unknown learner or preset, with the nearest names.
+      ValueError: an unknown learner or preset, with the nearest names; an option before and after
+        the learner's name.
     """
     recipes = registry.known_learners(domain.kind)
     if domain.default_learner not in recipes:
@@ -156,10 +159,32 @@ def parse(
         registry.check_known("learner", arguments[0], list(recipes))
         if len(recipes) == 1:  # of a choice of one tyro makes no choice, and knows no name for it
             arguments = arguments[1:]
+    elif not {"-h", "--help"} & {*arguments}:
+        arguments = _with_learner(arguments, default.name, recipes)
     without_help = [argument for argument in arguments if argument not in ("-h", "--help")]
     options, experiment = _read(without_help, start(domain, default), recipes, prog)
     preset = options.preset or experiment.domain.default_preset()
     return _read(arguments, start(domain, type(experiment.learner), preset), recipes, prog)
+
+
+def _with_learner(arguments: list[str], default: str, recipes: Mapping[str, Any]) -> list[str]:
+    """The arguments behind a learner: tyro takes an option either before its name or after it.
+
+    Raises:
+      ValueError: an option that stands on both sides of a learner's name.
+    """
+    place = next((place for place, word in enumerate(arguments) if word in recipes), None)
+    if place is None:
+        return [default, *arguments] if len(recipes) > 1 else arguments
+    before, after = (
+        {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+        for words in (arguments[:place], arguments[place:])
+    )
+    if before & after:
+        raise ValueError(
+            f"{min(before & after)} is given before and after {arguments[place]}; give it once."
+        )
+    return arguments
 
 
 def presets_of(domain: type[Domain], learner: type[Recipe]) -> str:

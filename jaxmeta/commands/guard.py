@@ -1,5 +1,8 @@
 """From an error to one plain line and a status."""
 
+import contextlib
+import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -10,42 +13,90 @@ import jax
 import tyro
 
 from jaxmeta.data.cache import cache_folder
+from jaxmeta.interrupts import leave
+from jaxmeta.recipes import settings
+from jaxmeta.training import processes
 from jaxmeta.training.loop import Interrupted
 from jaxmeta.training.parallel import with_all_cores
 
 
 def guarded(work: Callable[[], Any]) -> int:
     """Run `work` and turn what a user can mend into one plain line and a status, no traceback."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
+        if signal.getsignal(signal.SIGINT) is leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with_compilation_cache()
         with_all_cores()
         work()
         return 0
     except Interrupted as interruption:
-        print(
+        _tell(
             f"stopped at step {interruption.step}, which is saved in {interruption.folder}; the "
-            "same command with --resume goes on from there.",
-            file=sys.stderr,
+            "same command with --resume goes on from there."
         )
         return 128 + interruption.signal_number
     except (ValueError, OSError, ArithmeticError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if processes.is_loss(error):
+            processes.leave()
+        _tell(f"error: {error}")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if processes.is_loss(error):
+            processes.leave()
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _tell(f"error: there is not enough memory ({error}); give smaller settings.")
+        elif "home directory" in str(error):  # what `~` stands for
+            _tell(f"error: {str(error).removesuffix('.')}: set HOME, or write ~ out.")
+        else:
+            raise
         return 1
     except KeyboardInterrupt:
-        print("interrupted.", file=sys.stderr)
+        _tell("interrupted.")
         return 128 + signal.SIGINT
 
 
 def with_compilation_cache() -> None:
-    """JAX's persistent compilation cache, in the user's cache folder unless set otherwise."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    """JAX's persistent compilation cache, in the user's cache folder unless set otherwise.
+
+    Where it can't be written, programs are not kept, and one line says so.
+    """
+    own = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    try:
+        folder = str(cache_folder() / "xla") if own is None else own
+        if folder and "://" not in folder:  # JAX knows remote ones, too
+            os.makedirs(folder, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    except OSError as error:
+        _tell(f"note: compiled programs are not kept for the next run: {error}.")
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    if own is None:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _tell(line: str) -> None:
+    """One plain line on standard error, unless that is gone, as a closed terminal is."""
+    with contextlib.suppress(OSError):
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 def read_arguments(options: type, prog: str, arguments: list[str] | None = None) -> Any:
-    """The options of a command whose options are one dataclass, from the command line."""
-    return tyro.cli(options, prog=prog, args=arguments)
+    """The options of a command whose options are one dataclass, from the command line.
+
+    Raises:
+      ValueError: a value outside of its bounds, or an option of several values without any.
+    """
+    found = tyro.cli(options, prog=prog, args=arguments)
+    settings.check(found)
+    for field in dataclasses.fields(options):
+        if getattr(found, field.name) == () and isinstance(field.default, tuple) and field.default:
+            raise ValueError(f"{settings.option(field.name)}: give at least one value.")
+    return found
 
 
 def recipes_named(arguments: list[str]) -> list[str]:

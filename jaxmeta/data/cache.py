@@ -12,11 +12,35 @@ _DIGEST = "sha256"  # the entry of a cache file that guards the others
 
 
 def cache_folder() -> Path:
-    """`JAXMETA_CACHE_DIR`, else `jaxmeta` in `XDG_CACHE_HOME`, else `~/.cache/jaxmeta`."""
+    """`JAXMETA_CACHE_DIR`, else `jaxmeta` in `XDG_CACHE_HOME`, else `~/.cache/jaxmeta`.
+
+    A relative `XDG_CACHE_HOME` counts for nothing, as its specification says.
+
+    Raises:
+      OSError: no variable names a folder, and this user has no home.
+    """
     own = os.environ.get("JAXMETA_CACHE_DIR")
     if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxmeta"
+        return in_home(own, "JAXMETA_CACHE_DIR")
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if not shared.startswith((os.sep, "~")):
+        shared = "~/.cache"
+    return in_home(shared, "JAXMETA_CACHE_DIR") / "jaxmeta"
+
+
+def in_home(path: str, variable: str) -> Path:
+    """The path with `~` spelled out.
+
+    Raises:
+      OSError: this user has no home folder; it says which variable names another one.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # HOME is not set, and the user is in no list of users
+        raise OSError(
+            f"{path} can't be found, since this user has no home folder; set HOME, or {variable} "
+            "to a folder that can be written"
+        ) from error
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -49,7 +73,7 @@ def fingerprint(files: Iterable[Path], *settings: object) -> str:
 
 
 def cached_arrays(
-    name: str, build: Callable[[], dict[str, np.ndarray]], *, folder: Path | None = None
+    name: str, build: Callable[[], dict[str, np.ndarray]], *, folder: str | Path | None = None
 ) -> dict[str, np.ndarray]:
     """The arrays of the cache file `name`, or those that `build` makes, which are then kept.
 
@@ -68,8 +92,12 @@ def cached_arrays(
     >>> again["x"].tolist()
     [0, 1, 4]
     """
-    path = (folder or cache_folder()) / f"{name}.npz"
-    if path.exists():
+    try:
+        path = Path(folder or cache_folder()) / f"{name}.npz"
+    except OSError as error:
+        warnings.warn(f"no cache is kept: {error}", stacklevel=2)
+        return build()
+    if os.path.exists(path):  # False where it can't be told
         try:
             return _read(path)
         except Exception as error:  # a damaged zip raises many kinds

@@ -18,7 +18,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One plain line, above the bar if there is one."""
-        self.console.print(line, soft_wrap=True, markup=False)
+        with contextlib.suppress(OSError):  # of a terminal that was closed; training goes on
+            self.console.print(line, soft_wrap=True, markup=False)
 
     @contextlib.contextmanager
     def training(self, name: str, steps: int) -> Iterator[Report]:
@@ -36,7 +37,8 @@ class Progress:
 
             def report(step: int, scalars: Mapping[str, float]) -> None:
                 seen.update(scalars)
-                bar.update(task, completed=step, scalars=_summary(seen))
+                with contextlib.suppress(OSError):
+                    bar.update(task, completed=step, scalars=_summary(seen))
                 if "validation_loss" in scalars and not self.console.is_terminal:
                     # A log file gets a line a validation instead of a bar.
                     self.say(f"step {step}/{steps}  {_summary(seen)}")

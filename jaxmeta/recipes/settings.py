@@ -78,7 +78,8 @@ def check(settings: Any) -> None:
             check(value)
         elif value is not None:
             for bound in _marks(hint, Bound):
-                if not bound.accepts(value):
+                each = value if isinstance(value, tuple) else (value,)
+                if not all(map(bound.accepts, each)):
                     remedy = f"give a number that is {bound.remedy}."
                     raise ValueError(f"{option(name, value)}: {remedy}")
     if hasattr(settings, "check"):

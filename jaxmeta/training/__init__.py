@@ -3,7 +3,8 @@
 from jaxmeta.training._train import train
 from jaxmeta.training.estimates import Estimate, evaluation, per_task, trajectory_evaluation
 from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train_with_checkpoints
-from jaxmeta.training.parallel import join, mesh_for, replicate, task_mesh
+from jaxmeta.training.parallel import mesh_for, replicate, task_mesh
+from jaxmeta.training.processes import join
 from jaxmeta.training.state import Trained, TrainState
 from jaxmeta.training.update import MetaUpdate, Supplied, meta_update, with_constants
 

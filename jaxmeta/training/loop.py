@@ -44,7 +44,7 @@ class NotFinite(ArithmeticError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the run after a checkpoint.
+    """SIGINT, SIGTERM or SIGHUP ended the run after a checkpoint.
 
     Attributes:
       signal_number: which of them.
@@ -145,7 +145,7 @@ def train_with_checkpoints(
 
     Raises:
       NotFinite: at which step the loss or a parameter became NaN or infinite.
-      Interrupted: after SIGINT or SIGTERM, when a checkpoint has been written.
+      Interrupted: after SIGINT, SIGTERM or SIGHUP, when a checkpoint has been written.
       ValueError: the checkpoint is of another learner or model, or all are damaged.
       OSError: the run folder cannot be written.
     """
@@ -305,7 +305,8 @@ def _newest(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    """Collect the signals that end a process instead of dying of them; a second SIGINT interrupts
+    at once. A SIGHUP that is ignored, as `nohup` has it, stays so."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -313,7 +314,9 @@ def _stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     try:
         before = {number: signal.signal(number, note) for number in numbers}
     except ValueError:  # not in the main thread, where no signal arrives either

@@ -205,16 +205,17 @@ def check_apart(program: Any) -> None:
 def _sums_over_devices(jaxpr: Any) -> bool:
     return any(
         "psum" in equation.primitive.name and TASKS in equation.params.get("axes", ())
-        for equation in _equations(jaxpr)
+        for equation in equations(jaxpr)
     )
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Those of a program, and of the programs within them."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(inner):
-                yield from _equations(getattr(inner, "jaxpr", inner))
+                yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def _is_program(value: Any) -> bool:
@@ -236,40 +237,6 @@ def vary(replicated: PyTree) -> PyTree:
 
 
 # --- several processes --------------------------------------------------------------------
-
-
-def join(coordinator: str, processes: int | None = None, process_id: int | None = None) -> None:
-    """Become one of several processes that train together; before any array is made.
-
-    Args:
-      coordinator: `HOST:PORT` of process 0, which the others can reach; `auto` takes it, and what
-        else is missing, from the cluster's environment (Slurm, Open MPI, Kubernetes, TPU pods).
-      processes: how many there are.
-      process_id: which of them this is, from 0.
-
-    Raises:
-      ValueError: the numbers are missing or don't fit; the cluster's environment says nothing.
-
-    In each of two processes, with its own id:
-
-        join("10.0.0.1:1234", processes=2, process_id=0)
-    """
-    address = None if coordinator == "auto" else coordinator
-    if address is not None:
-        if processes is None or process_id is None or not 0 <= process_id < processes:
-            raise ValueError(
-                f"coordinator {coordinator!r} with processes {processes} and process_id "
-                f"{process_id}: give the number of processes, and to each its own id from 0."
-            )
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(
-                f"coordinator is {coordinator!r}: give HOST:PORT, or auto on a cluster."
-            )
-    try:
-        jax.distributed.initialize(address, processes, process_id)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"the processes could not be joined: {error}") from error
 
 
 def is_first_process() -> bool:

@@ -12,6 +12,7 @@ from jaxmeta.recipes import known_domains, known_learners
 
 ROOT = Path(__file__).parents[2]
 DOORS = [*sorted(known_domains()), *entry.TOOLS]
+SCRIPTS = ("benchmark", "memory", "scaling", "table")
 
 
 def test_usage_lists_every_command(capsys):
@@ -94,3 +95,33 @@ def test_statuses_of_real_processes(line, status, told, start_process):
     assert "Traceback" not in err
     if status == 1:
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        *[(door, "--no-such-option") for door in [*DOORS, *SCRIPTS]],
+        *[(script, "a-word too-many") for script in SCRIPTS],
+        ("benchmark", "--rounds 0"),
+        ("benchmark", "--workload nothing"),
+        ("memory", "--steps 0"),
+        ("memory", "--steps 5 0"),
+        ("memory", "--steps"),
+        ("memory", "--width -1"),
+        ("scaling", "processes --processes 1"),
+        ("scaling", "pipelines --steps 0"),
+        ("scaling", "pipelines --tasks 0"),
+        ("scaling", "nothing"),
+        ("baselines", "run --shots 0"),
+        ("baselines", "run --ways 1"),
+        ("baselines", "run --eval-tasks 1"),
+    ],
+)
+def test_nonsense_ends_no_script_with_status_0(script, words, monkeypatch, capsys):
+    module = f"experiments.{script.replace('-', '_')}"
+    monkeypatch.setattr(sys, "argv", [module, *words.split()])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(module, run_name="__main__")
+    assert stop.value.code in (1, 2)
+    assert capsys.readouterr().err

@@ -501,3 +501,18 @@ def test_overwrite_starts_anew(status, trained, tiny, tmp_path):
 )
 def test_processes_that_cannot_join(options, told, refused, tiny):
     assert told in refused("regression", *tiny("regression"), *options.split())
+
+
+@pytest.mark.parametrize(
+    "line", ["--steps 3 --inner-rate 0.1 --steps 5", "--inner-rate 0.1 --steps 5"]
+)
+def test_options_of_the_run_and_of_an_unnamed_learner_come_in_any_order(line):
+    _, experiment = parse("few-shot", line)
+    assert (experiment.training.steps, experiment.learner.inner_rate) == (5, 0.1)
+
+
+@pytest.mark.parametrize("line", ["--steps 3 maml --steps 5", "--steps=3 maml --steps=5"])
+def test_an_option_on_both_sides_of_the_learner_is_told(line):
+    with pytest.raises(ValueError, match="--steps is given before and after maml; give it once"):
+        parse("few-shot", line)
+    assert parse("few-shot", "--steps 3 maml --ways 4")[1].training.steps == 3

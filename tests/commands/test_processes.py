@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from experiments.scaling import free_address
 from jaxmeta.recipes import known_domains, restore
 from jaxmeta.training.logs import read_metrics
+from jaxmeta.training.processes import SILENCE
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +120,22 @@ def test_an_error_ends_all_of_them(start_two, tmp_path):
     assert (first, second) == (1, 1)
     assert "is not empty and holds no run" in err
     assert "another process could not go on; its own message says why." in other
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_where_one_is_killed_the_other_ends_with_one_line(killed, start_two, tmp_path):
+    endless = [*SMALL, "--steps", "1000000", "--out", tmp_path]
+    processes = start_two("regression", *endless)
+    folder = tmp_path / "checkpoints"
+    while not list(folder.glob("step_*")):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.002)
+    processes[killed].kill()
+    start = time.monotonic()
+    (code, _, err) = endings(processes[1 - killed :][:1])[0]
+    assert time.monotonic() - start < SILENCE + 30
+    assert code == 1, err
+    told = [line for line in err.splitlines() if not line.startswith("step ")]
+    assert len(told) == 1, err
+    assert told[0].startswith("error: another process of this run has ended, or gave no sign")
+    assert list(folder.glob("step_*"))

@@ -228,10 +228,10 @@ SAVES_SLOTS = """
 import sys
 import jax, jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", 2)
-from jaxmeta.training import checkpoints, parallel
+from jaxmeta.training import checkpoints, join, parallel
 from jax.sharding import NamedSharding, PartitionSpec
 address, number, folder = sys.argv[1:]
-parallel.join(address, 2, int(number))
+join(address, 2, int(number))
 mesh = parallel.task_mesh()
 shared_out = NamedSharding(mesh, PartitionSpec(parallel.TASKS))
 slots = jax.jit(lambda: jnp.arange(8.0) ** 2, out_shardings=shared_out)()

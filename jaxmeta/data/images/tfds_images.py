@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmeta.data.cache import cached_arrays, fingerprint
+from jaxmeta.data.cache import cached_arrays, fingerprint, in_home
 from jaxmeta.data.classes import class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
@@ -23,7 +23,7 @@ _NAME = re.compile(
 
 def tfds_folder() -> Path:
     """Where prepared sets lie: `TFDS_DATA_DIR`, else TFDS' own `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return in_home(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
 def tfds_images(
