@@ -14,6 +14,7 @@ from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes import settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
+from jaxmeta.recipes.fitting import check_training, naming_settings
 from jaxmeta.recipes.folders import CONFIG, FINISHED, PER_TASK, RESULTS, prepare_folder
 from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
@@ -28,8 +29,9 @@ from jaxmeta.recipes.results import (
 from jaxmeta.recipes.tasks import HeldOut, Problem, Report, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.estimates import estimates, per_task
-from jaxmeta.training.feed import on_all_devices
+from jaxmeta.training.feed import count_tasks, on_all_devices, without_constants
 from jaxmeta.training.loop import train_with_checkpoints
+from jaxmeta.training.memory import check_fits, check_program_fits
 from jaxmeta.training.parallel import (
     check_same,
     mesh_for,
@@ -69,6 +71,15 @@ def load(experiment: Experiment) -> Loaded:
     tasks = domain.tasks(experiment.training, experiment.learner.needs)
     constants = domain.constants(tasks.data)
     data = with_checksum(tasks.data, constants)
+    with naming_settings(experiment):  # before they are made
+        for shapes in jax.eval_shape(
+            lambda: [own.example for own in problems(experiment, tasks.data, constants)]
+        ):
+            check_fits("the arrays of a single task", shapes)
+        for test in tasks.tests.values():
+            if count_tasks(test.source) is None:  # drawn, not read
+                shapes = jax.eval_shape(without_constants(test.source), jax.random.key(0))
+                check_fits("the arrays of a single task", shapes)
     return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
 
 
@@ -129,8 +140,9 @@ def run(
     mesh = mesh_for(
         training.task_batch, devices, tasks_at_once=training.tasks_at_once, evenly=tasks.streamed
     )
-    for problem in (loaded.of_training, loaded.of_test):
-        _try_shapes(recipe, problem)
+    with naming_settings(loaded.experiment):
+        _try_shapes(recipe, loaded.of_test)
+        check_training(training, _try_shapes(recipe, loaded.of_training), loaded.of_training)
     update = _meta_update(recipe, Engine(training, tasks, mesh), loaded)
     check_same(_digest(loaded), "give all the same options and the same data.")
     on_first_process(
@@ -348,16 +360,24 @@ def _finished(folder: Path, loaded: Loaded, best: Trained, step: int) -> Trained
     return finished
 
 
-def _try_shapes(recipe: Recipe, problem: Problem) -> None:
-    """Raises, before a folder is made or a program compiled, what the learner has against them."""
+def _try_shapes(recipe: Recipe, problem: Problem) -> Trained:
+    """Raises, before a folder is made or a program compiled, what the learner has against them.
+
+    Returns:
+      the shapes of what is trained.
+    """
     task = problem.example
 
     def adapt(key: Key, constants: PyTree) -> Any:
         learner = recipe.build(problem._replace(constants=constants))
         trained = untrained(learner, key, task)
-        return learner.adapt(key, trained.meta_params, task.support, **shared_of(learner, trained))
+        given = (key, trained.meta_params, task.support)
+        return trained, learner.adapt(*given, **shared_of(learner, trained))
 
-    jax.eval_shape(adapt, jax.random.key(0), problem.constants)
+    trained, _ = check_program_fits(
+        "adaptation and its arrays", adapt, jax.random.key(0), problem.constants
+    )
+    return trained
 
 
 def _digest(loaded: Loaded) -> int:

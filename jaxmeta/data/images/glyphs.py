@@ -14,6 +14,7 @@ import numpy as np
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.classes import class_images, select
 from jaxmeta.data.images.dataset import Dataset
+from jaxmeta.data.images.pixels import check_fits
 from jaxmeta.data.images.registry import image_source
 
 if TYPE_CHECKING:  # Pillow is loaded only when letters are drawn
@@ -30,6 +31,7 @@ FACES = (
 )
 FEWEST_FACES = 10  # a letter that fewer faces have is left out
 IMAGES = 20  # of a class
+_LEAST_IMAGES = 1000 * IMAGES  # in all, for an estimate
 
 TRAIN_SCRIPTS = ("LATIN", "GREEK")
 TEST_SCRIPTS = ("CYRILLIC", "ARMENIAN", "GEORGIAN")
@@ -67,7 +69,7 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
       seed: of the small random changes; classes and splits don't depend on it.
 
     Raises:
-      ValueError: an image size below 8.
+      ValueError: an image size below 8, or images that would fill the machine's memory.
       FileNotFoundError: matplotlib's fonts are not where it says.
 
     >>> letters = glyphs()
@@ -78,6 +80,7 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
         raise ValueError(
             f"an image size of {image_size} pixels is too small for letters; take 8 or more"
         )
+    check_fits((_LEAST_IMAGES, image_size, image_size, 1))
     made_with = _versions()
     identity = hashlib.sha256(repr(sorted(made_with.items())).encode())
     for source in (Path(__file__), *_font_files()):

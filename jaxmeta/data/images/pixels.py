@@ -58,6 +58,17 @@ def is_color(image: Path | bytes) -> bool:
         return opened.mode not in ("1", "L", "LA", "La")
 
 
+def check_fits(shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` where so many images, uint8, would fill the machine's memory."""
+    needed = 3 * math.prod(shape)  # with the copies that sorting and splitting make
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"{shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB "
+            f"to prepare, this machine has {memory / 2**30:.0f}; choose a smaller image size"
+        )
+
+
 def gather(read: Callable[[int], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """uint8 of `shape`, whose row i is `read(i)`, read on all cores.
 
@@ -67,13 +78,7 @@ def gather(read: Callable[[int], np.ndarray], shape: tuple[int, ...]) -> np.ndar
     >>> gather(lambda row: np.full((1, 1, 1), row), (3, 1, 1, 1)).ravel().tolist()
     [0, 1, 2]
     """
-    needed = 3 * math.prod(shape)  # with the copies that sorting and splitting make
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
-        raise ValueError(
-            f"{shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB "
-            f"to prepare, this machine has {memory / 2**30:.0f}; choose a smaller image size"
-        )
+    check_fits(shape)
     rows = np.empty(shape, np.uint8)
 
     def put(row: int) -> None:

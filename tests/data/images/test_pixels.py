@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmeta.data import load
 from jaxmeta.data.images.pixels import gather, square
 
 
@@ -73,3 +74,9 @@ def test_rows_are_gathered_in_order_and_errors_come_through():
 def test_more_than_the_memory_is_refused_before_work_begins():
     with pytest.raises(ValueError, match="choose a smaller image size"):
         gather(lambda row: pytest.fail("it must not begin"), (10**9, 224, 224, 3))
+
+
+@pytest.mark.parametrize("image_size", [100_000, 10**9])
+def test_images_that_would_fill_the_memory_are_refused_before_one_is_drawn(image_size):
+    with pytest.raises(ValueError, match=f"images of {image_size}x{image_size}x1 take .* GiB"):
+        load("glyphs", image_size=image_size)
