@@ -7,33 +7,19 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.markdown import Row, grid
+from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import find_learner, known_learners
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
-SCALING = RESULTS / "scaling-cpu"
-MEMORY = RESULTS / "memory-cpu" / "memory.json"
-
-Row = Iterable[str]
-
-
-def grid(columns: Row, rows: Iterable[Row]) -> str:
-    """A table in Markdown."""
-    columns = list(columns)
-    lines = [_line(columns), "|---" * len(columns) + "|", *map(_line, rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Row) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _read(folder: Path, pattern: str = "*/results.json") -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -310,58 +296,6 @@ def _command(results: Mapping[str, Any], path: Path) -> str:
         if before != "--out" and not re.match(r"--(out(=.*)?|overwrite|resume)$", word)
     ]
     return f"`{shlex.join(given)}`"
-
-
-# Speed and memory
-
-
-def speed_table(benchmark: Path = BENCHMARK) -> str:
-    """Tasks per second of all contestants, one row a workload."""
-    peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
-    rows = []
-    for row in json.loads(benchmark.read_text())["workloads"]:
-        others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
-        ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
-        rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
-    return grid(["workload", "jaxmeta", *peers.values(), "to best PyTorch"], rows)
-
-
-def cost_table(benchmark: Path = BENCHMARK) -> str:
-    """How far each workload is from the machine's matrix product, and what it takes to compile."""
-    rows = []
-    for row in json.loads(benchmark.read_text())["workloads"]:
-        seconds = (row["compile_seconds"], row["cached_compile_seconds"])
-        ratio = _or_dash(row["ratio_to_best_peer"], "{:.2f}")
-        rate = f"{100 * row['fraction_of_matmul_peak']:.0f} %"
-        rows.append([row["name"], ratio, rate, *(_or_dash(value, "{:.1f} s") for value in seconds)])
-    columns = ["workload", "to best of all", "of matmul rate", "compile", "compile, from cache"]
-    return grid(columns, rows)
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
-
-
-def scaling_line(folder: Path = SCALING) -> str:
-    """What a second process brings, and what streaming costs."""
-    of_processes = json.loads((folder / "processes.json").read_text())["processes"]
-    of_pipelines = json.loads((folder / "pipelines.json").read_text())["pipelines"]
-    return (
-        f"Two processes, each pinned to one core, do {of_processes['ratio_to_one_process']:.2f} "
-        "times the tasks\nper second of one such process. Streamed from the host, Omniglot keeps "
-        f"{100 * of_pipelines['stream_to_device']:.0f} % of the device\npipeline's speed.\n"
-    )
-
-
-def memory_table(path: Path = MEMORY) -> str:
-    """The memory of each way to take the meta-gradient, after each number of steps."""
-    taken = json.loads(path.read_text())["temporary_bytes"]
-    steps = list(next(iter(taken.values())))
-    rows = (
-        [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
-        for name, by_steps in taken.items()
-    )
-    return grid(["MiB after", *(f"{count} steps" for count in steps)], rows)
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
