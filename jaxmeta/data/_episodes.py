@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.data.scaling import check_scale, scaled
 
 Rotations = Literal["none", "per-task", "as-classes"]
 
@@ -114,9 +115,7 @@ def _draw_task(
 
     def batch(images_WEHWC: Array, shuffle_key: Key) -> Batch:
         examples = images_WEHWC.shape[1]
-        inputs = images_WEHWC.reshape(-1, *images_WEHWC.shape[2:])
-        if inputs.dtype == jnp.uint8:  # others are features, taken as they are
-            inputs = inputs.astype(jnp.float32) / 255
+        inputs = scaled(images_WEHWC.reshape(-1, *images_WEHWC.shape[2:]))
         targets = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), examples)
         if shuffle_labels:
             targets = jax.random.permutation(shuffle_key, targets)
@@ -222,6 +221,7 @@ def check_episode(
         meant = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"unknown rotations {rotations!r};{meant} there are {', '.join(known)}")
     check_images("episodes", classes.images)
+    check_scale(classes.images.dtype)
     height, width = classes.images.shape[1:3]
     if rotations != "none" and height != width:
         raise ValueError(

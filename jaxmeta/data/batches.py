@@ -9,6 +9,7 @@ import numpy as np
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.data.scaling import scaled
 
 
 def image_batches(
@@ -21,7 +22,7 @@ def image_batches(
     contrast multiplied by a factor between 1 − `light` and 1 + `light`.
 
     Args:
-      classes: the images; a class' label is its place there.
+      classes: the images, uint8 or floats; a class' label is its place there.
       batch_size: images of a batch.
       shift: in pixels.
       flip: mirror half of the images.
@@ -61,15 +62,16 @@ def _draw_batch(
 ) -> Task:
     index_key, change_key = jax.random.split(key)
     rows = jax.random.randint(index_key, (batch_size,), 0, images.shape[0])
-    change = functools.partial(_changed, shift=shift, flip=flip, light=light)
-    inputs = jax.vmap(change)(
-        jax.random.split(change_key, batch_size), images[rows].astype(jnp.float32) / 255
-    )
+    bounded = images.dtype == jnp.uint8
+    change = functools.partial(_changed, shift=shift, flip=flip, light=light, bounded=bounded)
+    inputs = jax.vmap(change)(jax.random.split(change_key, batch_size), scaled(images[rows]))
     batch = Batch(inputs, labels[rows])
     return Task(batch, batch)
 
 
-def _changed(key: Key, image: Array, *, shift: int, flip: bool, light: float) -> Array:
+def _changed(
+    key: Key, image: Array, *, shift: int, flip: bool, light: float, bounded: bool
+) -> Array:
     shift_key, flip_key, light_key = jax.random.split(key, 3)
     if shift:
         padded = jnp.pad(image, ((shift, shift), (shift, shift), (0, 0)))
@@ -81,4 +83,5 @@ def _changed(key: Key, image: Array, *, shift: int, flip: bool, light: float) ->
         factors = jax.random.uniform(light_key, (2,), minval=1 - light, maxval=1 + light)
         image, contrast = image * factors[0], factors[1]
         image = image.mean() + contrast * (image - image.mean())
-    return jnp.clip(image, 0, 1)
+    # Floats of one's own may have another range.
+    return jnp.clip(image, 0, 1) if bounded else image

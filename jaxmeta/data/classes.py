@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmeta.data.scaling import check_scale
+
 
 class ClassImages(NamedTuple):
     """Images with those of one class next to each other.
 
     Attributes:
-      images: uint8 `[total, H, W, C]`, class after class.
+      images: uint8 `[total, H, W, C]`, class after class; or floats, which samplers take as they
+        are.
       starts: int32 `[classes]`, the index of a class's first image.
       counts: int32 `[classes]`, how many images a class has.
       names: one name per class.
@@ -27,19 +30,39 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
     """Sorts labelled images by class; a class keeps its images in the order given.
 
     Args:
-      images: uint8 `[total, H, W, C]`.
+      images: uint8 `[total, H, W, C]`, or floats.
       labels: int `[total]`, indices into `names`.
       names: one per class; a class without an image is left out.
 
     Raises:
-      ValueError: no image, or images without pixels or channels.
+      ValueError: no image, or images without pixels or channels; images or labels of another type,
+        other than one label for each image, a label that is no index into `names`.
 
     >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     >>> sorted_ = class_images(pixels, np.array([2, 0, 2, 0]), ("a", "b", "c"))
     >>> sorted_.names, sorted_.starts.tolist(), sorted_.images.ravel().tolist()
     (('a', 'c'), [0, 2], [1, 3, 0, 2])
     """
+    images, labels = np.asarray(images), np.asarray(labels)
     check_images("class_images", images)
+    check_scale(images.dtype)
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"class_images: images of shape {images.shape} and labels of shape {labels.shape}; "
+            "give one label for each image"
+        )
+    if len(labels) and not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"class_images: labels are {labels.dtype}, such as {labels[0]!s}; give whole numbers, "
+            "indices into names: names, labels = np.unique(labels, return_inverse=True)"
+        )
+    outside = labels[(labels < 0) | (labels >= len(names))] if len(labels) else labels
+    if len(outside):
+        raise ValueError(
+            f"class_images: the label {outside[0]} is no index into the {len(names)} names; give "
+            f"labels from 0 to {len(names) - 1}, and leave out images without a class"
+        )
+    labels = labels.astype(np.int64)  # also of an empty list, which NumPy reads as floats
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     return ClassImages(
@@ -86,12 +109,17 @@ def split_classes(
     The draw depends on the seed and the number of classes alone; within a split the classes
     keep their order.
 
+    Raises:
+      ValueError: more than there are classes.
+
     >>> pixels = np.zeros((6, 1, 1, 1), np.uint8)
     >>> six = class_images(pixels, np.arange(6), tuple("abcdef"))
     >>> train, validation, test = split_classes(six, (3, 1, 2), seed=0)
     >>> sorted(train.names + validation.names + test.names)
     ['a', 'b', 'c', 'd', 'e', 'f']
     """
+    if sum(sizes) > len(classes.names):
+        raise ValueError(f"a split of {sum(sizes)} classes, and there are {len(classes.names)}")
     order = np.random.default_rng(seed).permutation(len(classes.names))
     train, validation, test, _ = np.split(order, np.cumsum(sizes))
     return (
@@ -122,7 +150,7 @@ def split_sizes(split: str | None, total: int) -> tuple[int, int, int]:
             )
         validation, test = (max(2, round(share * total)) for share in (0.16, 0.20))
         return total - validation - test, validation, test
-    if not re.fullmatch(r"\d+/\d+/\d+", split):
+    if not re.fullmatch(r"[0-9]+/[0-9]+/[0-9]+", split):
         raise ValueError(
             f"unknown split {split!r}; give the classes to train, validate and test on as three "
             "counts, such as 50/11/20"

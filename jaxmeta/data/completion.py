@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages, check_images
 from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.data.scaling import scaled
 
 
 def image_completion(
@@ -52,7 +53,7 @@ def _draw_completion(
     image_key, order_key, count_key, target_key = jax.random.split(key, 4)
     _, height, width, channels = images.shape
     image = images[jax.random.randint(image_key, (), 0, images.shape[0])]
-    values = image.reshape(-1, channels).astype(jnp.float32) / 255
+    values = scaled(image.reshape(-1, channels))
     rows, columns = jnp.meshgrid(
         jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij"
     )

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Batch, Task
 from jaxmeta.data._episodes import Rotations, check_episode, turned_classes
 from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.scaling import scaled
 
 
 class Tasks(Protocol):
@@ -100,6 +100,7 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
     """A fixed list of tasks as a stream: its i-th task is the i-th of the list.
 
     Evaluated, each of them is judged once; trained on, they come again and again in their order.
+    Inputs that are uint8 are scaled to [0, 1], as those of all images are; others stay as they are.
 
     Args:
       tasks: of one structure and of the same shapes, so that they share one compiled program;
@@ -129,7 +130,7 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
                 f"enumerated: task {index} is {found}, and task 0 is {described[0]}; pad them to "
                 "one shape and mark what is valid in the mask, or make a stream for each shape"
             )
-    return TaskStream(tasks, jax.tree_util.Partial(_unchanged))
+    return TaskStream(tasks, jax.tree_util.Partial(_as_floats))
 
 
 def iterate(
@@ -218,9 +219,13 @@ def _draw_task(
 
 
 def _as_floats(task: Task) -> Task:
-    # On the device: a quarter of the bytes to send there.
-    return Task(*(part._replace(inputs=part.inputs.astype(jnp.float32) / 255) for part in task))
+    # On the device: a quarter of the bytes to send there. Other inputs, such as words, stay.
+    def scaled_images(leaf: Any) -> Any:
+        return scaled(leaf) if leaf.dtype == np.uint8 else leaf
 
-
-def _unchanged(task: Task) -> Task:
-    return task
+    return Task(
+        *(
+            part._replace(inputs=jax.tree.map(scaled_images, part.inputs)) if part else part
+            for part in task
+        )
+    )

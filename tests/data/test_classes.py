@@ -78,3 +78,34 @@ def test_split_sizes_by_hand():
     assert split_sizes(None, 100) == (64, 16, 20)
     assert split_sizes(None, 6) == (2, 2, 2)
     assert split_sizes("4/2/2", 8) == (4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 1], "one label for each image"),  # three labels of four images
+        ([0, 1, 1, 0, 1], "one label for each image"),
+        ([[0], [1], [1], [0]], "one label for each image"),
+        (["a", "b", "b", "a"], r"labels are <U1, such as a; give whole numbers"),
+        ([0.0, 1.0, 0.5, 0.0], "labels are float64, such as 0.0; give whole numbers"),
+        ([True, False, True, True], "labels are bool"),
+        ([None, 1, 1, 0], "labels are object"),
+        ([0, 1, 2, 0], "the label 2 is no index into the 2 names"),
+        ([0, 1, -1, 0], "the label -1 is no index into the 2 names"),
+    ],
+)
+def test_labels_that_are_no_indices_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        class_images(np.zeros((4, 1, 1, 1), np.uint8), np.array(labels), ("a", "b"))
+
+
+def test_labels_of_any_whole_type_and_lists_are_taken():
+    images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    for labels in ([1, 0, 1], np.array([1, 0, 1], np.uint64), np.array([1, 0, 1], np.int8)):
+        assert class_images(images, labels, "ab").counts.tolist() == [1, 2]  # pyright: ignore
+    assert class_images(images[:0], np.array([]), "ab").names == ()
+
+
+def test_a_split_of_more_classes_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="a split of 7 classes, and there are 6"):
+        split_classes(numbered(np.arange(6), "abcdef"), (3, 2, 2), seed=0)

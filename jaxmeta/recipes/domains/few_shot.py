@@ -14,6 +14,7 @@ from jaxmeta.core import Batch, Task, cross_entropy
 from jaxmeta.data import Dataset, episodes
 from jaxmeta.data._episodes import Rotations, turned_classes
 from jaxmeta.data.images.dataset import PARTS
+from jaxmeta.data.scaling import scaled
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
 from jaxmeta.recipes import (
@@ -340,8 +341,7 @@ class FewShot(Domain):
 
         def pixels(paths: list[Path]) -> np.ndarray:
             images = read_images(paths, image_size=size, color=channels == 3)
-            images = images.astype(np.float32) / 255
-            return 1 - images if inked else images
+            return 1 - scaled(images) if inked else scaled(images)
 
         classes = class_files(support)
         shown = {name: pixels(group) for name, group in classes.items()}

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
+from jaxmeta.data.scaling import scaled
 from jaxmeta.learners import prototypical
 from jaxmeta.models import frozen_encoder
 from jaxmeta.recipes import (
@@ -184,7 +185,7 @@ class Pretrain(Domain):
         size = min(self.batches.batch_size, len(images))
         count = max(1, min(_CALIBRATION_IMAGES, len(images)) // size)
         rows = np.random.default_rng(seed).permutation(len(images))[: count * size]
-        return jnp.asarray(images[rows].reshape(count, size, *images.shape[1:])) / 255
+        return scaled(jnp.asarray(images[rows].reshape(count, size, *images.shape[1:])))
 
 
 def _queries(classes: ClassImages) -> int:
@@ -203,7 +204,7 @@ def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassIm
 
 @functools.cache  # one network's validations, and the parts of its images, share two programs
 def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
-    return jax.jit(lambda params, images: encoder.apply(params, images.astype(jnp.float32) / 255))
+    return jax.jit(lambda params, images: encoder.apply(params, scaled(images)))
 
 
 def on_features() -> Model:
