@@ -1,12 +1,18 @@
 """Files that are wholly there or not at all, even after a kill or a power cut."""
 
 import contextlib
+import io
 import json
 import math
 import os
+import unicodedata
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextlib.contextmanager
@@ -85,6 +91,52 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def shown(name: object) -> str:
+    """A name, such as a path, as one line of valid text, for messages and tables.
+
+    Line breaks, control characters and bytes that are not UTF-8 are escaped.
+
+    >>> print(shown("two\\nlines"), shown(os.fsdecode(b"caf\\xe9")), shown("[bold]"))
+    two\\nlines caf\\xe9 [bold]
+    """
+    return "".join(map(_shown, str(name)))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def read_arrays(source: Path | bytes, most: int = 2**32) -> "dict[str, np.ndarray]":
+    """The arrays of an `.npz` file, or of its bytes; never objects.
+
+    Args:
+      source: where it lies, or what it holds.
+      most: bytes of all arrays together, 4 GiB.
+
+    Raises:
+      Exception: of many kinds, where it is damaged or no such file.
+      ValueError: it holds more than `most`; nothing is unpacked then.
+    """
+    import numpy as np
+
+    if isinstance(source, Path) and not source.is_file():
+        raise ValueError("it is not a regular file")
+
+    def opened() -> Any:
+        return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+    with opened() as file, zipfile.ZipFile(file) as archive:
+        total = sum(entry.file_size for entry in archive.infolist())
+    if total > most:
+        raise ValueError(f"it holds {total:,} bytes of arrays, {most:,} are the most")
+    with opened() as file, np.load(file, allow_pickle=False) as entries:
+        return dict(entries)
 
 
 def sync(path: str | Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmeta.data.reading import regular
+from jaxmeta.files import read_arrays
+
 _DIGEST = "sha256"  # the entry of a cache file that guards the others
 
 
@@ -62,13 +65,16 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 def fingerprint(files: Iterable[Path], *settings: object) -> str:
     """16 hexadecimal digits of files as they are (path, size, time of change) and of settings.
 
+    Raises:
+      ValueError, OSError: one is no regular file, or is missing.
+
     >>> fingerprint([], 28) == fingerprint([], 28), fingerprint([], 28) == fingerprint([], 84)
     (True, False)
     """
     total = hashlib.sha256(repr(settings).encode())
     for file in files:
-        status = file.stat()
-        total.update(f"{file.absolute()} {status.st_size} {status.st_mtime_ns}\n".encode())
+        status = regular(file)
+        total.update(os.fsencode(f"{file.absolute()} {status.st_size} {status.st_mtime_ns}\n"))
     return total.hexdigest()[:16]
 
 
@@ -115,12 +121,16 @@ def cached_arrays(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
-        arrays = dict(entries)
+    arrays = read_arrays(path, memory())
     expected = str(arrays.pop(_DIGEST))
     if digest(arrays) != expected:
         raise ValueError("its checksum differs")
     return arrays
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -1,9 +1,15 @@
-"""Tables of numbers, as users give them."""
+"""Tables: of numbers, as users give them, and of anything, as they are written."""
 
 import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from jaxmeta.data.reading import regular
+from jaxmeta.files import shown, write_bytes
 
 
 def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
@@ -15,7 +21,8 @@ def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
 
     Raises:
       OSError: the file can't be read.
-      ValueError: a cell that is no number, rows of another length, no row at all.
+      ValueError: not a regular file; a cell that is no number, rows of another length, no row at
+        all.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "points.csv"
@@ -23,12 +30,36 @@ def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
     >>> read_numbers(path).tolist()
     [[0.0, 1.0], [2.0, 3.0]]
     """
+    regular(Path(path))
     try:
         with open(path, newline="") as file:
             rows = [[float(cell) for cell in row] for row in csv.reader(file) if row]
-    except ValueError as error:
-        raise ValueError(f"{path} is not a table of numbers ({error}).") from error
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{shown(path)} is not a table of numbers ({error}).") from error
     wanted = columns or (len(rows[0]) if rows else 1)
     if not rows or {len(row) for row in rows} != {wanted}:
-        raise ValueError(f"{path}: give rows of {wanted} numbers, separated by commas.")
+        raise ValueError(f"{shown(path)}: give rows of {wanted} numbers, separated by commas.")
     return np.array(rows, np.float32)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Replace the CSV file at `path` by a header and rows of text and numbers, in one step.
+
+    Text is quoted, and comes back as it is from any reader of CSV; a byte that is not UTF-8, as a
+    file name may hold, is written as its escape, such as `\\xe9`.
+
+    Raises:
+      OSError: the folder is missing, full, or not writable.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "named.csv"
+    >>> write_table(path, ["image", "probability"], [['a "small" pear.png', 0.5]])
+    >>> print(path.read_text(), end="")
+    "image","probability"
+    "a ""small"" pear.png",0.5
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerows([header, *rows])
+    data = text.getvalue().encode("utf-8", "surrogateescape")
+    write_bytes(path, data.decode("utf-8", "backslashreplace").encode())

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxmeta.core import PyTree
+from jaxmeta.files import read_arrays
 
 
 def pack(params: PyTree) -> bytes:
@@ -32,8 +33,7 @@ def unpack(data: bytes) -> dict[str, Any]:
     [1.0, 1.0, 1.0]
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as entries:
-            found = dict(entries)
+        found = read_arrays(data)
     except Exception as error:  # a damaged zip raises many kinds
         raise ValueError(f"not a file of parameters, or a damaged one ({error})") from error
     params: dict[str, Any] = {}

@@ -128,8 +128,7 @@ def read_per_task(path: Path) -> dict[str, PerTask]:
             f"{path} does not exist: this run has no per-task values; evaluate it again."
         )
     try:
-        with np.load(path, allow_pickle=False) as entries:
-            arrays = dict(entries)
+        arrays = files.read_arrays(path)
         found: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
             test, _, metric = name.rpartition("/")

@@ -1,6 +1,9 @@
-"""Any folder of images, one folder for each class: `FOLDER/class/*.png` (or jpg, jpeg)."""
+"""Any folder of images, one folder for each class: `FOLDER/class/*.png` (or jpg, webp, ...)."""
 
+import itertools
 import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,16 @@ from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, is_color, square
+from jaxmeta.data.reading import listed, regular, walked
+from jaxmeta.files import shown
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+# Images that are not read: they are named, so that nobody believes they were.
+_NOT_READ = (
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".svg", ".eps", ".pdf"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".dds", ".exr", ".hdr", ".raw", ".dng", ".cr2"),
+    *(".nef", ".arw", ".dcm", ".npy", ".jfif", ".jpe", ".apng"),
+)
 
 
 def folder(
@@ -21,7 +32,10 @@ def folder(
     color: bool | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The images `path/class/*.png|jpg|jpeg`, their classes split at random.
+    """The images `path/class/*`, their classes split at random.
+
+    PNG, JPEG, WebP, GIF, BMP and TIFF are read, by the ending of their names; images of other kinds
+    are named on standard error as skipped, and other files left out.
 
     Args:
       path: the folder; those in it are the classes, hidden ones left out.
@@ -33,8 +47,8 @@ def folder(
     Raises:
       FileNotFoundError, NotADirectoryError, PermissionError: no such folder, or one that can't
         be read.
-      ValueError: no or one class, a class without an image, a file that is no image, a split
-        that doesn't fit.
+      ValueError: no or one class, a class without an image, two that are links to one folder, a
+        file that is no image or beyond the limits of `square`, a split that doesn't fit.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -47,12 +61,12 @@ def folder(
     >>> shades.protocol["split"], shades.train.images.shape
     ('2/2/2', (2, 4, 4, 1))
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # as it is, where ~ leads nowhere
     classes = folder_images(path, image_size=image_size, color=color)
     try:
         sizes = split_sizes(split, len(classes.names))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{shown(path)}: {error}") from error
     protocol = {"split": "/".join(map(str, sizes)), "split_seed": seed, "resize": RESIZE}
     return Dataset(str(path), *split_classes(classes, sizes, seed), protocol, source=str(path))
 
@@ -65,7 +79,7 @@ def folder_images(
     Raises:
       as `folder`.
     """
-    files = class_files(Path(path).expanduser())
+    files = class_files(Path(os.path.expanduser(path)))
     everything = [file for class_ in files.values() for file in class_]
     if color is None:
         color = any(_is_color(class_[0]) for class_ in files.values())
@@ -84,28 +98,60 @@ def class_files(path: Path) -> dict[str, list[Path]]:
     Raises:
       as `folder`.
     """
-    names = [entry for entry in _listed(path) if (path / entry).is_dir()]
+    names = [entry for entry in listed(path) if (path / entry).is_dir()]
     if not names:
         raise ValueError(
-            f"{path} holds no class; put the images of each class in a folder of its own, as in "
-            f"{path / 'CLASS' / '*.png'}"
+            f"{shown(path)} holds no class; put the images of each class in a folder of its own, "
+            f"as in {shown(path / 'CLASS' / '*.png')}"
         )
-    files = {name: image_files(path / name) for name in names}
+    places: dict[str, str] = {}
+    for name in names:
+        other = places.setdefault(os.path.realpath(path / name), name)
+        if other != name:
+            raise ValueError(
+                f"{shown(path)}: the classes {shown(other)} and {shown(name)} are links to one "
+                "folder; remove one of them"
+            )
+    entries = {name: [path / name / entry for entry in listed(path / name)] for name in names}
+    files = {name: _images(path / name, found) for name, found in entries.items()}
     if len(names) == 1:
-        raise ValueError(f"{path} holds one class, {names[0]}; a task needs at least two")
+        raise ValueError(
+            f"{shown(path)} holds one class, {shown(names[0])}; a task needs at least two"
+        )
+    _tell_skipped(path, itertools.chain(*entries.values()))
     return files
 
 
 def image_files(path: Path) -> list[Path]:
-    """The images that lie in a folder, by name.
+    """The images in a folder and in the folders in it, by name, or the one image itself.
 
     Raises:
       as `folder`.
     """
-    files = [path / entry for entry in _listed(path) if entry.lower().endswith(SUFFIXES)]
-    if not files:
-        raise ValueError(f"{path} holds no image; put {', '.join(SUFFIXES)} files there")
+    found = sorted(walked(path)) if path.is_dir() else [path]
+    files = _images(path, found)
+    _tell_skipped(path, found)
     return files
+
+
+def _images(path: Path, found: list[Path]) -> list[Path]:
+    files = [file for file in found if file.suffix.lower() in SUFFIXES]
+    if not files:
+        raise ValueError(f"{shown(path)} holds no image; put {', '.join(SUFFIXES)} files there")
+    for file in files:
+        regular(file)
+    return files
+
+
+def _tell_skipped(path: Path, found: Iterable[Path]) -> None:
+    """Names the images of a folder that are not read."""
+    skipped = [file for file in found if file.suffix.lower() in _NOT_READ]
+    if skipped:
+        print(
+            f"{shown(path)}: {len(skipped)} images are skipped, such as {shown(skipped[0].name)}; "
+            f"only {', '.join(SUFFIXES)} are read",
+            file=sys.stderr,
+        )
 
 
 def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarray:
@@ -124,16 +170,6 @@ def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarra
     return gather(read, (len(files), image_size, image_size, 3 if color else 1))
 
 
-def _listed(path: Path) -> list[str]:
-    try:
-        return sorted(entry for entry in os.listdir(path) if not entry.startswith("."))
-    except OSError as error:  # the same kind of error, with the remedy
-        raise type(error)(
-            f"can't read the folder {path} ({error.strerror}); "
-            "give a folder that exists and may be read"
-        ) from error
-
-
 def _is_color(file: Path) -> bool:
     try:
         return is_color(file)
@@ -142,4 +178,7 @@ def _is_color(file: Path) -> bool:
 
 
 def _broken(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is not an image that can be read ({error}); replace or remove it")
+    reason = shown(str(error).strip())
+    return ValueError(
+        f"{shown(file)} is not an image that can be read ({reason}); replace or remove it"
+    )

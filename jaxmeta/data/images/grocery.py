@@ -1,7 +1,6 @@
 """Grocery Store: 5,421 photographs of 81 kinds of fruit, vegetables and cartons, taken in shops."""
 
 import os
-import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,6 +10,8 @@ from jaxmeta.data.classes import class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
 from jaxmeta.data.images.registry import image_source
+from jaxmeta.data.reading import archive_names, is_hidden, read_archive
+from jaxmeta.files import shown
 
 CLASSES, IMAGES = 81, 5421
 _PARTS = ("train", "val", "test")  # as published, for ordinary classification; taken together here
@@ -38,7 +39,8 @@ def grocery(
 
     Raises:
       FileNotFoundError: there is no such zip; where to get one.
-      ValueError: a zip that is damaged or holds other photographs, a split that doesn't fit.
+      ValueError: a zip that is damaged, too large (see `read_archive`) or holds other photographs;
+        a split that doesn't fit.
 
     Source: Klasson, Zhang, Kjellström 2019, "A hierarchical grocery store image dataset with
     visual and semantic labels"; MIT licence.
@@ -73,7 +75,7 @@ def _folder() -> Path:
 
 
 def _archive(folder: Path) -> Path:
-    found = sorted(folder.glob("*.zip"))
+    found = sorted(path for path in folder.glob("*.zip") if not is_hidden(path.name))
     if not found:
         raise FileNotFoundError(
             f"no zip of Grocery Store in {folder}; download one there from {_SOURCE} (Code, "
@@ -84,11 +86,10 @@ def _archive(folder: Path) -> Path:
 
 def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            # A class is the last folder, the same under train, val and test.
-            entries = [entry for entry in sorted(archive.namelist()) if _is_photograph(entry)]
-            files = [archive.read(entry) for entry in entries]
-        found = [PurePosixPath(entry).parent.name for entry in entries]
+        entries = read_archive(path, _is_photograph)
+        files = list(entries.values())
+        # A class is the last folder, the same under train, val and test.
+        found = [entry.parent.name for entry in entries]
         names, labels = np.unique(found, return_inverse=True)
         if (len(names), len(files)) != (CLASSES, IMAGES):
             raise ValueError(f"{len(files)} photographs of {len(names)} classes")
@@ -96,26 +97,23 @@ def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
             lambda row: square(files[row], image_size, color),
             (IMAGES, image_size, image_size, 3 if color else 1),
         )
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(
-            f"{path} is not the whole of Grocery Store, {IMAGES} photographs of {CLASSES} classes "
-            f"({error}); download it anew from {_SOURCE}"
+            f"{shown(path)} is not the whole of Grocery Store, {IMAGES} photographs of {CLASSES} "
+            f"classes ({error}); download it anew from {_SOURCE}"
         ) from error
     return {"images": images, "labels": labels, "names": names}
 
 
 def _coarse_classes(path: Path) -> dict[str, str]:
     """`Apple` for `Royal-Gala`: photographs lie in `train/Fruit/Apple/Royal-Gala`."""
-    with zipfile.ZipFile(path) as archive:
-        entries = [PurePosixPath(entry) for entry in archive.namelist() if _is_photograph(entry)]
     coarse = {}
-    for entry in entries:
+    for entry in archive_names(path, _is_photograph):
         folders = entry.parts
         published = next(place for place, folder in enumerate(folders) if folder in _PARTS)
         coarse[entry.parent.name] = folders[published + 2]
     return coarse
 
 
-def _is_photograph(entry: str) -> bool:
-    path = PurePosixPath(entry)
-    return path.suffix == ".jpg" and any(part in _PARTS for part in path.parts[:-1])
+def _is_photograph(entry: PurePosixPath) -> bool:
+    return entry.suffix == ".jpg" and any(part in _PARTS for part in entry.parts[:-1])

@@ -5,15 +5,13 @@ induction, Science 2015. Read through TFDS, prepared where needed, all without T
 """
 
 import importlib.resources
-import io
 import itertools
 import json
 import lzma
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -22,9 +20,10 @@ from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, select, split_classes
 from jaxmeta.data.download import download
 from jaxmeta.data.images.dataset import Dataset
-from jaxmeta.data.images.pixels import gather
+from jaxmeta.data.images.pixels import gather, opened
 from jaxmeta.data.images.registry import image_source
-from jaxmeta.data.images.tfds_images import damaged, records, tfds_folder
+from jaxmeta.data.images.tfds_images import check_prepared, damaged, records, tfds_folder
+from jaxmeta.data.reading import read_archive
 
 VERSION = "3.0.0"  # of TFDS' set
 SPLITS = ("vinyals", "maml")
@@ -218,18 +217,16 @@ def _drawings(path: Path) -> Iterator[tuple[str, int, int, str, bytes]]:
 
     A file is `images_background/Alphabet/character01/0709_01.png`; numbers count from 0.
     """
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.namelist():
-            if entry.endswith(".png"):
-                _, alphabet, character, file = PurePosixPath(entry).parts
-                number = int(character.removeprefix("character")) - 1
-                label = int(file.split("_")[0]) - 1
-                yield alphabet, number, label, file, archive.read(entry)
+    for entry, png in read_archive(path, lambda entry: entry.suffix == ".png").items():
+        _, alphabet, character, file = entry.parts
+        number = int(character.removeprefix("character")) - 1
+        label = int(file.split("_")[0]) - 1
+        yield alphabet, number, label, file, png
 
 
 def _classes(prepared: Path, image_size: int) -> ClassImages:
     try:
-        key = fingerprint(sorted(prepared.iterdir()), image_size, RESIZE)
+        key = fingerprint(check_prepared(prepared), image_size, RESIZE)
     except OSError as error:
         raise damaged(prepared, error) from error
     arrays = cached_arrays(f"omniglot-{key}", lambda: _decode(prepared, image_size))
@@ -271,7 +268,7 @@ def _ink(png: bytes, size: int) -> np.ndarray:
     """Ink 255 on paper 0, uint8 `[size, size, 1]`; the files hold ink as 0."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as image:
+    with opened(png) as image:
         ink = image.convert("L").point([255] + 255 * [0])
     return np.asarray(ink.resize((size, size), Image.Resampling.BOX))[:, :, None]
 

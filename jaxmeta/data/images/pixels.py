@@ -1,14 +1,26 @@
 """From image files to square uint8 arrays of one size."""
 
+import contextlib
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmeta.data.cache import memory
+from jaxmeta.data.reading import regular
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# Those alone: Pillow knows others that start programs (EPS) or say little of their size.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MOST_PIXELS = 2**30 // 12  # of an image, a quarter GiB in colour; Pillow warns beyond
+MOST_BYTES = 2**29  # of an image file
 SIZE = 84  # pixels, where an image set has no square size of its own (miniImageNet's)
 RESIZE = "largest centre square, bilinear with antialiasing (Pillow)"
 
@@ -17,15 +29,16 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
     """An encoded image as uint8 `[size, size, 3 or 1]`: its largest centre square, resized.
 
     A camera's orientation tag is obeyed; what is transparent becomes white. An image that has
-    the size already is not changed.
+    the size already is not changed. Of several frames the first is taken.
 
     Args:
-      image: a file, or the bytes of one (PNG, JPEG, whatever Pillow reads).
+      image: a file, or the bytes of one: PNG, JPEG, WebP, GIF, BMP or TIFF.
       size: pixels, the side of the square.
       color: three channels, otherwise one.
 
     Raises:
-      ValueError: more than 8 bits a channel, or not an image that Pillow can read.
+      ValueError: more than 8 bits a channel; more than 89,478,485 pixels or 512 MiB; not a
+        regular file; not an image that Pillow can read.
 
     >>> from PIL import Image
     >>> file = io.BytesIO()
@@ -36,10 +49,12 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode[0] in "IF":
-                raise ValueError(f"mode {picture.mode}; save it with 8 bits a channel")
+        with opened(image) as found:
+            if _is_deep(found):
+                raise ValueError(
+                    f"mode {found.mode}, more than 8 bits a channel; save it with 8 bits a channel"
+                )
+            picture = ImageOps.exif_transpose(found)
             if picture.has_transparency_data:
                 paper = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(paper, picture.convert("RGBA"))
@@ -52,20 +67,45 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
 
 def is_color(image: Path | bytes) -> bool:
     """Whether an encoded image has colour channels; read from its header."""
+    with opened(image) as found:
+        return found.mode not in ("1", "L", "LA", "La")
+
+
+@contextlib.contextmanager
+def opened(image: Path | bytes) -> Iterator["ImageFile"]:
+    """An encoded image, of which the header alone is read, within the limits above.
+
+    Raises:
+      ValueError, OSError: as `square`.
+    """
     from PIL import Image
 
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        return opened.mode not in ("1", "L", "LA", "La")
+    size = len(image) if isinstance(image, bytes) else regular(image).st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, {MOST_BYTES:,} are the most that are read")
+    file = io.BytesIO(image) if isinstance(image, bytes) else image
+    with Image.open(file, formats=FORMATS) as found:
+        if math.prod(found.size) > MOST_PIXELS:
+            width, height = found.size
+            raise ValueError(f"{width}x{height} pixels, {MOST_PIXELS:,} are the most that are read")
+        yield found
+
+
+def _is_deep(found: "ImageFile") -> bool:
+    """Whether channels have more than 8 bits, which Pillow cuts off where there is colour."""
+    if found.format == "TIFF":  # 258 is the tag of the bits of each channel
+        return any(bits > 8 for bits in np.atleast_1d(found.tag_v2.get(258, 1)))  # pyright: ignore
+    of_png = found.format == "PNG" and any(";16" in str(tile.args) for tile in found.tile)
+    return of_png or found.mode[0] in "IF"
 
 
 def check_fits(shape: tuple[int, ...]) -> None:
     """Raises `ValueError` where so many images, uint8, would fill the machine's memory."""
     needed = 3 * math.prod(shape)  # with the copies that sorting and splitting make
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
+    if needed > memory():
         raise ValueError(
             f"{shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB "
-            f"to prepare, this machine has {memory / 2**30:.0f}; choose a smaller image size"
+            f"to prepare, this machine has {memory() / 2**30:.0f}; choose a smaller image size"
         )
 
 

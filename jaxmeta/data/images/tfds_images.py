@@ -1,6 +1,7 @@
 """Image-classification sets of TensorFlow Datasets, read without TensorFlow."""
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from jaxmeta.data.cache import cached_arrays, fingerprint, in_home
 from jaxmeta.data.classes import class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
+from jaxmeta.data.reading import regular
+from jaxmeta.files import shown
 
 _PARTS = ("train", "validation", "test")  # of a set; its other splits often repeat parts of these
 # TFDS itself reads more: it takes Cifar100 for cifar100, and names of community sets.
 _NAME = re.compile(
-    r"(?P<name>[a-z][a-z0-9_]*)(/(?P<config>[\w+.-]+))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII
+    r"(?P<name>[a-z][a-z0-9_]*)(/(?P<config>\w[\w+.-]*))?(:(?P<version>\d+\.\d+\.\d+))?",
+    re.ASCII,
 )
 
 
@@ -90,7 +94,7 @@ def tfds_images(
         images = gather(read, (total, size, size, channels))
         return {"images": images[labels >= 0], "labels": labels[labels >= 0]}
 
-    key = fingerprint(sorted(prepared.iterdir()), size, channels, RESIZE)
+    key = fingerprint(check_prepared(prepared), size, channels, RESIZE)
     arrays = cached_arrays(f"{info.name}-{key}", decode)
     classes = class_images(arrays["images"], arrays["labels"], info.features[label_key].names)
     try:
@@ -146,6 +150,58 @@ def records(
     return len(source), record
 
 
+def check_prepared(folder: Path) -> list[Path]:
+    """The files of a prepared set, once it is sure that reading them runs no code of others.
+
+    TFDS imports the module of every class that `features.json` names: those of its own features
+    are accepted, whatever else a folder may name is refused before it is imported.
+
+    Raises:
+      OSError: the folder can't be read.
+      ValueError: a feature of another kind, an entry that is no regular file, JSON that is
+        damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    files = [path for path in sorted(folder.iterdir()) if not path.is_dir()]
+    for path in files:
+        regular(path)
+    own = {
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in vars(tfds.features).values()
+        if isinstance(kind, type)
+    }
+    described = folder / "features.json"
+    if described in files:
+        try:
+            named = _classes_named(json.loads(described.read_bytes()))
+        except (ValueError, RecursionError) as error:
+            raise damaged(folder, f"features.json: {error}") from error
+        for name in named:
+            if name not in own:
+                raise ValueError(
+                    f"{shown(described)} names the class {shown(name)}, which is no feature of "
+                    "TFDS' own; nothing was imported: remove the folder, or prepare it anew from "
+                    "a source that you trust"
+                )
+    return files
+
+
+def _classes_named(described: Any) -> list[Any]:
+    """All that stands where TFDS reads the name of a class, at any depth."""
+    if isinstance(described, list):
+        return [name for entry in described for name in _classes_named(entry)]
+    if not isinstance(described, dict):
+        return []
+    # Of protocol buffers in both spellings; `type` is how TFDS wrote it before.
+    keys = ("pythonClassName", "python_class_name", "type")
+    found = [described[key] for key in keys if isinstance(described.get(key), str)]
+    within = list(described.values())
+    if isinstance(described.get("content"), str):  # then it was JSON within JSON, too
+        within.append(json.loads(described["content"]))
+    return found + [name for entry in within for name in _classes_named(entry)]
+
+
 def damaged(folder: Any, error: object) -> ValueError:
     """The error of a prepared set that can't be read."""
     return ValueError(
@@ -182,6 +238,9 @@ def _builder(name: str, root: Path) -> Any:
             f"TFDS has no set {name!r}, spelt exactly"
             f"{'; nearest: ' if nearest else ''}{', '.join(nearest)}"
         )
+    folder = root / spelt["name"]
+    for described in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
+        check_prepared(described.parent)
     try:
         builder = tfds.builder(name, data_dir=root)
     except Exception as error:  # an unknown configuration or version

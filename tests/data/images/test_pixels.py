@@ -1,6 +1,8 @@
 """From image files to squares."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -55,9 +57,52 @@ def test_a_cameras_orientation_is_obeyed():
     assert square(png(Image.fromarray(half), exif=exif), 4, color=False)[3, 0, 0] == 255
 
 
-def test_sixteen_bits_are_refused_not_cut_off():
+def deep_png(kind, channels):
+    """4×4 pixels of 16 bits a channel, which Pillow itself writes in grey alone."""
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = (b"\0" + b"\x12\x34" * 4 * channels) * 4
+    head = struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        png(Image.fromarray(np.full((4, 4), 4000, np.uint16))),
+        *(deep_png(*kind) for kind in ((0, 1), (2, 3), (4, 2), (6, 4))),
+    ],
+    ids=["grey by Pillow", "grey", "colour", "grey and alpha", "colour and alpha"],
+)
+def test_sixteen_bits_are_refused_not_cut_off(image):
     with pytest.raises(ValueError, match="8 bits a channel"):
-        square(png(Image.fromarray(np.full((4, 4), 4000, np.uint16))), 4, color=False)
+        square(image, 4, color=True)
+
+
+def test_sixteen_bits_of_a_tiff_are_refused_too():
+    """Its colours are those of an 8-bit one whose header says 16 bits a channel."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(file, "tiff")
+    with Image.open(file) as opened:
+        offset = file.getvalue().index(struct.pack("<HHH", 8, 8, 8))
+        assert opened.tag_v2[258] == (8, 8, 8)  # pyright: ignore[reportAttributeAccessIssue]
+    deep = bytearray(file.getvalue() + bytes(200))
+    deep[offset : offset + 6] = struct.pack("<HHH", 16, 16, 16)
+    with pytest.raises(ValueError, match="8 bits a channel"):
+        square(bytes(deep), 4, color=True)
+    assert square(file.getvalue(), 4, color=True).shape == (4, 4, 3)
+
+
+def test_sixteen_bits_a_pixel_are_fewer_a_channel():
+    """A bitmap of 5 bits a channel, 16 a pixel, is read."""
+    head = struct.pack("<2sIHHI", b"BM", 54 + 32, 0, 0, 54)
+    head += struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0)
+    assert square(head + b"\xff\x7f" * 16, 4, color=True).min() == 255
 
 
 def test_rows_are_gathered_in_order_and_errors_come_through():

@@ -174,3 +174,49 @@ def test_neither_tensorflow_nor_opencv_is_imported(own_copy):
 
 def test_the_folder_may_be_an_argument(prepared_sets):
     assert len(tfds_images("shades", data_dir=prepared_sets).test.names) == 2
+
+
+OWN = "tensorflow_datasets.core.features.image_feature.Image"
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"pythonClassName": "jaxmeta_test_evil.Feature"},
+        {"python_class_name": "jaxmeta_test_evil.Feature"},
+        {"type": "jaxmeta_test_evil.Feature", "content": {}},
+        {"type": OWN, "content": json.dumps({"pythonClassName": "jaxmeta_test_evil.Feature"})},
+        {"pythonClassName": "tensorflow_datasets.scripts.cli.main.Feature"},
+        {"pythonClassName": OWN.replace("Image", "jaxmeta_test_evil")},
+        {"pythonClassName": OWN, "featuresDict": {"features": {"x": [{"type": "evil.Feature"}]}}},
+    ],
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_no_module_is_imported_because_a_folder_says_so(
+    described, linked, own_copy, tmp_path, monkeypatch
+):
+    (tmp_path / "jaxmeta_test_evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = own_copy / "shades" / "1.0.0"
+    whole = json.loads((folder / "features.json").read_text())
+    whole["featuresDict"]["features"]["image"] = described
+    (folder / "features.json").write_text(json.dumps(whole))
+    if linked:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    before = {*sys.modules}
+    refused("shades", ValueError, "features.json", "no feature of TFDS' own")
+    assert not any("evil" in name or "scripts" in name for name in {*sys.modules} - before)
+
+
+def test_a_prepared_set_holds_regular_files(own_copy):
+    path = own_copy / "shades" / "1.0.0" / "features.json"
+    path.unlink()
+    os.mkfifo(path)
+    refused("shades", ValueError, path, "not a regular file")
+
+
+def test_names_of_paths_are_no_configurations(own_copy):
+    for name in ("shades/.", "shades/..:1.0.0", "shades/../shades", "shades/1.0.0"):
+        with pytest.raises(ValueError, match="unknown dataset|can't open"):
+            load(name)
