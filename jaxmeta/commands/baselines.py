@@ -25,9 +25,11 @@ from jaxmeta.inner import first_order
 from jaxmeta.learners import maml, prototypical
 from jaxmeta.models import from_linen
 from jaxmeta.recipes.domains.pretrain import features_of, on_features
+from jaxmeta.recipes.images import data_identity
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
 from jaxmeta.recipes.runner import run_keys
+from jaxmeta.recipes.seen import is_same
 from jaxmeta.recipes.settings import AtLeastTwo, Count
 from jaxmeta.training.estimates import Estimate, evaluation
 from jaxmeta.training.state import Sample
@@ -149,6 +151,11 @@ def run(options: Baselines) -> dict[str, Any]:
         raise ValueError(f"{options.run_dir} is a run of {domain.name}; give one of pretrain.")
     backbone, network = pretrained.meta_params, domain.image_network
     dataset = domain.images.load(training.seed)
+    if not is_same(data_identity(dataset), pretrained.data):
+        raise ValueError(
+            f"{options.run_dir} was trained on other images than {domain.images.dataset} holds "
+            "now, so that these tests might hold some of its classes; give it the same."
+        )
     encoder, whole = network.build(None, "none"), network.build(options.ways, "none")
     frozen = [features_of(encoder, backbone, part) for part in (dataset.validation, dataset.test)]
     keys = run_keys(training.seed)[1:]

@@ -5,6 +5,7 @@ The options are those of the run's own domain and learner that may change after 
 """
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ import tyro
 from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import recipes_named
+from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
+from jaxmeta.recipes.base import Experiment
 from jaxmeta.recipes.folders import CONFIG, Stored, read_config
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import closing_lines, provenance, write_per_task
-from jaxmeta.recipes.runner import describe, evaluate, load, run_keys
+from jaxmeta.recipes.runner import Loaded, describe, evaluate, load, run_keys
+from jaxmeta.recipes.seen import is_same, read_seen, refuse_seen, seen_of
 from jaxmeta.recipes.settings import AtLeastTwo
 from jaxmeta.training.parallel import mesh_for
 
@@ -62,7 +66,7 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     experiment = experiment.changed(**changed, **more)
     settings.check(experiment)
     restored = restore_as(options.run_dir, experiment, data)
-    loaded = load(experiment)
+    loaded = _load_unseen(options.run_dir, experiment, data)
     tasks = loaded.tasks
     _check_shapes(restored.example, loaded.of_training.example)
     if tasks.streamed and seed != experiment.training.seed:
@@ -89,6 +93,36 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
         print(line)
     print(f"result: {path}")
     return results
+
+
+def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Loaded:
+    """The tasks of an evaluation, without those classes that the run has seen.
+
+    Raises:
+      ValueError: it can't be known, or tests would have some of them.
+    """
+    seen = read_seen(folder)
+    loaded = load(experiment, seen or NOTHING)
+    if is_same(loaded.data, data):
+        return loaded
+    if seen is None:
+        # An old run says only what its data was as a whole: it is looked up there.
+        try:
+            own = load(read_config(folder).experiment)
+        except (ValueError, OSError):  # it is gone, or has changed
+            own = None
+        if own is None or own.tasks.classes is None or not is_same(own.data, data):
+            raise ValueError(
+                f"{folder} does not say which classes it was trained on, and its data is not "
+                "there as it was: these tests might hold some of them. Evaluate it on the data "
+                "that it was trained on."
+            )
+        seen = seen_of(own.tasks)
+        loaded = load(experiment, seen)
+    refuse_seen(loaded.tasks, seen)
+    split = loaded.tasks.protocol.get("split")
+    print(f"other data than the run was trained on; its split: {split}", file=sys.stderr)
+    return loaded
 
 
 def _check_shapes(trained: Any, tested: Any) -> None:

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jaxmeta.core import Model
 from jaxmeta.data import Dataset, load
 from jaxmeta.data._episodes import Rotations
+from jaxmeta.data.identity import NOTHING, Seen
+from jaxmeta.data.images.dataset import unseen
+from jaxmeta.files import shown
 from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.recipes.settings import AT_TEST, Count
@@ -22,7 +25,7 @@ class Images:
     dataset: Annotated[str, AT_TEST] = "glyphs"
     """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
     FOLDER/class/*.png."""
-    split: str | None = None
+    split: Annotated[str | None, AT_TEST] = None
     """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the set's own."""
@@ -32,10 +35,10 @@ class Images:
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Another set has its own split."""
         other = changes.get("dataset", self.dataset) != self.dataset
-        return {**changes, "split": None} if other else changes
+        return {"split": None, **changes} if other else changes
 
-    def load(self, seed: int, rotations: Rotations | None = None) -> Dataset:
-        return load(
+    def load(self, seed: int, rotations: Rotations | None = None, seen: Seen = NOTHING) -> Dataset:
+        found = load(
             self.dataset,
             split=self.split,
             rotations=rotations,
@@ -43,6 +46,7 @@ class Images:
             color=self.color,
             seed=seed,
         )
+        return unseen(found, seen)
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,8 @@ def query_files(path: Path) -> list[Path]:
     Raises:
       ValueError, FileNotFoundError: there are none.
     """
-    from jaxmeta.data.images.folder import SUFFIXES
+    from jaxmeta.data.images.folder import image_files
 
     if not path.exists():
-        raise FileNotFoundError(f"--query {path} does not exist; give a folder or an image.")
-    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [file for file in candidates if file.suffix.lower() in SUFFIXES]
-    if not found:
-        raise ValueError(f"--query {path} holds no image; put {', '.join(SUFFIXES)} files there.")
-    return found
+        raise FileNotFoundError(f"--query {shown(path)} does not exist; give a folder or an image.")
+    return image_files(path)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
+from jaxmeta.data.identity import NOTHING, Seen
 from jaxmeta.recipes import settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
 from jaxmeta.recipes.fitting import check_training, naming_settings
@@ -26,6 +27,7 @@ from jaxmeta.recipes.results import (
     tasks_digest,
     write_per_task,
 )
+from jaxmeta.recipes.seen import write_seen
 from jaxmeta.recipes.tasks import HeldOut, Problem, Report, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.estimates import estimates, per_task
@@ -61,14 +63,14 @@ class Loaded(NamedTuple):
     of_test: Problem
 
 
-def load(experiment: Experiment) -> Loaded:
-    """The tasks of an experiment; data is loaded here.
+def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
+    """The tasks of an experiment; data is loaded here. No test has a class that was `seen`.
 
     Raises:
       ValueError, OSError: of the domain.
     """
     domain = experiment.domain
-    tasks = domain.tasks(experiment.training, experiment.learner.needs)
+    tasks = domain.tasks(experiment.training, experiment.learner.needs._replace(seen=seen))
     constants = domain.constants(tasks.data)
     data = with_checksum(tasks.data, constants)
     with naming_settings(experiment):  # before they are made
@@ -151,6 +153,7 @@ def run(
         )
     )
     raise_on_all_processes(lambda: _check_visible(folder))
+    on_first_process(lambda: write_seen(folder, tasks, anew=not resume))
 
     train_key, validation_key, _ = run_keys(training.seed)
     # Evaluation has tasks for all devices, also where a training batch has not.

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
+from jaxmeta.data.identity import NOTHING, Classes, Seen
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import MetaUpdate, Trained
@@ -92,6 +93,8 @@ class Needs(NamedTuple):
       comparison: its network is that of `Problem.comparison`.
       own_objective: it is not trained by the objective of the tasks.
       folded: its network is pre-trained, with the statistics of that folded into scale and shift.
+      seen: what the run was trained and validated on, whose classes no test may have; nothing in
+        training.
     """
 
     in_order: bool = False
@@ -100,6 +103,7 @@ class Needs(NamedTuple):
     comparison: bool = False
     own_objective: bool = False
     folded: bool = False
+    seen: Seen = NOTHING
 
 
 class Figure(NamedTuple):
@@ -217,6 +221,9 @@ class Tasks(NamedTuple):
       protocol: what makes a number comparable, fit for JSON.
       data: what identifies the data, fit for JSON: kept in `config.json`, compared when a run
         goes on, and given to `Domain.problem` when a run is restored without its data.
+      classes: `classes()` says what the classes, or pools, of each part are known by, of `train`,
+        `validation` and `test`; kept in the run folder, so that an evaluation never tests those
+        of training or validation. None where tasks have none: then no other data is evaluated.
       calibration: inputs of training, `[batches, ...]`, for what a recipe does once after it.
       meta_update: how training tasks make an update, in place of `jaxmeta.training.meta_update`.
       at_once: tasks mapped together where the settings don't say. Defaults to all.
@@ -236,6 +243,7 @@ class Tasks(NamedTuple):
     summary: Mapping[str, Any] = {}
     protocol: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
+    classes: Callable[[], Mapping[str, Classes]] | None = None
     calibration: PyTree = None
     meta_update: Callable[..., MetaUpdate] | None = None
     at_once: int | None = None

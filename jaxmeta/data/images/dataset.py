@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxmeta.data._episodes import Rotations
-from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.cache import digest
+from jaxmeta.data.classes import ClassImages, class_images, select
+from jaxmeta.data.identity import Classes, Seen, classes_by, names_seen
 
 PARTS = ("train", "validation", "test")
 
@@ -29,6 +33,8 @@ class Dataset(NamedTuple):
         None where there are no groups.
       licence: of the images; None where it is not known.
       source: where the images come from, a URL or a path; None where it is not known.
+      origin: what its classes are known by beside their names and images, see `Classes`: the name
+        of the set, or a digest of the folder's path. `load` sets it.
     """
 
     name: str
@@ -41,8 +47,69 @@ class Dataset(NamedTuple):
     groups: Mapping[str, str] | None = None
     licence: str | None = None
     source: str | None = None
+    origin: str = ""
 
     @property
     def channels(self) -> int:
         """3 where the images are in colour, 1 where they are grey."""
         return self.train.images.shape[-1]
+
+    @property
+    def parts(self) -> dict[str, ClassImages]:
+        """The three parts by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+
+def measured(parts: Mapping[str, ClassImages]) -> dict[str, Any]:
+    """What a protocol says of the three parts: how many classes, and a digest of all images."""
+    return {
+        "classes": {part: len(classes.names) for part, classes in parts.items()},
+        "images_sha256": digest({part: classes.images for part, classes in parts.items()}),
+    }
+
+
+def classes_of(dataset: Dataset) -> dict[str, Classes]:
+    """What the classes of each part are known by."""
+    return {part: _known(dataset, classes) for part, classes in dataset.parts.items()}
+
+
+def unseen(dataset: Dataset, seen: Seen) -> Dataset:
+    """The set for the tests of a run: no class of its training or validation is in the test part.
+
+    The very data of the run, and a set without a class that it has seen, stay as they are. Of any
+    other, all classes that it has not seen are tested, whatever part of a new split they are in.
+
+    Raises:
+      ValueError: it has seen them all.
+    """
+    if dataset.protocol["images_sha256"] == seen.data:
+        return dataset
+    known = {part: {*names_seen(own, seen.classes)} for part, own in classes_of(dataset).items()}
+    if not any(known.values()):
+        return dataset
+    free = [
+        select(classes, [row for row, name in enumerate(classes.names) if name not in known[part]])
+        for part, classes in dataset.parts.items()
+    ]
+    names = [name for classes in free for name in classes.names]
+    if not names:
+        raise ValueError(
+            f"{dataset.name}: the run was trained or validated on every class of it; give a set "
+            "with others"
+        )
+    labels = np.repeat(np.arange(len(names)), np.concatenate([part.counts for part in free]))
+    test = class_images(np.concatenate([part.images for part in free]), labels, names)
+    left_out = sum(map(len, known.values()))
+    protocol = {
+        **dataset.protocol,
+        **measured({**dataset.parts, "test": test}),
+        "split": f"test on all classes but the {left_out} that were trained or validated on",
+    }
+    return dataset._replace(test=test, protocol=protocol)
+
+
+def _known(dataset: Dataset, classes: ClassImages) -> Classes:
+    ends = (classes.starts + classes.counts).tolist()
+    rows = zip(classes.names, classes.starts.tolist(), ends, strict=True)
+    groups = {name: classes.images[start:end] for name, start, end in rows}
+    return classes_by(dataset.origin, groups)

@@ -1,6 +1,7 @@
 """Finds an image set by its name: registered, known to TFDS, or a folder."""
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -11,13 +12,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 from jaxmeta.data._episodes import Rotations
-from jaxmeta.data.cache import digest
-from jaxmeta.data.images.dataset import PARTS, Dataset
+from jaxmeta.data.images.dataset import Dataset, measured
 
 Read = TypeVar("Read", bound=Callable[..., Dataset])
 
 _SOURCES: dict[str, Callable[..., Dataset]] = {}
 _PACKAGE = "jaxmeta.data.images"
+_OF_PATHS = (".", "~", os.sep)  # how a path begins
 
 
 def image_source(name: str) -> Callable[[Read], Read]:
@@ -83,8 +84,9 @@ def load(
 
     Args:
       name: `glyphs`, `omniglot`, `grocery`, or another name given to `image_source`; the path of
-        a folder `FOLDER/class/*.png|jpg|jpeg`; any image-classification set that TFDS has
-        prepared, as TFDS spells it (`cifar100`, `emnist/byclass`, `cifar100:3.0.2`).
+        a folder `FOLDER/class/*.png` (see `folder`), which a `Path` always is; any
+        image-classification set that TFDS has prepared, as TFDS spells it (`cifar100`,
+        `emnist/byclass`, `cifar100:3.0.2`).
       split: defaults to the set's own. `omniglot`: `vinyals` or `maml`. Others: classes to train,
         validate and test on, `50/11/20`; folders and TFDS by themselves 64/16/20 %.
       rotations: how `episodes` should turn the images; defaults to the set's own, `as-classes`
@@ -113,9 +115,10 @@ def load(
         )
     options = {"split": split, "image_size": image_size, "color": color}
     options = {option: value for option, value in options.items() if value is not None}
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+        name = name if name.startswith(_OF_PATHS) else os.path.join(os.curdir, name)
     dataset = _read(name, seed, options)
-
-    parts = dict(zip(PARTS, dataset[1:4], strict=True))
     rotations = rotations or dataset.rotations
     protocol = {
         "dataset": name,
@@ -123,8 +126,7 @@ def load(
         "ink": dataset.ink,
         "image_size": dataset.train.images.shape[1],
         "channels": dataset.channels,
-        "classes": {part: len(classes.names) for part, classes in parts.items()},
-        "images_sha256": digest({part: classes.images for part, classes in parts.items()}),
+        **measured(dataset.parts),
     }
     return dataset._replace(name=name, rotations=rotations, protocol=protocol | dataset.protocol)
 
@@ -136,8 +138,9 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
         for option, value in options.items():
             if option not in taken:
                 raise ValueError(f"{name} has one {option} alone; leave out {option}={value!r}")
-        return found(**({"seed": seed} if "seed" in taken else {}), **options)
-    if name.startswith((".", "~", os.sep)):
+        dataset = found(**({"seed": seed} if "seed" in taken else {}), **options)
+        return dataset._replace(origin=name)
+    if name.startswith(_OF_PATHS):
         return _read_folder(name, seed, options)
     # A name of TFDS is a name, even where a folder is called so too.
     from jaxmeta.data.images import tfds_images
@@ -146,7 +149,9 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     known = [*sets, *tfds_images.known_names()]
     base = re.split("[/:]", name)[0]
     if base not in sets and tfds_images.is_known(name):
-        return tfds_images.tfds_images(name, seed=seed, **options)
+        dataset = tfds_images.tfds_images(name, seed=seed, **options)
+        # Without the version: it has the same classes in every one.
+        return dataset._replace(origin=dataset.protocol["tfds"].rpartition("/")[0])
     if not os.path.isdir(name):
         raise ValueError(
             f"unknown dataset {name!r}: neither a set of jaxmeta or TFDS, spelt exactly, nor a "
@@ -163,7 +168,9 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
 def _read_folder(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     from jaxmeta.data.images.folder import folder
 
-    return folder(name, seed=seed, **options)
+    place = os.fsencode(os.path.realpath(os.path.expanduser(name)))
+    origin = f"folder {hashlib.sha256(place).hexdigest()[:16]}"  # results may be shown to others
+    return folder(name, seed=seed, **options)._replace(origin=origin)
 
 
 def _find(name: str) -> Callable[..., Dataset] | None:

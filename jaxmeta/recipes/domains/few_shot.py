@@ -13,7 +13,7 @@ import numpy as np
 from jaxmeta.core import Batch, Task, cross_entropy
 from jaxmeta.data import Dataset, episodes
 from jaxmeta.data._episodes import Rotations, turned_classes
-from jaxmeta.data.images.dataset import PARTS
+from jaxmeta.data.images.dataset import PARTS, classes_of
 from jaxmeta.data.scaling import scaled
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
@@ -223,7 +223,7 @@ class FewShot(Domain):
                 f"--query-statistics {statistics}: a pre-trained network has the statistics of its "
                 "training in its scales and shifts; give none."
             )
-        dataset = self.images.load(training.seed, episode.rotations)
+        dataset = self.images.load(training.seed, episode.rotations, needs.seen)
         data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"
         sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
@@ -269,6 +269,7 @@ class FewShot(Domain):
                 "distractors": episode.distractors,
             },
             data=data,
+            classes=lambda: classes_of(dataset),
             meta_update=hard_task_update if episode.hard_tasks else None,
             # On a CPU the working set of one convolutional task fits the cache, that of 32 does
             # not: 0.23 s against 0.39 s a step.

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
+from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.scaling import scaled
 from jaxmeta.learners import prototypical
 from jaxmeta.models import frozen_encoder
@@ -119,7 +120,7 @@ class Pretrain(Domain):
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
-        dataset = self.images.load(training.seed)
+        dataset = self.images.load(training.seed, seen=needs.seen)
         data = data_identity(dataset)
         of_training = self.problem(training, needs, data, train=True)
         calibration = self._calibration(dataset.train, training.seed)
@@ -173,6 +174,7 @@ class Pretrain(Domain):
                 "judged_by": "prototypes of the frozen features",
             },
             data=data,
+            classes=lambda: classes_of(dataset),
             calibration=calibration,
         )
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Task, squared_error, valid_mask
 from jaxmeta.data import Dataset, gaussian_curves, image_completion, load, sinusoids
+from jaxmeta.data.identity import Seen
+from jaxmeta.data.images.dataset import classes_of, unseen
 from jaxmeta.data.synthetic._sinusoids import sinusoid_curve, sinusoid_parameters
 from jaxmeta.data.synthetic.gaussian_processes import KernelKind, kernel_of, posterior
 from jaxmeta.data.tables import read_numbers
@@ -195,7 +198,7 @@ class Regression(Domain):
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
-        dataset = self._load(training.seed)
+        dataset = self._load(training.seed, needs.seen)
         data: dict[str, Any] = {}
         if dataset is not None:
             data = {
@@ -236,18 +239,20 @@ class Regression(Domain):
                 **({} if dataset is None else dataset.protocol),
             },
             data=data,
+            classes=None if dataset is None else partial(classes_of, dataset),
             report=_oracle if self.task == "gp" else None,
             draw=self._draw,
             extra_lines=_oracle_lines,
         )
 
-    def _load(self, seed: int) -> Dataset | None:
+    def _load(self, seed: int, seen: Seen) -> Dataset | None:
         """The images to complete, in grey; None for curves."""
         if self.task != "images":
             return None
         dataset = load(self.images.dataset, seed=seed)
-        in_grey = dataset.channels == 1
-        return dataset if in_grey else load(self.images.dataset, color=False, seed=seed)
+        if dataset.channels > 1:
+            dataset = load(self.images.dataset, color=False, seed=seed)
+        return unseen(dataset, seen)
 
     def _source(self, dataset: Dataset | None, part: str) -> Source:
         shots, queries = self._sizes(part == "train")

@@ -18,6 +18,7 @@ import numpy as np
 from jaxmeta.core import Batch, Model, Task, binary_cross_entropy
 from jaxmeta.data import Dataset, label_stream, load, sequences
 from jaxmeta.data._label_stream import CHARACTERS, LabelKind, accuracy_by_instance
+from jaxmeta.data.images.dataset import classes_of, unseen
 from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.memory import run
 from jaxmeta.recipes import (
@@ -185,12 +186,13 @@ class Sequence(Domain):
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         dataset, own, data = None, self.vectors, {}
         if self.task == "labels":
-            dataset = load(
+            found = load(
                 self.stream.dataset,
                 image_size=self.stream.image_size,
                 rotations="as-classes",
                 seed=training.seed,
             )
+            dataset = unseen(found, needs.seen)
             data = data_identity(dataset)
             count = self.stream.instances
             trained, tested = (count, count), (count,)
@@ -219,6 +221,7 @@ class Sequence(Domain):
                 **({"test_lengths": tested} if dataset is None else dataset.protocol),
             },
             data=data,
+            classes=None if dataset is None else partial(classes_of, dataset),
             draw=self._draw,
             extra_lines=self._lines,
         )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,31 @@ def test_a_path_is_a_folder_whatever_its_name(omniglot_folder, tmp_path, monkeyp
     assert load("~/omniglot", image_size=9).name == "~/omniglot"
 
 
+def test_a_path_object_is_a_folder_whatever_its_name(omniglot_folder, tmp_path):
+    for path in (Path("omniglot"), tmp_path / "omniglot"):
+        dataset = load(path, image_size=9)
+        assert (dataset.channels, len(dataset.train.names)) == (3, 2)
+        assert load(dataset.name, image_size=9).train.names == dataset.train.names
+    with pytest.raises(FileNotFoundError, match="cifar100"):
+        load(Path("cifar100"))
+
+
+@pytest.mark.parametrize("name", ["~", "~nobody-of-this-name", "./omniglot/../nowhere"])
+def test_a_path_that_leads_nowhere_is_told_in_one_line(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(OSError, match="give a folder that exists") as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_is_known_by_the_set_and_not_by_how_it_was_written(omniglot_folder):
+    names = ("./omniglot", Path("omniglot").resolve())
+    (origin,) = {load(name, image_size=9).origin for name in names}
+    assert "omniglot" not in origin
+    image_source("dots")(dots)
+    assert load("dots").origin == "dots"
+
+
 def test_a_folder_needs_no_dot_where_no_set_is_called_so(tmp_path):
     make_folder(tmp_path / "photos" / "fruit")
     dataset = load("photos/fruit", image_size=9)
@@ -86,6 +112,12 @@ def test_a_folder_needs_no_dot_where_no_set_is_called_so(tmp_path):
         ("huggingface:cifar100", "nearest"),
         ("data/cifar100", "cifar100"),
         ("cifar100\n", "cifar100"),
+        ("cifar100/.", "cifar100"),
+        ("cifar100/..", "cifar100"),
+        ("cifar100:٣.0.2", "cifar100"),
+        ("cifar100:3.0.2 ", "cifar100"),
+        ("ｇlyphs", "glyphs"),
+        ("omniglot\u200b", "omniglot"),
     ],
 )
 @pytest.mark.parametrize("folder_there", [False, True])
