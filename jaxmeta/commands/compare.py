@@ -15,6 +15,7 @@ import tyro
 
 from jaxmeta import files
 from jaxmeta.commands.guard import read_arguments
+from jaxmeta.files import shown
 from jaxmeta.recipes.folders import PER_TASK, RESULTS, refuse_seeds
 from jaxmeta.recipes.results import PerTask, read_per_task
 from jaxmeta.training.estimates import estimate
@@ -119,5 +120,5 @@ def _side(path: Path) -> Side:
         figure = str(json.loads(results.read_bytes()).get("figure", "loss"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{results} can't be read ({error}).") from error
-    name = path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
+    name = shown(path.name if path.is_dir() else f"{path.parent.name}/{path.name}")
     return Side(name, figure, read_per_task(values))

@@ -6,22 +6,22 @@ For images `--support` holds `FOLDER/class/*.png`, `--query` images, by themselv
 for curves both are tables of numbers (CSV).
 """
 
-import csv
-import io
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import tyro
 
-from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import read_arguments, recipes_named
-from jaxmeta.recipes import registry
-from jaxmeta.recipes.base import UserTask
+from jaxmeta.data.tables import write_table
+from jaxmeta.files import shown
+from jaxmeta.recipes import registry, settings
+from jaxmeta.recipes.base import Experiment, UserTask
 from jaxmeta.recipes.folders import read_config
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.training.state import shared_of
@@ -34,12 +34,18 @@ class Predict:
     run_dir: tyro.conf.Positional[Path]
     """The run folder."""
     support: Path
-    """What to learn from: of images a folder, FOLDER/class/*.png (or jpg, jpeg); of curves a CSV
-    of places and values."""
+    """What to learn from: of images a folder, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif); of
+    curves a CSV of places and values."""
     query: Path
     """What to predict: a folder of images or one image; of curves a CSV of places."""
-    out: Path = Path("predictions.png")
-    """The picture; the table goes beside it, with the suffix .csv."""
+    out: Path | None = None
+    """The picture, and the table beside it, with the suffix .csv; or the table, and the picture
+    beside it. Defaults to predictions.png in the working folder, numbered where that is taken."""
+    overwrite: bool = False
+    """Replace what lies there."""
+    query_statistics: Literal["batch", "support"] | None = None
+    """Whose statistics normalise each image: those of all images in --query, on whose company a
+    prediction then depends, or those of the support. Defaults to what the run was trained with."""
     ink: bool | None = None
     """Dark drawings on light paper: read ink as 1, paper as 0, as omniglot and glyphs are.
     Defaults to what the run's data set is."""
@@ -61,10 +67,16 @@ def predict_with(options: Predict) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    out = _free("predictions.png") if options.out is None else options.out
+    picture, path = _places(out)
     experiment, data = read_config(options.run_dir)
+    experiment = _with_statistics(experiment, options.query_statistics)
     recipe, domain = experiment.learner, experiment.domain
     given = domain.read(data, options.support, options.query, options.ink)
+    for place in (path,) if given.draw is None else (picture, path):
+        _check_free(place, options)
     experiment = experiment.replaced(domain.for_user_task(given))
     run = restore_as(options.run_dir, experiment, data)
     _check_shapes(options.query, given.inputs, run.example.query.inputs)
@@ -85,24 +97,78 @@ def predict_with(options: Predict) -> None:
         sure = probabilities.max(axis=1)
         header = ["image", "class", "probability"]
         rows = [[row, *cells] for row, *cells in zip(given.rows, predicted, sure.tolist())]
+        statistics = settings.values(domain).get("query_statistics")
+        counts = {"batch": len(rows), "support": len(support.targets)}
+        if statistics in counts:
+            header.append(f"{statistics} statistics of")
+            number = counts[statistics]
+            rows = [[*row, f"{number} image{'s' if number > 1 else ''}"] for row in rows]
     else:
-        predicted, sure = [], np.zeros(0)
+        predicted, sure, statistics = [], np.zeros(0), None
         header, rows = _numbers(outputs, given)
     table = Table(*header)
-    for row, *cells in rows:
-        table.add_row(row, *(_shown(name, cell) for name, cell in zip(header[1:], cells)))
+    for row in rows:  # as text, in which brackets are no markup
+        table.add_row(*(Text(_shown(name, cell)) for name, cell in zip(header, row)))
     Console().print(table)
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerows([header, *([row, *map(_rounded, cells)] for row, *cells in rows)])
-    path = options.out.with_suffix(".csv")
-    files.write_bytes(path, text.getvalue().encode())
+    if statistics == "batch":
+        print(
+            f"Each prediction depends on all images predicted together, here {len(rows)}; "
+            "--query-statistics support makes it depend on the support alone."
+        )
+    write_table(path, header, [[*map(_rounded, row)] for row in rows])
     if given.draw is None:
-        print(f"table: {path}")
+        print(f"table: {shown(path)}")
         return
-    counts = ", ".join(f"{count} {name}" for name, count in Counter(predicted).items())
-    given.draw(options.out, predicted, sure, f"{recipe.name}: {counts}")
-    print(f"picture: {options.out}, table: {path}")
+    counted = ", ".join(f"{count} {shown(name)}" for name, count in Counter(predicted).items())
+    given.draw(picture, predicted, sure, f"{recipe.name}: {counted}")
+    print(f"picture: {shown(picture)}, table: {shown(path)}")
+
+
+def _free(name: str) -> Path:
+    """A picture of this name, numbered where it or its table is there already."""
+    first = Path(name)
+    numbered = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+    return next(
+        path
+        for path in itertools.chain([first], numbered)
+        if not path.exists() and not path.with_suffix(".csv").exists()
+    )
+
+
+def _places(out: Path) -> tuple[Path, Path]:
+    """Where the picture and the table go."""
+    if out.is_dir():
+        raise IsADirectoryError(f"--out {shown(out)} is a folder; name a file in it.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {shown(out)}: its folder does not exist; make it first.")
+    if out.suffix.lower() == ".csv":
+        return out.with_suffix(".png"), out
+    return out, out.with_suffix(".csv")
+
+
+def _check_free(path: Path, options: Predict) -> None:
+    """Refuse to overwrite another result, or what is read."""
+    if path.exists() and any(path.samefile(read) for read in (options.support, options.query)):
+        raise ValueError(f"{shown(path)} is read, and would be overwritten; give another --out.")
+    if path.exists() and not options.overwrite:
+        raise FileExistsError(
+            f"{shown(path)} exists; give another --out, or --overwrite to replace it."
+        )
+
+
+def _with_statistics(
+    experiment: Experiment, wanted: Literal["batch", "support"] | None
+) -> Experiment:
+    """The run under the statistics wanted; its own where none are."""
+    own = settings.values(experiment.domain).get("query_statistics")
+    if wanted is None or wanted == own:
+        return experiment
+    if own not in ("batch", "support"):
+        raise ValueError(
+            f"--query-statistics {wanted}: predictions of this run depend on no other examples; "
+            "leave it out."
+        )
+    return experiment.changed(query_statistics=wanted)
 
 
 def _check_shapes(path: Path, given: Any, trained: Any) -> None:
@@ -110,7 +176,7 @@ def _check_shapes(path: Path, given: Any, trained: Any) -> None:
     one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(tree)] for tree in (given, trained))
     if one != other:
         raise ValueError(
-            f"{path} holds inputs of the shape {one[0]}; the run was trained on {other[0]}."
+            f"{shown(path)} holds inputs of the shape {one[0]}; the run was trained on {other[0]}."
         )
 
 
@@ -130,7 +196,7 @@ def _numbers(outputs: Any, given: UserTask) -> tuple[list[str], list[list[Any]]]
 def _shown(name: str, cell: Any) -> str:
     if name == "probability":
         return f"{cell:.1%}"
-    return cell if isinstance(cell, str) else f"{cell:.4g}"
+    return shown(cell) if isinstance(cell, str) else f"{cell:.4g}"
 
 
 def _rounded(cell: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmeta.files import shown
 from jaxmeta.plots.figures import (
     BLUE,
     GREY,
@@ -277,5 +278,5 @@ def _caption(axes: "Axes", text: str, left: float, top: float) -> None:
 
 def _shortened(text: str, length: int) -> str:
     """Both ends of a long text: names of classes often differ in the last letters alone."""
-    tail = length // 2
+    tail, text = length // 2, shown(text)
     return text if len(text) <= length else f"{text[: length - 1 - tail]}…{text[-tail:]}"

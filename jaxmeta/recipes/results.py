@@ -160,7 +160,7 @@ def figure_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
         figure = headline(tasks, row)
         shown = figure.show(row[figure.metric], row[f"{figure.metric}_ci95"])
         test = f" · {name}" if len(several) > 1 else ""
-        title = f"{results['learner']} · {tasks.title}"
+        title = files.shown(f"{results['learner']} · {tasks.title}")
         lines.append(f"{title}{test} · {shown} on {row['num_tasks']} held-out tasks")
     return lines
 

@@ -302,7 +302,7 @@ def evaluate(
         results["tests"] = rows
     made = Report(
         folder,
-        f"{recipe.name} · {tasks.title}",
+        files.shown(f"{recipe.name} · {tasks.title}"),
         recipe,
         results,
         trained,

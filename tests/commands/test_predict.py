@@ -1,6 +1,7 @@
 """A task of a user's own: classes never seen are named, curves and sequences go on."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -196,3 +197,124 @@ def test_runs_that_predict_nothing(domain, trained, predicted, tmp_path):
     status, text, error = predicted(trained(domain), tmp_path, tmp_path)
     assert (status, text) == (1, "")
     assert error == f"error: predict does not support runs of {domain}.\n"
+
+
+# --- whose statistics, and where it goes --------------------------------------------------
+
+BATCH = ("--query-statistics", "batch")
+
+
+@pytest.fixture(scope="module")
+def three(folders, tmp_path_factory):
+    """As many classes to learn from as maml was trained with."""
+    path = shutil.copytree(folders[0], tmp_path_factory.mktemp("three") / "support")
+    shutil.rmtree(path / "class-03")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("learner", "options"),
+    [(None, ()), pytest.param("prototypical", BATCH, marks=pytest.mark.slow)],
+)
+def test_the_company_of_an_image_is_told_or_does_not_matter(
+    learner, options, trained, three, folders, predicted, tmp_path
+):
+    run = trained("few-shot", learner, *options)
+    image = folders[1] / "class-02-4.png"
+
+    def probability(query, *options):
+        out = tmp_path / "one.csv"
+        status, text, error = predicted(run, three, query, "--out", out, "--overwrite", *options)
+        assert status == 0, error
+        with open(out, newline="") as file:
+            rows = list(csv.DictReader(file))
+        (row,) = [row for row in rows if row["image"] == str(image)]
+        return float(row["probability"]), row, " ".join(text.split())
+
+    alone, row, text = probability(image)
+    assert row["batch statistics of"] == "1 image"
+    assert "Each prediction depends on all images predicted together, here 1" in text
+    among, row, text = probability(folders[1])
+    assert row["batch statistics of"] == "12 images"
+    assert "--query-statistics support makes it depend on the support alone" in text
+    assert abs(among - alone) > 1e-4
+    alone, row, text = probability(image, "--query-statistics", "support")
+    assert row["support statistics of"] == "9 images" and "depends" not in text
+    among, *_ = probability(folders[1], "--query-statistics", "support")
+    assert among == pytest.approx(alone, abs=2e-5)
+
+
+def test_statistics_that_depend_on_no_company(trained, folders, predicted, tmp_path):
+    run = trained("few-shot", "prototypical")
+    options = ("--query-statistics", "support", "--out", tmp_path / "one.png")
+    status, _, error = predicted(run, *folders, *options)
+    assert (status, list(tmp_path.iterdir())) == (1, [])
+    assert "predictions of this run depend on no other examples" in error
+
+
+def test_nothing_is_overwritten(trained, folders, predicted, tmp_path, monkeypatch):
+    run, (support, query) = trained("few-shot", "prototypical"), folders
+    monkeypatch.chdir(tmp_path)
+    assert predicted(run, *folders, "--out", "x.csv")[0] == 0
+    table, picture = (tmp_path / "x.csv").read_bytes(), (tmp_path / "x.png").read_bytes()
+    assert table.startswith(b'"image",') and picture.startswith(b"\x89PNG")
+    for out in ("x.csv", "x.png", "x"):  # each would take the place of one of them
+        status, text, error = predicted(run, *folders, "--out", out)
+        assert (status, text) == (1, "") and "or --overwrite to replace it" in error
+    assert (tmp_path / "x.csv").read_bytes() == table
+    assert (tmp_path / "x.png").read_bytes() == picture
+    assert (
+        predicted(run, support, query / "class-02-4.png", "--out", "x.png", "--overwrite")[0] == 0
+    )
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 2
+    for number in ("", "-2", "-3"):  # where no name is given, each finds its own
+        assert predicted(run, *folders)[0] == 0
+        assert (tmp_path / f"predictions{number}.png").exists()
+        assert (tmp_path / f"predictions{number}.csv").exists()
+
+
+def test_what_is_read_is_not_overwritten(trained, predicted, written, tmp_path):
+    known, asked = written("known.csv", "0,0\n1.0,0.8\n"), written("asked.csv", "0.5\n")
+    for path in (known, asked):
+        for out in (path, path.with_suffix(".png")):
+            before = path.read_text()
+            options = ("--out", out, "--overwrite")
+            status, _, error = predicted(trained("regression"), known, asked, *options)
+            assert status == 1
+            assert f"{path} is read, and would be overwritten" in error
+            assert path.read_text() == before
+
+
+@pytest.mark.parametrize("out", ["absent/x.png", "."])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    out, trained, folders, predicted, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxmeta.commands.predict.restore_as", lambda *own: pytest.fail("work"))
+    status, _, error = predicted(trained("few-shot", "prototypical"), *folders, "--out", out)
+    assert status == 1
+    assert "make it first" in error or "name a file in it" in error
+
+
+def test_names_of_any_kind(trained, draw_classes, predicted, tmp_path):
+    support = draw_classes(tmp_path / "support", 2, 3)
+    names = ["[bold]b[", 'a "quoted", one', os.fsdecode(b"caf\xe9"), "two\nlines"]
+    for name in names[:2]:
+        next(support.glob("class-*")).rename(support / name)
+    query = tmp_path / "query"
+    query.mkdir()
+    for name in names:
+        shutil.copy(next(support.rglob("0.png")), query / f"{name}.png")
+    (query / "._a.png").write_bytes(b"no image")
+    (query / ".thumbs").mkdir()
+    shutil.copy(next(support.rglob("0.png")), query / ".thumbs")
+    out = tmp_path / "named.png"
+    run = trained("few-shot", "prototypical")
+    status, text, error = predicted(run, support, query, "--out", out)
+    assert status == 0, error
+    assert "[bold]b[" in text
+    with open(out.with_suffix(".csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shown = {f"{name}.png" for name in [*names[:2], "caf\\xe9", names[3]]}
+    assert {row["image"].removeprefix(f"{query}/") for row in rows} == shown
+    assert {row["class"] for row in rows} <= {*names[:2]}
