@@ -69,6 +69,9 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     loaded = _load_unseen(options.run_dir, experiment, data)
     tasks = loaded.tasks
     _check_shapes(restored.example, loaded.of_training.example)
+    if not is_same(loaded.data, data):
+        split = tasks.protocol.get("split")
+        print(f"other data than the run was trained on; its split: {split}", file=sys.stderr)
     if tasks.streamed and seed != experiment.training.seed:
         raise ValueError(
             f"--seed {seed}: tasks that the host sends are those of the run's own seed, "
@@ -101,7 +104,7 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
     Raises:
       ValueError: it can't be known, or tests would have some of them.
     """
-    seen = read_seen(folder)
+    seen = read_seen(folder, data)
     loaded = load(experiment, seen or NOTHING)
     if is_same(loaded.data, data):
         return loaded
@@ -120,8 +123,6 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
         seen = seen_of(own.tasks)
         loaded = load(experiment, seen)
     refuse_seen(loaded.tasks, seen)
-    split = loaded.tasks.protocol.get("split")
-    print(f"other data than the run was trained on; its split: {split}", file=sys.stderr)
     return loaded
 
 

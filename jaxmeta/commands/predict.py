@@ -148,7 +148,8 @@ def _places(out: Path) -> tuple[Path, Path]:
 
 def _check_free(path: Path, options: Predict) -> None:
     """Refuse to overwrite another result, or what is read."""
-    if path.exists() and any(path.samefile(read) for read in (options.support, options.query)):
+    read = [own for own in (options.support, options.query) if own.exists()]
+    if path.exists() and any(map(path.samefile, read)):
         raise ValueError(f"{shown(path)} is read, and would be overwritten; give another --out.")
     if path.exists() and not options.overwrite:
         raise FileExistsError(

@@ -91,10 +91,15 @@ def conv4(
     Raises:
       ValueError: smaller images, of which pooling would leave nothing.
 
+    Raises:
+      ValueError: an unknown downsampling.
+
     >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")
     >>> params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
     >>> jax.jit(model.apply)(params, jnp.ones((3, 28, 28, 1))).shape
     (3, 5)
     """
+    if downsampling not in ("stride", "pool"):
+        raise ValueError(f"conv4: downsampling is {downsampling!r}; give stride or pool.")
     return from_linen(_Conv4(outputs, width, downsampling, query_statistics))

@@ -32,17 +32,21 @@ def seen_of(tasks: Tasks) -> Seen:
     return Seen(data, (parts["train"], parts["validation"]))
 
 
-def read_seen(folder: Path) -> Seen | None:
-    """What a run has been trained and validated on; None of a run without, as of old ones.
+def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
+    """What a run on this data has been trained and validated on; None of a run without, as of old
+    ones.
 
     Raises:
-      ValueError: the file can't be read.
+      ValueError: the file can't be read, or is of another run.
     """
     path = folder / CLASSES
     if not path.exists():
         return None
     try:
-        return seen_from_json(json.loads(path.read_bytes()))
+        seen = seen_from_json(json.loads(path.read_bytes()))
+        if seen.data != data.get("images_sha256", ""):
+            raise ValueError("it is of a run on other data")
+        return seen
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} can't be read ({error}); its run can't be evaluated.") from error
 

@@ -58,8 +58,8 @@ def option(name: str, value: Any = None) -> str:
 def check(settings: Any) -> None:
     """Refuse values that no run can use, before anything is loaded or compiled.
 
-    Every field whose annotation holds a `Bound` is checked, then the settings' own `check()`, if
-    they have one; nested settings likewise. None is always accepted.
+    Every field whose annotation holds a `Bound` or a `Literal` is checked, then the settings' own
+    `check()`, if they have one; nested settings likewise. None is always accepted.
 
     Raises:
       ValueError: which option has which value, and what it may be.
@@ -82,6 +82,10 @@ def check(settings: Any) -> None:
                 if not all(map(bound.accepts, each)):
                     remedy = f"give a number that is {bound.remedy}."
                     raise ValueError(f"{option(name, value)}: {remedy}")
+            # Else a near miss would be taken for whatever choice is left at the end.
+            choices = _choices(hint)
+            if choices and value not in choices:
+                raise ValueError(f"{option(name, value)}: choose from {', '.join(choices)}.")
     if hasattr(settings, "check"):
         settings.check()
 
@@ -204,6 +208,15 @@ def _words(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         return _words(get_args(hint)[0])
     return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The values of a `Literal` in an annotation; none where there is no such."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Annotated, Union, types.UnionType):
+        return tuple(choice for part in get_args(hint) for choice in _choices(part))
+    return ()
 
 
 def _marks(hint: Any, kind: type) -> list[Any]:

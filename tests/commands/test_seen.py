@@ -142,6 +142,10 @@ def test_a_run_of_before_goes_by_its_data_as_a_whole(run, tested, refused, image
     assert "does not say which classes it was trained on" in refused(folder, "--dataset", images)
     shutil.rmtree(data)
     assert "does not say which classes it was trained on" in refused(folder, "--dataset", images)
+    fields = {"source": "", "classes": {}}
+    fields = {"data": "of another run", "train": fields, "validation": fields}
+    (folder / "classes.json").write_text(json.dumps(fields))
+    assert "it is of a run on other data" in refused(folder)
     (folder / "classes.json").write_text("{")
     assert "classes.json can't be read" in refused(folder)
 

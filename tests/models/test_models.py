@@ -319,3 +319,9 @@ def test_a_network_names_the_smallest_image_that_it_takes(build, name, smallest)
         )
         with pytest.raises(ValueError, match=f"^{name}: .*{wanted}"):
             init(*shape)
+
+
+@pytest.mark.parametrize("downsampling", ["Pool", "strides", "", None])
+def test_a_near_miss_of_a_downsampling_is_refused(downsampling):
+    with pytest.raises(ValueError, match="give stride or pool"):
+        conv4(5, downsampling=downsampling)  # pyright: ignore[reportArgumentType]

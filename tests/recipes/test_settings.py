@@ -403,3 +403,22 @@ def test_what_may_change_at_test_leaves_the_parameters_alone(domain, learner):
     changed = experiment.changed(**changes)
     settings.check(changed)
     assert shapes(changed) == shapes(experiment)
+
+
+@pytest.mark.parametrize(
+    ("domain", "name"),
+    [
+        (domain, name)
+        for domain, own in known_domains().items()
+        for name, value in settings.values(start(own, find_learner(own.default_learner))).items()
+        if name in ("task", "family", "pipeline", "network", "precision", "kernel", "rotations")
+        and isinstance(value, str)
+    ],
+)
+@pytest.mark.parametrize("spelt", [str.upper, lambda value: value + " ", lambda value: value[:-1]])
+def test_a_near_miss_of_a_choice_is_no_choice(domain, name, spelt):
+    own = known_domains()[domain]
+    experiment = start(own, find_learner(own.default_learner))
+    wrong = spelt(settings.values(experiment)[name])
+    with pytest.raises(ValueError, match=f"{settings.option(name)} .*: choose from "):
+        settings.check(experiment.changed(**{name: wrong}))
