@@ -80,7 +80,8 @@ def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
             check_fits("the arrays of a single task", shapes)
         for test in tasks.tests.values():
             if count_tasks(test.source) is None:  # drawn, not read
-                shapes = jax.eval_shape(without_constants(test.source), jax.random.key(0))
+                draw: Any = without_constants(test.source)
+                shapes = jax.eval_shape(draw, jax.random.key(0))
                 check_fits("the arrays of a single task", shapes)
     return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
 
