@@ -144,8 +144,9 @@ def run(
         training.task_batch, devices, tasks_at_once=training.tasks_at_once, evenly=tasks.streamed
     )
     with naming_settings(loaded.experiment):
+        trained = _try_shapes(recipe, loaded.of_training)
         _try_shapes(recipe, loaded.of_test)
-        check_training(training, _try_shapes(recipe, loaded.of_training), loaded.of_training)
+        check_training(training, trained, loaded.of_training)
     update = _meta_update(recipe, Engine(training, tasks, mesh), loaded)
     check_same(_digest(loaded), "give all the same options and the same data.")
     on_first_process(
