@@ -18,7 +18,6 @@ processes and devices reads what any other number wrote.
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import os
 import re
@@ -30,12 +29,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import files
 from jaxmeta.core import PyTree
 from jaxmeta.training import parallel
+from jaxmeta.training.leaves import as_leaf, bits_of, named, no_bits, sha256_of, type_of
 
 _KEPT = {"step": 2, "best": 1}
 _SUMS = "SHA256SUMS"
@@ -65,12 +64,13 @@ def save(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, 
       directory: folder of the checkpoints, made if missing.
       step: number of meta-updates so far.
       tree: PyTree of arrays, typed PRNG keys and Python numbers.
-      metadata: what else to remember, JSON-able (NaN becomes None).
+      metadata: what else to remember, JSON-able (NaN becomes None). Its `identity`, such as a
+        digest of the run's settings, says whose the checkpoint is: see `restore`.
 
     Raises:
       OSError: the folder cannot be written, or the disk is full.
 
-    >>> import tempfile
+    >>> import jax.numpy as jnp, tempfile
     >>> folder = tempfile.mkdtemp()
     >>> save(folder, 100, {"weight": jnp.ones(3)}, metadata={"best": 0.9})
     >>> restored = restore(folder, {"weight": jnp.zeros(3)})
@@ -88,9 +88,9 @@ def save_best(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[
     _write(Path(directory), "best", step, tree, metadata)
 
 
-def newest_step(directory: str | Path) -> int | None:
+def newest_step(directory: str | Path, kind: Literal["step", "best"] = "step") -> int | None:
     """The step of the newest complete checkpoint, damaged or not; None where there is none."""
-    return max((folder.step for folder in _folders(Path(directory), "step")), default=None)
+    return max((folder.step for folder in _folders(Path(directory), kind)), default=None)
 
 
 def restore(
@@ -98,6 +98,7 @@ def restore(
     like: PyTree,
     *,
     step: int | Literal["best"] | None = None,
+    identity: str | None = None,
     warn: Callable[[str], object] = warnings.warn,
 ) -> Restored | None:
     """The newest checkpoint whose checksums are right, or None where there is none at all.
@@ -108,11 +109,12 @@ def restore(
         `jax.eval_shape` gives them. Its NumPy arrays and Python numbers come back as such,
         everything else as JAX arrays.
       step: None for the newest, a number for that step alone, "best" for the best one.
+      identity: of the run; a checkpoint whose metadata has another one is refused.
       warn: is told in one line of each damaged checkpoint that is passed over.
 
     Raises:
       ValueError: the checkpoint is of another learner, model or optimizer (with the first
-        array that differs), or every one is damaged.
+        array that differs) or of another run, or every one is damaged.
       OSError: the folder cannot be read.
     """
     kind = "best" if step == "best" else "step"
@@ -124,7 +126,7 @@ def restore(
     damages = []
     for folder in folders:
         try:
-            restored = _read(folder.path, like)
+            restored = _read(folder, like, identity)
         except _Damaged as damage:
             damages.append(f"The checkpoint {folder.path} is damaged ({damage})")
             continue
@@ -142,67 +144,16 @@ def restore(
 def parameters_sha256(tree: PyTree) -> str:
     """One SHA-256, in hexadecimal, over the names, dtypes, shapes and bits of all leaves.
 
+    >>> import jax.numpy as jnp
     >>> parameters_sha256({"a": jnp.zeros(2)}) == parameters_sha256({"a": jnp.zeros(2)})
     True
     >>> parameters_sha256({"a": jnp.zeros(2)}) == parameters_sha256({"b": jnp.zeros(2)})
     False
     """
     total = hashlib.sha256()
-    for name, leaf in _named(tree).items():
-        total.update(f"{name} {_leaf_sha256(leaf, _bits(leaf))}\n".encode())
+    for name, leaf in named(tree).items():
+        total.update(f"{name} {sha256_of(leaf, bits_of(leaf))}\n".encode())
     return total.hexdigest()
-
-
-# --- one leaf -----------------------------------------------------------------------------
-
-
-def _named(tree: PyTree) -> dict[str, Any]:
-    """Every leaf under the expression that reaches it, such as `params['Dense_0']['kernel']`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    )
-
-
-def _type(leaf: Any) -> str:
-    """Such as `float32[5, 5]`; Python numbers as JAX would take them."""
-    if not hasattr(leaf, "dtype"):
-        leaf = jnp.asarray(leaf)
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _bits(leaf: Any) -> np.ndarray:
-    """The leaf as a host array; a key as its data."""
-    if _is_key(leaf):
-        leaf = jax.random.key_data(leaf)
-    if not hasattr(leaf, "dtype"):
-        leaf = jnp.asarray(leaf)
-    return np.asarray(leaf)
-
-
-def _no_bits(example: Any) -> np.ndarray:
-    """What `_bits` gives for a leaf without elements."""
-    if _is_key(example):
-        example = jax.eval_shape(jax.random.key_data, example)
-    return np.zeros(example.shape, example.dtype)
-
-
-def _leaf_sha256(leaf: Any, bits: np.ndarray) -> str:
-    return hashlib.sha256(_type(leaf).encode() + bits.tobytes()).hexdigest()
-
-
-def _as_leaf(example: Any, bits: np.ndarray) -> Any:
-    if isinstance(example, np.ndarray | np.generic):
-        return bits
-    if isinstance(example, int | float | complex):
-        return bits.item()
-    # A copy: JAX may otherwise borrow NumPy's memory, and training donates its state.
-    array = jnp.array(bits)
-    return jax.random.wrap_key_data(array, dtype=example.dtype) if _is_key(example) else array
 
 
 # --- one checkpoint -----------------------------------------------------------------------
@@ -235,13 +186,13 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
     if versions:
         name += f"_{versions[0] + 1}"
     temporary = directory / f".{name}.tmp"
-    leaves = _named(parallel.gather(tree))
-    bits = {leaf_name: _bits(leaf) for leaf_name, leaf in leaves.items()}
+    leaves = named(parallel.gather(tree))
+    bits = {leaf_name: bits_of(leaf) for leaf_name, leaf in leaves.items()}
 
     def prepare() -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
-            shutil.rmtree(leftover)
+            _remove(leftover)
         temporary.mkdir()
 
     def complete() -> None:
@@ -249,7 +200,7 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
             "step": step,
             "metadata": metadata,
             "leaves": {
-                leaf_name: {"type": _type(leaf), "sha256": _leaf_sha256(leaf, bits[leaf_name])}
+                leaf_name: {"type": type_of(leaf), "sha256": sha256_of(leaf, bits[leaf_name])}
                 for leaf_name, leaf in leaves.items()
             },
         }
@@ -286,28 +237,56 @@ def _retire(directory: Path, kind: str, step: int) -> None:
             # Renamed first: half of a removed folder must not look like a damaged checkpoint.
             hidden = folder.path.with_name(f".{folder.path.name}.tmp")
             os.rename(folder.path, hidden)
-            shutil.rmtree(hidden)
+            _remove(hidden)
 
 
-def _read(folder: Path, like: PyTree) -> Restored:
-    _verify(folder)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    leaves = manifest["leaves"]
-    examples = _named(like)
-    _compare(folder, {name: _type(leaf) for name, leaf in examples.items()}, leaves)
-    stored = _read_arrays(folder / "arrays")
+def _remove(path: Path) -> None:
+    """A checkpoint's folder, or what else took its name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _read(folder: _Folder, like: PyTree, identity: str | None) -> Restored:
+    _verify(folder.path)
+    step, metadata, found = _manifest(folder)
+    examples = named(like)
+    _compare(folder.path, {name: type_of(leaf) for name, leaf in examples.items()}, found)
+    owner = metadata.get("identity", identity)  # of an earlier version: none
+    if identity is not None and owner != identity:
+        raise ValueError(
+            f"The checkpoint {folder.path} is of another run: it was saved by {owner}, this run is "
+            f"{identity} (digests of settings and data). Copy this run's own checkpoints back, or "
+            "train it from the start."
+        )
+    stored = _read_arrays(folder.path / "arrays")
     bits = {
-        name: stored[name] if name in stored else _no_bits(example)
+        name: stored[name] if name in stored else no_bits(example)
         for name, example in examples.items()
     }
     for name, example in examples.items():
-        if _leaf_sha256(example, bits[name]) != leaves[name]["sha256"]:
+        if sha256_of(example, bits[name]) != found[name]["sha256"]:
             raise _Damaged(f"the checksum of {name} is wrong")
     tree = jax.tree.unflatten(
         jax.tree.structure(like),
-        [_as_leaf(example, bits[name]) for name, example in examples.items()],
+        [as_leaf(example, bits[name]) for name, example in examples.items()],
     )
-    return Restored(manifest["step"], tree, manifest["metadata"])
+    return Restored(step, tree, metadata)
+
+
+def _manifest(folder: _Folder) -> tuple[int, dict[str, Any], dict[str, dict[str, str]]]:
+    """The step, the metadata, and the type and checksum of every leaf."""
+    try:
+        manifest = files.read_json(folder.path / "manifest.json")
+        step, metadata, found = (manifest[name] for name in ("step", "metadata", "leaves"))
+        sound = step == folder.step and isinstance(metadata, dict)
+        sound = sound and all({*own} == {"type", "sha256"} for own in found.values())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _Damaged(f"its manifest.json is none: {error}") from error
+    if not sound:
+        raise _Damaged("its manifest.json is that of another checkpoint, or none")
+    return step, metadata, found
 
 
 def _compare(folder: Path, expected: dict[str, str], found: dict[str, dict[str, str]]) -> None:

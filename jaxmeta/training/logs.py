@@ -5,8 +5,9 @@ to the checkpoint and draws the events anew, so no reader meets a step twice.
 """
 
 import json
+import math
 import os
-import shutil
+import reprlib
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from jaxmeta import files
 
 _METRICS = "metrics.jsonl"
 _EVENTS = "tensorboard"
+_IDENTITY = "identity"
+_NOT_SCALARS = ("step", "time", _IDENTITY)
 
 
 class Log(NamedTuple):
@@ -32,17 +35,20 @@ class Log(NamedTuple):
     close: Callable[[], None]
 
 
-def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
+def open_log(
+    run_directory: str | Path, *, resume_step: int | None, identity: str | None = None
+) -> Log:
     """Open `metrics.jsonl` and `tensorboard/` in a run folder.
 
     Args:
       run_directory: the run's folder, made if missing.
       resume_step: None starts a new log and removes an older one; a number keeps the lines up
         to that step and cuts off everything after it.
+      identity: of the run, kept in every line. Defaults to none.
 
     Raises:
       OSError: the folder cannot be written.
-      ValueError: the log to be continued has a broken line.
+      ValueError: the log to be continued has a broken line, or is of another run.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -57,10 +63,15 @@ def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
     rows = []
     if resume_step is not None:
         rows = [row for row in read_metrics(run_directory) if row["step"] <= resume_step]
+        for row in rows if identity else []:
+            if row.get(_IDENTITY, identity) != identity:
+                raise ValueError(
+                    f"{run_directory / _METRICS} is the log of another run, {row[_IDENTITY]}; this "
+                    f"run is {identity} (digests of settings and data). Remove that file."
+                )
     files.write_bytes(run_directory / _METRICS, b"".join(_line(row) for row in rows))
 
-    if (run_directory / _EVENTS).exists():
-        shutil.rmtree(run_directory / _EVENTS)
+    files.remove(run_directory / _EVENTS)
     events = _open_events(run_directory / _EVENTS)
     with files.naming(run_directory / _EVENTS):
         for row in rows:
@@ -68,7 +79,8 @@ def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
         events.flush()
 
     def write(step: int, scalars: Mapping[str, Any]) -> None:
-        row = files.plain({"step": step, "time": round(time.time(), 3), **scalars})
+        owner = {} if identity is None else {_IDENTITY: identity}
+        row = files.plain({"step": step, "time": round(time.time(), 3), **scalars, **owner})
         path = run_directory / _METRICS
         with files.naming(path), open(path, "ab") as metrics:
             metrics.write(_line(row))
@@ -84,26 +96,54 @@ def open_log(run_directory: str | Path, *, resume_step: int | None) -> Log:
 def read_metrics(run_directory: str | Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`, oldest first; none where there is no such file.
 
-    A row holds `step`, `time` (seconds since 1970) and the scalars. A last line that a kill
-    left half-written is dropped.
+    A row holds `step`, `time` (seconds since 1970) and the scalars, and whose it is where the run
+    has an identity. A last line that a kill left half-written is dropped.
 
     Raises:
+      OSError: the file can't be read.
       ValueError: a line before the last is broken.
     """
     path = Path(run_directory) / _METRICS
     if not path.exists():
         return []
     rows = []
-    lines = path.read_bytes().splitlines()
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(_row(line))
+        except ValueError as error:
             if number < len(lines):
                 raise ValueError(
-                    f"Line {number} of {path} is not JSON: repair or delete that line."
+                    f"Line {number} of {path} is broken, {error}: repair or delete that line."
                 ) from None
     return rows
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """A line as it was written, or ValueError."""
+    row = files.parse_json(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no row of names and numbers")
+    step, then = row.get("step"), row.get("time", 0.0)
+    if type(step) is not int or not 0 <= step < 2**63:
+        raise ValueError(f"its step is {reprlib.repr(step)}")
+    if not _is_number(then) or then < 0:
+        raise ValueError(f"its time is {reprlib.repr(then)}")
+    if not isinstance(row.get(_IDENTITY, ""), str):
+        raise ValueError(f"its {_IDENTITY} is {reprlib.repr(row[_IDENTITY])}")
+    for name, value in row.items():
+        if name not in _NOT_SCALARS and value is not None and not _is_number(value):
+            raise ValueError(f"its {reprlib.repr(name)} is {reprlib.repr(value)}")
+    return row
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it fits a float; True is none."""
+    if type(value) is int:
+        return value.bit_length() < 1024
+    return type(value) is float and math.isfinite(value)
 
 
 def _line(row: dict[str, Any]) -> bytes:
@@ -126,9 +166,9 @@ def _event(row: dict[str, Any]) -> bytes:
     values = [
         {"tag": name, "simple_value": float("nan") if value is None else value}
         for name, value in row.items()
-        if name not in ("step", "time")
+        if name not in _NOT_SCALARS
     ]
-    return _message(wall_time=row["time"], step=row["step"], summary={"value": values})
+    return _message(wall_time=row.get("time", 0.0), step=row["step"], summary={"value": values})
 
 
 def _message(**fields: Any) -> bytes:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +116,7 @@ def train_with_checkpoints(
     chunk: int,
     mesh: Mesh | None = None,
     resume: bool = False,
+    identity: str | None = None,
     report: Report = lambda step, scalars: None,
     say: Callable[[str], object] = warnings.warn,
 ) -> Outcome:
@@ -140,16 +141,20 @@ def train_with_checkpoints(
       mesh: that `meta_update` was built with. Several processes call this together; the first
         one writes, and all must see the run folder to resume.
       resume: go on from the newest whole checkpoint.
+      identity: of the run, such as a digest of its settings and data: checkpoints and a log of
+        another one are refused. Defaults to none.
       report: is called with the step and the scalars of each line that is logged.
       say: is told in a line what the user should know.
 
     Raises:
       NotFinite: at which step the loss or a parameter became NaN or infinite.
       Interrupted: after SIGINT, SIGTERM or SIGHUP, when a checkpoint has been written.
-      ValueError: the checkpoint is of another learner or model, or all are damaged.
+      ValueError: the checkpoint is of another learner, model or run, or all are damaged.
       OSError: the run folder cannot be written.
     """
     folder = Path(run_directory) / CHECKPOINTS
+    owner = {} if identity is None else {"identity": identity}
+    restore = partial(checkpoints.restore, folder, identity=identity, warn=say)
     init = partial(jax.jit(meta_update.init), key, first_task(source))
     restored = None
     if resume:
@@ -158,9 +163,7 @@ def train_with_checkpoints(
             checkpoints.newest_step(folder),
             f"all must see the checkpoints in {folder}; share the folder between the hosts.",
         )
-        restored = parallel.raise_on_all_processes(
-            lambda: checkpoints.restore(folder, like, warn=say)
-        )
+        restored = parallel.raise_on_all_processes(lambda: restore(like))
         parallel.check_same(
             None if restored is None else restored.step,
             f"not all can read the newest checkpoint in {folder}; run again, or copy it anew.",
@@ -171,7 +174,8 @@ def train_with_checkpoints(
         state, step, progress = init(), 0, _Progress()
     else:
         state, step = restored.tree, restored.step
-        progress = _Progress(**restored.metadata)._replace(resumed_from_step=step)
+        progress = _read_progress(folder, restored.metadata)._replace(resumed_from_step=step)
+        _keep_best(folder, restored, progress.best_step, restore, owner, say)
         say(f"resuming from step {step}.")
 
     feed = open_feed(source, task_batch, mesh, progress.stream_position)
@@ -180,7 +184,9 @@ def train_with_checkpoints(
     chunk = min(chunk, feed.longest or chunk)
     log = parallel.raise_on_all_processes(
         lambda: (
-            open_log(run_directory, resume_step=None if restored is None else step)
+            open_log(
+                run_directory, resume_step=None if restored is None else step, identity=identity
+            )
             if parallel.is_first_process()
             else Log(write=lambda step, scalars: None, close=lambda: None)
         )
@@ -234,9 +240,9 @@ def train_with_checkpoints(
                         # Not a number is no value to beat, here or after a resume from JSON.
                         best_value = value if np.isfinite(value) else None
                         progress = progress._replace(best_step=step, best_value=best_value)
-                        checkpoints.save_best(folder, step, state.trained, metadata={})
+                        checkpoints.save_best(folder, step, state.trained, metadata=owner)
                 progress = clock.add_to(progress)._replace(stream_position=feed.position())
-                checkpoints.save(folder, step, state, metadata=progress._asdict())
+                checkpoints.save(folder, step, state, metadata={**progress._asdict(), **owner})
                 clock.restart()
                 if stopping and step < steps:
                     number = received[0] if received else signal.SIGTERM
@@ -244,9 +250,7 @@ def train_with_checkpoints(
     finally:
         log.close()
 
-    best = parallel.raise_on_all_processes(
-        lambda: checkpoints.restore(folder, state.trained, step="best", warn=say)
-    )
+    best = parallel.raise_on_all_processes(lambda: restore(state.trained, step="best"))
     if best is None:
         raise ValueError(f"{folder} holds no best checkpoint; delete the run and train anew.")
     return Outcome(
@@ -257,6 +261,57 @@ def train_with_checkpoints(
         progress.wall_seconds,
         progress.timed_tasks / max(progress.timed_seconds, 1e-9),
     )
+
+
+def _read_progress(folder: Path, metadata: dict[str, Any]) -> _Progress:
+    """What a checkpoint remembers, or ValueError where `train_with_checkpoints` never wrote it."""
+    kinds = get_type_hints(_Progress) | {"stream_position": dict}
+    own = {name: value for name, value in metadata.items() if name != "identity"}
+    if all(isinstance(value, kinds.get(name, ())) for name, value in own.items()):
+        return _Progress(**own)
+    raise ValueError(
+        f"{folder} holds checkpoints that another program or version saved, with "
+        f"{', '.join(sorted(metadata))}; train from the start."
+    )
+
+
+def _keep_best(
+    folder: Path,
+    restored: checkpoints.Restored,
+    best_step: int | None,
+    restore: Callable[..., checkpoints.Restored | None],
+    owner: dict[str, Any],
+    say: Callable[[str], object],
+) -> None:
+    """Before training goes on, see that the best checkpoint is whole.
+
+    Where it is damaged or missing it is written anew from a checkpoint of the same step.
+
+    Raises:
+      ValueError: there is none.
+    """
+    newest = checkpoints.newest_step(folder, "best")
+    if best_step is None or (newest is not None and newest > restored.step):
+        return  # of a step that comes again
+    like = jax.eval_shape(lambda: restored.tree)
+    damage = ValueError(
+        f"{folder} has lost its best checkpoint, of step {best_step}: copy it back from elsewhere, "
+        "or train from the start."
+    )
+    try:
+        best = restore(like.trained, step="best")
+        whole = best is not None and best.step == best_step
+    except ValueError as error:
+        whole, damage = False, error
+    if not parallel.any_process(not whole):
+        return
+    same = parallel.raise_on_all_processes(
+        lambda: restored if restored.step == best_step else restore(like, step=best_step)
+    )
+    if same is None:
+        raise damage
+    say(f"the best checkpoint can't be used: written anew from that of the same step, {best_step}.")
+    checkpoints.save_best(folder, best_step, same.tree.trained, metadata=owner)
 
 
 class _Clock:

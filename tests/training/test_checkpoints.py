@@ -1,6 +1,7 @@
 """Checkpoints survive kills, notice damage, and refuse what does not fit."""
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -366,6 +367,61 @@ def test_parameters_sha256_sees_every_bit_and_no_more():
         assert parameters_sha256(other) != digest
     keys = [parameters_sha256({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("write", [save, save_best])
+def test_what_is_no_checkpoint_under_its_name_stops_no_save(tmp_path, write):
+    kind = "step" if write is save else "best"
+    write(tmp_path, 1, {"a": jnp.ones(2)}, metadata={})
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("")
+    for name in (f"{kind}_00000002", f"{kind}_00000009", f".{kind}_00000003.tmp"):
+        (tmp_path / name).write_text("a plain file")
+    (tmp_path / f"{kind}_00000005").symlink_to(elsewhere)
+    for step in (2, 3, 4):
+        write(tmp_path, step, {"a": jnp.ones(2)}, metadata={})
+    wanted = "best" if write is save_best else None
+    restored = restore(tmp_path, {"a": jnp.zeros(2)}, step=wanted)
+    assert restored is not None and restored.step == 4
+    assert len(names(tmp_path)) == (1 if write is save_best else 2)
+    assert (elsewhere / "precious").exists()
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path):
+    save(tmp_path, 1, {"a": jnp.ones(2)}, metadata={})
+    save(tmp_path, 2, {"a": jnp.ones(2)}, metadata={})
+    (tmp_path / "step_00000002").rename(tmp_path / "step_00000007")
+    said: list[str] = []
+    restored = restore(tmp_path, {"a": jnp.zeros(2)}, warn=said.append)
+    assert restored is not None and restored.step == 1
+    assert "manifest.json is that of another checkpoint" in said[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("step"),
+        lambda manifest: manifest.update(step="2"),
+        lambda manifest: manifest.update(metadata=[]),
+        lambda manifest: manifest.update(leaves=[]),
+        lambda manifest: manifest.update(leaves={"['a']": 3}),
+        lambda manifest: manifest.update(leaves={"['a']": {"type": "float32[2]"}}),
+        lambda manifest: manifest.clear(),
+    ],
+)
+def test_a_manifest_that_is_none_is_damage(change, tmp_path):
+    for step in (1, 2):
+        save(tmp_path, step, {"a": jnp.ones(2)}, metadata={})
+    path = tmp_path / "step_00000002" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    (path.parent / "SHA256SUMS").write_bytes(checkpoints._sums(path.parent))  # as if written so
+    said: list[str] = []
+    restored = restore(tmp_path, {"a": jnp.zeros(2)}, warn=said.append)
+    assert restored is not None and restored.step == 1
+    assert "step_00000002 is damaged (its manifest.json is" in said[0]
 
 
 # --- kills --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The training loop loses nothing, compiles once, and ends in plain words."""
 
 import os
+import shutil
 import signal
 from typing import Any
 
@@ -197,6 +198,56 @@ def test_a_damaged_newest_checkpoint_is_passed_over(alone, tmp_path):
     assert resuming == "resuming from step 10."
     assert outcome.resumed_from_step == 10
     assert_same_end(tmp_path, outcome, alone)
+
+
+def damage(folder):
+    for path in (folder / "manifest.json", folder / "SHA256SUMS"):
+        path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("best", [20, 30])
+@pytest.mark.parametrize("how", [damage, shutil.rmtree])
+def test_a_best_checkpoint_that_is_held_twice_may_be_lost(best, how, tmp_path):
+    def validate(trained):
+        seen.append(None)
+        accuracy = jnp.asarray(1.0 if 10 * len(seen) == best else 0.5)
+        return {"accuracy": Estimate(accuracy, accuracy), "loss": Estimate(accuracy, accuracy)}
+
+    seen: list[None] = []
+    outcome, _ = run(tmp_path, validate=validate, identity="mine")
+    (folder,) = (tmp_path / "checkpoints").glob("best_*")
+    how(folder)
+    again, said = run(tmp_path, resume=True, identity="mine")
+    assert said[0].startswith("the best checkpoint can't be used: written anew")
+    assert parameters_sha256(again.best) == parameters_sha256(outcome.best)
+    assert again.best_step == best
+    assert run(tmp_path, resume=True, identity="mine")[1] == ["resuming from step 30."]
+
+
+def test_a_best_checkpoint_that_is_lost_is_told_before_training(tmp_path):
+    def validate(trained):
+        seen.append(None)
+        accuracy = jnp.asarray(1.0 / len(seen))
+        return {"accuracy": Estimate(accuracy, accuracy), "loss": Estimate(accuracy, accuracy)}
+
+    seen: list[None] = []
+    run(tmp_path, validate=validate)
+    (folder,) = (tmp_path / "checkpoints").glob("best_00000010")
+    damage(folder)
+    with pytest.raises(ValueError, match="best_00000010 is damaged"):
+        run(tmp_path, resume=True)
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match="has lost its best checkpoint, of step 10"):
+        run(tmp_path, resume=True)
+
+
+def test_the_checkpoints_and_the_log_of_another_run_are_refused(tmp_path):
+    run(tmp_path, identity="mine")
+    for name in ("step_*", "best_*"):
+        for path in (tmp_path / "checkpoints").glob(f"{name}/manifest.json"):
+            assert '"identity": "mine"' in path.read_text()
+    with pytest.raises(ValueError, match="is of another run: it was saved by mine, this run is"):
+        run(tmp_path, resume=True, identity="other")
 
 
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
