@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive
+from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed
 from jaxmeta.recipes.tasks import Needs, Problem, Tasks
 from jaxmeta.training.aggregation import Aggregation, aggregate_of
 from jaxmeta.training.update import MetaUpdate, Trained, meta_update
@@ -50,7 +50,7 @@ class Training:
     median and pcgrad, devices exchange the gradients of all tasks."""
     aggregate_norm: Positive = 1.0
     """Largest norm of a task's gradient, where the aggregation is clipped."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the run: initialisation, tasks, data splits."""
     eval_tasks: AtLeastTwo = 1000
     """Test tasks of the final evaluation."""
@@ -147,6 +147,13 @@ class Recipe:
     def needs(self) -> Needs:
         """What it needs of its tasks."""
         return Needs()
+
+    def data(self) -> Mapping[str, Any]:
+        """What identifies the files that it reads for training, fit for JSON.
+
+        A run keeps it beside `Tasks.data`.
+        """
+        return {}
 
     def build(self, problem: Problem) -> MetaLearner:
         """The learner for the tasks of training or of a test."""
@@ -361,16 +368,18 @@ def from_json(fields: Any) -> Experiment:
     """
     if not isinstance(fields, dict) or not isinstance(fields.get("learner"), dict):
         raise ValueError("it does not hold the settings of an experiment")
-    unknown = fields.keys() - {"experiment", "learner", "tasks", "training"}
-    if unknown:
+    entries = {"experiment", "learner", "tasks", "training"}
+    if unknown := fields.keys() - entries:
         raise ValueError(f"it has the unknown entry {min(unknown)!r}")
     learner_fields = dict(fields["learner"])
     kind = registry.find_domain(str(fields.get("experiment")))
     learner = registry.find_learner(str(learner_fields.pop("name", None)))
+    if missing := entries - fields.keys():
+        raise ValueError(f"it has no entry {min(missing)!r}")
     experiment = Experiment(
-        settings.from_json(kind, fields.get("tasks", {})),
+        settings.from_json(kind, fields["tasks"]),
         settings.from_json(learner, learner_fields),
-        settings.from_json(Training, fields.get("training", {})),
+        settings.from_json(Training, fields["training"]),
     )
     settings.check(experiment)
     return experiment

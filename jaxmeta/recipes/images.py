@@ -15,14 +15,14 @@ from jaxmeta.data.images.dataset import unseen
 from jaxmeta.files import shown
 from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12
 from jaxmeta.models.layers import NormalisationKind
-from jaxmeta.recipes.settings import AT_TEST, Count
+from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
 
 
 @dataclass(frozen=True)
 class Images:
     """Which images."""
 
-    dataset: Annotated[str, AT_TEST] = "glyphs"
+    dataset: Annotated[str, AT_TEST, PLACE] = "glyphs"
     """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
     FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None

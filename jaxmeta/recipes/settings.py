@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
@@ -37,9 +38,23 @@ class _AtTest:
 
 AT_TEST = _AtTest()
 
-Count = Annotated[int, Bound(lambda value: value >= 1, "at least 1")]
-AtLeastTwo = Annotated[int, Bound(lambda value: value >= 2, "at least 2")]
-Natural = Annotated[int, Bound(lambda value: value >= 0, "0 or more")]
+
+class _Place:
+    """Marks a setting that says where something lies, such as a folder of images.
+
+    It is no part of a run's identity: what lies there is, in `Tasks.data` or `Recipe.data`.
+    """
+
+
+PLACE = _Place()
+
+_MOST = 2**31  # what JAX counts with by default
+
+Count = Annotated[int, Bound(lambda value: 1 <= value < _MOST, "at least 1 and below 2^31")]
+AtLeastTwo = Annotated[int, Bound(lambda value: 2 <= value < _MOST, "at least 2 and below 2^31")]
+Natural = Annotated[int, Bound(lambda value: 0 <= value < _MOST, "0 or more and below 2^31")]
+# JAX's keys take 32 bits of a seed: beyond these, two seeds would be one.
+Seed = Annotated[int, Bound(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")]
 Positive = Annotated[float, Bound(lambda value: 0 < value < math.inf, "positive and finite")]
 NonNegative = Annotated[float, Bound(lambda value: 0 <= value < math.inf, "0 or more and finite")]
 Fraction = Annotated[float, Bound(lambda value: 0 <= value <= 1, "between 0 and 1")]
@@ -58,8 +73,9 @@ def option(name: str, value: Any = None) -> str:
 def check(settings: Any) -> None:
     """Refuse values that no run can use, before anything is loaded or compiled.
 
-    Every field whose annotation holds a `Bound` or a `Literal` is checked, then the settings' own
-    `check()`, if they have one; nested settings likewise. None is always accepted.
+    Every field whose annotation holds a `Bound` or a `Literal` is checked, every number is finite,
+    then the settings' own `check()`, if they have one; nested settings likewise. None is always
+    accepted.
 
     Raises:
       ValueError: which option has which value, and what it may be.
@@ -77,8 +93,8 @@ def check(settings: Any) -> None:
         if dataclasses.is_dataclass(value):
             check(value)
         elif value is not None:
+            each = value if isinstance(value, tuple) else (value,)
             for bound in _marks(hint, Bound):
-                each = value if isinstance(value, tuple) else (value,)
                 if not all(map(bound.accepts, each)):
                     remedy = f"give a number that is {bound.remedy}."
                     raise ValueError(f"{option(name, value)}: {remedy}")
@@ -86,6 +102,8 @@ def check(settings: Any) -> None:
             choices = _choices(hint)
             if choices and value not in choices:
                 raise ValueError(f"{option(name, value)}: choose from {', '.join(choices)}.")
+            if any(isinstance(number, float) and not math.isfinite(number) for number in each):
+                raise ValueError(f"{option(name, value)}: give a finite number.")
     if hasattr(settings, "check"):
         settings.check()
 
@@ -114,6 +132,17 @@ def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
             yield from at_test(value)
         elif AT_TEST in _marks(hints[field.name], _AtTest):
             yield field.name, hints[field.name]
+
+
+def places(settings: type) -> set[str]:
+    """The names of the settings that say where something lies, nested ones included."""
+    found = set()
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        if dataclasses.is_dataclass(hint):
+            found |= places(hint)  # pyright: ignore[reportArgumentType]
+        elif PLACE in _marks(hint, _Place):
+            found.add(name)
+    return found
 
 
 def values(settings: Any) -> dict[str, Any]:
@@ -166,7 +195,7 @@ def from_json(kind: type[Settings], fields: Any) -> Settings:
 def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}, not a mapping of settings")
+            raise ValueError(f"{where} is {_brief(value)}, not a mapping of settings")
         hints = get_type_hints(hint, include_extras=True)
         known = {field.name for field in dataclasses.fields(hint)}
         for name in value.keys() - known:
@@ -192,11 +221,22 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return tuple(_value(one, entry, where) for one, entry in zip(every, value))
     elif hint is float and type(value) is float:
         return value
-    elif hint is float and type(value) is int and value.bit_length() < 1024:
+    elif hint is float and type(value) is int and value.bit_length() <= 53:
         return float(value)  # JSON may write 1.0 as 1
-    elif hint in (int, str, bool, type(None)) and type(value) is hint:
+    elif hint in (int, str, bool, type(None)) and type(value) is hint and _usable(value):
         return value
-    raise ValueError(f"{where} is {value!r}, expected {_words(hint)}")
+    raise ValueError(f"{where} is {_brief(value)}, expected {_words(hint)}")
+
+
+def _usable(value: int | str | None) -> bool:
+    """Not so of numbers beyond 64 bits, and of text that no file can be named."""
+    return value.bit_length() < 64 if isinstance(value, int) else "\0" not in (value or "")
+
+
+def _brief(value: Any) -> str:
+    """One line of a value, however long or deep."""
+    text = " ".join(reprlib.repr(value).split())
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _words(hint: Any) -> str:

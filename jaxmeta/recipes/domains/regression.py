@@ -24,7 +24,7 @@ from jaxmeta.learners.process.gaussian import LEAST_STD
 from jaxmeta.models import mlp
 from jaxmeta.recipes import Domain, Preset, Training, UserTask, domain
 from jaxmeta.recipes.results import plain
-from jaxmeta.recipes.settings import AT_TEST, Count, check_chosen, option
+from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, check_chosen, option
 from jaxmeta.recipes.tasks import Figure, HeldOut, Needs, Problem, Report, Tasks
 from jaxmeta.training.estimates import estimates
 from jaxmeta.training.feed import Source
@@ -83,7 +83,7 @@ class Processes:
 class Completions:
     """Images to complete."""
 
-    dataset: str = "glyphs"
+    dataset: Annotated[str, PLACE] = "glyphs"
     """As in `experiments.few_shot`; images are taken in grey."""
 
 

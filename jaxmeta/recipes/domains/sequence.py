@@ -37,7 +37,7 @@ from jaxmeta.recipes import (
     domain,
 )
 from jaxmeta.recipes.images import data_identity
-from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, check_chosen, option
+from jaxmeta.recipes.settings import AT_TEST, PLACE, AtLeastTwo, Count, check_chosen, option
 from jaxmeta.training.update import Sample
 
 Lengths = tuple[int, int]
@@ -69,7 +69,7 @@ class Vectors:
 class Labels:
     """Streams of images, each with the label of the one before."""
 
-    dataset: str = "omniglot"
+    dataset: Annotated[str, PLACE] = "omniglot"
     """As in `experiments.few_shot`."""
     image_size: Count = 20
     """Side of the images in pixels."""

@@ -1,6 +1,7 @@
 """Meta-transfer learning on the command line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import optax
@@ -8,8 +9,9 @@ import optax
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import MetaTransferParams, meta_transfer
 from jaxmeta.recipes import Engine, Needs, Preset, Problem, presets, recipe
+from jaxmeta.recipes.folders import read_identity
 from jaxmeta.recipes.inner_loop import Differentiated, GradientDescent
-from jaxmeta.recipes.settings import AT_TEST, Natural, Positive
+from jaxmeta.recipes.settings import AT_TEST, PLACE, Natural, Positive
 from jaxmeta.training.update import MetaUpdate
 
 _FROZEN = {"query_statistics": "none", "hard_tasks": True}
@@ -20,7 +22,7 @@ _FROZEN = {"query_statistics": "none", "hard_tasks": True}
 class MetaTransfer(Differentiated, GradientDescent):
     """Meta-transfer learning (Sun et al. 2019): scales and shifts a frozen pre-trained network."""
 
-    pretrained: str | None = None
+    pretrained: Annotated[str | None, PLACE] = None
     """Run folder of a pre-trained network, see `python -m experiments.pretrain`."""
     inner_rate: Positive = 0.01
     """Learning rate of the head."""
@@ -39,6 +41,11 @@ class MetaTransfer(Differentiated, GradientDescent):
     @property
     def needs(self) -> Needs:
         return Needs(folded=True)
+
+    def data(self) -> dict[str, Any]:
+        if self.pretrained is None:
+            return {}
+        return {"pretrained": read_identity(Path(self.pretrained))}
 
     def build(self, problem: Problem) -> MetaLearner:
         return meta_transfer(
