@@ -1,7 +1,8 @@
 """The command of every experiment: a learner, its options, and those of the domain."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,11 +12,11 @@ import tyro
 
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, start
-from jaxmeta.recipes.folders import run_folder
+from jaxmeta.recipes.folders import run_folder, taken_for_seeds
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import closing_lines, summarise_seeds
 from jaxmeta.recipes.runner import run
-from jaxmeta.training.parallel import is_first_process
+from jaxmeta.training.parallel import is_first_process, on_first_process
 from jaxmeta.training.processes import join
 
 
@@ -83,7 +84,6 @@ def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> Non
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None
-    folder = options.out or folder_of(experiment, options)
 
     def of_seed(folder: Path, seed: int) -> Any:
         training = dataclasses.replace(experiment.training, seed=seed)
@@ -96,11 +96,34 @@ def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> Non
             progress=progress,
         )
 
-    if options.seeds is None:
-        results, tasks = of_seed(folder, experiment.training.seed)
-        for line in closing_lines(tasks, results):
-            say(line)
-    else:
+    with folder_for(experiment, options) as folder:
+        if options.seeds is None:
+            results, tasks = of_seed(folder, experiment.training.seed)
+            for line in closing_lines(tasks, results):
+                say(line)
+        else:
+            _of_all_seeds(folder, options, of_seed, say, progress)
+    say(f"results, pictures and checkpoints: {folder}")
+
+
+def _of_all_seeds(
+    folder: Path,
+    options: RunOptions,
+    of_seed: Callable[[Path, int], Any],
+    say: Callable[[str], object],
+    progress: Progress,
+) -> None:
+    """A run of each seed in a folder of its own, and their mean."""
+    assert options.seeds is not None
+    with contextlib.ExitStack() as held:
+        take = taken_for_seeds(
+            folder,
+            options.seeds,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            say=progress.say,
+        )
+        on_first_process(lambda: held.enter_context(take))
         all_results, tasks = [], None
         for seed in options.seeds:
             results, tasks = of_seed(folder / f"seed_{seed}", seed)
@@ -110,7 +133,26 @@ def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> Non
         assert tasks is not None
         for line in summarise_seeds(folder, tasks, all_results):
             say(line)
-    say(f"results, pictures and checkpoints: {folder}")
+
+
+@contextlib.contextmanager
+def folder_for(experiment: Experiment, options: RunOptions) -> Iterator[Path]:
+    """The run folder: the one given, or a new one, which is removed if it stays empty."""
+    if options.out is not None or options.resume:
+        yield options.out or folder_of(experiment, options)
+        return
+    while True:
+        folder = folder_of(experiment, options)
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:  # made by another process a moment ago
+            continue
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def folder_of(experiment: Experiment, options: RunOptions) -> Path:

@@ -10,16 +10,21 @@ import numpy as np
 from jaxmeta.core import PyTree
 from jaxmeta.files import read_arrays
 
+IDENTITY = "@identity"  # an entry that is no leaf
 
-def pack(params: PyTree) -> bytes:
+
+def pack(params: PyTree, identity: str | None = None) -> bytes:
     """The bytes of an `.npz` file with every leaf under its name, such as `block_0/conv_0/kernel`.
+
+    `identity`, of the run that trained them, is kept beside them.
 
     >>> data = pack({"head": {"bias": np.zeros(3)}})
     >>> np.load(io.BytesIO(data))["head/bias"].shape
     (3,)
     """
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **_named(params, np.asarray))
+    owner = {} if identity is None else {IDENTITY: np.asarray(identity)}
+    np.savez(buffer, allow_pickle=False, **_named(params, np.asarray), **owner)
     return buffer.getvalue()
 
 
@@ -38,10 +43,16 @@ def unpack(data: bytes) -> dict[str, Any]:
         raise ValueError(f"not a file of parameters, or a damaged one ({error})") from error
     params: dict[str, Any] = {}
     for name, values in found.items():
+        if name == IDENTITY:
+            continue
         *branches, leaf = name.split("/")
         branch = params
         for step in branches:
             branch = branch.setdefault(step, {})
+            if not isinstance(branch, dict):
+                break
+        if not isinstance(branch, dict) or leaf in branch:
+            raise ValueError(f"not a file of parameters: {name!r} is both values and a group")
         branch[leaf] = values
     return params
 

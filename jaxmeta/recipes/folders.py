@@ -1,19 +1,30 @@
-"""Run folders: what a run is made from is written there, and another run is refused."""
+"""Run folders: what a run is made from is written there, and another run is refused.
 
+A run has an identity: a digest of its settings and its data, which every file that it writes holds.
+Where the data lies is no part of it, so that folders may move.
+"""
+
+import contextlib
+import hashlib
 import json
-import shutil
+import os
+import reprlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmeta import files
+from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment, from_json, to_json
 from jaxmeta.training.loop import CHECKPOINTS
 
 CONFIG, RESULTS, FINISHED = "config.json", "results.json", "finished"
-PER_TASK = "per_task.npz"
-# All that a run writes beside its configuration; --overwrite removes it.
+PER_TASK, METRICS, IDENTITY = "per_task.npz", "metrics.jsonl", "identity"
+# All that a run writes beside its configuration, and the commands that read it; --overwrite
+# removes it, and all files of results that hold an identity.
 _FOLDERS = (CHECKPOINTS, FINISHED, "tensorboard")
-_FILES = (RESULTS, "metrics.jsonl", "*.npz", "baselines.json", "evaluation*.json", "*.png")
+_FILES = (RESULTS, METRICS, "classes.json", "*.npz", "baselines*.json", "evaluation*.json", "*.png")
+_DIGEST = "data_sha256"  # in config.json, of its data, which nobody writes by hand
 
 
 class Stored(NamedTuple):
@@ -35,18 +46,62 @@ def read_config(folder: Path) -> Stored:
       FileNotFoundError: there is no `config.json`.
       ValueError: it can't be read.
     """
+    return _read(folder)[0]
+
+
+def read_identity(folder: Path) -> str:
+    """The identity of the run in a folder: 16 hexadecimal digits of a digest.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_config`.
+    """
+    return _identity(_read(folder)[1])
+
+
+def _read(folder: Path) -> tuple[Stored, dict[str, Any]]:
+    """The settings of a run folder, and all that its `config.json` holds."""
     path = folder / CONFIG
     if not path.is_file():
         refuse_seeds(folder, CONFIG)
         raise FileNotFoundError(f"{folder} is no run folder: it has no {CONFIG}.")
     try:
-        fields = json.loads(path.read_bytes())
-        data = fields.pop("data", {}) if isinstance(fields, dict) else None
+        fields = files.parse_json(path.read_bytes())
+        own = dict(fields) if isinstance(fields, dict) else {}
+        data, digest = own.pop("data", {}), own.pop(_DIGEST, None)
         if not isinstance(data, dict):
             raise ValueError("it does not hold the settings of an experiment")
-        return Stored(from_json(fields), data)
+        experiment = from_json(own)
+        if digest is not None and digest != _sha256(data):
+            raise ValueError("its data was changed after it was written")
+        return Stored(experiment, data), fields
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} can't be read: {str(error).removesuffix('.')}.") from error
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(fields: dict[str, Any]) -> str:
+    """Of what `config.json` holds, as it stands there: settings that came later change nothing."""
+    names = _places(fields)
+
+    def kept(entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        return {name: kept(own) for name, own in entry.items() if name not in names}
+
+    own = {name: kept(entry) for name, entry in fields.items() if name not in ("data", _DIGEST)}
+    return _sha256([own, fields.get("data", {})])[:16]
+
+
+def _places(fields: dict[str, Any]) -> set[str]:
+    """The names of the settings that say where something lies."""
+    kinds = (
+        registry.find_domain(fields["experiment"]),
+        registry.find_learner(fields["learner"]["name"]),
+    )
+    return set.union(*map(settings.places, kinds))
 
 
 def refuse_seeds(folder: Path, name: str) -> None:
@@ -55,10 +110,103 @@ def refuse_seeds(folder: Path, name: str) -> None:
         raise FileNotFoundError(f"{folder} holds a run of each seed; give {seeds[0].parent}.")
 
 
+@contextlib.contextmanager
+def taken(
+    folder: Path, *, resume: bool, overwrite: bool, say: Callable[[str], object]
+) -> Iterator[None]:
+    """Make the folder of a run, or refuse one that holds something else, and hold its lock.
+
+    A folder that is made here and stays empty is removed again.
+
+    Raises:
+      ValueError: it holds other files than those of a run; both `resume` and `overwrite`.
+      BlockingIOError: another process writes there.
+      OSError: it cannot be written.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume continues a run, --overwrite deletes it; give one of them.")
+    with made(folder):
+        _refuse_others(folder)
+        with files.locked(folder, say=say):
+            yield
+
+
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder with those above it; what is still empty at the end is removed again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def taken_for_seeds(
+    folder: Path,
+    seeds: tuple[int, ...],
+    *,
+    resume: bool,
+    overwrite: bool,
+    say: Callable[[str], object],
+) -> Iterator[None]:
+    """As `taken`, of a folder that holds a run of each seed, and their mean.
+
+    Raises:
+      ValueError: it holds a single run, or the mean over other seeds.
+    """
+    with made(folder), files.locked(folder, say=say):
+        if (folder / CONFIG).exists():
+            raise ValueError(f"{folder} holds a run; give --seeds another --out.")
+        before = _seeds_of(folder / RESULTS)
+        if overwrite:
+            for path in folder.glob(f"seed_*/{CONFIG}"):
+                with files.locked(path.parent, say=say):
+                    clear(path.parent)
+                if path.parent.name not in {f"seed_{seed}" for seed in seeds}:
+                    files.remove(path)
+            files.remove(folder / RESULTS)
+        elif before and not (resume and before <= {*seeds}):
+            kept = ", ".join(map(str, sorted(before)))
+            raise ValueError(
+                f"{folder / RESULTS} holds the results of the seeds {kept}; "
+                "give --resume with these among the --seeds, --overwrite, or another --out."
+            )
+        yield
+
+
+def _seeds_of(path: Path) -> set[int]:
+    """Whose mean a file holds; none where there is no file."""
+    if not path.exists():
+        return set()
+    found = files.read_json(path)
+    seeds = found.get("seeds") if isinstance(found, dict) else None
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"{path} does not hold the mean over seeds; give another --out.")
+    return {*seeds}
+
+
+def _refuse_others(folder: Path) -> None:
+    path = folder / CONFIG
+    others = {*os.listdir(folder)} - {files.LOCK, f".{CONFIG}.tmp"}  # which a kill leaves
+    if path.exists():
+        try:  # a damaged one may be overwritten, that of another program not
+            others = not {"experiment", "learner"} & {*files.read_json(path)}
+        except (ValueError, TypeError):
+            others = False
+    if others:
+        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
+
+
 def prepare_folder(
     folder: Path, experiment: Experiment, data: dict[str, Any], *, resume: bool, overwrite: bool
 ) -> None:
-    """Make the run folder, or refuse one that holds another run.
+    """Write what the run is made from into its folder, or refuse one that holds another run.
 
     Raises:
       ValueError: the folder holds a run and neither `resume` nor `overwrite` says what to do,
@@ -67,14 +215,10 @@ def prepare_folder(
     """
     path = folder / CONFIG
     fields = files.plain({**to_json(experiment), "data": data})
-    if resume and overwrite:
-        raise ValueError("--resume continues a run, --overwrite deletes it; give one of them.")
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
+    _refuse_others(folder)
     if path.exists() and not overwrite:
-        found = read_config(folder)
-        there = files.plain({**to_json(found.experiment.resolved()), "data": found.data})
-        if different := _differences(there, fields):
+        found, there = _read(folder)
+        if different := _differences(found, there, fields):
             more = len(different) - _SHOWN
             shown = "; ".join(different[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
             go_on = f"the options it began with, which {path} has, " if resume else ""
@@ -86,16 +230,43 @@ def prepare_folder(
             raise ValueError(
                 f"{folder} holds a run; give --resume to continue it or --overwrite to start again."
             )
-    elif folder.exists() and any(folder.iterdir()) and not path.exists():
-        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
+        # As it was written, so that its identity stays; but the data may lie elsewhere now.
+        fields = _moved(there, fields, _places(fields))
+    else:
+        fields[_DIGEST] = _sha256(fields["data"])
     if overwrite:
-        for name in _FOLDERS:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for pattern in _FILES:
-            for written in folder.glob(pattern):
-                written.unlink()
+        clear(folder)
+    for name in (RESULTS, METRICS, PER_TASK):
+        if (folder / name).is_dir():
+            raise IsADirectoryError(f"{folder / name} is a folder; move it, a file goes there.")
     files.write_json(path, fields)
+
+
+def clear(folder: Path) -> None:
+    """Remove all that a run writes but its configuration."""
+    written = [folder / name for name in _FOLDERS]
+    written += [path for pattern in _FILES for path in folder.glob(pattern)]
+    written += [path for path in folder.glob("*.json") if path.name != CONFIG and _is_result(path)]
+    for path in written:
+        files.remove(path)
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        found = files.read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and IDENTITY in found
+
+
+def _moved(there: Any, here: Any, names: set[str]) -> Any:
+    """The entries of one dictionary, those of these names from the other."""
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return there
+    return {
+        name: here[name] if name in names and name in here else _moved(entry, here.get(name), names)
+        for name, entry in there.items()
+    }
 
 
 def run_folder(name: str, resume: bool) -> Path:
@@ -116,16 +287,25 @@ def run_folder(name: str, resume: bool) -> Path:
 _SHOWN = 4  # differences that a message names
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _differences(found: Stored, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Which settings differ, as `steps: 100 there, 200 here`; experiment and learner first."""
-    there, here = _flat(found), _flat(wanted)
+    stored = {**to_json(found.experiment.resolved()), "data": found.data}
+    before, now = _flat(files.plain(stored)), _flat(here)
     first = {"experiment": 0, "learner.name": 1}
+    names = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    if _DIGEST not in there:  # of an earlier version, which did not keep all of the data
+        names = [name for name in names if name in before or not name.startswith("data.")]
+    if {name.rpartition(".")[2] for name in names} <= _places(here):
+        return []  # the same lies elsewhere
     return [
         f"{name.rpartition('.')[2] if name not in first else name.split('.')[0]}: "
-        f"{there.get(name)} there, {here.get(name)} here"
-        for name in sorted(there.keys() | here.keys(), key=lambda name: (first.get(name, 2), name))
-        if there.get(name) != here.get(name)
+        f"{_brief(before.get(name))} there, {_brief(now.get(name))} here"
+        for name in sorted(names, key=lambda name: (first.get(name, 2), name))
     ]
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else reprlib.repr(value)
 
 
 def _flat(fields: dict[str, Any], within: str = "") -> dict[str, Any]:

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.core import MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment, Recipe
-from jaxmeta.recipes.folders import FINISHED, RESULTS, read_config
+from jaxmeta.recipes.folders import CONFIG, FINISHED, RESULTS, read_config, read_identity
 from jaxmeta.recipes.runner import problems, with_checksum
 from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training import checkpoints
+from jaxmeta.training.leaves import named
 from jaxmeta.training.loop import CHECKPOINTS
 from jaxmeta.training.state import Trained, untrained
 
@@ -56,8 +59,9 @@ def restore(
 
     Raises:
       FileNotFoundError: no run there, or no checkpoint in it yet.
-      ValueError: the checkpoint is of another model, or damaged; the learner has a head for
-        another number of ways; an unknown setting.
+      ValueError: the checkpoint is of another model or run, or damaged; the learner has a head
+        for another number of ways; an unknown setting.
+      ArithmeticError: the parameters are NaN or infinite.
     """
     registry.load(recipes)
     folder = Path(run_directory)
@@ -68,19 +72,27 @@ def restore(
 def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> TrainedRun:
     """As `restore`, with the settings of the run changed already."""
     settings.check(experiment)
-    recipe, constants = experiment.learner, experiment.domain.constants(data)
+    identity = read_identity(folder)
+    recipe = experiment.learner
+    try:
+        constants = experiment.domain.constants(data)
+        of_training, of_test = problems(experiment, data, constants)
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"{folder / CONFIG} can't be used: its data is not that of {experiment.domain.name} "
+            f"({type(error).__name__}: {error})."
+        ) from error
     if with_checksum(data, constants) != data:
         raise ValueError(
             f"{folder} was trained with other frozen weights than those that are here; give the "
             "same."
         )
-    of_training, of_test = problems(experiment, data, constants)
     learner, key = recipe.build(of_test), jax.random.key(0)
     like = jax.eval_shape(lambda key: untrained(learner, key, of_test.example), key)
     if (finished := _finished_like(recipe, of_training, like)) is not None:
-        best = checkpoints.restore(folder / FINISHED, finished, step="best")
+        best = checkpoints.restore(folder / FINISHED, finished, step="best", identity=identity)
     else:
-        best = checkpoints.restore(folder / CHECKPOINTS, like, step="best")
+        best = checkpoints.restore(folder / CHECKPOINTS, like, step="best", identity=identity)
     if best is None and (folder / RESULTS).is_file():
         raise FileNotFoundError(
             f"{folder} holds the results of a run without its checkpoints; the command that trains "
@@ -91,6 +103,14 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
             f"{folder} holds no validated checkpoint yet; train it further with --resume."
         )
     trained: Trained = best.tree
+    for name, leaf in named(trained.meta_params).items():
+        # A recipe may restore another run's while it is traced: then they are no values yet.
+        known = not isinstance(leaf, jax.core.Tracer) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if known and not np.isfinite(np.asarray(leaf)).all():
+            raise ArithmeticError(
+                f"{folder} has diverged: its parameters of step {best.step} are NaN or infinite "
+                f"({name or 'the only one'}). Train again with a smaller inner or outer rate."
+            )
     return TrainedRun(
         learner, trained.meta_params, trained, experiment, data, of_training.example, best.step
     )

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import files
-from jaxmeta.recipes.folders import RESULTS
+from jaxmeta.recipes.folders import IDENTITY, RESULTS
 from jaxmeta.recipes.tasks import Figure, Tasks
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.parallel import size_of
@@ -103,9 +103,12 @@ def tasks_digest(drawn: Mapping[str, Any], key: jax.Array, count: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_per_task(path: Path, tests: Mapping[str, PerTask]) -> None:
-    """Write the values of every task as a compressed array file, `TEST/METRIC` each."""
-    arrays: dict[str, Any] = {}
+def write_per_task(path: Path, tests: Mapping[str, PerTask], identity: str | None = None) -> None:
+    """Write the values of every task as a compressed array file, `TEST/METRIC` each.
+
+    `identity` is that of the run.
+    """
+    arrays: dict[str, Any] = {} if identity is None else {IDENTITY: np.array(identity)}
     for test, of_test in tests.items():
         arrays[f"{test}/tasks"] = np.array(of_test.tasks)
         for metric, values in of_test.values.items():
@@ -116,26 +119,43 @@ def write_per_task(path: Path, tests: Mapping[str, PerTask]) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
-def read_per_task(path: Path) -> dict[str, PerTask]:
-    """What `write_per_task` wrote.
+def read_per_task(path: Path, identity: str | None = None) -> dict[str, PerTask]:
+    """What `write_per_task` wrote; where `identity` is given, for that run.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it can't be read.
+      ValueError: it can't be read, or is of another run.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: this run has no per-task values; evaluate it again."
         )
     try:
-        arrays = files.read_arrays(path)
+        arrays: dict[str, Any] = files.read_arrays(path)
+        owner = _text(arrays.pop(IDENTITY)) if IDENTITY in arrays else None
         found: dict[str, dict[str, Any]] = {}
         for name, array in arrays.items():
             test, _, metric = name.rpartition("/")
             found.setdefault(test, {})[metric] = array
-        return {test: PerTask(str(own.pop("tasks")), own) for test, own in found.items()}
+        tests = {test: PerTask(_text(own.pop("tasks")), own) for test, own in found.items()}
+        for test, own in tests.items():
+            kinds = {(values.dtype, values.ndim, values.size) for values in own.values.values()}
+            if {kind[:2] for kind in kinds} != {(np.dtype(np.float32), 1)} or len(kinds) > 1:
+                raise ValueError(f"not one number for every task of {test!r}")
     except Exception as error:  # a damaged archive raises many kinds
         raise ValueError(f"{path} can't be read ({error}); evaluate the run again.") from error
+    if None not in (identity, owner) and owner != identity:
+        raise ValueError(
+            f"{path} holds the values of another run, {owner}, where {identity} is expected "
+            "(digests of settings and data); evaluate the run again."
+        )
+    return tests
+
+
+def _text(array: np.ndarray) -> str:
+    if array.ndim or array.dtype.kind != "U" or not str(array).isprintable():
+        raise ValueError("something else in place of a digest")
+    return str(array)
 
 
 # --- closing lines ------------------------------------------------------------------------
@@ -144,6 +164,23 @@ def read_per_task(path: Path) -> dict[str, PerTask]:
 def headline(tasks: Tasks, results: Mapping[str, Any]) -> Figure:
     """The figure that these results are known by."""
     return next((figure for figure in tasks.figures if figure.metric in results), tasks.selection)
+
+
+def check_finite(tasks: Tasks, results: Mapping[str, Any], path: Path) -> None:
+    """Refuse to show figures that are no numbers.
+
+    Raises:
+      ArithmeticError: which figure of which test; `path` has all of them.
+    """
+    for name, row in results.get("tests", {"": results}).items():
+        for metric in (headline(tasks, row).metric, "loss"):
+            if not np.isfinite([row.get(metric, 0.0), row.get(f"{metric}_ci95", 0.0)]).all():
+                where = f" of {name}" if name else ""
+                raise ArithmeticError(
+                    f"the {metric.replace('_', ' ')}{where} is NaN or infinite on some of "
+                    f"{row['num_tasks']} held-out tasks: adaptation diverges there. Try a smaller "
+                    f"inner rate or fewer inner steps. The other figures are in {path}."
+                )
 
 
 def closing_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:

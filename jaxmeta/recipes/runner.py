@@ -1,5 +1,6 @@
 """One runner for all domains: load, check, train, evaluate, report, write `results.json`."""
 
+import contextlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,14 +14,14 @@ from jax.sharding import Mesh
 from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.data.identity import NOTHING, Seen
-from jaxmeta.recipes import settings
+from jaxmeta.recipes import folders, settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
 from jaxmeta.recipes.fitting import check_training, naming_settings
-from jaxmeta.recipes.folders import CONFIG, FINISHED, PER_TASK, RESULTS, prepare_folder
 from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import (
     PerTask,
+    check_finite,
     headline,
     plain,
     provenance,
@@ -132,11 +133,28 @@ def run(
 
     Raises:
       ValueError, OSError: in one plain line, before anything is compiled where that is possible.
+      ArithmeticError: the run has diverged.
     """
     folder, progress = Path(folder), progress or Progress(quiet=True)
     settings.check(experiment)
+    with contextlib.ExitStack() as held:  # by process 0, for all that train together
+        take = folders.taken(folder, resume=resume, overwrite=overwrite, say=progress.say)
+        on_first_process(lambda: held.enter_context(take))
+        return _run(experiment, folder, resume, overwrite, devices, progress)
+
+
+def _run(
+    experiment: Experiment,
+    folder: Path,
+    resume: bool,
+    overwrite: bool,
+    devices: int | None,
+    progress: Progress,
+) -> tuple[dict[str, Any], Tasks]:
     loaded = raise_on_all_processes(lambda: load(experiment.resolved()))
     training, recipe, tasks = experiment.training, experiment.learner, loaded.tasks
+    of_recipe = raise_on_all_processes(recipe.data)
+    loaded = loaded._replace(data={**loaded.data, **of_recipe})
     source, validation = raise_on_all_processes(lambda: (tasks.train(), tasks.validation()))
     for note in tasks.notes:
         progress.say(note)
@@ -150,11 +168,11 @@ def run(
     update = _meta_update(recipe, Engine(training, tasks, mesh), loaded)
     check_same(_digest(loaded), "give all the same options and the same data.")
     on_first_process(
-        lambda: prepare_folder(
+        lambda: folders.prepare_folder(
             folder, loaded.experiment, loaded.data, resume=resume, overwrite=overwrite
         )
     )
-    raise_on_all_processes(lambda: _check_visible(folder))
+    identity = raise_on_all_processes(lambda: _identity_of(folder))
     on_first_process(lambda: write_seen(folder, tasks, anew=not resume))
 
     train_key, validation_key, _ = run_keys(training.seed)
@@ -176,14 +194,16 @@ def run(
             chunk=training.chunk,
             mesh=mesh,
             resume=resume,
+            identity=identity,
             report=report,
             say=progress.say,
         )
-    trained = _finished(folder, loaded, outcome.best, outcome.best_step)
+    trained = _finished(folder, loaded, outcome.best, outcome.best_step, identity)
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     results = {
         **describe(loaded),
+        folders.IDENTITY: identity,
         "seed": training.seed,
         "steps": training.steps,
         "best_step": outcome.best_step,
@@ -197,11 +217,12 @@ def run(
     results, values, made = evaluate(loaded, trained, results, folder, everywhere, say=progress.say)
 
     def keep() -> None:
-        write_per_task(folder / PER_TASK, values)
-        files.write_json(folder / RESULTS, results)
+        write_per_task(folder / folders.PER_TASK, values, identity)
+        files.write_json(folder / folders.RESULTS, results)
         draw_run(recipe, tasks, made)
 
     on_first_process(keep)
+    check_finite(tasks, results, folder / folders.RESULTS)
     return results, tasks
 
 
@@ -354,14 +375,16 @@ def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:
     )
 
 
-def _finished(folder: Path, loaded: Loaded, best: Trained, step: int) -> Trained:
+def _finished(folder: Path, loaded: Loaded, best: Trained, step: int, identity: str) -> Trained:
     """What the recipe makes of the best checkpoint, if it does; kept beside the checkpoints."""
     key = jax.random.fold_in(run_keys(loaded.experiment.training.seed)[0], 1)
     recipe, calibration = loaded.experiment.learner, loaded.tasks.calibration
     finished = recipe.finish(key, best, loaded.of_training, calibration)
     if finished is None:
         return best
-    checkpoints.save_best(folder / FINISHED, step, finished, metadata={})
+    checkpoints.save_best(
+        folder / folders.FINISHED, step, finished, metadata={folders.IDENTITY: identity}
+    )
     return finished
 
 
@@ -391,8 +414,10 @@ def _digest(loaded: Loaded) -> int:
     return zlib.crc32(text.encode()) >> 1
 
 
-def _check_visible(folder: Path) -> None:
-    if not (folder / CONFIG).exists():
+def _identity_of(folder: Path) -> str:
+    """The identity of the run, as process 0 wrote it."""
+    if not (folder / folders.CONFIG).exists():
         raise ValueError(
             f"process 0 made {folder}, which is not seen here: share it between hosts."
         )
+    return folders.read_identity(folder)

@@ -1,6 +1,5 @@
 """The classes that a run has seen, kept beside its configuration: none of them is ever tested."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
     if not path.exists():
         return None
     try:
-        seen = seen_from_json(json.loads(path.read_bytes()))
+        seen = seen_from_json(files.read_json(path))
         if seen.data != data.get("images_sha256", ""):
             raise ValueError("it is of a run on other data")
         return seen

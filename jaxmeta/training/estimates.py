@@ -217,6 +217,7 @@ def estimate(values: np.ndarray) -> Estimate:
     0.5
     """
     values = values.astype(np.float64)
-    return Estimate(
-        values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])
-    )
+    with np.errstate(all="ignore"):  # of values that diverged the mean says so
+        return Estimate(
+            values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])
+        )

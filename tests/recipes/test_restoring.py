@@ -12,7 +12,7 @@ import pytest
 from jaxmeta.recipes import restore
 from jaxmeta.recipes.runner import run_keys
 from jaxmeta.training import evaluation
-from jaxmeta.training.checkpoints import parameters_sha256
+from jaxmeta.training.checkpoints import parameters_sha256, save_best
 
 
 @pytest.fixture
@@ -109,6 +109,31 @@ def test_a_damaged_checkpoint(folder, tmp_path):
     manifest.write_bytes(manifest.read_bytes() + b" ")
     with pytest.raises(ValueError, match="damaged"):
         restore(copy)
+
+
+def test_parameters_that_diverged(folder, tmp_path, status, capsys):
+    copy = shutil.copytree(folder, tmp_path / "run")
+    run = restore(copy)
+    broken = run.trained._replace(meta_params=jax.tree.map(lambda a: a / 0, run.meta_params))
+    save_best(copy / "checkpoints", run.step, broken, metadata={})
+    with pytest.raises(ArithmeticError, match="has diverged: its parameters of step .* are NaN"):
+        restore(copy)
+    capsys.readouterr()
+    assert status("evaluate", copy) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and "has diverged" in captured.err
+
+
+def test_data_that_is_no_data(trained, tmp_path):
+    """As an earlier version could have written it: without a digest."""
+    copy = shutil.copytree(trained("few-shot"), tmp_path / "run")
+    whole = json.loads((copy / "config.json").read_text())
+    del whole["data_sha256"]
+    for value in ("x", None, 3, [[]], {}):
+        for data in ({}, {**whole["data"], "image_shape": value}):
+            (copy / "config.json").write_text(json.dumps({**whole, "data": data}))
+            with pytest.raises(ValueError, match="config.json can't be used|run"):
+                restore(copy)
 
 
 def test_a_learner_with_a_head_for_other_ways(trained):

@@ -387,4 +387,6 @@ def _draw(made: Report) -> None:
         title=f"{made.title}: one test task",
     )
     if test.problem is not None:
-        made.recipe.draw(made.folder / "adaptation.png", test.problem, adapted, task, made.title)
+        # Beside the curve of the inner steps, where there is one.
+        name = "adapted.png" if "after_inner_steps" in made.results else "adaptation.png"
+        made.recipe.draw(made.folder / name, test.problem, adapted, task, made.title)

@@ -35,6 +35,7 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
+from jaxmeta.recipes.folders import IDENTITY
 from jaxmeta.recipes.settings import Count
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
@@ -372,7 +373,8 @@ def _draw(curves: dict[str, dict[str, Curve]], made: Report) -> None:
         for name, found in curves.items()
     }
     plots.optimization_curves(made.folder / "comparison.png", panels, title=made.title)
-    files.write_bytes(made.folder / RULE, pack(jax.device_get(made.trained.meta_params)))
+    rule = pack(jax.device_get(made.trained.meta_params), made.results[IDENTITY])
+    files.write_bytes(made.folder / RULE, rule)
 
 
 def _lines(results: Mapping[str, Any]) -> list[str]:
