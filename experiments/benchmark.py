@@ -37,6 +37,7 @@ from experiments.workloads import (
 )
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
+from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import Count
 from jaxmeta.training.parallel import mesh_for, size_of
@@ -188,7 +189,6 @@ def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
 def benchmark(options: Benchmark) -> None:
     """Measure, print the table, write the JSON and the chart."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     console.width = max(console.width, 140)  # what the table needs, in a log file too
@@ -200,12 +200,24 @@ def benchmark(options: Benchmark) -> None:
             if name not in known:
                 raise ValueError(f"unknown {kind} {name!r}; there are {', '.join(known)}.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen = options.workload or tuple(WORKLOADS)
+
+    def own(found: Any) -> bool:
+        return {row["name"] for row in found["workloads"]} <= {*chosen}
+
+    with result_file(options.out, own, ".png"):
+        _benchmark(options, chosen, console)
+
+
+def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> None:
+    from rich.table import Table
+
     names = list(options.peer or PEERS)
     if importlib.util.find_spec("torch") is None:
         names = [name for name in names if not name.startswith("torch")]
         console.print(f"PyTorch is not installed: its columns stay empty. To add it: {TORCH}")
     results = []
-    for name in options.workload or tuple(WORKLOADS):
+    for name in chosen:
         console.print(f"measuring {name}")
         before = matmul_rate()
         measured = measure(WORKLOADS[name], names, options.rounds)

@@ -19,6 +19,7 @@ from jaxmeta.core import Batch, Carry, MetaLearner, Task, cross_entropy
 from jaxmeta.inner import first_order, rematerialised, reverse_mode, second_order
 from jaxmeta.learners import imaml, maml
 from jaxmeta.models import conv4
+from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import Count
 
@@ -68,19 +69,28 @@ def bytes_of(learner: MetaLearner) -> int:
 
 def measure(options: Memory) -> dict[str, Any]:
     """Compile each, write the file; return it."""
+    what = f"conv4-stride, width {options.width}, one 5-way 1-shot task with 15 queries"
+
+    def own(found: Any) -> bool:
+        steps = {*map(str, options.steps)}
+        return found["what"] == what and all(
+            {*taken} == steps for taken in found["temporary_bytes"].values()
+        )
+
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    with result_file(options.out, own):
+        results = {"what": what, "temporary_bytes": _taken(options), **provenance()}
+        files.write_json(options.out, results)
+    return results
+
+
+def _taken(options: Memory) -> dict[str, dict[str, int]]:
     taken: dict[str, dict[str, int]] = {}
     for steps in options.steps:
         for name, learner in learners(steps, options.width).items():
             taken.setdefault(name, {})[str(steps)] = bytes_of(learner)
             print(f"{name} · {steps} steps · {taken[name][str(steps)] / 2**20:.1f} MiB", flush=True)
-    results = {
-        "what": f"conv4-stride, width {options.width}, one 5-way 1-shot task with 15 queries",
-        "temporary_bytes": taken,
-        **provenance(),
-    }
-    files.write_json(options.out, results)
-    return results
+    return taken
 
 
 if __name__ == "__main__":

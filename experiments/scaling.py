@@ -25,6 +25,7 @@ from experiments.benchmark import seconds_of
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import Engine, find_domain, find_learner, start
+from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.runner import load
 from jaxmeta.recipes.settings import AtLeastTwo, Count
@@ -157,16 +158,17 @@ def worker() -> None:
 def scaling(options: Scaling) -> None:
     """Measure, print, write the JSON."""
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    measured = {"processes": processes, "pipelines": pipelines}[options.what](options)
     settings = dataclasses.asdict(options) | {"out": options.out.name}
-    files.write_json(
-        options.out,
-        {
-            options.what: measured,
-            "settings": settings,
-            **provenance(mesh_for(jax.device_count())),
-        },
-    )
+    with result_file(options.out, lambda found: found["settings"] == files.plain(settings)):
+        measured = {"processes": processes, "pipelines": pipelines}[options.what](options)
+        files.write_json(
+            options.out,
+            {
+                options.what: measured,
+                "settings": settings,
+                **provenance(mesh_for(jax.device_count())),
+            },
+        )
     for name, value in measured["tasks_per_second"].items():
         print(f"{name}: {value:,.1f} tasks/s")
     print(f"ratio: {list(measured.values())[-1]:.2f}; figures: {options.out}")

@@ -1,9 +1,9 @@
 """The tables of speed and memory, from the files that the benchmarks wrote."""
 
-import json
 from pathlib import Path
 
 from experiments.markdown import grid
+from jaxmeta import files
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
@@ -15,7 +15,7 @@ def speed_table(benchmark: Path = BENCHMARK) -> str:
     """Tasks per second of all contestants, one row a workload."""
     peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
     rows = []
-    for row in json.loads(benchmark.read_text())["workloads"]:
+    for row in files.read_json(benchmark)["workloads"]:
         others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
         ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
         rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
@@ -25,7 +25,7 @@ def speed_table(benchmark: Path = BENCHMARK) -> str:
 def cost_table(benchmark: Path = BENCHMARK) -> str:
     """How far each workload is from the machine's matrix product, and what it takes to compile."""
     rows = []
-    for row in json.loads(benchmark.read_text())["workloads"]:
+    for row in files.read_json(benchmark)["workloads"]:
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
         ratio = _or_dash(row["ratio_to_best_peer"], "{:.2f}")
         rate = f"{100 * row['fraction_of_matmul_peak']:.0f} %"
@@ -40,8 +40,8 @@ def _or_dash(value: float | None, form: str) -> str:
 
 def scaling_line(folder: Path = SCALING) -> str:
     """What a second process brings, and what streaming costs."""
-    of_processes = json.loads((folder / "processes.json").read_text())["processes"]
-    of_pipelines = json.loads((folder / "pipelines.json").read_text())["pipelines"]
+    of_processes = files.read_json(folder / "processes.json")["processes"]
+    of_pipelines = files.read_json(folder / "pipelines.json")["pipelines"]
     return (
         f"Two processes, each pinned to one core, do {of_processes['ratio_to_one_process']:.2f} "
         "times the tasks\nper second of one such process. Streamed from the host, Omniglot keeps "
@@ -51,7 +51,7 @@ def scaling_line(folder: Path = SCALING) -> str:
 
 def memory_table(path: Path = MEMORY) -> str:
     """The memory of each way to take the meta-gradient, after each number of steps."""
-    taken = json.loads(path.read_text())["temporary_bytes"]
+    taken = files.read_json(path)["temporary_bytes"]
     steps = list(next(iter(taken.values())))
     rows = (
         [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]

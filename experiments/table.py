@@ -3,7 +3,6 @@
 python -m experiments.table          # brings them up to date
 """
 
-import json
 import re
 import shlex
 import sys
@@ -24,7 +23,7 @@ RESULTS = ROOT / "experiments" / "results"
 
 def _read(folder: Path, pattern: str = "*/results.json") -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob(pattern)):
-        yield path, json.loads(path.read_text())
+        yield path, files.read_json(path)
 
 
 def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
@@ -89,11 +88,11 @@ def classification_tables(folder: Path = RESULTS) -> str:
     """Accuracies by benchmark, the best first."""
     found = dict(_read(folder, "*/*.json"))
     tests = {path: own for path, own in found.items() if _is_classification(own)}
-    controls = {
-        _tested(path, own): _linked(_percent(own), path)
-        for path, own in tests.items()
-        if _is_control(own) and "run" in own  # of a run that was trained on true labels
-    }
+    controls: dict[Any, str] = {}  # of runs that were trained on true labels
+    for path, own in tests.items():
+        if _is_control(own) and "run" in own:
+            before, now = controls.get(_tested(path, own)), _linked(_percent(own), path)
+            controls[_tested(path, own)] = now if before is None else f"{before}, {now}"
     entries: list[tuple[str, float, Row]] = []  # benchmark, accuracy, cells
     for path, own in tests.items():
         name = _benchmark(own["dataset"], own["ways"], own["shots"])

@@ -25,7 +25,9 @@ from jaxmeta.inner import first_order
 from jaxmeta.learners import maml, prototypical
 from jaxmeta.models import from_linen
 from jaxmeta.recipes.domains.pretrain import features_of, on_features
+from jaxmeta.recipes.folders import IDENTITY, read_identity
 from jaxmeta.recipes.images import data_identity
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
 from jaxmeta.recipes.runner import run_keys
@@ -40,7 +42,8 @@ class Baselines:
     """Evaluate a pre-trained network on few-shot tasks, without meta-learning."""
 
     run_dir: tyro.conf.Positional[Path]
-    """The run folder of `experiments.pretrain`; baselines.json is written there."""
+    """The run folder of `experiments.pretrain`; baselines.json is written there, of other settings
+    than those before under another name."""
     ways: AtLeastTwo = 5
     """Classes of a task."""
     shots: tuple[Count, ...] = (1, 5)
@@ -134,8 +137,8 @@ def best(
 def command(arguments: list[str], prog: str) -> None:
     """Evaluate, write `baselines.json` beside the run, print a line for each."""
     options = read_arguments(Baselines, prog, arguments)
-    run(options)
-    print(f"results: {options.run_dir / 'baselines.json'}")
+    _, path = _written(options)
+    print(f"results: {path}")
 
 
 def run(options: Baselines) -> dict[str, Any]:
@@ -144,6 +147,23 @@ def run(options: Baselines) -> dict[str, Any]:
     Raises:
       ValueError, OSError: with one plain line for the command line to show.
     """
+    results, _ = _written(options)
+    return results
+
+
+def _written(options: Baselines) -> tuple[dict[str, Any], Path]:
+    """The results, and the file that has them."""
+    identity = read_identity(options.run_dir)
+    given = {name: value for name, value in vars(options).items() if name != "run_dir"}
+    made_from = digest_of(identity, given)
+    path = result_path(options.run_dir, "baselines", {}, made_from)
+    with result_file(path, of(made_from)):
+        results = {**_evaluated(options), IDENTITY: identity, MADE_FROM: made_from}
+        files.write_json(path, results)
+    return results, path
+
+
+def _evaluated(options: Baselines) -> dict[str, Any]:
     pretrained = restore(options.run_dir)
     domain: Any = pretrained.experiment.domain
     training = pretrained.experiment.training
@@ -180,7 +200,7 @@ def run(options: Baselines) -> dict[str, Any]:
         }
         for name, row in rows.items():
             print(_line(f"{options.ways}-way {shots}-shot · {name}", row), flush=True)
-    results = {
+    return {
         "baselines": found,
         "protocol": {
             **dataset.protocol,
@@ -192,8 +212,6 @@ def run(options: Baselines) -> dict[str, Any]:
         },
         **provenance(),
     }
-    files.write_json(options.run_dir / "baselines.json", results)
-    return results
 
 
 def _line(name: str, row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ smaller interval than either: it is taken task by task.
 """
 
 import itertools
-import json
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ import tyro
 from jaxmeta import files
 from jaxmeta.commands.guard import read_arguments
 from jaxmeta.files import shown
-from jaxmeta.recipes.folders import PER_TASK, RESULTS, refuse_seeds
+from jaxmeta.recipes.folders import IDENTITY, PER_TASK, RESULTS, refuse_seeds
+from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import PerTask, read_per_task
 from jaxmeta.training.estimates import estimate
 
@@ -55,6 +56,8 @@ class Difference(NamedTuple):
 def command(arguments: list[str], prog: str) -> None:
     """Print a line for every pair of runs and every test."""
     options = read_arguments(Compare, prog, arguments)
+    if options.out is not None:
+        files.check_writable(options.out)
     metric, found = compare(options.runs, options.metric)
     scale, unit = (100, " %") if metric == "accuracy" else (1, "")
     for row in found:
@@ -66,7 +69,9 @@ def command(arguments: list[str], prog: str) -> None:
         )
     if options.out is not None:
         rows: list[dict[str, Any]] = [row._asdict() for row in found]
-        files.write_json(options.out, {"metric": metric, "differences": rows})
+        result = {"metric": metric, "differences": rows}
+        with result_file(options.out, lambda found: found == files.plain(result)):
+            files.write_json(options.out, result)
 
 
 def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, list[Difference]]:
@@ -100,10 +105,20 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
                     "both the same data, ways, shots, queries, seed and number of tasks; evaluate "
                     "writes such results."
                 )
-            first, second = (
-                np.asarray(side.tests[test].values[metric], np.float64) for side in (one, other)
-            )
-            mean, ci95 = estimate(second - first)
+            first, second = (side.tests[test].values.get(metric) for side in (one, other))
+            if first is None or second is None or len(first) != len(second):
+                raise ValueError(
+                    f"{one.name} and {other.name} do not both have a {metric} of every task "
+                    f"({test}); evaluate both again."
+                )
+            first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+            with np.errstate(all="ignore"):  # told below
+                mean, ci95 = estimate(second - first)
+            if not np.isfinite([mean, ci95]).all():
+                raise ValueError(
+                    f"the {metric} of {one.name} or {other.name} is NaN or infinite on some tasks "
+                    f"({test}): adaptation diverged there."
+                )
             found.append(
                 Difference(test, one.name, other.name, float(mean), float(ci95), len(first))
             )
@@ -116,9 +131,12 @@ def _side(path: Path) -> Side:
     refuse_seeds(path, RESULTS)
     if not results.is_file():
         raise FileNotFoundError(f"{results} does not exist: give a run that has ended.")
-    try:
-        figure = str(json.loads(results.read_bytes()).get("figure", "loss"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{results} can't be read ({error}).") from error
+    found = files.read_json(results)
+    if not isinstance(found, dict):
+        raise ValueError(f"{results} can't be read: it does not hold the results of a run.")
+    figure, identity = found.get("figure", "loss"), found.get(IDENTITY)
+    for entry, value in (("figure", figure), (IDENTITY, identity)):
+        if not isinstance(value, str | None):
+            raise ValueError(f"{results} can't be read: its {entry} is {reprlib.repr(value)}.")
     name = shown(path.name if path.is_dir() else f"{path.parent.name}/{path.name}")
-    return Side(name, figure, read_per_task(values))
+    return Side(name, figure or "loss", read_per_task(values, identity))

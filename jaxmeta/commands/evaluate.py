@@ -19,12 +19,13 @@ from jaxmeta.commands.guard import recipes_named
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment
-from jaxmeta.recipes.folders import CONFIG, Stored, read_config
+from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
-from jaxmeta.recipes.results import closing_lines, provenance, write_per_task
+from jaxmeta.recipes.results import check_finite, closing_lines, provenance, write_per_task
 from jaxmeta.recipes.runner import Loaded, describe, evaluate, load, run_keys
 from jaxmeta.recipes.seen import is_same, read_seen, refuse_seen, seen_of
-from jaxmeta.recipes.settings import AtLeastTwo
+from jaxmeta.recipes.settings import AtLeastTwo, Seed
 from jaxmeta.training.parallel import mesh_for
 
 
@@ -36,7 +37,7 @@ class Evaluate:
     """The run folder."""
     eval_tasks: AtLeastTwo | None = None
     """Held-out tasks. Defaults to as many as the run was evaluated on."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of the tasks. Defaults to the run's, which gives the very tasks of its results."""
     out: Path | None = None
     """File for the result, as JSON. Defaults to RUN_DIR/evaluation-….json, named after what was
@@ -57,11 +58,20 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     """Evaluate a run under other settings (`changes`, by name); the results, which are written.
 
     Raises:
-      ValueError, OSError: settings that the run does not have, data of another form.
+      ValueError, OSError: settings that the run does not have, data of another form; a file that
+        holds another result.
+      ArithmeticError: the run has diverged.
     """
+    settings.check(options)
     experiment, data = read_config(options.run_dir)
-    seed = experiment.training.seed if options.seed is None else options.seed
-    more = {} if options.eval_tasks is None else {"eval_tasks": options.eval_tasks}
+    identity = read_identity(options.run_dir)
+    if options.out is not None:
+        files.check_writable(options.out)
+    training = experiment.training
+    seed = training.seed if options.seed is None else options.seed
+    count = training.eval_tasks if options.eval_tasks is None else options.eval_tasks
+    more = {} if count == training.eval_tasks else {"eval_tasks": count}
+    named = changes | more | ({} if seed == training.seed else {"seed": seed})
     changed = experiment.domain.evaluation_changes(changes)
     experiment = experiment.changed(**changed, **more)
     settings.check(experiment)
@@ -78,20 +88,27 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
             f"{experiment.training.seed}; leave --seed out."
         )
     mesh = mesh_for(jax.device_count())
+    places = settings.places(type(experiment.domain))  # what lies there is in the data
+    own = {name: value for name, value in changed.items() if name not in places}
+    made_from = digest_of(identity, own, more, seed, loaded.data)
+    path = options.out or result_path(options.run_dir, "evaluation", named, made_from, ".npz")
     results = {
         **describe(loaded),
         "run": options.run_dir.name,
+        IDENTITY: identity,
+        MADE_FROM: made_from,
         "seed": seed,
         "best_step": restored.step,
         **provenance(mesh),
     }
-    named = changes | more | ({} if options.seed is None else {"seed": seed})
-    path = options.out or options.run_dir / _file_name(named)
-    results, values, _ = evaluate(
-        loaded, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
-    )
-    write_per_task(path.with_suffix(".npz"), values)
-    files.write_json(path, results)
+    with result_file(path, of(made_from), ".npz"):
+        results, values, _ = evaluate(
+            loaded, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
+        )
+        # The values last: without a result beside them they would be anyone's.
+        files.write_json(path, results)
+        write_per_task(path.with_suffix(".npz"), values, identity)
+    check_finite(tasks, results, path)
     for line in closing_lines(tasks, results):
         print(line)
     print(f"result: {path}")
@@ -138,15 +155,6 @@ def _check_shapes(trained: Any, tested: Any) -> None:
             f"these tasks have inputs of the shape {other[0]}, the run was trained on {one[0]} "
             "(of images: height, width, channels); choose another --dataset."
         )
-
-
-def _file_name(changes: dict[str, Any]) -> str:
-    """Such as `evaluation-ways-20-shots-5.json`: no two evaluations share a file."""
-    parts = ["evaluation"]
-    for name, value in changes.items():
-        words = value if isinstance(value, tuple) else (value,)
-        parts += [name.replace("_", "-"), *(Path(str(word)).name for word in words)]
-    return "-".join(parts) + ".json"
 
 
 def _stored(arguments: list[str]) -> Stored | None:

@@ -51,9 +51,12 @@ def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
 
 
 def is_same(data: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
-    """Whether data is what a run was trained on, by what `config.json` says of that."""
+    """Whether the data of tasks is what a run was trained on, as its `config.json` has it.
+
+    There are the entries of its recipe, too, which no tasks have.
+    """
     now = files.plain(dict(data))
-    return all(now.get(name) == value for name, value in trained.items())
+    return all(now[name] == value for name, value in trained.items() if name in now)
 
 
 def refuse_seen(tasks: Tasks, seen: Seen) -> None:

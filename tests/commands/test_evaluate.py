@@ -3,9 +3,14 @@
 import json
 import shutil
 
+import jax
 import pytest
+from PIL import Image
 
+from jaxmeta.commands.compare import compare
+from jaxmeta.recipes import restore
 from jaxmeta.recipes.results import read_per_task
+from jaxmeta.training.checkpoints import save_best
 
 
 @pytest.fixture
@@ -146,15 +151,34 @@ def test_options_are_those_of_the_run_that_may_change(
 
 
 def test_images_of_another_shape(trained, evaluated, tmp_path):
-    # The run's folder says that it was trained on images of another size.
-    folder = shutil.copytree(trained("few-shot"), tmp_path / "run")
-    fields = json.loads((folder / "config.json").read_text())
-    fields["tasks"]["images"]["image_size"] = None
-    (folder / "config.json").write_text(json.dumps(fields))
-    status, _, error = evaluated(folder)
+    for number in range(18):
+        folder = tmp_path / "colored" / f"class-{number}"
+        folder.mkdir(parents=True)
+        for image in range(8):
+            color = (255, 10 * number, 30 * image)
+            Image.new("RGB", (12, 12), color).save(folder / f"{image}.png")
+    options = ["--dataset", tmp_path / "colored", "--out", tmp_path / "none.json"]
+    status, _, error = evaluated(trained("few-shot"), *options)
     assert status == 1
     (line,) = error.splitlines()
-    assert "inputs of the shape (84, 84, 1), the run was trained on (12, 12, 1)" in line
+    assert "inputs of the shape (12, 12, 3), the run was trained on (12, 12, 1)" in line
+
+
+def test_figures_that_are_no_numbers(trained, evaluated, tmp_path):
+    """Not "nan ± nan" and a status of success."""
+    folder = shutil.copytree(trained("regression"), tmp_path / "run")
+    run, out, again = restore(folder), tmp_path / "one.json", tmp_path / "two.json"
+    huge = run.trained._replace(meta_params=jax.tree.map(lambda a: a * 1e30, run.meta_params))
+    save_best(folder / "checkpoints", run.step, huge, metadata={})
+    for path in (out, again):
+        status, lines, error = evaluated(folder, "--eval-tasks", "4", "--out", path)
+        assert (status, lines) == (1, [])
+        (line,) = error.splitlines()
+        assert "the loss is NaN or infinite on some of 4 held-out tasks" in line
+        assert str(path) in line
+    assert json.loads(out.read_text())["loss"] is None
+    with pytest.raises(ValueError, match="is NaN or infinite on some tasks"):
+        compare((out, again))
 
 
 def test_random_numbers_of_points_are_no_shots(trained, evaluated, tmp_path):
