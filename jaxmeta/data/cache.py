@@ -12,6 +12,7 @@ from jaxmeta.data.reading import regular
 from jaxmeta.files import read_arrays
 
 _DIGEST = "sha256"  # the entry of a cache file that guards the others
+_NAME = "cache name"  # the entry that says what they are: a file may have been copied or renamed
 
 
 def cache_folder() -> Path:
@@ -125,6 +126,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     expected = str(arrays.pop(_DIGEST))
     if digest(arrays) != expected:
         raise ValueError("its checksum differs")
+    if str(arrays.pop(_NAME, path.stem)) != path.stem:
+        raise ValueError("it was written as another file")
     return arrays
 
 
@@ -136,6 +139,7 @@ def memory() -> int:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    arrays = {**arrays, _NAME: np.array(path.stem)}
     try:
         with temporary.open("wb") as file:
             np.savez(file, **arrays, **{_DIGEST: np.array(digest(arrays))})  # pyright: ignore
