@@ -81,10 +81,19 @@ def _max_pool_jvp(
 ) -> tuple[Array, Array]:
     (images,), (tangent,) = primals, tangents
     largest = _max_pool(window, images)
-    chosen = _windows(window, images) == largest[:, :, None, :, None]
-    equals = sum((entry == largest).astype(images.dtype) for entry in _entries(window, images))
-    selected = jnp.where(chosen, _windows(window, tangent), 0)
-    return largest, selected.sum(axis=(2, 4)) / equals
+    # One entry after the other, and never compared with the pooled output: a compiler may compute
+    # the images twice and round otherwise, so that none would equal it. Here one is always chosen.
+    first, *others = _entries(window, images)
+    highest, chosen = first, [jnp.ones(first.shape, bool)]
+    for entry in others:
+        higher = entry > highest
+        chosen = [kept & ~higher for kept in chosen] + [entry >= highest]
+        highest = jnp.maximum(highest, entry)
+    count = sum(kept.astype(images.dtype) for kept in chosen)
+    of_windows = jnp.stack(chosen).reshape(window, window, *largest.shape)
+    of_windows = of_windows.transpose(2, 3, 0, 4, 1, 5)
+    selected = jnp.where(of_windows, _windows(window, tangent), 0)
+    return largest, selected.sum(axis=(2, 4)) / count
 
 
 def _windows(window: int, images: Array) -> Array:

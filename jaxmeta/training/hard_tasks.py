@@ -17,6 +17,7 @@ from jaxmeta.core import (
     PyTree,
     Task,
     cross_entropy,
+    fill_padding,
 )
 from jaxmeta.data._episodes import count_classes, drawn_classes, weighted
 from jaxmeta.training.aggregation import Aggregate, mean
@@ -42,6 +43,7 @@ def cross_entropy_and_worst_class(ways: int) -> Objective:
         outputs: Array, targets: Array, mask: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
         loss, metrics = cross_entropy(outputs, targets, mask)
+        outputs, targets = fill_padding((outputs, targets), mask)
         members_QW = jax.nn.one_hot(targets, ways, dtype=outputs.dtype)
         if mask is not None:
             members_QW = jnp.where(mask[:, None], members_QW, 0)
@@ -50,8 +52,8 @@ def cross_entropy_and_worst_class(ways: int) -> Objective:
         correct_Q = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
         losses_Q = -(jax.nn.log_softmax(outputs) * members_QW).sum(axis=1)
         accuracies_W = jnp.where(counts_W > 0, correct_Q @ shares_QW, jnp.inf)
-        lowest_W = accuracies_W == accuracies_W.min()
-        worst = jnp.where(lowest_W, losses_Q @ shares_QW, -jnp.inf).argmax()
+        # Sorted, not compared with the minimum, which a compiler may have rounded otherwise.
+        worst = jnp.lexsort((-(losses_Q @ shares_QW), accuracies_W))[0]
         return loss, {**metrics, _WORST: worst.astype(jnp.int32)}
 
     return objective

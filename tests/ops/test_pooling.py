@@ -1,5 +1,8 @@
 """Max-pooling against XLA's `reduce_window`, in float64."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import chex
@@ -84,3 +87,30 @@ def test_ties_share_the_gradient():
 def test_a_window_that_does_not_fit(window):
     with pytest.raises(ValueError, match=f"window of {window}"):
         max_pool(jnp.zeros((1, 4, 4, 1)), window)
+
+
+@pytest.mark.slow
+def test_a_maximum_that_is_rounded_otherwise_has_a_gradient():
+    """Without fusion XLA computes the pooled images twice, and no entry equals the maximum."""
+    program = """
+import jax, jax.numpy as jnp
+from jaxmeta.models import resnet12
+network, images = resnet12(5, width=4), jax.random.uniform(jax.random.key(1), (10, 32, 32, 3))
+params = jax.jit(network.init)(jax.random.key(0), images)
+grads = jax.jit(jax.grad(lambda p: jnp.square(network.apply(p, images)).sum()))(params)
+print(*[float(jnp.vdot(leaf, leaf)) for leaf in jax.tree.leaves(grads)])
+"""
+    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    plain, otherwise = (
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for flags in ("", flags)
+    )
+    np.testing.assert_allclose(
+        np.array(otherwise, float), np.array(plain, float), rtol=1e-3, atol=1e-12
+    )
