@@ -27,6 +27,20 @@ def adam(
     return optax.adam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
 
 
+def check_params(name: str, params: PyTree) -> None:
+    """Raises `ValueError` where a transformation that reads the parameters is not given them.
+
+    >>> check_params("lstm_optimizer", None)
+    Traceback (most recent call last):
+    ...
+    ValueError: lstm_optimizer: update requires the parameters; call update(grads, state, params).
+    """
+    if params is None:
+        raise ValueError(
+            f"{name}: update requires the parameters; call update(grads, state, params)."
+        )
+
+
 def scaled(rates: PyTree) -> optax.GradientTransformation:
     """Gradient descent with a rate of its own for every parameter, learned ones for instance.
 

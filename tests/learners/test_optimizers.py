@@ -154,3 +154,56 @@ def test_windows_must_divide_the_steps(rule):
         build(20, 7)
     with pytest.raises(ValueError, match="horizon 0"):
         optimizer_learner(SYSTEM, squared_error, rule(), 0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_a_rule_works_in_float32_at_least(rule, dtype):
+    """A quadratic over 3,000 steps: momenta and mean squares in bfloat16 end in NaN."""
+    optimizer = rule()
+    transformation = optimizer.transformation(optimizer.init(KEY))
+    params = {"w": jnp.ones((), dtype), "wide": jnp.ones(2)}
+
+    @jax.jit
+    def run(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = transformation.update(params, state, params)
+            chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, transformation.init(params)), length=3000)[0]
+
+    ended, state = run(params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((ended, state)))
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert {leaf.dtype.name for leaf in floats} == {"float32"}
+
+
+def test_a_parameter_without_a_gradient_stays(rule):
+    optimizer = rule()
+    transformation = optimizer.transformation(optimizer.init(KEY))
+    params = {"w": jnp.array([1.0, 2.0, 3.0]), "unused": jnp.ones(2)}
+    state, update = transformation.init(params), jax.jit(transformation.update)
+    tiny = {"w": jnp.array([0.0, 1e-25, 1.0]), "unused": jnp.zeros(2)}
+    for grads in (tiny, jax.tree.map(jnp.zeros_like, tiny)):
+        updates, state = update(grads, state, params)
+        assert (updates["unused"] == 0).all()
+        assert (updates["w"] != 0).tolist() == [False, True, True]  # once is enough
+
+
+def test_what_update_lacks_is_said(rule):
+    transformation = rule().transformation(rule().init(KEY))
+    grads = jnp.ones(2)
+    with pytest.raises(ValueError, match=r"_optimizer: update requires the parameters"):
+        transformation.update(grads, transformation.init(grads))
+
+
+def test_a_metric_cannot_be_named_as_the_last_loss():
+    def objective(outputs, targets, mask=None):
+        loss, _ = squared_error(outputs, targets, mask)
+        return loss, {"final_loss": loss}
+
+    learner = optimizer_learner(SYSTEM, objective, mlp_optimizer(), horizon=1)
+    task = systems()(KEY)
+    with pytest.raises(ValueError, match="'final_loss', which means something else"):
+        jax.eval_shape(learner.loss, KEY, jax.eval_shape(learner.init, KEY, task), task)

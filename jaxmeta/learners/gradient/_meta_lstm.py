@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, first_order, log_and_sign, support_loss, unroll
+from jaxmeta.inner.optimizers import check_params
 from jaxmeta.learners.gradient._maml import gradient_learner
 
 
@@ -133,6 +134,7 @@ def meta_lstm(
         def update(
             updates: PyTree, state: Any, params: PyTree = None, **extra: Any
         ) -> tuple[PyTree, Any]:
+            check_params("meta_lstm", params)
             gradient_N, _ = ravel_pytree(updates)
             theta_N, unravel = ravel_pytree(params)
             moved_N, state = _step(meta_params, state, theta_N, gradient_N, extra["value"])

@@ -22,8 +22,10 @@ from jaxmeta.core import (
 )
 from jaxmeta.inner import Differentiation, first_order, query_loss, support_loss, unroll
 from jaxmeta.inner._unroll import Unrolled
+from jaxmeta.inner.optimizers import check_params
 from jaxmeta.learners.gradient._maml import Adapted
 from jaxmeta.learners.truncation import Unroll
+from jaxmeta.objectives import check_metrics
 
 
 class LearnedOptimizer(NamedTuple):
@@ -70,7 +72,8 @@ def optimizer_learner(
       problem_batch: support examples a step; defaults to all of them.
       differentiation: the papers take the gradients that the optimizer reads as constants.
 
-    `info` has the objective's metrics and the loss after the last step, `final_loss`.
+    `info` has the objective's metrics and the loss after the last step, `final_loss`, a name that
+    the objective must leave free.
 
     Raises:
       ValueError: as `jaxmeta.inner.unroll`; a horizon below 1.
@@ -104,6 +107,7 @@ def optimizer_learner(
     def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
         judge = query_loss(model, objective, task)
         losses, metrics = run_anew(key, meta_params, task.support, judge).observations
+        check_metrics(metrics, "final_loss")
         last = jax.tree.map(lambda values: values[-1], {**metrics, "final_loss": losses})
         value = losses[1:].mean()
         return value, Info(value, last)
@@ -170,20 +174,31 @@ def _runs(
     )
 
 
+def wide(leaf: Array) -> Array:
+    """In float32 at least: a state in a shorter type would lose what it averages."""
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
 def ravelled(
-    start: Callable[[Array], PyTree], step: Callable[[Array, PyTree, Array], tuple[Array, PyTree]]
+    name: str,
+    start: Callable[[Array], PyTree],
+    step: Callable[[Array, PyTree, Array], tuple[Array, PyTree]],
 ) -> optax.GradientTransformation:
     """A transformation that sees all parameters as one vector `[N]`, coordinate by coordinate.
 
-    `start(params_N) -> state`, `step(grads_N, state, params_N) -> (updates_N, state)`.
+    `start(params_N) -> state`, `step(grads_N, state, params_N) -> (updates_N, state)`, in float32
+    at least; updates have the parameters' types. `name` is for errors.
     """
 
     def init(params: PyTree) -> PyTree:
-        return start(ravel_pytree(params)[0])
+        return start(ravel_pytree(jax.tree.map(wide, params))[0])
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
-        grads_N, unravel = ravel_pytree(updates)
-        updates_N, state = step(grads_N, state, ravel_pytree(params)[0])
-        return unravel(jnp.asarray(updates_N, grads_N.dtype)), state
+        check_params(name, params)
+        params_N, unravel = ravel_pytree(jax.tree.map(wide, params))
+        grads_N, _ = ravel_pytree(jax.tree.map(wide, updates))
+        updates_N, state = step(grads_N, state, params_N)
+        moves = unravel(jnp.asarray(updates_N, params_N.dtype))
+        return jax.tree.map(lambda move, p: move.astype(p.dtype), moves, params), state
 
     return optax.GradientTransformation(init, update)

@@ -1,6 +1,6 @@
 """An LSTM as optimizer: the same small one for every coordinate."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -9,6 +9,13 @@ from flax import linen as nn
 from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.inner import log_and_sign
 from jaxmeta.learners.optimizers.learner import LearnedOptimizer, ravelled
+
+
+class _State(NamedTuple):
+    """Of the optimizer: what the cells keep, and which coordinates have had a gradient."""
+
+    memories: Any
+    moved_N: Array
 
 
 class _Cells(nn.Module):
@@ -31,6 +38,9 @@ def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer
     """The coordinate-wise LSTM of two layers.
 
         u_k, h_{k+1} = LSTM(log-and-sign of ∇_k, h_k; φ),  θ_{k+1} = θ_k + scale · u_k
+
+    A coordinate stays where it is until its gradient is not 0 for the first time. The state is
+    float32 at least, updates have the parameters' types.
 
     Args:
       hidden: numbers that each layer keeps for every coordinate.
@@ -57,13 +67,16 @@ def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer
         return cells.init(key, memories(1, jnp.float32), jnp.zeros((1, 2)))["params"]
 
     def transformation(meta_params: PyTree) -> optax.GradientTransformation:
-        def start(params_N: Array) -> Any:
-            return memories(params_N.size, params_N.dtype)
+        def start(params_N: Array) -> _State:
+            never = jnp.zeros(params_N.shape, bool)
+            return _State(memories(params_N.size, params_N.dtype), never)
 
-        def step(grads_N: Array, state: Any, params_N: Array) -> tuple[Array, Any]:
-            outputs: Any = cells.apply({"params": meta_params}, state, log_and_sign(grads_N))
-            return scale * outputs[1], outputs[0]
+        def step(grads_N: Array, state: _State, params_N: Array) -> tuple[Array, _State]:
+            read = log_and_sign(grads_N)
+            outputs: Any = cells.apply({"params": meta_params}, state.memories, read)
+            moved_N = state.moved_N | (grads_N != 0)
+            return jnp.where(moved_N, scale * outputs[1], 0), _State(outputs[0], moved_N)
 
-        return ravelled(start, step)
+        return ravelled("lstm_optimizer", start, step)
 
     return LearnedOptimizer(init, transformation)

@@ -8,7 +8,8 @@ import optax
 from flax import linen as nn
 
 from jaxmeta.core import Array, Key, PyTree
-from jaxmeta.learners.optimizers.learner import LearnedOptimizer
+from jaxmeta.inner.optimizers import check_params
+from jaxmeta.learners.optimizers.learner import LearnedOptimizer, wide
 
 DECAYS = (0.5, 0.9, 0.99, 0.999)
 TIMESCALES = (1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -37,12 +38,16 @@ class _Rule(nn.Module):
 def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) -> LearnedOptimizer:
     """A perceptron that is shared by all parameters and reads momenta, sizes and time.
 
-        (d, s) = MLP(θ, ∇, m_β for four β, m_β/√v, ∇/√v, log √v, time; φ)
+        (d, s) = MLP(θ̄, ∇̄, four m̄_β, ∇/√v̂, four m̂_β/√v̂, log(√v̂)/10, eight times; φ)
         θ ← θ + scale · d · exp(reach · tanh(s / reach))
 
-    with v the mean square of the gradient (decay 0.999). θ, ∇ and m are scaled to a mean square of
-    1 over their tensor: log √v alone tells the loss' unit. Time is tanh(step / scale − 1) for
-    scales from 1 to 3000.
+    m̂_β are the means of the gradient with the decays β = 0.5, 0.9, 0.99 and 0.999, v̂ that of its
+    square with 0.999, each divided by 1 − βᵗ as in Adam. θ̄, ∇̄ and m̄_β are θ, ∇ and m̂_β divided by
+    their root mean square over the tensor: log √v̂ alone tells the loss' unit. All of these are
+    clipped to ± 5. Times are tanh(t / τ − 1) of the step t, for τ = 1, 3, 10, …, 3000.
+
+    An entry stays where it is until its gradient is not 0 for the first time. The state is float32
+    at least, updates have the parameters' types.
 
     Args:
       hidden: width of both hidden layers.
@@ -69,11 +74,14 @@ def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) 
 
     def transformation(meta_params: PyTree) -> optax.GradientTransformation:
         def start(params: PyTree) -> _State:
+            params = jax.tree.map(wide, params)
             momenta = jax.tree.map(lambda p: jnp.zeros((len(DECAYS), *p.shape), p.dtype), params)
             return _State(momenta, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
 
         def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+            check_params("mlp_optimizer", params)
             step = state.step + 1
+            updates = jax.tree.map(wide, updates)
 
             def remember(momenta: Array, g: Array) -> Array:
                 decays = jnp.asarray(DECAYS, g.dtype).reshape(-1, *(1,) * g.ndim)
@@ -85,11 +93,13 @@ def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) 
             )
 
             def move(p: Array, g: Array, momenta: Array, v: Array) -> Array:
-                features = _features(p, g, momenta, v, step)
+                features = _features(wide(p), g, momenta, v, step)
                 outputs: Any = rule.apply({"params": meta_params}, features)
                 sizes = jnp.exp(reach * jnp.tanh(outputs[:, 1] / reach))
-                moves = scale * outputs[:, 0] * sizes
-                return moves.reshape(p.shape)
+                moves = (scale * outputs[:, 0] * sizes).reshape(p.shape)
+                # Of a tiny gradient the square is 0, and the momenta are not.
+                has_moved = (v > 0) | (momenta != 0).any(axis=0)
+                return jnp.where(has_moved, moves, 0).astype(p.dtype)
 
             moves = jax.tree.map(move, params, updates, momenta, squares)
             return moves, _State(momenta, squares, step)
