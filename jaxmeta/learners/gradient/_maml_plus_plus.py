@@ -30,6 +30,7 @@ from jaxmeta.inner import (
     unroll,
 )
 from jaxmeta.inner._partition import Selection
+from jaxmeta.inner.optimizers import check_params
 from jaxmeta.learners.gradient._maml import gradient_learner
 
 _LEAST_WEIGHT = 0.03  # of an early step's loss, in parts of its weight at first
@@ -40,8 +41,8 @@ class MAMLPlusPlusParams(NamedTuple):
 
     Attributes:
       initial: φ, the initialisation.
-      rates: like `initial`, in place of each parameter its inner rates, float `[steps]`; `()`
-        where they are not learned.
+      rates: like `initial`, in place of each parameter that adapts its inner rates, float
+        `[steps]`, None in place of the others; `()` where they are not learned.
       normalisation: the normalisation's parameters after each step, float `[steps, ...]`, None in
         place of the others; `()` where they are not kept per step.
     """
@@ -82,7 +83,9 @@ def maml_plus_plus(
 
     With everything off it is `maml`. The paper's cosine schedule of the outer rate is an argument
     of the outer optimizer. Its running statistics per step normalise nothing in its experiments,
-    which take those of the batch, and are left out.
+    which take those of the batch, and are left out. γ and β have K + 1 values here: those of
+    `initial` for the first step, and one after each of the K steps. The authors' code has K: the
+    query after step k is judged with those that step k was taken with.
 
     Args:
       model, objective, differentiation, inner_batch: as in `maml`.
@@ -130,14 +133,15 @@ def maml_plus_plus(
     def init(key: Key, task: Task) -> MAMLPlusPlusParams:
         initial = model.init(key, task.support.inputs)
         rates = normalisation = ()
+        adapting = initial
+        if normalisation_per_step is not None:
+            per_step, adapting = partition(initial, normalisation_per_step)
+            normalisation = jax.tree.map(
+                lambda leaf: jnp.repeat(leaf[None], trained_inner_steps, axis=0), per_step
+            )
         if learned_rates:
             rates = jax.tree.map(
-                lambda leaf: jnp.full((trained_inner_steps,), inner_rate, leaf.dtype), initial
-            )
-        if normalisation_per_step is not None:
-            normalisation = jax.tree.map(
-                lambda leaf: jnp.repeat(leaf[None], trained_inner_steps, axis=0),
-                partition(initial, normalisation_per_step)[0],
+                lambda leaf: jnp.full((trained_inner_steps,), inner_rate, leaf.dtype), adapting
             )
         return MAMLPlusPlusParams(initial, rates, normalisation)
 
@@ -146,6 +150,9 @@ def maml_plus_plus(
 
         def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
             at = jnp.minimum(state, trained_inner_steps - 1)
+            if normalisation_per_step is not None:
+                check_params("maml_plus_plus", params)
+                updates = partition(updates, normalisation_per_step)[1]
             if learned_rates:
                 moves = jax.tree.map(lambda rates, g: -rates[at] * g, meta_params.rates, updates)
             else:
@@ -153,7 +160,7 @@ def maml_plus_plus(
             if normalisation_per_step is not None:
                 now, _ = partition(params, normalisation_per_step)
                 jumps = jax.tree.map(lambda n, p: n[at] - p, meta_params.normalisation, now)
-                moves = combine(jumps, partition(moves, normalisation_per_step)[1])
+                moves = combine(jumps, moves)
             return moves, state + 1
 
         return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
@@ -171,7 +178,8 @@ def maml_plus_plus(
         initial, options = unpack(meta_params, task.support)
         end = loop(way)(key, initial, task.support, observe=judge, **options)
         losses, metrics = end.observations
-        weights = step_weights(inner_steps, step / multi_step_loss_until).astype(losses.dtype)
+        progress = step.astype(losses.dtype) / multi_step_loss_until
+        weights = step_weights(inner_steps, progress)
         info = Info(losses[-1], jax.tree.map(lambda values: values[-1], metrics))
         return weights @ losses[1:], info
 
