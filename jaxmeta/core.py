@@ -6,7 +6,9 @@ and targets into a scalar loss. A *meta-learner* is a bundle of pure functions o
 task: `vmap` over tasks belongs to the caller, collectives to `jaxmeta.training`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ from jaxmeta.objectives import (
     binary_cross_entropy as binary_cross_entropy,  # names of this page too
 )
 from jaxmeta.objectives import cross_entropy as cross_entropy
+from jaxmeta.objectives import fill_padding as fill_padding
 from jaxmeta.objectives import masked_mean as masked_mean
 from jaxmeta.objectives import squared_error as squared_error
 from jaxmeta.objectives import valid_mask as valid_mask
@@ -34,9 +37,10 @@ class Batch(NamedTuple):
       inputs: PyTree of arrays `[examples, ...]`.
       targets: PyTree of arrays `[examples, ...]`; class indices are int32 `[examples]`.
       mask: None, or bool `[examples]`, True where the example is valid. Padding lets tasks
-        of different sizes share one compiled shape; objectives, metrics and encoders ignore
-        the padded rows. Batch statistics count every row: give padded tasks a model that
-        normalises each example by itself (`layer`, `group` or `none`).
+        of different sizes share one compiled shape. What the padded rows hold, NaN or labels out
+        of range, changes no value and no gradient. Models that normalise by batch statistics are
+        refused: give padded tasks one that normalises each example by itself (`layer`, `group` or
+        `none`).
 
     >>> import jax.numpy as jnp
     >>> Batch(jnp.zeros((5, 28, 28, 1)), jnp.arange(5)).inputs.shape
@@ -46,6 +50,52 @@ class Batch(NamedTuple):
     inputs: PyTree
     targets: PyTree
     mask: Array | None = None
+
+
+# Set while a program is traced, and only to refuse one: no result depends on it.
+_padded: ContextVar[bool] = ContextVar("padded", default=False)
+
+
+@contextmanager
+def unpadded(*batches: PyTree) -> Iterator[tuple[PyTree, ...]]:
+    """The batches with their padding filled by valid examples; they keep their masks.
+
+    Within, models that normalise by the statistics of several examples are refused if one of the
+    batches has a mask: they would count the padding. Support or query sets that are no `Batch` are
+    passed on.
+
+    >>> import jax.numpy as jnp
+    >>> batch = Batch(jnp.array([[1.0], [jnp.nan]]), jnp.array([1, 7]), jnp.array([True, False]))
+    >>> with unpadded(batch) as (batch,):
+    ...     print(batch.inputs.tolist(), batch.targets.tolist())
+    [[1.0], [1.0]] [1, 1]
+    """
+
+    def fill(batch: PyTree) -> PyTree:
+        if not isinstance(batch, Batch) or batch.mask is None:
+            return batch
+        inputs, targets = fill_padding((batch.inputs, batch.targets), batch.mask)
+        return Batch(inputs, targets, batch.mask)
+
+    masked = any(isinstance(batch, Batch) and batch.mask is not None for batch in batches)
+    token = _padded.set(_padded.get() or masked)
+    try:
+        yield tuple(map(fill, batches))
+    finally:
+        _padded.reset(token)
+
+
+def check_no_padding(statistics: str) -> None:
+    """Raises `ValueError` within `unpadded` of a batch with a mask: statistics would count it all.
+
+    >>> check_no_padding("batch")
+    """
+    if _padded.get():
+        raise ValueError(
+            f"the model normalises by statistics of several examples ({statistics!r}), which would "
+            "count the padded ones: the task has a mask. Give a model that normalises each example "
+            'by itself, query_statistics="layer", "group" or "none", or tasks without a mask.'
+        )
 
 
 class Task(NamedTuple):
@@ -279,7 +329,8 @@ def meta_learner(
 
     or another `loss`, and whose `grad` is the gradient of it. The query is predicted without a key:
     the loss of adapted parameters is deterministic. A method with a gradient of its own replaces
-    the field: `learner._replace(grad=...)`.
+    the field: `learner._replace(grad=...)`. Where a support or query set has a mask, the functions
+    given here get valid examples in place of the padded ones, see `unpadded`.
 
     >>> import jax.numpy as jnp
     >>> import jaxmeta
@@ -296,11 +347,36 @@ def meta_learner(
     1.0
     """
 
+    def adapt_to_valid(key: Key, meta_params: PyTree, support: PyTree, /, **shared: Any) -> PyTree:
+        with unpadded(support) as (support,):
+            return adapt(key, meta_params, support, **shared)
+
     def query_loss(key: Key, meta_params: PyTree, task: Task, /) -> tuple[Array, Info]:
         adapted = adapt(key, meta_params, task.support)
         outputs = predict(adapted, task.query.inputs)
         value, metrics = objective(outputs, task.query.targets, task.query.mask)
         return value, Info(value, metrics)
 
-    loss = query_loss if loss is None else loss
-    return MetaLearner(init, adapt, predict, loss, GradientOf(loss), trajectory)
+    of_valid = query_loss if loss is None else loss
+
+    def loss_of_valid(
+        key: Key, meta_params: PyTree, task: Task, /, **shared: Any
+    ) -> tuple[Array, Info]:
+        with unpadded(task.support, task.query) as (support, query):
+            return of_valid(key, meta_params, Task(support, query), **shared)
+
+    def path_of_valid(
+        key: Key, meta_params: PyTree, support: PyTree, inputs: PyTree, /, **shared: Any
+    ) -> PyTree:
+        assert trajectory is not None
+        with unpadded(support) as (support,):
+            return trajectory(key, meta_params, support, inputs, **shared)
+
+    return MetaLearner(
+        init,
+        adapt_to_valid,
+        predict,
+        loss_of_valid,
+        GradientOf(loss_of_valid),
+        None if trajectory is None else path_of_valid,
+    )

@@ -1,10 +1,16 @@
 """Objectives: from outputs and targets to a scalar loss and named metrics."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 Array = jax.Array
+PyTree = Any
 
 
 def valid_mask(mask: Array | None, rows: int) -> Array:
@@ -17,6 +23,125 @@ def valid_mask(mask: Array | None, rows: int) -> Array:
         return jnp.ones((rows,), bool)
     chex.assert_shape(mask, (rows,))
     return mask
+
+
+def fill_padding(tree: PyTree, mask: Array | None) -> PyTree:
+    """Replace what padding holds: the rows that `mask` leaves out become copies of the first kept.
+
+        x_i ← x_j where not m_i,  j the first with m_j;  0 where none is kept
+
+    To be done before anything is computed of the rows. A zero cotangent does not help afterwards:
+    the derivative at a NaN or an infinity is 0 · NaN. A copy, not zeros, as a network may have no
+    derivative at 0. Leaves are `[examples, ...]`.
+
+    >>> fill_padding(jnp.array([jnp.nan, 2.0, 3.0]), jnp.array([False, True, True])).tolist()
+    [2.0, 2.0, 3.0]
+    """
+    if mask is None:
+        return tree
+
+    def fill(leaf: Array) -> Array:
+        chex.assert_shape(mask, leaf.shape[:1])
+        kept = jnp.reshape(mask, (-1, *(1,) * (leaf.ndim - 1)))
+        first = jnp.take(leaf, jnp.argmax(mask), axis=0)
+        return jnp.where(kept, leaf, jnp.where(jnp.any(mask), first, jnp.zeros_like(first))[None])
+
+    return jax.tree.map(fill, tree)
+
+
+def represented(
+    name: str,
+    targets: Array,
+    allowed: Callable[[Any], Any],
+    expected: str,
+    mask: Array | None = None,
+) -> Array:
+    """Which targets are allowed, bool like `targets`; padding is. See `or_nan`.
+
+    Args:
+      name: of the caller, for the error.
+      targets: `[examples, ...]`.
+      allowed: `allowed(targets) -> bool`, of NumPy and of JAX arrays.
+      expected: what a target must be, for the error.
+      mask: None or bool `[examples]`.
+
+    Raises:
+      ValueError: a target known when the program is traced is not allowed.
+
+    >>> represented("bits", jnp.array([0, 1]), lambda t: (t == 0) | (t == 1), "0 or 1").tolist()
+    [True, True]
+    """
+    known = [targets] if mask is None else [targets, mask]
+    if all(_is_known(array) for array in known):
+        found = np.asarray(targets)
+        found = found if mask is None else found[np.asarray(mask, bool)]
+        wrong = found[~np.asarray(allowed(found), bool)]
+        if wrong.size:
+            raise ValueError(
+                f"{name}: the target {wrong.flat[0].item()} is not {expected}. Correct the "
+                "targets, or mask these examples out."
+            )
+    return allowed(fill_padding(targets, mask))
+
+
+def or_nan(values: Array, valid: Array) -> Array:
+    """The values, NaN where they are not valid, and so is their gradient.
+
+    >>> or_nan(jnp.array([1.0, 2.0]), jnp.array([True, False])).tolist()
+    [1.0, nan]
+    """
+    # The product makes the gradient NaN, the choice the value: XLA takes 0 · NaN for 0 where the 0
+    # is a comparison.
+    return jnp.where(valid, values * jnp.where(valid, 1, jnp.nan).astype(values.dtype), jnp.nan)
+
+
+def _is_known(array: Any) -> bool:
+    traced = isinstance(array, Tracer)
+    return not traced and getattr(array, "is_fully_addressable", True)
+
+
+def class_indices(name: str, targets: Array, ways: int, mask: Array | None = None) -> Array:
+    """Which targets are classes in `[0, ways)`: bool `[examples, ...]`; padding is. See `or_nan`.
+
+    Raises:
+      ValueError: the targets are not integers, or one that is known is no class.
+
+    >>> class_indices("cross_entropy", jnp.array([0, 4]), ways=5).tolist()
+    [True, True]
+    """
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise ValueError(f"{name}: targets are {targets.dtype}; give integer class indices.")
+
+    def allowed(classes: Any) -> Any:
+        wide = classes.astype(jnp.promote_types(classes.dtype, jnp.int32))
+        return (wide >= 0) & (wide < ways)
+
+    expected = f"a class index from 0 to {ways - 1}"
+    if _has_unlabelled(targets):
+        expected += " (-1 marks an example without a label, which only the support may have)"
+    return represented(name, targets, allowed, expected, mask)
+
+
+def _has_unlabelled(targets: Array) -> bool:
+    return _is_known(targets) and bool((np.asarray(targets) == -1).any())
+
+
+def check_metrics(metrics: Mapping[str, Any], *reserved: str) -> None:
+    """Raises `ValueError` where a metric has a name that a result uses for something else.
+
+    That is `loss`, the loss itself, a name in `reserved`, a name with a slash, and one that ends in
+    `_ci95`, which the intervals of the others do.
+
+    >>> check_metrics({"loss": 0.0})
+    Traceback (most recent call last):
+    ...
+    ValueError: a metric is named 'loss', which means something else in a result; rename it.
+    """
+    for name in metrics:
+        if name in ("loss", *reserved) or "/" in name or name.endswith("_ci95"):
+            raise ValueError(
+                f"a metric is named {name!r}, which means something else in a result; rename it."
+            )
 
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
@@ -50,7 +175,8 @@ def cross_entropy(
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: the targets are not integers `[examples]`.
+      ValueError: the targets are not integers `[examples]`; one of them is no class. Where targets
+        are traced, loss and accuracy are NaN instead.
 
     >>> loss, metrics = cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]))
     >>> round(float(loss), 4), float(metrics["accuracy"])
@@ -59,13 +185,17 @@ def cross_entropy(
     chex.assert_rank(outputs, 2)
     if targets.shape != outputs.shape[:1] or not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(
-            f"cross_entropy wants integer targets of shape {outputs.shape[:1]}, one class index "
+            f"cross_entropy requires integer targets of shape {outputs.shape[:1]}, one class index "
             f"per row of the logits {outputs.shape}; got {targets.dtype} of shape {targets.shape}."
         )
+    is_class = class_indices("cross_entropy", targets, outputs.shape[1], mask)
+    outputs, targets = fill_padding((outputs, targets), mask)
     log_probabilities = jax.nn.log_softmax(outputs)
-    losses = -jnp.take_along_axis(log_probabilities, targets[:, None], axis=1)[:, 0]
+    known = jnp.where(is_class, targets, 0)  # an index out of range would have no gradient
+    losses = -jnp.take_along_axis(log_probabilities, known[:, None], axis=1)[:, 0]
     correct = (outputs.argmax(axis=1) == targets).astype(losses.dtype)
-    return masked_mean(losses, mask), {"accuracy": masked_mean(correct, mask)}
+    accuracy = masked_mean(or_nan(correct, is_class), mask)
+    return masked_mean(or_nan(losses, is_class), mask), {"accuracy": accuracy}
 
 
 def binary_cross_entropy(
@@ -83,7 +213,8 @@ def binary_cross_entropy(
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes differ; a target is neither 0 nor 1. Where targets are traced, loss and
+        metrics are NaN instead.
 
     >>> loss, metrics = binary_cross_entropy(jnp.zeros((2, 3)), jnp.ones((2, 3)))
     >>> round(float(loss), 4), float(metrics["bits"]), float(metrics["wrong_bits"])
@@ -91,12 +222,16 @@ def binary_cross_entropy(
     """
     if outputs.shape != targets.shape:
         raise ValueError(
-            f"binary_cross_entropy wants outputs and targets of one shape; got {outputs.shape} and "
-            f"{targets.shape}."
+            "binary_cross_entropy requires outputs and targets of one shape; got "
+            f"{outputs.shape} and {targets.shape}."
         )
     chex.assert_rank(outputs, 2)
+    is_bit = lambda bits: (bits == 0) | (bits == 1)  # noqa: E731
+    are_bits = represented("binary_cross_entropy", targets, is_bit, "0 or 1", mask)
+    outputs, targets = fill_padding((outputs, targets), mask)
     losses = -jax.nn.log_sigmoid(jnp.where(targets > 0.5, outputs, -outputs))
-    wrong = ((outputs > 0) != (targets > 0.5)).astype(losses.dtype)
+    losses = or_nan(losses, are_bits)
+    wrong = or_nan(((outputs > 0) != (targets > 0.5)).astype(losses.dtype), are_bits)
     judged = valid_mask(mask, len(targets))
     total = lambda values: jnp.where(judged[:, None], values, 0).sum()  # noqa: E731
     return masked_mean(losses, mask), {
@@ -126,7 +261,8 @@ def squared_error(
     """
     if outputs.shape != targets.shape:
         raise ValueError(
-            f"squared_error wants outputs and targets of one shape; got {outputs.shape} and "
+            f"squared_error requires outputs and targets of one shape; got {outputs.shape} and "
             f"{targets.shape}."
         )
+    outputs, targets = fill_padding((outputs, targets), mask)
     return masked_mean(jnp.square(outputs - targets), mask), {}

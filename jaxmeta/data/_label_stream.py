@@ -19,6 +19,7 @@ from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.data.transformed import distorted
+from jaxmeta.objectives import class_indices, or_nan
 
 LabelKind = Literal["one-hot", "strings"]
 
@@ -131,6 +132,9 @@ def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Ob
         same_TT = (letters_TC[:, None] == letters_TC[None]).all(axis=2)
         seen_T = jnp.tril(same_TT & valid_T[None]).sum(axis=1)
         correct_T = (logits_TCA.argmax(axis=2) == letters_TC).all(axis=1).astype(outputs.dtype)
+        letters = logits_TCA.shape[-1]
+        is_class_TC = class_indices("accuracy_by_instance", letters_TC, letters, mask)
+        correct_T = or_nan(correct_T, is_class_TC.all(axis=1))
         by_instance = {
             f"accuracy_{number}": masked_mean(correct_T, valid_T & (seen_T == number))
             for number in instances

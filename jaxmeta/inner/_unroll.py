@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree, Task
+from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree, Task, unpadded
 from jaxmeta.inner._partition import Selection, combine, partition
 from jaxmeta.inner.differentiation import (
     Differentiation,
@@ -65,7 +65,9 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
     """
 
     def loss(key: Key, params: PyTree, batch: Batch) -> Array:
-        return objective(model.apply(params, batch.inputs, key=key), batch.targets, batch.mask)[0]
+        with unpadded(batch) as (batch,):
+            outputs = model.apply(params, batch.inputs, key=key)
+            return objective(outputs, batch.targets, batch.mask)[0]
 
     return loss
 
@@ -86,9 +88,9 @@ def query_loss(
     """
 
     def judge(params: PyTree) -> tuple[Array, dict[str, Array]]:
-        reference = task.support.inputs
-        outputs = model.apply(params, task.query.inputs, reference=reference, key=key)
-        return objective(outputs, task.query.targets, task.query.mask)
+        with unpadded(task.support, task.query) as (support, query):
+            outputs = model.apply(params, query.inputs, reference=support.inputs, key=key)
+            return objective(outputs, query.targets, query.mask)
 
     return judge
 
@@ -116,7 +118,8 @@ def unroll(
         mode.
       adapts: which parameters adapt, by path (`only("head")`); None stands for all.
       batch_size: examples a step, drawn in shuffled passes over the support set; None stands
-        for the whole support set.
+        for the whole support set. Of a `Batch` with a mask, valid examples are drawn alone; where
+        fewer are valid, a step takes all of them.
       value: hand the optimizer the loss as well, as optax's extra argument `value`.
 
     Returns:
@@ -193,7 +196,8 @@ def unroll(
         indices = None
         if batch_size is not None:
             count = jax.tree.leaves(support)[0].shape[0]
-            indices = minibatches(shuffle_key, count, batch_size, steps)
+            mask = support.mask if isinstance(support, Batch) else None
+            indices = minibatches(shuffle_key, count, batch_size, steps, mask)
         step_inputs = (jax.random.split(steps_key, steps), indices)
 
         if optimizer_state is None:
@@ -225,10 +229,12 @@ def _stack(earlier: PyTree, later: PyTree, final: PyTree) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts, final)
 
 
-def minibatches(key: Key, count: int, size: int, steps: int) -> Array:
+def minibatches(key: Key, count: int, size: int, steps: int, mask: Array | None = None) -> Array:
     """Indices int `[steps, size]` of minibatches from shuffled passes over `count` examples.
 
-    A batch that reaches the end of a pass goes on in the next one (Nichol et al. 2018's code).
+    A batch that reaches the end of a pass goes on in the next one (Nichol et al. 2018's code). With
+    a mask, a pass is one over the valid examples. Where these are fewer than `size`, a batch has
+    all of them, and padding behind.
 
     Raises:
       ValueError: `size` above `count`.
@@ -238,6 +244,32 @@ def minibatches(key: Key, count: int, size: int, steps: int) -> Array:
     """
     if size > count:
         raise ValueError(f"inner batch size {size} is above the {count} support examples.")
+    if mask is not None:
+        return _minibatches_of_valid(key, size, steps, mask)
     passes = max(1, -(-steps * size // count))
     order = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, passes))
     return order.reshape(-1)[: steps * size].reshape(steps, size)
+
+
+def _minibatches_of_valid(key: Key, size: int, steps: int, mask: Array) -> Array:
+    count = mask.shape[0]
+    valid = jnp.maximum(mask.sum(), 1)
+    taken = jnp.minimum(size, valid)
+
+    def shuffled(number: Array) -> Array:
+        """The valid examples of a pass in random order, and then the padding."""
+        # As `split` and `permutation` draw them: padding at the end leaves the minibatches alone.
+        own = jax.random.split(jax.random.fold_in(key, number))[1]
+        bits = jax.random.bits(own, (count,), jnp.uint32)
+        return jnp.lexsort((bits, ~mask))
+
+    def batch(step: Array) -> Array:
+        number, start = step * taken // valid, step * taken % valid
+        both = jnp.stack([shuffled(number), shuffled(number + 1)])
+        places = start + jnp.arange(size)
+        # Never more than two passes: a batch is no longer than one.
+        is_next = (places >= valid) & (jnp.arange(size) < taken)
+        places = jnp.where(is_next, places - valid, places)
+        return both[is_next.astype(jnp.int32), jnp.minimum(places, count - 1)]
+
+    return jax.vmap(batch)(jnp.arange(steps))

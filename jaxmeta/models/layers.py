@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array
+from jaxmeta.core import Array, check_no_padding
 from jaxmeta.ops import convolve, extreme_pool, standardise
 
 NormalisationKind = Literal["batch", "support", "layer", "group", "none"]
@@ -42,7 +42,8 @@ class Normalisation(nn.Module):
       `layer`: each example by itself, over space and channels;
       `group`: each example by itself, over space and a group of eight channels;
       `none`: no standardisation, only γ and β.
-    Nothing is remembered between calls.
+    Nothing is remembered between calls. `batch` and `support` raise `ValueError` for tasks with a
+    mask, whose padding they would count.
 
     With `pool`, the maximum of every `pool` × `pool` square of y, computed the other way round:
     the largest x is kept (the smallest where γ < 0) and standardised with the statistics of all.
@@ -65,6 +66,8 @@ class Normalisation(nn.Module):
             raise ValueError(
                 f"query statistics {self.kind!r} is none of {', '.join(NORMALISATIONS)}."
             )
+        if self.kind in ("batch", "support"):
+            check_no_padding(self.kind)
         channels = values.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))

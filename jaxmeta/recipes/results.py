@@ -28,6 +28,12 @@ from jaxmeta.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
+# What else results.json and the per-task values hold: metrics of these names would replace it.
+RESERVED = ("experiment", "learner", "protocol", "seed", "steps", "best_step", "wall_seconds")
+RESERVED += ("tasks_per_second", "command", "commit", "device", "versions", "parameters_sha256")
+RESERVED += ("evaluated_parameters_sha256", "resumed_from_step", "num_tasks", "tasks", "tests")
+RESERVED += ("after_inner_steps", "figure")
+
 
 def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     """`{"accuracy": ..., "accuracy_ci95": ...}` of numbers or lists."""

@@ -12,14 +12,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import files
-from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
+from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task, unpadded
 from jaxmeta.data.identity import NOTHING, Seen
+from jaxmeta.objectives import check_metrics
 from jaxmeta.recipes import folders, settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
 from jaxmeta.recipes.fitting import check_training, naming_settings
 from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import (
+    RESERVED,
     PerTask,
     check_finite,
     headline,
@@ -257,10 +259,10 @@ class Evaluator(NamedTuple):
             key: Key, learner: MetaLearner, trained: Trained, task: Task
         ) -> tuple[Array, Mapping[str, Array]]:
             assert learner.trajectory is not None
-            given = (key, trained.meta_params, task.support, task.query.inputs)
-            outputs = learner.trajectory(*given, **shared_of(learner, trained))
-            targets, mask = task.query.targets, task.query.mask
-            return jax.vmap(lambda outputs: objective(outputs, targets, mask))(outputs)
+            with unpadded(task.query) as (query,):
+                given = (key, trained.meta_params, task.support, query.inputs)
+                outputs = learner.trajectory(*given, **shared_of(learner, trained))
+            return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
 
         return self._over_tasks(test, count, judge)
 
@@ -270,7 +272,10 @@ class Evaluator(NamedTuple):
         def of_task(key: Key, given: tuple[Trained, PyTree], task: Task) -> Any:
             # Built here, so that frozen weights are arguments of the program.
             trained, constants = given
-            return judge(key, recipe.build(problem._replace(constants=constants)), trained, task)
+            learner = recipe.build(problem._replace(constants=constants))
+            loss, metrics = judge(key, learner, trained, task)
+            check_metrics(metrics, *RESERVED, *tasks.summary)
+            return loss, metrics
 
         training, tasks = self.loaded.experiment.training, self.loaded.tasks
         at_once = test.at_once or min(training.tasks_at_once or tasks.at_once or 100, 100)

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree, Task
+from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree, Task, unpadded
+from jaxmeta.objectives import check_metrics
 from jaxmeta.training.feed import Source, count_tasks, sampler, tasks_at, without_constants
 from jaxmeta.training.parallel import mapped_over_devices, replicate, size_of
 from jaxmeta.training.state import Sample, Trained, draw
@@ -55,8 +56,8 @@ def per_task(
       `loss`, in the order of the tasks, whatever the devices.
 
     Raises:
-      ValueError: fewer than one task, or more than the source has; when traced, a metric that is
-        named `loss`.
+      ValueError: fewer than one task, or more than the source has; when traced, a metric with a
+        reserved name, such as `loss`.
 
     >>> import jax.numpy as jnp
     >>> from jaxmeta.data import sinusoids
@@ -79,10 +80,7 @@ def per_task(
         def of_drawn(drawn: tuple[Key, PyTree]) -> dict[str, Array]:
             task, key = draw(sample, *drawn)
             loss, metrics = judge(key, given, task)
-            if "loss" in metrics:
-                raise ValueError(
-                    "a metric is named loss, which is the name of the loss itself: rename it."
-                )
+            check_metrics(metrics)
             return {"loss": loss, **metrics}
 
         return jax.lax.map(of_drawn, tasks, batch_size=tasks_at_once)
@@ -173,10 +171,9 @@ def trajectory_evaluation(
 
     def judge(key: Key, given: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
         meta_params, shared = _parts(learner, given)
-        outputs = trajectory(key, meta_params, task.support, task.query.inputs, **shared)
-        return jax.vmap(lambda outputs: objective(outputs, task.query.targets, task.query.mask))(
-            outputs
-        )
+        with unpadded(task.query) as (query,):
+            outputs = trajectory(key, meta_params, task.support, query.inputs, **shared)
+        return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
 
     return _means(judge, num_tasks, tasks_at_once, mesh)
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import Info, Key, MetaLearner, PyTree
 from jaxmeta.data.samplers import as_argument
+from jaxmeta.objectives import check_metrics
 from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.parallel import averaged_over_devices, check_divides, size_of, vary
 from jaxmeta.training.state import Sample, TrainState, draw, task_keys
@@ -127,6 +128,7 @@ def meta_update(
             per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
             weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
         (grads, info, change), kept = over_tasks((state, sample), (*per_task, weights))
+        check_metrics(info.metrics)
         slots, each = jax.tree.map(lambda leaf: leaf[:task_batch], kept)
         if aggregate.together is not None:
             grads = aggregate.together(aggregate_key, each)

@@ -150,6 +150,55 @@ def test_minibatches_are_shuffled_passes(count, size, steps, seed):
         assert set(part) <= set(range(count))
 
 
+@settings(max_examples=10, deadline=None)
+@given(
+    valid=st.lists(st.booleans(), min_size=6, max_size=6),
+    seed=st.integers(0, 9),
+    tail=st.booleans(),
+)
+def test_minibatches_are_drawn_from_valid_examples(valid, seed, tail):
+    valid = sorted(valid, reverse=True) if tail else valid
+    mask, count = np.array(valid), sum(valid)
+    draw = jax.jit(minibatches, static_argnums=(1, 2, 3))
+    indices = np.asarray(draw(jax.random.key(seed), 6, 4, 5, jnp.asarray(mask)))
+    for row in indices:
+        assert mask[row].sum() == min(count, 4)  # all of them where they are few
+        assert len(set(row[~mask[row]])) == (~mask[row]).sum()
+    if count >= 4:
+        flat = indices.reshape(-1)
+        for start in range(0, flat.size, count):
+            part = flat[start : start + count]
+            assert len(set(part)) == len(part)
+        if tail:  # padding at the end leaves the minibatches as they were
+            np.testing.assert_array_equal(indices, draw(jax.random.key(seed), count, 4, 5))
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_padding_is_not_seen_in_any_step(batch_size):
+    def by_loss(updates, state, params=None, *, value):  # an optimizer that hears the loss
+        return jax.tree.map(lambda g: -0.1 * g / (1 + value), updates), state
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda params: (), by_loss)
+    loss = support_loss(mlp((), 1), squared_error)
+    inner = unroll(loss, optimizer, 3, batch_size=batch_size, value=True)
+    start = {"head": {"kernel": jnp.array([[0.5]]), "bias": jnp.array([0.1])}}
+
+    @jax.jit
+    def meta_gradient(support):
+        def after(params):
+            return loss(KEY, inner(KEY, params, support).params, support)
+
+        return jax.value_and_grad(after)(start)
+
+    expected = meta_gradient(SUPPORT)
+    for nonsense in (np.nan, np.inf, -1e30):
+        padded = jax.tree.map(
+            lambda leaf, value=nonsense: jnp.pad(leaf, ((0, 2), (0, 0)), constant_values=value),
+            SUPPORT,
+        )._replace(mask=jnp.arange(8) < 6)
+        chex.assert_trees_all_close(meta_gradient(padded), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_passes_over_the_support_differ_and_depend_on_the_key():
     passes = np.asarray(minibatches(KEY, 10, 10, 3))
     assert len({tuple(order) for order in passes}) == 3

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import Batch, Task, meta_learner, squared_error
+from jaxmeta import Batch, Info, Task, meta_learner, squared_error
+from jaxmeta.core import GradientOf
 from jaxmeta.data import sinusoids
 from jaxmeta.data.stream import enumerated
 from jaxmeta.learners import maml
@@ -18,7 +19,7 @@ from jaxmeta.training.estimates import (
     trajectory_evaluation,
 )
 from jaxmeta.training.parallel import task_mesh
-from jaxmeta.training.update import Supplied
+from jaxmeta.training.update import Supplied, meta_update
 
 
 def random_target(key) -> Task:
@@ -145,3 +146,39 @@ def test_a_metric_named_loss_is_refused():
         evaluate((), RANDOM, jax.random.key(0))
     with pytest.raises(ValueError, match="num_tasks is 0"):
         per_task(judge, 0)
+
+
+@pytest.mark.parametrize("name", ["loss", "of/query", "accuracy_ci95"])
+def test_a_metric_with_a_reserved_name_is_refused(name):
+    learner = ZERO._replace(loss=lambda *_: (jnp.ones(()), Info(jnp.ones(()), {name: 2.0})))
+    learner = learner._replace(grad=GradientOf(learner.loss))
+    with pytest.raises(ValueError, match=f"a metric is named '{name}'"):
+        evaluation(learner, 10)((), RANDOM, jax.random.key(0))
+    init, update = meta_update(learner, optax.sgd(0.1), task_batch=2)
+    state = init(jax.random.key(0), RANDOM)
+    with pytest.raises(ValueError, match=f"a metric is named '{name}'"):
+        jax.eval_shape(update, state, RANDOM)
+
+
+def test_padding_is_not_seen_in_evaluation():
+    """Of tasks drawn on the device and of streams, in one number and along the inner loop."""
+    learner = maml(mlp((), 1), squared_error, optax.sgd(0.1), inner_steps=2)
+    batch = Batch(jnp.array([[0.5], [-1.0]]), jnp.array([[1.0], [0.3]]))
+    nothing = jnp.full((1, 1), jnp.nan)
+    join = lambda leaf: jnp.concatenate([nothing, leaf, nothing])  # noqa: E731
+    padded = jax.tree.map(join, batch)._replace(mask=jnp.array([False, True, True, False]))
+    plain, padded = Task(batch, batch), Task(padded, padded)
+    meta_params = learner.init(jax.random.key(0), plain)
+    at_end = evaluation(learner, 2)
+    on_the_way = trajectory_evaluation(learner, squared_error, 2)
+    for evaluate in (at_end, on_the_way):
+        expected, found, streamed = (
+            evaluate(meta_params, source, jax.random.key(1))["loss"].mean
+            for source in (
+                jax.tree_util.Partial(lambda key: plain),
+                jax.tree_util.Partial(lambda key: padded),
+                enumerated([padded, padded]),
+            )
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_allclose(streamed, expected, rtol=1e-6)

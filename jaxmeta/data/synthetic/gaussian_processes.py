@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, Task, valid_mask
+from jaxmeta.core import Array, Batch, Key, Task, fill_padding, valid_mask
 from jaxmeta.data.samplers import Sampler, sampler
 
 KernelKind = Literal["rbf", "matern", "periodic"]
@@ -222,15 +222,15 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     (2.0, 0.01)
     """
     chex.assert_rank([support.inputs, support.targets, inputs], 2)
-    size = support.inputs.shape[0]
-    valid_S = valid_mask(support.mask, size)
+    places_SX, values = fill_padding((support.inputs, support.targets), support.mask)
+    valid_S = valid_mask(support.mask, len(places_SX))
     # A point that is not there has no covariance with any other, and a value of 0.
     both = valid_S[:, None] & valid_S[None]
     variance = kernel.noise**2 + JITTER
-    within = jnp.where(both, covariance(kernel, support.inputs, support.inputs), 0)
+    within = jnp.where(both, covariance(kernel, places_SX, places_SX), 0)
     within = within + jnp.diag(jnp.where(valid_S, variance, 1.0))
-    across = jnp.where(valid_S[None], covariance(kernel, inputs, support.inputs), 0)
-    values = jnp.where(valid_S[:, None], support.targets, 0)
+    across = jnp.where(valid_S[None], covariance(kernel, inputs, places_SX), 0)
+    values = jnp.where(valid_S[:, None], values, 0)
     factor = jax.scipy.linalg.cho_factor(within, lower=True)
     mean = across @ jax.scipy.linalg.cho_solve(factor, values)
     known = (across * jax.scipy.linalg.cho_solve(factor, across.T).T).sum(axis=1)

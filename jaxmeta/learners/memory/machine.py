@@ -4,10 +4,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
-from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.core import (
+    Array,
+    Batch,
+    GradientOf,
+    Info,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    Task,
+    fill_padding,
+)
 from jaxmeta.ops import varying_with
 
 
@@ -93,7 +105,8 @@ def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
         L(φ; task) = objective(model(φ, query.inputs), query.targets, query.mask)
 
     The query is one sequence, its steps in the place of examples; its mask says which outputs are
-    judged. The support is empty, `()`: there is nothing to adapt to before the sequence begins.
+    judged. What stands behind the last of these does not matter. The support is empty, `()`: there
+    is nothing to adapt to before the sequence begins.
 
     Args:
       model: of sequences, see `as_model`.
@@ -118,4 +131,12 @@ def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
     def predict(adapted: PyTree, inputs: PyTree, *, key: Key | None = None) -> PyTree:
         return model.apply(adapted, inputs, key=key)
 
-    return plain_learner(init, adapt, predict, objective)
+    # Steps that are not judged belong to the sequence, as long as one that is judged follows.
+    def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+        inputs, targets, mask = task.query
+        if mask is not None:
+            inputs = fill_padding(inputs, jax.lax.cummax(mask.astype(jnp.int32), reverse=True) > 0)
+        value, metrics = objective(predict(meta_params, inputs), targets, mask)
+        return value, Info(value, metrics)
+
+    return MetaLearner(init, adapt, predict, loss, GradientOf(loss))

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, masked_mean
+from jaxmeta.core import Array, fill_padding, masked_mean
 
 
 class Gaussian(NamedTuple):
@@ -77,9 +77,10 @@ def gaussian_likelihood(
     """
     if outputs.mean.shape != targets.shape:
         raise ValueError(
-            "gaussian_likelihood wants a mean and a std for each target; got "
+            "gaussian_likelihood requires a mean and a std for each target; got "
             f"{outputs.mean.shape} and targets of {targets.shape}."
         )
+    outputs, targets = fill_padding((outputs, targets), mask)
     loss = -masked_mean(log_density(outputs, targets), mask)
     squares = masked_mean(jnp.square(targets - outputs.mean), mask)
     return loss, {"log_likelihood": -loss, "squared_error": squares}

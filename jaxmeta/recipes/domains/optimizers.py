@@ -16,13 +16,14 @@ import numpy as np
 import optax
 
 from jaxmeta import files
-from jaxmeta.core import Array, Key, MetaLearner, Task
+from jaxmeta.core import Array, Key, MetaLearner, Task, unpadded
 from jaxmeta.data import ClassImages, Family, class_images, classifiers, load, quadratics
 from jaxmeta.data.cache import digest
 from jaxmeta.data.images.digits import digits
 from jaxmeta.data.synthetic.optimization import ACTIVATIONS
 from jaxmeta.inner import first_order, query_loss, support_loss, unroll
 from jaxmeta.models import pack
+from jaxmeta.objectives import check_metrics
 from jaxmeta.recipes import (
     Domain,
     Figure,
@@ -217,10 +218,12 @@ def _judge(
 ) -> tuple[Array, Mapping[str, Array]]:
     """The mean query loss over a run, that after its last step, and all of them (`losses`)."""
     assert learner.trajectory is not None
-    outputs = learner.trajectory(key, trained.meta_params, task.support, task.query.inputs)
+    with unpadded(task.query) as (query,):
+        outputs = learner.trajectory(key, trained.meta_params, task.support, query.inputs)
     losses, metrics = jax.vmap(
-        lambda outputs: course.family.objective(outputs, task.query.targets, task.query.mask)
+        lambda outputs: course.family.objective(outputs, query.targets, query.mask)
     )(outputs)
+    check_metrics(metrics, "final_loss", "losses")
     last = {name: values[-1] for name, values in metrics.items()}
     return losses[1:].mean(), {**last, "final_loss": losses[-1], "losses": losses}
 
