@@ -12,7 +12,8 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
 from jaxmeta.inner._partition import paths_of
 from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.learners.metric._prototypical import known_classes
+from jaxmeta.learners.ways import among_known, check_ways
 from jaxmeta.models import check_alike
 
 
@@ -32,10 +33,11 @@ class MetaTransferParams(NamedTuple):
 
 
 class TransferredHead(NamedTuple):
-    """What adaptation leaves behind: the meta-parameters, and the task's head."""
+    """What adaptation leaves behind: the meta-parameters, the task's head, and its classes."""
 
     meta_params: MetaTransferParams
     head: PyTree
+    known_W: Array
 
 
 def meta_transfer(
@@ -54,7 +56,8 @@ def meta_transfer(
         head_0 = φ_head,  head_{k+1} = head_k − α ∇_head L(head_k; f(support))
         meta-gradient: with respect to s, t and φ_head; s = 1 and t = 0 at first
 
-    The inner loop sees the support's features, computed once.
+    The inner loop sees the support's features, computed once. A class without a (valid) support
+    example is never predicted.
 
     Args:
       encoder: without a head and without statistics: built with `query_statistics="none"`.
@@ -118,16 +121,18 @@ def meta_transfer(
         return inner(key, meta_params.head, features, **options)
 
     def adapt(key: Key, meta_params: MetaTransferParams, support: Batch) -> TransferredHead:
-        return TransferredHead(meta_params, run(key, meta_params, support).params)
+        head = run(key, meta_params, support).params
+        return TransferredHead(meta_params, head, known_classes(support, ways))
 
     def predict(adapted: TransferredHead, inputs: Array, *, key: Key | None = None) -> Array:
-        return _logits(adapted.head, features_of(adapted.meta_params, inputs, key))
+        logits = _logits(adapted.head, features_of(adapted.meta_params, inputs, key))
+        return among_known(logits, adapted.known_W)
 
     def trajectory(
         key: Key, meta_params: MetaTransferParams, support: Batch, inputs: Array
     ) -> Array:
-        features = features_of(meta_params, inputs)
-        observe = lambda head: _logits(head, features)  # noqa: E731
+        features, known_W = features_of(meta_params, inputs), known_classes(support, ways)
+        observe = lambda head: among_known(_logits(head, features), known_W)  # noqa: E731
         return run(key, meta_params, support, observe=observe).observations
 
     return plain_learner(init, adapt, predict, objective, trajectory=trajectory)

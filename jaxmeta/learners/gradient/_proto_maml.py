@@ -2,14 +2,15 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree
-from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
+from jaxmeta.inner import Differentiation, excluding, second_order, support_loss, unroll
 from jaxmeta.learners.gradient._maml import gradient_learner
-from jaxmeta.learners.metric._prototypical import class_means
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.learners.metric._prototypical import class_means, known_classes, mean_of_known
+from jaxmeta.learners.ways import among_known, check_ways
 
 
 def proto_maml(
@@ -24,11 +25,14 @@ def proto_maml(
 ) -> MetaLearner:
     """Proto-MAML: encoder and head adapt by gradient descent, the head from the class means.
 
-        w_c = 2 c̄_c,  b_c = −‖c̄_c‖²,  c̄_c the mean embedding of class c in the support set
+        w_c = 2 (c̄_c − m),  b_c = −‖c̄_c − m‖² − w_c·m,  c̄_c the mean embedding of class c in the
+        support set, m the mean of these
 
     so that before the first step logit_c(x) = −‖f(x) − c̄_c‖² up to a term that all classes
     share: a prototypical network. The meta-gradient, to the encoder's initialisation, goes
-    through the head's as well.
+    through the head's as well. The paper has w_c = 2 c̄_c and b_c = −‖c̄_c‖², whose logits differ
+    by a term that all classes share, and lose digits where the features share an offset. A class
+    without a (valid) support example is never predicted.
 
     Args:
       encoder: maps inputs to features `[examples, D]`; its parameters are the meta-parameters.
@@ -50,7 +54,8 @@ def proto_maml(
         params: PyTree, inputs: PyTree, *, reference: PyTree = None, key: Key | None = None
     ) -> Array:
         features = encoder.apply(params["encoder"], inputs, reference=reference, key=key)
-        return features @ params["head"]["kernel"] + params["head"]["bias"][None]
+        logits = features @ params["head"]["kernel"] + params["head"]["bias"][None]
+        return among_known(logits, params["known"])
 
     model = Model(lambda key, inputs: {"encoder": encoder.init(key, inputs)}, apply)
     inner = unroll(
@@ -58,13 +63,19 @@ def proto_maml(
         inner_optimizer,
         inner_steps,
         differentiation=differentiation,
+        adapts=excluding("known"),
         batch_size=inner_batch,
     )
 
     def unpack(meta_params: PyTree, support: Batch) -> tuple[PyTree, dict[str, Any]]:
         means_WD = class_means(encoder.apply(meta_params["encoder"], support.inputs), support, ways)
-        head = {"kernel": 2 * means_WD.T, "bias": -jnp.square(means_WD).sum(axis=1)}
-        return {**meta_params, "head": head}, {}
+        known_W = known_classes(support, ways)
+        # All classes share what it changes in their logits: it has no gradient.
+        origin_D = jax.lax.stop_gradient(mean_of_known(means_WD, known_W))
+        kernel_WD = 2 * (means_WD - origin_D[None])
+        bias_W = -jnp.square(kernel_WD / 2).sum(axis=1) - kernel_WD @ origin_D
+        head = {"kernel": kernel_WD.T, "bias": bias_W}
+        return {**meta_params, "head": head, "known": known_W}, {}
 
     return gradient_learner(
         model,

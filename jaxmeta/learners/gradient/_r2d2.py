@@ -16,7 +16,8 @@ from jaxmeta.core import (
     Task,
     meta_learner,
 )
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.learners.metric._prototypical import class_members
+from jaxmeta.learners.ways import among_known, check_ways
 from jaxmeta.ops import varying_with
 
 
@@ -41,11 +42,13 @@ class RidgeHead(NamedTuple):
     Attributes:
       meta_params: see `R2D2Params`.
       weights_DW: float `[features, ways]`.
+      known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
     meta_params: R2D2Params
     weights_DW: Array
+    known_W: Array
     reference: PyTree
 
 
@@ -57,7 +60,9 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
 
     Regression outputs lie about between 0 and 1, so that α is 10 at first; λ is 1.
 
-    The system has the size of the support set, not of the features (the Woodbury identity).
+    The system has the size of the support set, not of the features (the Woodbury identity). A class
+    without a (valid) support example is never predicted; examples without a label, −1, are left
+    out.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -86,14 +91,17 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
 
     def adapt(key: Key, meta_params: R2D2Params, support: Batch) -> RidgeHead:
         features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
-        labels_SW = jax.nn.one_hot(support.targets, ways, dtype=features_SD.dtype)
-        if support.mask is not None:
-            features_SD = jnp.where(support.mask[:, None], features_SD, 0)
+        labels_SW = class_members(support, ways, features_SD.dtype)
+        known_W = labels_SW.sum(axis=0) > 0
         ridge = jnp.exp(meta_params.log_ridge) * jnp.eye(features_SD.shape[0])
-        gram_SS = features_SD @ features_SD.T + ridge.astype(features_SD.dtype)
+        # Padding and examples without a label have no part in the system: their duals are 0.
+        left_out_S = labels_SW.sum(axis=1) == 0
+        left_out_SS = left_out_S[:, None] | left_out_S[None]
+        gram_SS = jnp.where(left_out_SS, 0, features_SD @ features_SD.T)
+        gram_SS = gram_SS + ridge.astype(features_SD.dtype)
         labels_SW = varying_with(labels_SW, gram_SS)  # labels may be the same on all devices
         duals_SW = jax.scipy.linalg.solve(gram_SS, labels_SW, assume_a="pos")
-        return RidgeHead(meta_params, features_SD.T @ duals_SW, support.inputs)
+        return RidgeHead(meta_params, features_SD.T @ duals_SW, known_W, support.inputs)
 
     def predict(adapted: RidgeHead, inputs: PyTree, *, key: Key | None = None) -> Array:
         meta_params = adapted.meta_params
@@ -101,6 +109,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
             meta_params.encoder, inputs, reference=adapted.reference, key=key
         )
         outputs_QW = features_QD @ adapted.weights_DW
-        return jnp.exp(meta_params.log_scale) * outputs_QW + meta_params.bias
+        logits_QW = jnp.exp(meta_params.log_scale) * outputs_QW + meta_params.bias
+        return among_known(logits_QW, adapted.known_W)
 
     return meta_learner(init, adapt, predict, objective)

@@ -1,7 +1,7 @@
 """SNAIL: temporal convolutions gather, causal attention picks out."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric._prototypical import class_members
+from jaxmeta.learners.ways import among_known
 
 
 class Experience(NamedTuple):
@@ -17,18 +18,23 @@ class Experience(NamedTuple):
 
     Attributes:
       meta_params: as they were.
-      steps_SD: float `[support, features + ways]`, embedded examples with their labels.
+      steps_SD: float `[support, features + ways]`, embedded examples with their labels, those that
+        are padding before the others.
+      valid_S: bool `[support]`, which of them are no padding; None where all are.
+      known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
     meta_params: PyTree
     steps_SD: Array
+    valid_S: Array | None
+    known_W: Array
     reference: PyTree
 
 
 # What the support leaves does not depend on what follows it, so all queries share one pass over it:
 # below, T is the S steps of the support and then one step for each query, none of which sees
-# another query.
+# another query. Padding comes first: with values of 0 and unseen, it is as if it were not there.
 class _TemporalConvolutions(nn.Module):
     """Dense blocks of causal convolutions with dilation 1, 2, 4, … over the last `steps` steps."""
 
@@ -36,13 +42,13 @@ class _TemporalConvolutions(nn.Module):
     filters: int
 
     @nn.compact
-    def __call__(self, values_TD: Array, support: int) -> Array:
+    def __call__(self, values_TD: Array, support: int, valid_T: Array | None) -> Array:
         for index in range(math.ceil(math.log2(self.steps))):
             earlier_TD = _earlier(values_TD, support, dilation=2**index)
             both = jnp.concatenate([earlier_TD, values_TD], axis=1)
             signal = nn.tanh(nn.Dense(self.filters, name=f"signal_{index}")(both))
             gate = nn.sigmoid(nn.Dense(self.filters, name=f"gate_{index}")(both))
-            values_TD = jnp.concatenate([values_TD, signal * gate], axis=1)
+            values_TD = _of_valid(jnp.concatenate([values_TD, signal * gate], axis=1), valid_T)
         return values_TD
 
 
@@ -62,7 +68,7 @@ class _CausalAttention(nn.Module):
     value_width: int
 
     @nn.compact
-    def __call__(self, values_TD: Array, support: int) -> Array:
+    def __call__(self, values_TD: Array, support: int, valid_T: Array | None) -> Array:
         queries = nn.Dense(self.key_width, name="queries")
         queries_TK = queries(values_TD)
         # Keys begin as queries do: what is alike attends to each other before anything is learned.
@@ -72,9 +78,15 @@ class _CausalAttention(nn.Module):
         scores_TT = queries_TK @ keys_TK.T / math.sqrt(self.key_width)
         steps = values_TD.shape[0]
         before_TT = jnp.tri(steps, k=-1, dtype=bool).at[:, support:].set(False)
+        if valid_T is not None:
+            before_TT &= valid_T[None]
         known_TT = before_TT | jnp.eye(steps, dtype=bool)
         weights_TT = jax.nn.softmax(scores_TT, axis=1, where=known_TT)
-        return jnp.concatenate([values_TD, weights_TT @ read_TV], axis=1)
+        return _of_valid(jnp.concatenate([values_TD, weights_TT @ read_TV], axis=1), valid_T)
+
+
+def _of_valid(values_TD: Array, valid_T: Array | None) -> Array:
+    return values_TD if valid_T is None else jnp.where(valid_T[:, None], values_TD, 0)
 
 
 class _Snail(nn.Module):
@@ -83,7 +95,7 @@ class _Snail(nn.Module):
     filters: int
 
     @nn.compact
-    def __call__(self, steps_TD: Array, support: int) -> Array:
+    def __call__(self, steps_TD: Array, support: int, valid_T: Array | None = None) -> Array:
         layers = (
             _CausalAttention(64, 32, name="attention_0"),
             _TemporalConvolutions(self.steps, self.filters, name="convolutions_0"),
@@ -91,9 +103,9 @@ class _Snail(nn.Module):
             _TemporalConvolutions(self.steps, self.filters, name="convolutions_1"),
             _CausalAttention(512, 256, name="attention_2"),
         )
-        values = steps_TD
+        values = _of_valid(steps_TD, valid_T)
         for layer in layers:
-            values = layer(values, support)
+            values = layer(values, support, valid_T)
         return nn.Dense(self.outputs, name="head")(values[support:])
 
 
@@ -118,8 +130,8 @@ def snail(
     to what is like it; with weights of their own, 20 classes were at chance after 6,000 tasks.
 
     The dilations are 1, 2, 4 and so on, so that every earlier step is within reach; the paper's
-    algorithm begins with 2. The order of the support matters, and padding counts as steps: an
-    example that is not real has a label of 0.
+    algorithm begins with 2. The order of the support matters. A class without a (valid) support
+    example is never predicted.
 
     Raises:
       ValueError: fewer than two ways or steps, no filter.
@@ -147,15 +159,24 @@ def snail(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Experience:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         labels_SW = class_members(support, ways, features_SD.dtype)
-        steps_SD = jnp.concatenate([features_SD, labels_SW], axis=1)
-        return Experience(meta_params, steps_SD, support.inputs)
+        steps_SD, valid_S = jnp.concatenate([features_SD, labels_SW], axis=1), support.mask
+        if valid_S is not None:
+            order = jnp.argsort(valid_S)  # stable: padding first, the others as they were
+            steps_SD, valid_S = steps_SD[order], valid_S[order]
+        known_W = labels_SW.sum(axis=0) > 0
+        return Experience(meta_params, steps_SD, valid_S, known_W, support.inputs)
 
     def predict(adapted: Experience, inputs: PyTree, *, key: Key | None = None) -> Array:
-        meta_params, steps_SD, reference = adapted
+        meta_params, steps_SD, valid_S, known_W, reference = adapted
         features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference, key=key)
         unknown_QW = jnp.zeros((features_QD.shape[0], ways), features_QD.dtype)
         queries_QD = jnp.concatenate([features_QD, unknown_QW], axis=1)
         sequence = jnp.concatenate([steps_SD, queries_QD])
-        return network.apply({"params": meta_params["body"]}, sequence, len(steps_SD))  # pyright: ignore
+        valid_T = None
+        if valid_S is not None:
+            valid_T = jnp.concatenate([valid_S, jnp.ones(len(queries_QD), bool)])
+        variables = {"params": meta_params["body"]}
+        outputs: Any = network.apply(variables, sequence, len(steps_SD), valid_T)
+        return among_known(outputs, known_W)
 
     return plain_learner(init, adapt, predict, objective)

@@ -9,7 +9,7 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTre
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.memory.machine import Machine, run
 from jaxmeta.learners.metric._prototypical import class_members
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.learners.ways import among_known, check_ways
 
 
 class Remembered(NamedTuple):
@@ -19,12 +19,14 @@ class Remembered(NamedTuple):
       meta_params: as they were.
       state: of the machine, after the support set.
       last_W: the label of the last support example, which the next step is told.
+      known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
     meta_params: PyTree
     state: PyTree
     last_W: Array
+    known_W: Array
     reference: PyTree
 
 
@@ -45,7 +47,8 @@ def memory_classifier(
       objective: of logits `[examples, ways]`, cross-entropy.
       ways: classes of a task.
 
-    The order of the support matters. A support example that is not real is passed over.
+    The order of the support matters. A support example that is not valid is passed over. A class
+    without one that is valid is never predicted.
 
     Raises:
       ValueError: fewer than two ways.
@@ -86,16 +89,19 @@ def memory_classifier(
         params = meta_params["machine"]
         start = (machine.start(params), jnp.zeros((ways,), features_SD.dtype))
         (state, last_W), _, _ = run(reader, params, (features_SD, labels_SW, real_S), start)
-        return Remembered(meta_params, state, last_W, support.inputs)
+        known_W = labels_SW.sum(axis=0) > 0
+        return Remembered(meta_params, state, last_W, known_W, support.inputs)
 
     def predict(adapted: Remembered, inputs: PyTree, *, key: Key | None = None) -> Array:
-        meta_params, state, last_W, reference = adapted
+        meta_params, state, last_W, known_W, reference = adapted
         features_QD = encoder.apply(meta_params["encoder"], inputs, reference=reference, key=key)
 
         def judge(features_D: Array) -> Array:
             told = jnp.concatenate([features_D, last_W])
             return machine.step(meta_params["machine"], state, told)[1]
 
-        return jax.vmap(judge)(features_QD)
+        outputs = jax.vmap(judge)(features_QD)
+        # A machine made for looking at says more than a number for each class.
+        return among_known(outputs, known_W) if outputs.shape[1:] == (ways,) else outputs
 
     return plain_learner(init, adapt, predict, objective)

@@ -67,7 +67,8 @@ def matching(
     Raises:
       ValueError: fewer than two ways, no read-out, a temperature that is not positive.
 
-    A class without a (real) support example has the log-probability log 1e-12.
+    A class without a (valid) support example has the log-probability log 1e-12, and is never
+    predicted.
 
     Source: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016, "Matching networks for one
     shot learning", section 2.1 and appendix A.
@@ -131,7 +132,8 @@ def matching(
         members_SW = (labels_SW > 0) | ~known_W[None]
         of_class_QW = logsumexp(scores_QS[:, :, None], axis=1, where=members_SW[None])
         of_all_Q1 = logsumexp(scores_QS, axis=1, where=real_S[None], keepdims=True)
-        return jnp.where(known_W[None], of_class_QW - of_all_Q1, _OF_NONE)
+        log_p_QW = jnp.where(known_W[None], of_class_QW - of_all_Q1, _OF_NONE)
+        return log_p_QW + 0 * labels_SW.sum()  # NaN where a label is no class
 
     return plain_learner(init, adapt, predict, objective)
 

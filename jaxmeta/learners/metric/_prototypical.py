@@ -6,8 +6,19 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, meta_learner
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    fill_padding,
+    meta_learner,
+)
+from jaxmeta.learners.ways import among_known, check_ways
+from jaxmeta.objectives import represented
 
 
 class Prototypes(NamedTuple):
@@ -16,11 +27,13 @@ class Prototypes(NamedTuple):
     Attributes:
       meta_params: `{"encoder": ..., "log_temperature": ...}`, the latter with cosine only.
       prototypes_WD: float `[ways, features]`, one mean a class.
+      known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
     meta_params: PyTree
     prototypes_WD: Array
+    known_W: Array
     reference: PyTree
 
 
@@ -47,7 +60,8 @@ def prototypical(
     Raises:
       ValueError: an unknown distance; fewer than two ways.
 
-    A class without a (real) support example keeps the prototype 0.
+    A class without a (valid) support example keeps the prototype 0 and is never predicted, see
+    `among_known`.
 
     Source: Snell, Swersky, Zemel 2017, "Prototypical networks for few-shot learning",
     Algorithm 1.
@@ -72,7 +86,8 @@ def prototypical(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Prototypes:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
-        return Prototypes(meta_params, class_means(features_SD, support, ways), support.inputs)
+        means_WD = class_means(features_SD, support, ways)
+        return Prototypes(meta_params, means_WD, known_classes(support, ways), support.inputs)
 
     def predict(adapted: Prototypes, inputs: PyTree, *, key: Key | None = None) -> Array:
         features_QD = encoder.apply(
@@ -80,8 +95,10 @@ def prototypical(
         )
         if distance == "cosine":
             cosine_QW = unit(features_QD) @ unit(adapted.prototypes_WD).T
-            return jnp.exp(adapted.meta_params["log_temperature"]) * cosine_QW
-        return -squared_distances(features_QD, adapted.prototypes_WD)
+            logits_QW = jnp.exp(adapted.meta_params["log_temperature"]) * cosine_QW
+        else:
+            logits_QW = -squared_distances(features_QD, adapted.prototypes_WD, adapted.known_W)
+        return among_known(logits_QW, adapted.known_W)
 
     return meta_learner(init, adapt, predict, objective)
 
@@ -95,6 +112,7 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
     """
     chex.assert_rank(features_SD, 2)
     members_SW = class_members(support, ways, features_SD.dtype)
+    features_SD = fill_padding(features_SD, support.mask)
     counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
     return members_SW.T @ features_SD / counts_W[:, None]
 
@@ -102,28 +120,67 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
 def class_members(support: Batch, ways: int, dtype: Any = jnp.float32) -> Array:
     """Which class each example belongs to, one-hot `[S, ways]`.
 
-    A row is 0 where the example is not real, or its target is −1: not labelled.
+    A row is 0 where the example is not valid, or its target is −1: not labelled. It is NaN where
+    the target is another number outside `[0, ways)`.
+
+    Raises:
+      ValueError: the targets are not integers, or one that is known when traced is out of range.
 
     >>> class_members(Batch(None, jnp.array([1, -1]), jnp.array([True, True])), 2).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
     """
     chex.assert_rank(support.targets, 1)
-    chex.assert_type(support.targets, int)
-    members_SW = jax.nn.one_hot(support.targets, ways, dtype=dtype)
+    if not jnp.issubdtype(support.targets.dtype, jnp.integer):
+        raise ValueError(
+            f"the support's targets are {support.targets.dtype}; give integer class indices."
+        )
+
+    def allowed(classes: Any) -> Any:
+        wide = classes.astype(jnp.promote_types(classes.dtype, jnp.int32))
+        return (wide >= -1) & (wide < ways)
+
+    expected = f"a class index from 0 to {ways - 1}, or -1 for an example without a label"
+    is_class = represented("support", support.targets, allowed, expected, support.mask)
+    targets = fill_padding(support.targets, support.mask)
+    members_SW = jax.nn.one_hot(targets, ways, dtype=dtype)
+    members_SW = jnp.where(is_class[:, None], members_SW, jnp.nan)
     return members_SW if support.mask is None else jnp.where(support.mask[:, None], members_SW, 0)
 
 
-def squared_distances(points_QD: Array, centres_WD: Array) -> Array:
+def known_classes(support: Batch, ways: int) -> Array:
+    """Which classes have an example, bool `[ways]`.
+
+    >>> known_classes(Batch(None, jnp.array([2, 0, -1])), 3).tolist()
+    [True, False, True]
+    """
+    return class_members(support, ways).sum(axis=0) > 0
+
+
+def squared_distances(points_QD: Array, centres_WD: Array, known_W: Array | None = None) -> Array:
     """Squared Euclidean distances float `[Q, W]`, as ‖x‖² − 2 x·c + ‖c‖²: one matmul.
+
+    Points and centres are taken from the mean of the centres, of those that are known. What all
+    share would otherwise be squared, and cancel only to rounding.
 
     >>> squared_distances(jnp.array([[0.0, 3.0]]), jnp.array([[4.0, 0.0]])).tolist()
     [[25.0]]
     """
     chex.assert_rank([points_QD, centres_WD], 2)
     chex.assert_equal_shape_suffix([points_QD, centres_WD], 1)
+    # The distances do not depend on the origin, so that it has no gradient.
+    origin_D = jax.lax.stop_gradient(mean_of_known(centres_WD, known_W))
+    points_QD, centres_WD = points_QD - origin_D[None], centres_WD - origin_D[None]
     norms_Q = jnp.square(points_QD).sum(axis=1)
     norms_W = jnp.square(centres_WD).sum(axis=1)
     return norms_Q[:, None] - 2 * points_QD @ centres_WD.T + norms_W[None, :]
+
+
+def mean_of_known(centres_WD: Array, known_W: Array | None) -> Array:
+    """The mean of the centres of known classes, `[D]`: of all where none are named."""
+    if known_W is None:
+        return centres_WD.mean(axis=0)
+    count = jnp.maximum(known_W.sum(), 1).astype(centres_WD.dtype)
+    return jnp.where(known_W[:, None], centres_WD, 0).sum(axis=0) / count
 
 
 def unit(vectors: Array) -> Array:

@@ -6,11 +6,25 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task, masked_mean
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Key,
+    MetaLearner,
+    Model,
+    Objective,
+    PyTree,
+    Task,
+    fill_padding,
+    masked_mean,
+)
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.keys import split_key
-from jaxmeta.learners.metric._prototypical import class_members
+from jaxmeta.learners.metric._prototypical import class_members, known_classes
 from jaxmeta.learners.ways import check_ways
+from jaxmeta.objectives import class_indices, or_nan
+
+_OF_NONE = -1e-6  # the score of a class without an example: below all others, and next to nothing
 
 
 class RelationParams(NamedTuple):
@@ -31,11 +45,13 @@ class ClassMaps(NamedTuple):
     Attributes:
       meta_params: as they were.
       maps_W: float `[ways, ...]`, the sum of each class' embedded examples.
+      known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
     meta_params: RelationParams
     maps_W: Array
+    known_W: Array
     reference: PyTree
 
 
@@ -51,6 +67,8 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
         for each, `[examples, ways]`; `jaxmeta.models.pairwise` makes one of any network.
       objective: of scores r in (0, 1), `[examples, ways]`: `one_hot_squared_error`.
       ways: classes of a task; the meta-parameters do not depend on it.
+
+    A class without a (valid) support example has a score just below 0, and is never predicted.
 
     Raises:
       ValueError: fewer than two ways.
@@ -74,14 +92,15 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
         maps_S = encoder.apply(meta_params.encoder, support.inputs, key=key)
         members_SW = class_members(support, ways, maps_S.dtype)
         maps_W = jnp.tensordot(members_SW.T, maps_S, axes=1)
-        return ClassMaps(meta_params, maps_W, support.inputs)
+        return ClassMaps(meta_params, maps_W, known_classes(support, ways), support.inputs)
 
     def predict(adapted: ClassMaps, inputs: PyTree, *, key: Key | None = None) -> Array:
-        meta_params, maps_W, reference = adapted
+        meta_params, maps_W, known_W, reference = adapted
         encoder_key, key = split_key(key)
         maps_Q = encoder.apply(meta_params.encoder, inputs, reference=reference, key=encoder_key)
         pairs = (maps_W, maps_Q)
-        return jax.nn.sigmoid(comparator.apply(meta_params.comparator, pairs, key=key))
+        scores_QW = jax.nn.sigmoid(comparator.apply(meta_params.comparator, pairs, key=key))
+        return jnp.where(known_W[None] | ~known_W.any(), scores_QW, _OF_NONE)
 
     return plain_learner(init, adapt, predict, objective)
 
@@ -98,13 +117,19 @@ def one_hot_squared_error(
       targets: int `[examples]`, each in `[0, ways)`.
       mask: None or bool `[examples]`.
 
+    Raises:
+      ValueError: the targets are not integers, or one of them is no class. Where targets are
+        traced, loss and accuracy are NaN instead.
+
     >>> loss, metrics = one_hot_squared_error(jnp.array([[0.5, 0.0]]), jnp.array([0]))
     >>> float(loss), float(metrics["accuracy"])
     (0.25, 1.0)
     """
     chex.assert_rank([outputs, targets], [2, 1])
-    chex.assert_type(targets, int)
+    is_class = class_indices("one_hot_squared_error", targets, outputs.shape[1], mask)
+    outputs, targets = fill_padding((outputs, targets), mask)
     wanted = jax.nn.one_hot(targets, outputs.shape[1], dtype=outputs.dtype)
     losses = jnp.square(outputs - wanted).sum(axis=1)
     correct = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
-    return masked_mean(losses, mask), {"accuracy": masked_mean(correct, mask)}
+    accuracy = masked_mean(or_nan(correct, is_class), mask)
+    return masked_mean(or_nan(losses, is_class), mask), {"accuracy": accuracy}

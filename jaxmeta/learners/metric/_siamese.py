@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, PyTree, Task, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric._prototypical import class_members
-from jaxmeta.learners.ways import check_ways
-
-_OF_NONE = -1e4  # the logit of a class without an example
+from jaxmeta.learners.ways import among_known, check_ways
 
 
 class SiameseParams(NamedTuple):
@@ -100,7 +98,7 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
     def by_class(adapted: Twins, logits_QS: Array) -> Array:
         counts_W = adapted.members_SW.sum(axis=0)
         means_QW = logits_QS @ (adapted.members_SW / jnp.maximum(counts_W, 1)[None])
-        return jnp.where(counts_W[None] > 0, means_QW, _OF_NONE)
+        return among_known(means_QW, counts_W > 0)
 
     def predict(adapted: Twins, inputs: PyTree, *, key: Key | None = None) -> Array:
         return by_class(adapted, logits_of_pairs(adapted, inputs, key))

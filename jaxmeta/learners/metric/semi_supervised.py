@@ -9,9 +9,11 @@ from jaxmeta.learners.metric._prototypical import (
     Prototypes,
     class_means,
     class_members,
+    known_classes,
     prototypical,
     squared_distances,
 )
+from jaxmeta.learners.ways import among_known
 
 
 def semi_supervised_prototypical(
@@ -42,7 +44,8 @@ def semi_supervised_prototypical(
       distractor_cluster: see above.
 
     An unlabelled example of the support has the target −1: see `unlabelled` of
-    `jaxmeta.data.episodes`. `prototypical` passes over these.
+    `jaxmeta.data.episodes`. `prototypical` passes over these. A class without a labelled example is
+    never predicted.
 
     Raises:
       ValueError: fewer than two ways, a negative number of refinements.
@@ -74,12 +77,14 @@ def semi_supervised_prototypical(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Prototypes:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         labelled_SW = class_members(support, ways, features_SD.dtype)
+        known_W = known_classes(support, ways)
         free_S = support.targets < 0
         if support.mask is not None:
             free_S &= support.mask
 
         def refine(centres_WD: Array) -> Array:
-            scores_SW = -squared_distances(features_SD, centres_WD)
+            scores_SW = -squared_distances(features_SD, centres_WD, known_W)
+            scores_SW = among_known(scores_SW, known_W)
             if distractor_cluster:
                 log_radius = meta_params["log_radius"]
                 squares_S = jnp.square(features_SD).sum(axis=1)
@@ -93,6 +98,6 @@ def semi_supervised_prototypical(
         centres_WD = class_means(features_SD, support, ways)
         for _ in range(refinements):
             centres_WD = refine(centres_WD)
-        return Prototypes(meta_params, centres_WD, support.inputs)
+        return Prototypes(meta_params, centres_WD, known_W, support.inputs)
 
     return plain_learner(init, adapt, supervised.predict, objective)

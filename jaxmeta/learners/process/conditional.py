@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.keys import split_key
-from jaxmeta.learners.metric._prototypical import class_means
+from jaxmeta.learners.metric._prototypical import class_means, known_classes
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gaussian_of
-from jaxmeta.learners.ways import check_ways
+from jaxmeta.learners.ways import among_known, check_ways
 from jaxmeta.models import pairwise
 
 
@@ -34,11 +34,13 @@ class Encoded(NamedTuple):
       meta_params: as they were.
       representation_D: float `[D]`, r.
       reference: the support inputs, for an encoder normalised by the support's statistics.
+      known_W: bool `[ways]`, which classes have an example; None of curves.
     """
 
     meta_params: ProcessParams
     representation_D: Array
     reference: PyTree
+    known_W: Array | None = None
 
 
 def conditional_neural_process(
@@ -80,7 +82,7 @@ def conditional_neural_process(
         return Encoded(meta_params, mean_of_real(points_SD, support.mask), support.inputs)
 
     def predict(adapted: Encoded, inputs: Array, *, key: Key | None = None) -> Gaussian:
-        meta_params, representation_D, _ = adapted
+        meta_params, representation_D, *_ = adapted
         given = beside(inputs, representation_D)
         return gaussian_of(decoder.apply(meta_params.decoder, given, key=key))
 
@@ -100,6 +102,8 @@ def conditional_neural_process_classifier(
       decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`; see `class_by_class`.
       objective: of logits, cross-entropy.
       ways: classes of a task, which the decoder may fix.
+
+    A class without a (valid) support example is never predicted.
 
     Raises:
       ValueError: fewer than two ways; a decoder with another number of outputs.
@@ -130,16 +134,18 @@ def conditional_neural_process_classifier(
     def adapt(key: Key, meta_params: ProcessParams, support: Batch) -> Encoded:
         features_SD = encoder.apply(meta_params.encoder, support.inputs, key=key)
         means_WD = class_means(features_SD, support, ways)
-        return Encoded(meta_params, means_WD.ravel(), support.inputs)
+        known_W = known_classes(support, ways)
+        return Encoded(meta_params, means_WD.ravel(), support.inputs, known_W)
 
     def predict(adapted: Encoded, inputs: PyTree, *, key: Key | None = None) -> Array:
-        meta_params, representation_D, reference = adapted
+        meta_params, representation_D, reference, known_W = adapted
+        assert known_W is not None
         encoder_key, key = split_key(key)
         features_QD = encoder.apply(
             meta_params.encoder, inputs, reference=reference, key=encoder_key
         )
         given = beside(features_QD, representation_D)
-        return decoder.apply(meta_params.decoder, given, key=key)
+        return among_known(decoder.apply(meta_params.decoder, given, key=key), known_W)
 
     return plain_learner(init, adapt, predict, objective)
 

@@ -22,6 +22,11 @@ class Context(NamedTuple):
     context: Batch
 
 
+def _layer_norm(name: str) -> nn.LayerNorm:
+    # Flax' default variance, the mean square less the squared mean, cancels.
+    return nn.LayerNorm(name=name, use_fast_variance=False)
+
+
 class _Block(nn.Module):
     """Attention to the context and to oneself, then a perceptron, both added to what was there."""
 
@@ -31,9 +36,9 @@ class _Block(nn.Module):
     @nn.compact
     def __call__(self, tokens_ND: Array, known_NN: Array) -> Array:
         attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
-        normed = nn.LayerNorm(name="norm_0")(tokens_ND)
+        normed = _layer_norm("norm_0")(tokens_ND)
         tokens_ND = tokens_ND + attention(normed, mask=known_NN[None])
-        normed = nn.LayerNorm(name="norm_1")(tokens_ND)
+        normed = _layer_norm("norm_1")(tokens_ND)
         hidden = nn.relu(nn.Dense(2 * self.width, name="hidden")(normed))
         return tokens_ND + nn.Dense(self.width, name="output")(hidden)
 
@@ -50,7 +55,7 @@ class _Transformer(nn.Module):
         values = nn.Dense(self.width, name="embedding_1")(values)
         for index in range(self.layers):
             values = _Block(self.width, self.heads, name=f"block_{index}")(values, known_NN)
-        values = nn.LayerNorm(name="norm")(values)
+        values = _layer_norm("norm")(values)
         hidden = nn.relu(nn.Dense(self.width, name="hidden")(values))
         return nn.Dense(2 * self.outputs, name="head")(hidden)
 
