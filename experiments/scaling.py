@@ -25,9 +25,9 @@ from experiments.benchmark import seconds_of
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import Engine, find_domain, find_learner, start
+from jaxmeta.recipes.loading import load
 from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
-from jaxmeta.recipes.runner import load
 from jaxmeta.recipes.settings import AtLeastTwo, Count
 from jaxmeta.training import parallel
 from jaxmeta.training.feed import first_task, open_feed

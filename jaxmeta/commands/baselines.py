@@ -27,10 +27,10 @@ from jaxmeta.models import from_linen
 from jaxmeta.recipes.domains.pretrain import features_of, on_features
 from jaxmeta.recipes.folders import IDENTITY, read_identity
 from jaxmeta.recipes.images import data_identity
+from jaxmeta.recipes.loading import run_keys
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
-from jaxmeta.recipes.runner import run_keys
 from jaxmeta.recipes.seen import is_same
 from jaxmeta.recipes.settings import AtLeastTwo, Count
 from jaxmeta.training.estimates import Estimate, evaluation

@@ -19,11 +19,12 @@ from jaxmeta.commands.guard import recipes_named
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment
+from jaxmeta.recipes.evaluation import evaluate
 from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity
+from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import check_finite, closing_lines, provenance, write_per_task
-from jaxmeta.recipes.runner import Loaded, describe, evaluate, load, run_keys
 from jaxmeta.recipes.seen import is_same, read_seen, refuse_seen, seen_of
 from jaxmeta.recipes.settings import AtLeastTwo, Seed
 from jaxmeta.training.parallel import mesh_for

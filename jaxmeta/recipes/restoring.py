@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxmeta.core import MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Experiment, Recipe
 from jaxmeta.recipes.folders import CONFIG, FINISHED, RESULTS, read_config, read_identity
-from jaxmeta.recipes.runner import problems, with_checksum
+from jaxmeta.recipes.loading import problems, with_checksum
 from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training import checkpoints
 from jaxmeta.training.leaves import named
@@ -105,7 +106,7 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
     trained: Trained = best.tree
     for name, leaf in named(trained.meta_params).items():
         # A recipe may restore another run's while it is traced: then they are no values yet.
-        known = not isinstance(leaf, jax.core.Tracer) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        known = not isinstance(leaf, Tracer) and jnp.issubdtype(leaf.dtype, jnp.inexact)
         if known and not np.isfinite(np.asarray(leaf)).all():
             raise ArithmeticError(
                 f"{folder} has diverged: its parameters of step {best.step} are NaN or infinite "

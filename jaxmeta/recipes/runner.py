@@ -3,40 +3,31 @@
 import contextlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 
 from jaxmeta import files
-from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task, unpadded
-from jaxmeta.data.identity import NOTHING, Seen
-from jaxmeta.objectives import check_metrics
+from jaxmeta.core import Key, PyTree
 from jaxmeta.recipes import folders, settings
 from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
+from jaxmeta.recipes.evaluation import Evaluator, evaluate
 from jaxmeta.recipes.fitting import check_training, naming_settings
+from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.pictures import draw_run
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import (
-    RESERVED,
-    PerTask,
     check_finite,
-    headline,
-    plain,
     provenance,
-    tasks_digest,
     write_per_task,
 )
 from jaxmeta.recipes.seen import write_seen
-from jaxmeta.recipes.tasks import HeldOut, Problem, Report, Tasks
+from jaxmeta.recipes.tasks import Problem, Tasks
 from jaxmeta.training import checkpoints
-from jaxmeta.training.estimates import estimates, per_task
-from jaxmeta.training.feed import count_tasks, on_all_devices, without_constants
+from jaxmeta.training.estimates import estimates
 from jaxmeta.training.loop import train_with_checkpoints
-from jaxmeta.training.memory import check_fits, check_program_fits
+from jaxmeta.training.memory import check_program_fits
 from jaxmeta.training.parallel import (
     check_same,
     mesh_for,
@@ -45,68 +36,6 @@ from jaxmeta.training.parallel import (
 )
 from jaxmeta.training.state import shared_of, untrained
 from jaxmeta.training.update import MetaUpdate, Supplied, Trained, with_constants
-
-
-class Loaded(NamedTuple):
-    """An experiment with its tasks.
-
-    Attributes:
-      experiment: resolved.
-      tasks: of its domain.
-      constants: frozen weights; `()` where there are none.
-      data: `Tasks.data`, and the checksum of the constants.
-      of_training, of_test: the problems of training and, by default, of tests.
-    """
-
-    experiment: Experiment
-    tasks: Tasks
-    constants: PyTree
-    data: dict[str, Any]
-    of_training: Problem
-    of_test: Problem
-
-
-def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
-    """The tasks of an experiment; data is loaded here. No test has a class that was `seen`.
-
-    Raises:
-      ValueError, OSError: of the domain.
-    """
-    domain = experiment.domain
-    tasks = domain.tasks(experiment.training, experiment.learner.needs._replace(seen=seen))
-    constants = domain.constants(tasks.data)
-    data = with_checksum(tasks.data, constants)
-    with naming_settings(experiment):  # before they are made
-        for shapes in jax.eval_shape(
-            lambda: [own.example for own in problems(experiment, tasks.data, constants)]
-        ):
-            check_fits("the arrays of a single task", shapes)
-        for test in tasks.tests.values():
-            if count_tasks(test.source) is None:  # drawn, not read
-                draw: Any = without_constants(test.source)
-                shapes = jax.eval_shape(draw, jax.random.key(0))
-                check_fits("the arrays of a single task", shapes)
-    return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
-
-
-def problems(
-    experiment: Experiment, data: Mapping[str, Any], constants: PyTree
-) -> tuple[Problem, Problem]:
-    """What the learner is built for in training, and by default in tests."""
-    of_training, of_test = (
-        experiment.domain.problem(
-            experiment.training, experiment.learner.needs, data, train=train
-        )._replace(constants=constants)
-        for train in (True, False)
-    )
-    return of_training, of_test
-
-
-def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
-    """What identifies the data, with the checksum of frozen weights where there are some."""
-    if not jax.tree.leaves(constants):
-        return dict(data)
-    return {**data, "constants_sha256": checkpoints.parameters_sha256(constants)}
 
 
 def run(
@@ -226,148 +155,6 @@ def _run(
     on_first_process(keep)
     check_finite(tasks, results, folder / folders.RESULTS)
     return results, tasks
-
-
-class Evaluator(NamedTuple):
-    """Judges what was trained on held-out tasks."""
-
-    loaded: Loaded
-    mesh: Mesh | None
-
-    def problem(self, test: HeldOut) -> Problem:
-        """What the learner is built for there."""
-        problem = test.problem or self.loaded.of_test
-        return problem._replace(constants=self.loaded.constants)
-
-    def judged(self, test: HeldOut, count: int) -> Any:
-        """`evaluate(trained, key)`: the metrics of `count` tasks by name, `[count, ...]`."""
-
-        def judge(
-            key: Key, learner: MetaLearner, trained: Trained, task: Task
-        ) -> tuple[Array, Mapping[str, Array]]:
-            shared = shared_of(learner, trained)
-            loss, info = learner.loss(key, trained.meta_params, task, **shared)
-            return loss, info.metrics
-
-        return self._over_tasks(test, test.number or count, test.judge or judge)
-
-    def followed(self, test: HeldOut, count: int) -> Any:
-        """As `judged`, with the metrics after 0, 1, 2, ... inner steps, `[count, steps + 1]`."""
-        objective = self.problem(test).objective
-
-        def judge(
-            key: Key, learner: MetaLearner, trained: Trained, task: Task
-        ) -> tuple[Array, Mapping[str, Array]]:
-            assert learner.trajectory is not None
-            with unpadded(task.query) as (query,):
-                given = (key, trained.meta_params, task.support, query.inputs)
-                outputs = learner.trajectory(*given, **shared_of(learner, trained))
-            return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
-
-        return self._over_tasks(test, count, judge)
-
-    def _over_tasks(self, test: HeldOut, count: int, judge: Callable[..., Any]) -> Any:
-        recipe, problem = self.loaded.experiment.learner, self.problem(test)
-
-        def of_task(key: Key, given: tuple[Trained, PyTree], task: Task) -> Any:
-            # Built here, so that frozen weights are arguments of the program.
-            trained, constants = given
-            learner = recipe.build(problem._replace(constants=constants))
-            loss, metrics = judge(key, learner, trained, task)
-            check_metrics(metrics, *RESERVED, *tasks.summary)
-            return loss, metrics
-
-        training, tasks = self.loaded.experiment.training, self.loaded.tasks
-        at_once = test.at_once or min(training.tasks_at_once or tasks.at_once or 100, 100)
-        evaluate = per_task(of_task, count, tasks_at_once=at_once, mesh=self.mesh)
-        source = None if test.prepare else on_all_devices(test.source, self.mesh)
-
-        def of_trained(trained: Trained, key: Key) -> dict[str, np.ndarray]:
-            where = source
-            if test.prepare is not None:
-                where, trained = test.prepare(recipe.build(problem), trained)
-            assert where is not None
-            return evaluate((trained, self.loaded.constants), where, key)
-
-        return of_trained
-
-
-def evaluate(
-    loaded: Loaded,
-    trained: Trained,
-    results: dict[str, Any],
-    folder: Path,
-    mesh: Mesh | None,
-    *,
-    key: Key | None = None,
-    say: Callable[[str], object] = print,
-) -> tuple[dict[str, Any], dict[str, PerTask], Report]:
-    """The results with the figures of every test, the values of its tasks, and what to draw."""
-    training, tasks, recipe = loaded.experiment.training, loaded.tasks, loaded.experiment.learner
-    key = run_keys(training.seed)[2] if key is None else key
-    evaluator = Evaluator(loaded, mesh)
-    values: dict[str, PerTask] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    tests = {
-        name: own._replace(problem=evaluator.problem(own)) for name, own in tasks.tests.items()
-    }
-    learners = {name: recipe.build(own.problem) for name, own in tests.items()}  # pyright: ignore
-    for name, test in tests.items():
-        if len(tests) > 1:
-            say(f"evaluating on {name}.")
-        count = test.number or training.eval_tasks
-        found = evaluator.judged(test, count)(trained, key)
-        values[name] = PerTask(tasks_digest(test.identity, key, count), found)
-        single = {metric: own for metric, own in found.items() if own.ndim == 1}
-        rows[name] = {**plain(estimates(single)), "num_tasks": count}
-        if learners[name].trajectory is not None and test.judge is None:
-            few = count if test.trajectory_tasks is None else min(test.trajectory_tasks, count)
-            curve = estimates(evaluator.followed(test, few)(trained, key))
-            rows[name]["after_inner_steps"] = {**plain(curve), "num_tasks": few}
-    results = {**results, **next(iter(rows.values()))}
-    results["figure"] = headline(tasks, results).metric
-    if len(rows) > 1:
-        results["tests"] = rows
-    made = Report(
-        folder,
-        files.shown(f"{recipe.name} · {tasks.title}"),
-        recipe,
-        results,
-        trained,
-        tests,
-        learners,
-        {name: own.values for name, own in values.items()},
-        key,
-        say,
-    )
-    if tasks.report is not None:
-        results |= tasks.report(made)
-    return results, values, made
-
-
-def describe(loaded: Loaded) -> dict[str, Any]:
-    """What was learned from what, and the protocol that makes the number comparable."""
-    experiment, tasks = loaded.experiment, loaded.tasks
-    training, select = experiment.training, tasks.selection
-    fields = to_json(experiment)["learner"]
-    return files.plain(
-        {
-            "experiment": experiment.domain.name,
-            "learner": experiment.learner.name,
-            **tasks.summary,
-            "protocol": {
-                "inner": {name: value for name, value in fields.items() if name != "name"},
-                "selected_on": f"validation {select.metric.replace('_', ' ')}, "
-                f"{training.validation_tasks} tasks every {training.checkpoint_every} steps",
-                **tasks.protocol,
-            },
-        }
-    )
-
-
-def run_keys(seed: int) -> Key:
-    """Three keys of a run: of training, of validation tasks, of test tasks."""
-    return jax.random.split(jax.random.key(seed), 3)
 
 
 def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:

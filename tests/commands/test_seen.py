@@ -13,7 +13,7 @@ from jaxmeta.data import load
 from jaxmeta.recipes import find_domain, find_learner, start
 from jaxmeta.recipes.domains import few_shot
 from jaxmeta.recipes.folders import read_config
-from jaxmeta.recipes.runner import load as load_tasks
+from jaxmeta.recipes.loading import load as load_tasks
 from jaxmeta.recipes.seen import refuse_seen, seen_of
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxmeta.recipes import restore
-from jaxmeta.recipes.runner import run_keys
+from jaxmeta.recipes.loading import run_keys
 from jaxmeta.training import evaluation
 from jaxmeta.training.checkpoints import parameters_sha256, save_best
 

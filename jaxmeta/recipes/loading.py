@@ -1,0 +1,103 @@
+"""An experiment with its tasks: what is trained and what is evaluated is loaded here."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxmeta import files
+from jaxmeta.core import Key, PyTree
+from jaxmeta.data.identity import NOTHING, Seen
+from jaxmeta.recipes.base import Experiment, to_json
+from jaxmeta.recipes.fitting import naming_settings
+from jaxmeta.recipes.tasks import Problem, Tasks
+from jaxmeta.training import checkpoints
+from jaxmeta.training.feed import count_tasks, without_constants
+from jaxmeta.training.memory import check_fits
+
+
+class Loaded(NamedTuple):
+    """An experiment with its tasks.
+
+    Attributes:
+      experiment: resolved.
+      tasks: of its domain.
+      constants: frozen weights; `()` where there are none.
+      data: `Tasks.data`, and the checksum of the constants.
+      of_training, of_test: the problems of training and, by default, of tests.
+    """
+
+    experiment: Experiment
+    tasks: Tasks
+    constants: PyTree
+    data: dict[str, Any]
+    of_training: Problem
+    of_test: Problem
+
+
+def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
+    """The tasks of an experiment; data is loaded here. No test has a class that was `seen`.
+
+    Raises:
+      ValueError, OSError: of the domain.
+    """
+    domain = experiment.domain
+    tasks = domain.tasks(experiment.training, experiment.learner.needs._replace(seen=seen))
+    constants = domain.constants(tasks.data)
+    data = with_checksum(tasks.data, constants)
+    with naming_settings(experiment):  # before they are made
+        for shapes in jax.eval_shape(
+            lambda: [own.example for own in problems(experiment, tasks.data, constants)]
+        ):
+            check_fits("the arrays of a single task", shapes)
+        for test in tasks.tests.values():
+            if count_tasks(test.source) is None:  # drawn, not read
+                draw: Any = without_constants(test.source)
+                shapes = jax.eval_shape(draw, jax.random.key(0))
+                check_fits("the arrays of a single task", shapes)
+    return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
+
+
+def problems(
+    experiment: Experiment, data: Mapping[str, Any], constants: PyTree
+) -> tuple[Problem, Problem]:
+    """What the learner is built for in training, and by default in tests."""
+    of_training, of_test = (
+        experiment.domain.problem(
+            experiment.training, experiment.learner.needs, data, train=train
+        )._replace(constants=constants)
+        for train in (True, False)
+    )
+    return of_training, of_test
+
+
+def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
+    """What identifies the data, with the checksum of frozen weights where there are some."""
+    if not jax.tree.leaves(constants):
+        return dict(data)
+    return {**data, "constants_sha256": checkpoints.parameters_sha256(constants)}
+
+
+def describe(loaded: Loaded) -> dict[str, Any]:
+    """What was learned from what, and the protocol that makes the number comparable."""
+    experiment, tasks = loaded.experiment, loaded.tasks
+    training, select = experiment.training, tasks.selection
+    fields = to_json(experiment)["learner"]
+    return files.plain(
+        {
+            "experiment": experiment.domain.name,
+            "learner": experiment.learner.name,
+            **tasks.summary,
+            "protocol": {
+                "inner": {name: value for name, value in fields.items() if name != "name"},
+                "selected_on": f"validation {select.metric.replace('_', ' ')}, "
+                f"{training.validation_tasks} tasks every {training.checkpoint_every} steps",
+                **tasks.protocol,
+            },
+        }
+    )
+
+
+def run_keys(seed: int) -> Key:
+    """Three keys of a run: of training, of validation tasks, of test tasks."""
+    return jax.random.split(jax.random.key(seed), 3)
