@@ -22,6 +22,7 @@ from jaxmeta import (
     Batch,
     Carry,
     MetaLearner,
+    Model,
     Objective,
     Task,
     binary_cross_entropy,
@@ -34,6 +35,7 @@ from jaxmeta.learners import (
     anil,
     boil,
     cavia,
+    evolve,
     first_order_maml,
     imaml,
     maml,
@@ -44,6 +46,7 @@ from jaxmeta.learners import (
     meta_sgd,
     meta_transfer,
     one_hot_squared_error,
+    persistent_es,
     proto_maml,
     prototypical,
     r2d2,
@@ -52,6 +55,8 @@ from jaxmeta.learners import (
     semi_supervised_prototypical,
     siamese,
     snail,
+    supervised,
+    truncated_backpropagation,
 )
 from jaxmeta.learners.memory import (
     as_model,
@@ -62,6 +67,7 @@ from jaxmeta.learners.memory import (
     ntm,
     sequence_learner,
 )
+from jaxmeta.learners.optimizers import LearnedOptimizer, optimizer_learner, windows
 from jaxmeta.learners.process import (
     class_by_class,
     conditional_neural_process,
@@ -134,6 +140,36 @@ def of_sequences(name, machine) -> Case:
     build = partial(sequence_learner, as_model(machine), binary_cross_entropy)
     sample = sequences.copy(bits=2, lengths=(1, 2))
     return Case(name, build, binary_cross_entropy, sample, optax.adam(1e-2))
+
+
+def evolved(model, objective, inner_steps):
+    return evolve(maml(model, objective, optax.sgd(0.02), inner_steps), std=0.1, pairs=4)
+
+
+def of_rules(name, transform) -> Case:
+    """A learner of the smallest rule there is, SGD with a learned rate and momentum.
+
+    It is `transform(whole, in_windows)`, of runs of three steps as a whole and in windows of one.
+    The curves are constants, which three steps can learn.
+    """
+    rule = LearnedOptimizer(
+        lambda key: {
+            "log_rate": 0.1 * jax.random.normal(key) - 5,
+            "momentum": jnp.array(0.5, jnp.float32),
+        },
+        lambda phi: optax.sgd(jnp.exp(phi["log_rate"]), phi["momentum"]),
+    )
+
+    def learner(model, objective, inner_steps):
+        # The networks that it trains are in float64, too, where the test is.
+        init = lambda *given: jax.tree.map(lambda p: p.astype(float), model.init(*given))  # noqa: E731
+        given = (Model(init, model.apply), objective, rule, inner_steps)
+        whole = optimizer_learner(*given, differentiation=second_order)
+        return transform(whole, windows(*given, 1, differentiation=second_order))
+
+    case = of_curves(name, learner, CURVE, inner_steps=3)
+    constants = {"frequency": (0.0, 0.0), "phase": (0.5, 2.5), "domain": (-1.0, 1.0)}
+    return case._replace(sample=sinusoids(shots=6, queries=5, **constants))
 
 
 def siamese_of_patterns(model, objective, ways):
@@ -215,6 +251,13 @@ CASES = [
         context=3,
         conditions=only("hidden_0/bias"),
     ),
+    of_curves("supervised", supervised, CURVE)._replace(
+        sample=sinusoids(shots=6, queries=5, amplitude=(2.0, 2.5), phase=(0.0, 0.3))  # alike
+    ),
+    of_curves("evolve", evolved, CURVE, inner_steps=2),
+    of_rules("optimizer-learner", lambda whole, in_windows: whole),
+    of_rules("truncated-backpropagation", truncated_backpropagation),
+    of_rules("persistent-es", partial(persistent_es, std=0.1, pairs=4)),
     of_curves("meta-curvature", meta_curvature, CURVE, optax.sgd(0.02), inner_steps=2),
     # As published it takes inner gradients as constants; `test_meta_lstm` has that.
     of_images(
@@ -368,7 +411,10 @@ def starter(case: Case) -> Callable[[jax.Array], Setting]:
             lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
             (learner.init(init_key, task), task),
         )
-        return key, meta_params, task, Carry(jnp.zeros((), jnp.int32))
+        carry = Carry(jnp.zeros((), jnp.int32))
+        if learner.slot is not None:
+            carry = carry._replace(slot=learner.slot(init_key, meta_params, task))
+        return key, meta_params, task, carry
 
     return lambda key: Setting(learner, *start(key))
 

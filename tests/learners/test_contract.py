@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxmeta import Carry, Info, Task
+from jaxmeta.learners.evolution import moved, noise_like
 from jaxmeta.learners.process import gaussian_likelihood
 from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
@@ -28,6 +29,16 @@ EXCEPTIONS = {
     ("gradient", "meta-transfer"): "the pre-trained parameters are frozen: constants",
     ("gradient", "imaml"): "implicit: that of where the inner loop would end, from where it ended",
     ("gradient", "maml-plus-plus"): "the losses after every step, weighted",
+    ("gradient", "evolve"): "an estimate: the differences along a few directions",
+    ("gradient", "truncated-backpropagation"): "of the loss of one window",
+    ("gradient", "persistent-es"): "an estimate, of the loss of one window",
+    ("info", "evolve"): "the mean over the perturbed losses",
+    ("info", "truncated-backpropagation"): "of one window, by its loss alone",
+    ("info", "persistent-es"): "of one window, by its loss alone",
+    ("start", "optimizer-learner"): "a run has at least one step",
+    ("start", "truncated-backpropagation"): "a run has at least one step",
+    ("start", "persistent-es"): "a run has at least one step",
+    ("trajectory", "supervised"): "takes no inner steps",
     ("padding", "maml-plus-plus"): "batch statistics would count every row: refused",
     ("padding", "first-order-maml"): "batch statistics would count every row: refused",
     ("padding", "anil"): "the support's statistics would count every row: refused",
@@ -121,7 +132,58 @@ def frozen(setting, objective):
     return lambda moved: learner.loss(key, moved._replace(frozen=meta_params.frozen), task)[0]
 
 
+def along_differences(loss, meta_params, noise_key):
+    """`φ' ↦ ḡ·φ'` with the estimate ḡ = 1/(2σn) Σ_i [L(φ + σε_i) − L(φ − σε_i)] ε_i."""
+    std, pairs = 0.1, 4  # of `conftest`
+    grads = jax.tree.map(jnp.zeros_like, meta_params)
+    for key in jax.random.split(noise_key, pairs):
+        noise = noise_like(key, meta_params)
+        above, below = (loss(moved(meta_params, way * std, noise)) for way in (1, -1))
+        slope = (above - below) / (2 * std * pairs)
+        grads = jax.tree.map(lambda g, e, slope=slope: g + slope * e, grads, noise)
+    products = partial(jax.tree.map, lambda g, leaf: (g * leaf).sum(), grads)
+    return lambda point: sum(jax.tree.leaves(products(point)))
+
+
+def evolution(setting, objective):
+    learner, key, meta_params, task, _ = setting
+    learn_key, noise_key = jax.random.split(key)
+    return along_differences(
+        lambda point: learner.loss(learn_key, point, task)[0], meta_params, noise_key
+    )
+
+
+def first_window(task, params, objective):
+    """The loss after one step of gradient descent, as a function of the rule's parameters."""
+
+    def loss(params, batch):
+        return objective(CURVE.apply(params, batch.inputs), batch.targets)[0]
+
+    grads = jax.grad(loss)(params, task.support)
+
+    def of_rule(point):
+        step = lambda p, g: p - jnp.exp(point["log_rate"]) * g  # noqa: E731
+        return loss(jax.tree.map(step, params, grads), task.query)
+
+    return of_rule
+
+
+def truncated(setting, objective):
+    return first_window(setting.task, setting.carry.slot.state.params, objective)
+
+
+def persistent(setting, objective):
+    """In the first window all the noise so far is that of now."""
+    params = jax.tree.map(lambda leaf: leaf[0, 0], setting.carry.slot.states.params)
+    noise_key = jax.random.split(setting.key, 3)[2]
+    loss = first_window(setting.task, params, objective)
+    return along_differences(loss, setting.meta_params, noise_key)
+
+
 SURROGATES = {
+    "evolve": evolution,
+    "truncated-backpropagation": truncated,
+    "persistent-es": persistent,
     "meta-transfer": frozen,
     "first-order-maml": straight_through,
     "reptile": squared_distance,
@@ -160,7 +222,10 @@ def test_shapes_and_types(case):
     adapted = shapes(learner.adapt, key, meta_params, task.support)
     outputs = shapes(learner.predict, adapted, task.query.inputs)
     loss, info = shapes(learner.loss, key, meta_params, task)
-    carry = Carry(jnp.zeros((), jnp.int32), {"of all": jnp.ones(2)}, {"of this place": key})
+    slot = {"of this place": key}
+    if learner.slot is not None:
+        slot = shapes(learner.slot, key, meta_params, task)
+    carry = Carry(jnp.zeros((), jnp.int32), {"of all": jnp.ones(2)}, slot)
     grads, grad_info, after = shapes(learner.grad, key, meta_params, task, carry)
     value, metrics = shapes(case.objective, outputs, task.query.targets)
 
@@ -170,9 +235,9 @@ def test_shapes_and_types(case):
     assert loss == info.loss == value
     assert loss.shape == ()
     assert {name: info.metrics[name] for name in metrics} == metrics
-    assert grad_info == info
+    assert grad_info in ((info, Info(loss, {})) if ("info", case.name) in EXCEPTIONS else (info,))
     assert grads == meta_params
-    assert after == shapes(lambda carry: carry, carry)  # of which these learners change nothing
+    assert after == shapes(lambda carry: carry, carry)
     assert shapes(partial(learner.predict, key=key), adapted, task.query.inputs) == outputs
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((meta_params, outputs, info)))
 
@@ -210,7 +275,12 @@ def test_jit_changes_nothing(long_case, prepare, x64):
     grad, _ = compiled(learner)
     grads, info, after = grad(key, meta_params, task, carry)
     assert_close((grads, info, after), learner.grad(key, meta_params, task, carry))
-    assert_close((info.loss, info), learner.loss(key, meta_params, task))
+    own = (info.loss, info)
+    if ("info", long_case.name) in EXCEPTIONS:
+        with pytest.raises((AssertionError, ValueError)):
+            assert_close(own, learner.loss(key, meta_params, task))
+    else:
+        assert_close(own, learner.loss(key, meta_params, task))
 
 
 def test_vmap_changes_nothing(long_case, prepare, x64):
@@ -283,8 +353,8 @@ def test_sharded_equals_unsharded(long_case, prepare, x64):
         # Drawn here: what is the same in all tasks, labels for one, then is so on all devices.
         keys, tasks = jax.vmap(draw)(seeds)
         # Without this JAX sums the inner gradients over the devices and mixes their tasks.
-        meta_params = jax.lax.pcast(meta_params, "tasks", to="varying")
-        grads, info, _ = mapped(learner)(keys, meta_params, tasks, carry)
+        given = jax.lax.pcast((meta_params, carry), "tasks", to="varying")
+        grads, info, _ = mapped(learner)(keys, given[0], tasks, given[1])
         return jax.lax.pmean(mean((grads, info)), "tasks")
 
     grads, info, _ = mapped(learner)(keys, meta_params, tasks, carry)
@@ -314,11 +384,13 @@ def test_padding_changes_nothing(long_case, prepare, x64):
     expected = grad(key, meta_params, task, carry)
     for nonsense in NONSENSE:
         padded = Task(pad(task.support, 2, nonsense), pad(task.query, 3, nonsense))
+        if learner.slot is not None:  # which holds the task
+            carry = carry._replace(slot=carry.slot._replace(task=padded))
         if ("padding", long_case.name) in EXCEPTIONS:
             with pytest.raises(ValueError, match="the task has a mask. Give a model that"):
                 grad(key, meta_params, padded, carry)
             continue
-        assert_close(expected, grad(key, meta_params, padded, carry))
+        assert_close(expected[:2], grad(key, meta_params, padded, carry)[:2])
 
 
 def test_each_query_example_is_judged_by_itself(long_case, prepare, x64):
@@ -350,11 +422,12 @@ def test_trajectory_is_what_fewer_steps_would_give(case, prepare, x64):
     def predictions(meta_params, task):
         path = learner.trajectory(key, meta_params, task.support, task.query.inputs)
         alone = []
-        for steps in range(path.shape[0]):
+        start = int(("start", case.name) in EXCEPTIONS)
+        for steps in range(start, path.shape[0]):
             shorter = case.build(inner_steps=steps)
             adapted = shorter.adapt(key, meta_params, task.support)
             alone.append(shorter.predict(adapted, task.query.inputs))
-        return path, jnp.stack(alone)
+        return path, jnp.stack([*path[:start], *alone])
 
     path, alone = predictions(meta_params, task)
     assert path.shape[0] == case.build.keywords["inner_steps"] + 1 > 2
