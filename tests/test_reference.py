@@ -1,8 +1,7 @@
-"""Every public name is explained, found in the built reference, and typed for a strict checker."""
+"""Every public name is found in the built reference, and typed for a strict checker."""
 
 import importlib
 import importlib.util
-import inspect
 import json
 import os
 import pkgutil
@@ -28,45 +27,6 @@ NAMES = [
     for package in PACKAGES
     for name in getattr(importlib.import_module(package), "__all__", [])
 ]
-
-# Beyond its first line a docstring shows how to use the thing, or says where that is written.
-SHOWS = (
-    r"^>>> ",  # an example
-    r"\bSource: ",  # a paper
-    r"^Attributes:$",  # the fields of a NamedTuple
-    r"\b([Ss]ee|[Aa]s|[Aa]s in) `[\w.]+`",  # another name
-)
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_exports_are_sorted(package):
-    names = getattr(importlib.import_module(package), "__all__", ())
-
-    def constants_then_classes(name: str) -> tuple[bool, bool, str]:  # ruff's order
-        return not name.isupper(), not name[0].isupper(), name
-
-    assert list(names) == sorted(names, key=constants_then_classes)
-
-
-@pytest.mark.parametrize(("package", "name"), NAMES)
-def test_a_name_shows_how_it_is_used(package, name):
-    value = getattr(importlib.import_module(package), name)
-    if inspect.ismodule(value):
-        assert value.__doc__
-        return
-    ours = getattr(value, "__module__", "").startswith("jaxmeta")
-    if not (ours and (inspect.isclass(value) or inspect.isfunction(value))):
-        return  # a value, such as `first_order`, or a name for JAX's own: shown as it is
-    explained = inspect.getdoc(value) or ""
-    if inspect.isclass(value) and issubclass(value, Exception):
-        assert explained  # raised, not used
-    elif getattr(value, "_is_protocol", False):
-        assert re.match(r"`.+ -> .+`", explained), "a protocol says how it is called"
-    else:
-        forms = (*SHOWS, rf"^ {{4}}.*\b{name}\(")  # or a call of it, where none can be run
-        assert any(re.search(form, explained, re.MULTILINE) for form in forms), (
-            f"{package}.{name} wants an example (>>>), `Source:`, `Attributes:` or see `name`"
-        )
 
 
 def inventory(file: Path) -> set[str]:

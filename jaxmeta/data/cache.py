@@ -18,7 +18,7 @@ _NAME = "cache name"  # the entry that says what they are: a file may have been 
 def cache_folder() -> Path:
     """`JAXMETA_CACHE_DIR`, else `jaxmeta` in `XDG_CACHE_HOME`, else `~/.cache/jaxmeta`.
 
-    A relative `XDG_CACHE_HOME` counts for nothing, as its specification says.
+    A relative `XDG_CACHE_HOME` is ignored, as its specification says.
 
     Raises:
       OSError: no variable names a folder, and this user has no home.

@@ -51,18 +51,18 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
             f"class_images: images of shape {images.shape} and labels of shape {labels.shape}; "
             "give one label for each image"
         )
-    if len(labels) and not np.issubdtype(labels.dtype, np.integer):
+    if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"class_images: labels are {labels.dtype}, such as {labels[0]!s}; give whole numbers, "
             "indices into names: names, labels = np.unique(labels, return_inverse=True)"
         )
-    outside = labels[(labels < 0) | (labels >= len(names))] if len(labels) else labels
+    outside = labels[(labels < 0) | (labels >= len(names))]
     if len(outside):
         raise ValueError(
             f"class_images: the label {outside[0]} is no index into the {len(names)} names; give "
             f"labels from 0 to {len(names) - 1}, and leave out images without a class"
         )
-    labels = labels.astype(np.int64)  # also of an empty list, which NumPy reads as floats
+    labels = labels.astype(np.int64)
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     return ClassImages(

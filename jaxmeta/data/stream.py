@@ -16,6 +16,7 @@ from jaxmeta.core import Batch, Task
 from jaxmeta.data._episodes import Rotations, check_episode, turned_classes
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.scaling import scaled
+from jaxmeta.extras import extra
 
 
 class Tasks(Protocol):
@@ -79,7 +80,8 @@ def task_stream(
     >>> stream.prepare(stream.tasks[1000]).query.inputs.dtype
     dtype('float32')
     """
-    import grain
+    with extra("data"):
+        import grain
 
     check_episode(classes, ways, shots, queries, rotations)
     draw = functools.partial(
@@ -146,7 +148,8 @@ def iterate(
       task_batch: T; batch b holds the tasks b T to (b + 1) T - 1.
       share, shares: this process takes the share-th of `shares` equal parts of every batch.
     """
-    import grain
+    with extra("data"):
+        import grain
 
     tasks: Any = stream.tasks
     if not isinstance(tasks, grain.MapDataset):

@@ -121,7 +121,7 @@ def adaptation_curve(
     title: str,
     trained_steps: int,
 ) -> "Figure":
-    """What 0, 1, 2, ... inner steps bring on test tasks, with a 95 % band.
+    """A metric on test tasks after 0, 1, 2, ... inner steps, with a 95 % band.
 
     Args:
       path: the PNG to write.

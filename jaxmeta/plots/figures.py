@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmeta import files
+from jaxmeta.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,8 @@ def new_figure(
     width: float, height: float, title: str | None = None, layout: Any = "constrained"
 ) -> "Figure":
     """An empty figure of this size in inches, with a title above all axes."""
-    from matplotlib.figure import Figure  # not pyplot, which keeps global state and a window
+    with extra("train"):
+        from matplotlib.figure import Figure  # not pyplot, which keeps global state and a window
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     if title is not None:

@@ -36,7 +36,7 @@ def image_episode(
     title: str,
     class_names: Sequence[str] | None = None,
 ) -> "Figure":
-    """One task of images, a row for each class: what it learned from, what it said, what was wrong.
+    """One task of images, a row for each class: support, queries with predictions, errors framed.
 
     A query that was taken for another class has a red frame, and that class is written below.
     Of large tasks the first 20 classes, 10 support and 15 query images of a class are shown, and

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxmeta.data.classes import ClassImages, class_images
+from jaxmeta.extras import extra
 
 
 def digits() -> ClassImages:
@@ -13,17 +14,15 @@ def digits() -> ClassImages:
     Images are uint8 `[1797, 8, 8, 1]`, of 0 to 255.
 
     Raises:
-      ValueError: scikit-learn is not installed.
+      ModuleNotFoundError: scikit-learn is not installed.
 
     Source: E. Alpaydin, C. Kaynak 1998, "Optical recognition of handwritten digits", UCI.
 
     >>> digits().counts.min(), digits().images.shape
     (np.int32(174), (1797, 8, 8, 1))
     """
-    try:
+    with extra("digits"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ValueError("digits come with scikit-learn: pip install scikit-learn.") from error
     found: Any = load_digits()
     images = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
     return class_images(images, found.target, tuple("0123456789"))

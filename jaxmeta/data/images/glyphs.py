@@ -16,6 +16,7 @@ from jaxmeta.data.classes import class_images, select
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import check_fits
 from jaxmeta.data.images.registry import image_source
+from jaxmeta.extras import extra
 
 if TYPE_CHECKING:  # Pillow is loaded only when letters are drawn
     from PIL.Image import Image
@@ -121,9 +122,10 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
 
 
 def _versions() -> dict[str, str]:
-    import matplotlib
-    import PIL
-    from PIL import features
+    with extra("data"):
+        import matplotlib
+        import PIL
+        from PIL import features
 
     return {
         "matplotlib": matplotlib.__version__,
@@ -133,7 +135,8 @@ def _versions() -> dict[str, str]:
 
 
 def _font_files() -> list[Path]:
-    import matplotlib
+    with extra("data"):
+        import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = [folder / f"{face}.ttf" for face in FACES]
@@ -191,7 +194,8 @@ def _covered_letters() -> tuple[list[str], np.ndarray]:
 
 def _distinct(letters: list[str], covered: np.ndarray) -> np.ndarray:
     """Indices of the first letter of every class: of letters that look alike in some face."""
-    from scipy.sparse.csgraph import connected_components
+    with extra("data"):
+        from scipy.sparse.csgraph import connected_components
 
     likeness = np.zeros((len(letters), len(letters)), np.float32)  # the highest of all faces
     for font, has in zip(_fonts(OVERSAMPLING * COMPARED), covered, strict=True):

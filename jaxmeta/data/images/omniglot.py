@@ -24,6 +24,7 @@ from jaxmeta.data.images.pixels import gather, opened
 from jaxmeta.data.images.registry import image_source
 from jaxmeta.data.images.tfds_images import check_prepared, damaged, records, tfds_folder
 from jaxmeta.data.reading import read_archive
+from jaxmeta.extras import extra
 
 VERSION = "3.0.0"  # of TFDS' set
 SPLITS = ("vinyals", "maml")
@@ -154,7 +155,8 @@ def prepare_omniglot(
       ValueError: a zip with another checksum.
       OSError: a download that fails, a folder that can't be written.
     """
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     stock = cast(Any, tfds.builder_cls("omniglot"))
     urls = {info.filename: url for url, info in stock.url_infos.items()}
@@ -234,7 +236,8 @@ def _classes(prepared: Path, image_size: int) -> ClassImages:
 
 
 def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = cast(Any, tfds.builder_from_directory(prepared))
@@ -266,7 +269,8 @@ def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
 
 def _ink(png: bytes, size: int) -> np.ndarray:
     """Ink 255 on paper 0, uint8 `[size, size, 1]`; the files hold ink as 0."""
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     with opened(png) as image:
         ink = image.convert("L").point([255] + 255 * [0])

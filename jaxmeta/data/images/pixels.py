@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxmeta.data.cache import memory
 from jaxmeta.data.reading import regular
+from jaxmeta.extras import extra
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -46,7 +47,8 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
     >>> square(file.getvalue(), 2, color=True)[0, 0].tolist()
     [255, 0, 0]
     """
-    from PIL import Image, ImageOps
+    with extra("data"):
+        from PIL import Image, ImageOps
 
     try:
         with opened(image) as found:
@@ -78,7 +80,8 @@ def opened(image: Path | bytes) -> Iterator["ImageFile"]:
     Raises:
       ValueError, OSError: as `square`.
     """
-    from PIL import Image
+    with extra("data"):
+        from PIL import Image
 
     size = len(image) if isinstance(image, bytes) else regular(image).st_size
     if size > MOST_BYTES:

@@ -15,6 +15,7 @@ from jaxmeta.data.classes import class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
 from jaxmeta.data.reading import regular
+from jaxmeta.extras import extra
 from jaxmeta.files import shown
 
 _PARTS = ("train", "validation", "test")  # of a set; its other splits often repeat parts of these
@@ -128,7 +129,8 @@ def records(
     Raises:
       ValueError: not prepared as `array_record`, or damaged.
     """
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     decoders = {image_key: tfds.decode.SkipDecoding()}
     try:
@@ -161,7 +163,8 @@ def check_prepared(folder: Path) -> list[Path]:
       ValueError: a feature of another kind, an entry that is no regular file, JSON that is
         damaged.
     """
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     files = [path for path in sorted(folder.iterdir()) if not path.is_dir()]
     for path in files:
@@ -223,13 +226,15 @@ def is_known(name: str, data_dir: Path | None = None) -> bool:
 
 def known_names() -> list[str]:
     """The sets that come with TFDS."""
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
 
 
 def _builder(name: str, root: Path) -> Any:
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     spelt = _NAME.fullmatch(name)
     if spelt is None or not is_known(name, root):
@@ -255,7 +260,8 @@ def _builder(name: str, root: Path) -> Any:
 
 def _keys(name: str, info: Any) -> tuple[str, str]:
     """The names of a set's image and of its class label."""
-    import tensorflow_datasets as tfds
+    with extra("data"):
+        import tensorflow_datasets as tfds
 
     features = dict(info.features.items()) if hasattr(info.features, "items") else {}
     keys = info.supervised_keys
