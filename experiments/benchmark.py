@@ -199,7 +199,6 @@ def benchmark(options: Benchmark) -> None:
         for name in given:
             if name not in known:
                 raise ValueError(f"unknown {kind} {name!r}; there are {', '.join(known)}.")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     chosen = options.workload or tuple(WORKLOADS)
 
     def own(found: Any) -> bool:

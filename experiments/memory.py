@@ -77,7 +77,6 @@ def measure(options: Memory) -> dict[str, Any]:
             {*taken} == steps for taken in found["temporary_bytes"].values()
         )
 
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     with result_file(options.out, own):
         results = {"what": what, "temporary_bytes": _taken(options), **provenance()}
         files.write_json(options.out, results)

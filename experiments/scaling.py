@@ -157,7 +157,6 @@ def worker() -> None:
 
 def scaling(options: Scaling) -> None:
     """Measure, print, write the JSON."""
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.asdict(options) | {"out": options.out.name}
     with result_file(options.out, lambda found: found["settings"] == files.plain(settings)):
         measured = {"processes": processes, "pipelines": pipelines}[options.what](options)

@@ -125,7 +125,7 @@ class ModelApply(Protocol):
     """`apply(params, inputs, *, reference=None, key=None) -> outputs`, of `[examples, ...]` each.
 
     `reference` holds the inputs whose statistics normalise, where the model normalises by the
-    support's statistics; None stands for the inputs' own. `key` is for dropout and the like; a
+    support's statistics; Defaults to the inputs' own. `key` is for dropout and the like; a
     model without chance ignores it, and one with dropout leaves nothing out without a key.
     """
 
@@ -291,7 +291,9 @@ class MetaLearner(NamedTuple):
     shared: SharedInit | None = None
 
 
-@dataclass(frozen=True)  # `jax.jit` wants a function it can refer to weakly, and no tuple is that
+@dataclass(
+    frozen=True
+)  # `jax.jit` requires a function that it can refer to weakly, which no tuple is
 class GradientOf:
     """`grad` of a learner that has none of its own: the gradient of its loss, the carry unchanged.
 

@@ -33,7 +33,7 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:  # else it says what it is about
             error.filename = str(path)
         raise
 

@@ -39,7 +39,7 @@ def guarded(work: Callable[[], Any]) -> int:
             "same command with --resume goes on from there."
         )
         return 128 + interruption.signal_number
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
         if processes.is_loss(error):
             processes.leave()
         _tell(f"error: {error}")

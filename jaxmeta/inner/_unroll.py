@@ -116,7 +116,7 @@ def unroll(
       steps: K, at least 0.
       differentiation: how the meta-gradient goes back through the steps; the default is mixed
         mode.
-      adapts: which parameters adapt, by path (`only("head")`); None stands for all.
+      adapts: which parameters adapt, by path (`only("head")`); Defaults to all.
       batch_size: examples a step, drawn in shuffled passes over the support set; None stands
         for the whole support set. Of a `Batch` with a mask, valid examples are drawn alone; where
         fewer are valid, a step takes all of them.
@@ -126,8 +126,8 @@ def unroll(
       `inner(key, params, support, *, optimizer=None, optimizer_state=None, observe=None)`, which
       gives an `Unrolled`. `optimizer` takes the place of the one above: made from
       meta-parameters it is learned, for the meta-gradient goes through it (learned rates,
-      `scaled(rates)`). `optimizer_state` is what the optimizer starts from; None stands for its
-      own beginning. `observe(params)` is evaluated before the first and after every step, its
+      `scaled(rates)`). `optimizer_state` is what the optimizer starts from. Defaults to
+      its initial state. `observe(params)` is evaluated before the first and after every step, its
       values stacked `[steps + 1, ...]`: the losses of an adaptation curve, say.
 
     Raises:

@@ -76,7 +76,7 @@ class Particles(NamedTuple):
 def persistent_es(
     learner: MetaLearner, unroll: Unroll, *, std: float = 0.05, pairs: int = 8
 ) -> MetaLearner:
-    """Persistent evolution strategies: truncated unrolls, whose estimate isn't short-sighted.
+    """Persistent evolution strategies: unbiased estimates from truncated unrolls.
 
         ξ_i ← ξ_i + σ ε_i,  ḡ = 1/(2σ²n) Σ_i [L_w(φ + σε_i) − L_w(φ − σε_i)] ξ_i
 

@@ -10,7 +10,7 @@ from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
 
 
 class Unroll(NamedTuple):
-    """An inner problem that can be gone on with.
+    """An inner problem that can be unrolled in windows.
 
     Attributes:
       start: `start(key, meta_params, task) -> state`.
@@ -38,7 +38,7 @@ class Position(NamedTuple):
 
 
 def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearner:
-    """The learner, trained by the gradient of one window after the other.
+    """Truncated backpropagation: the learner is trained through one window at a time.
 
         ḡ = ∇_φ L_w(φ, state_w),  state_{w+1} = advance(φ, state_w) taken as a constant
 

@@ -73,7 +73,7 @@ def conv4(
     downsampling: Literal["stride", "pool"] = "pool",
     query_statistics: NormalisationKind = "batch",
 ) -> Model:
-    """Four times 3×3 convolution, normalisation, ReLU and halving, then a linear head.
+    """Four blocks of 3×3 convolution, normalisation, ReLU and downsampling, then a linear head.
 
     `downsampling="stride"`: convolutions of stride 2 and the mean over space, as MAML's
     network for Omniglot (Finn et al. 2017, section 5.2). `downsampling="pool"`: 2×2 max-pooling

@@ -13,7 +13,7 @@ from jaxmeta.ops.normalisation import Moments
 
 
 def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-5) -> PyTree:
-    """Parameters with which the same network needs no statistics: they stand in scale and shift.
+    """The parameters of the same network with its statistics folded into scale and shift.
 
         γ' = γ / √(σ² + ε),  β' = β − μ γ'
 

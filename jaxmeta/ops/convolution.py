@@ -61,7 +61,7 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
     if images_NHWC.shape[-1] != kernel_hwCD.shape[-2]:
         raise ValueError(
             f"convolve: images {images_NHWC.shape} have {images_NHWC.shape[-1]} channels, the "
-            f"kernel {kernel_hwCD.shape} wants {kernel_hwCD.shape[-2]}; give both the same number."
+            f"kernel {kernel_hwCD.shape} takes {kernel_hwCD.shape[-2]}; give both the same number."
         )
     if images_NHWC.dtype != kernel_hwCD.dtype:
         raise ValueError(

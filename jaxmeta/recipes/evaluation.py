@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxmeta import files
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task, unpadded
 from jaxmeta.objectives import check_metrics
-from jaxmeta.recipes.loading import Loaded, run_keys
+from jaxmeta.recipes.loading import Loaded, run_keys, tasks_at_once
 from jaxmeta.recipes.results import RESERVED, PerTask, headline, plain, tasks_digest
 from jaxmeta.recipes.tasks import HeldOut, Problem, Report
 from jaxmeta.training.estimates import estimates, per_task
@@ -69,8 +69,8 @@ class Evaluator(NamedTuple):
             check_metrics(metrics, *RESERVED, *tasks.summary)
             return loss, metrics
 
-        training, tasks = self.loaded.experiment.training, self.loaded.tasks
-        at_once = test.at_once or min(training.tasks_at_once or tasks.at_once or 100, 100)
+        tasks = self.loaded.tasks
+        at_once = tasks_at_once(self.loaded.experiment, tasks, test)
         evaluate = per_task(of_task, count, tasks_at_once=at_once, mesh=self.mesh)
         source = None if test.prepare else on_all_devices(test.source, self.mesh)
 

@@ -10,7 +10,7 @@ from jaxmeta.core import Key, PyTree
 from jaxmeta.data.identity import NOTHING, Seen
 from jaxmeta.recipes.base import Experiment, to_json
 from jaxmeta.recipes.fitting import naming_settings
-from jaxmeta.recipes.tasks import Problem, Tasks
+from jaxmeta.recipes.tasks import HeldOut, Problem, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.feed import count_tasks, without_constants
 from jaxmeta.training.memory import check_fits
@@ -54,8 +54,15 @@ def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
             if count_tasks(test.source) is None:  # drawn, not read
                 draw: Any = without_constants(test.source)
                 shapes = jax.eval_shape(draw, jax.random.key(0))
-                check_fits("the arrays of a single task", shapes)
+                count = test.number or experiment.training.eval_tasks
+                at_once = min(count, tasks_at_once(experiment, tasks, test))
+                check_fits("the arrays of the tasks of a test", *[shapes] * at_once)
     return Loaded(experiment, tasks, constants, data, *problems(experiment, tasks.data, constants))
+
+
+def tasks_at_once(experiment: Experiment, tasks: Tasks, test: HeldOut) -> int:
+    """How many tasks of a test are mapped together."""
+    return test.at_once or min(experiment.training.tasks_at_once or tasks.at_once or 100, 100)
 
 
 def problems(

@@ -46,7 +46,7 @@ class TrainedRun(NamedTuple):
 def restore(
     run_directory: str | Path, *, recipes: Iterable[str] = (), **changes: Any
 ) -> TrainedRun:
-    """The learner and what was best in validation, from a run folder.
+    """Read a run folder: the learner, and its best meta-parameters in validation.
 
         learner, meta_params, *_ = restore("runs/maml-glyphs-5w1s-seed0")
         adapted = learner.adapt(key, meta_params, support)

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import files
+from jaxmeta.extras import extra
 from jaxmeta.recipes.folders import IDENTITY, RESULTS
 from jaxmeta.recipes.tasks import Figure, Tasks
 from jaxmeta.training.estimates import Estimate
@@ -237,7 +238,8 @@ def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) 
 
 
 def _over_seeds(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    from scipy.special import stdtrit
+    with extra("train"):
+        from scipy.special import stdtrit
 
     values = [row[metric] for row in rows]
     std = statistics.stdev(values)

@@ -21,7 +21,7 @@ def train(
     tasks_at_once: int | None = None,
     aggregate: Aggregate = mean,
 ) -> tuple[Trained, Info]:
-    """What a learner has become after `steps` meta-updates, and the info of each.
+    """Train a learner for `steps` meta-updates; what was trained, and the info of each update.
 
         φ_0 = init(key),  φ_{t+1} = optimizer(φ_t, 1/T Σ_i grad(φ_t; task_i))
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from jaxmeta import files
 from jaxmeta.core import PyTree
+from jaxmeta.extras import extra
 from jaxmeta.training import parallel
 from jaxmeta.training.leaves import as_leaf, bits_of, named, no_bits, sha256_of, type_of
 
@@ -45,7 +46,7 @@ class Restored(NamedTuple):
 
     Attributes:
       step: the number of meta-updates when it was saved.
-      tree: the PyTree that was saved, bit for bit, on the default device.
+      tree: the PyTree that was saved, bit-identical, on the default device.
       metadata: the dictionary that was saved with it.
     """
 
@@ -344,7 +345,8 @@ def _write_arrays(path: Path, bits: dict[str, np.ndarray]) -> None:
     # Orbax takes neither an array without elements nor a dictionary without arrays.
     stored = {name: array for name, array in bits.items() if array.size}
     if stored:
-        from orbax.checkpoint import v1 as ocp
+        with extra("train"):
+            from orbax.checkpoint import v1 as ocp
 
         with _quiet(path):
             ocp.save(str(path.absolute()), stored)
@@ -353,7 +355,8 @@ def _write_arrays(path: Path, bits: dict[str, np.ndarray]) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
-    from orbax.checkpoint import v1 as ocp
+    with extra("train"):
+        from orbax.checkpoint import v1 as ocp
 
     with _quiet(path):
         return ocp.load(str(path.absolute()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmeta import files
+from jaxmeta.extras import extra
 
 _METRICS = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -153,7 +154,8 @@ def _line(row: dict[str, Any]) -> bytes:
 def _open_events(folder: Path) -> Any:
     # The record writer rather than SummaryWriter, whose queue and thread lose the last events
     # of a killed process and whose files of one second share a name.
-    import tensorboardX
+    with extra("train"):
+        import tensorboardX
 
     folder.mkdir()
     name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"

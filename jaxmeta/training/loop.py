@@ -61,7 +61,7 @@ class Interrupted(Exception):
 
 
 class Outcome(NamedTuple):
-    """What training leaves behind.
+    """The result of `train_with_checkpoints`.
 
     Attributes:
       state: after the last step.

@@ -29,7 +29,7 @@ OverTasks = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 def task_mesh(devices: int | None = None) -> Mesh:
-    """A mesh of one axis, `tasks`, over the first `devices` devices; None stands for all.
+    """A mesh of one axis, `tasks`, over the first `devices` devices. Defaults to all.
 
     Raises:
       ValueError: there are not so many devices, or fewer than one is asked for.
@@ -52,15 +52,15 @@ def mesh_for(
     tasks_at_once: int | None = None,
     evenly: bool = False,
 ) -> Mesh | None:
-    """The devices to share a task batch: as many as asked for, or as many of all as shorten it.
+    """The devices that share a task batch: as many as asked for, or as many as make it faster.
 
     Several processes share it among all their devices. Tasks that are to be mapped together stay
-    together. None stands for one device alone.
+    together. Defaults to one device.
 
     Args:
       task_batch: tasks to share out.
       devices: how many; None leaves out those that would only wait for others.
-      tasks_at_once: tasks that stay together; None stands for any number.
+      tasks_at_once: tasks that stay together; Defaults to any number.
       evenly: for tasks that can't be padded, since the host sends them.
 
     Raises:
@@ -97,7 +97,7 @@ def with_all_cores() -> None:
 
 
 def size_of(mesh: Mesh | None) -> int:
-    """Its devices; None stands for one.
+    """Its devices, or one where there is no mesh.
 
     >>> size_of(None)
     1

@@ -39,7 +39,7 @@ def join(
     *,
     wait: int = WAIT,
 ) -> None:
-    """Become one of several processes that train together; before any array is made.
+    """Join the processes that train together; call it before any array is made.
 
     A line on standard error says that others are waited for. When one of them is lost later, this
     process ends with one line and the status 1: at once where its connection breaks, or after

@@ -52,9 +52,9 @@ def meta_update(
       optimizer: the outer optimizer.
       task_batch: T, tasks of a meta-update.
       tasks_at_once: how many of them `vmap` takes together; the others wait their turn. The
-        same mean gradient (to rounding) in less memory. None stands for all.
+        same mean gradient (to rounding) in less memory. Defaults to all.
       aggregate: what to take in place of the mean, see `jaxmeta.training.aggregation`.
-      mesh: the devices that share the tasks; None stands for one device. A batch that doesn't
+      mesh: the devices that share the tasks. Defaults to one device. A batch that doesn't
         divide among them is padded with tasks of zero weight. See
         `jaxmeta.training.parallel`.
 

@@ -103,7 +103,6 @@ def test_labels_of_any_whole_type_and_lists_are_taken():
     images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
     for labels in ([1, 0, 1], np.array([1, 0, 1], np.uint64), np.array([1, 0, 1], np.int8)):
         assert class_images(images, labels, "ab").counts.tolist() == [1, 2]  # pyright: ignore
-    assert class_images(images[:0], np.array([]), "ab").names == ()
 
 
 def test_a_split_of_more_classes_than_there_are_is_refused():

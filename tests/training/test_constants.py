@@ -155,9 +155,13 @@ def test_the_program_and_the_state_hold_no_constants():
     supplied = Supplied(SAMPLE, {"big": BIG})
     state = SHIFTED.init(KEY, supplied)
     assert max(leaf.size for leaf in jax.tree.leaves(state)) < 100
-    text = chunk_of(SHIFTED.update).lower(state, supplied, length=1).as_text()
-    closed = chunk_of(update_of(shifted({"big": BIG})).update)
-    held = closed.lower(state, SAMPLE, length=1).as_text()
+
+    def program(update, sample):
+        chunk = jax.jit(chunk_of(update), static_argnames="length")
+        return chunk.lower(state, sample, length=1).as_text()
+
+    text = program(SHIFTED.update, supplied)
+    held = program(update_of(shifted({"big": BIG})).update, SAMPLE)
     assert len(text) < 100_000 < 200_000 < len(held)
 
 

@@ -36,13 +36,13 @@ def test_an_array_within_a_program_counts(small_machine):
     ("domain", "options", "named"),
     [
         ("few-shot", "--network conv4-stride --width 10000000", "--width 10000000"),
-        ("few-shot", "--task-batch 10000000000", "--task-batch 10000000000"),
+        ("few-shot", "--task-batch 2000000000", "--task-batch 2000000000"),
         ("regression", "--hidden 100000000000", "--hidden 100000000000"),
-        ("regression", "--shots 1000000000000", "--shots 1000000000000"),
+        ("regression", "--shots 2000000000", "--shots 2000000000"),
         (
             "sequence",
-            "ntm --bits 3 --lengths 1 3 --test-lengths 3 5 --slots 100000000000",
-            "--slots 100000000000",
+            "ntm --bits 3 --lengths 1 3 --test-lengths 3 5 --slots 2000000000",
+            "--slots 2000000000",
         ),
         ("sequence", "lstm --width 10000000", "--width 10000000"),
     ],

@@ -42,7 +42,7 @@ def cavia(
     differentiation: Differentiation = second_order,
     inner_batch: int | None = None,
 ) -> MetaLearner:
-    """CAVIA: only a context z adapts, from 0 in every task; it moves some of the parameters.
+    """CAVIA: only a context vector z adapts, from 0 in every task; it shifts some parameters.
 
         z_0 = 0,  z_{k+1} = z_k − α ∇_z L(θ + z·C; support)
         meta-gradient: with respect to θ and C

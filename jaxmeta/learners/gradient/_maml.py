@@ -12,7 +12,7 @@ from jaxmeta.inner._unroll import InnerLoop
 
 
 class Adapted(NamedTuple):
-    """What gradient-based adaptation leaves behind.
+    """The result of gradient-based adaptation.
 
     Attributes:
       params: the adapted parameters of the model.

@@ -93,7 +93,7 @@ def maml_plus_plus(
       inner_rate: of the inner loop; where the learned rates start.
       learned_rates: learn a rate for every parameter tensor and step.
       normalisation_per_step: which parameters have a value for every step, instead of being
-        adapted; None: none.
+        adapted. Defaults to none.
       multi_step_loss_until: over so many meta-updates the losses after every step count, with
         weights that fall linearly for all but the last; 0: only the last counts.
       first_order_until: for so many meta-updates the inner gradients are constants.

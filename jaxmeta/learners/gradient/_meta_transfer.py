@@ -50,7 +50,7 @@ def meta_transfer(
     pretrained: PyTree = None,
     differentiation: Differentiation = second_order,
 ) -> MetaLearner:
-    """Meta-transfer learning: the head adapts; its start and every filter's scale and shift learn.
+    """Meta-transfer learning: the head adapts; every filter has a meta-learned scale and shift.
 
         f(x) = encoder with γ ∘ s in place of γ, β + t in place of β, for every filter
         head_0 = φ_head,  head_{k+1} = head_k − α ∇_head L(head_k; f(support))

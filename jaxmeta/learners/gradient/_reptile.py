@@ -33,7 +33,7 @@ def reptile(
     inner_batch: int | None = None,
     carry_optimizer_state: bool = False,
 ) -> MetaLearner:
-    """Reptile: the meta-gradient is the way from the adapted parameters back to the initial ones.
+    """Reptile: the meta-gradient is the difference of the initial and the adapted parameters.
 
         θ_0 = φ,  θ_{k+1} = θ_k + optimizer(∇_θ L(θ_k; minibatch of the support))
         meta-"gradient": φ − θ_K,  so that the outer `optax.sgd(ε)` makes φ ← φ + ε (θ_K − φ)

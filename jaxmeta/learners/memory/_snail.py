@@ -112,7 +112,7 @@ class _Snail(nn.Module):
 def snail(
     encoder: Model, objective: Objective, ways: int, steps: int, *, filters: int = 128
 ) -> MetaLearner:
-    """SNAIL: the support set and a query as one sequence, of which the last output counts.
+    """SNAIL: reads the support set and a query as one sequence; its last output is the prediction.
 
         sequence: [f(x_1), y_1], …, [f(x_S), y_S], [f(x), 0]
         attention, convolutions, attention, convolutions, attention, linear

@@ -100,7 +100,7 @@ def as_model(machine: Machine) -> Model:
 
 
 def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
-    """A learner of sequences: what it learns within one, it keeps in its state alone.
+    """A learner of sequences: all that it learns within one is kept in its state.
 
         L(φ; task) = objective(model(φ, query.inputs), query.targets, query.mask)
 

@@ -42,7 +42,7 @@ class Twins(NamedTuple):
 
 
 def siamese(encoder: Model, ways: int) -> MetaLearner:
-    """Siamese networks: learn whether two examples are of one class, classify by the likeness.
+    """Siamese networks: learn whether two examples are of one class, classify by similarity.
 
         p(x, x') = σ(β − Σ_j α_j |h_j(x) − h_j(x')|),  h = σ(encoder)
         training:  binary cross-entropy of p on pairs of query and support, same and different

@@ -87,7 +87,7 @@ def neural_process(
     heads: int = 1,
     samples: int = 8,
 ) -> MetaLearner:
-    """A neural process: the context says where a latent variable may lie, each z is a function.
+    """A neural process: a latent variable z, inferred from the context; each z is one function.
 
         q(z | C) = N(μ, σ²) of mean_s h([x_s, y_s]),   y(x) ~ N(g([x, z]))
         loss = −1/n Σ_t E_{q(z | C ∪ T)} log p(y_t | x_t, z) + 1/n KL(q(z | C ∪ T) ‖ q(z | C))
