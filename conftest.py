@@ -74,6 +74,11 @@ def omniglot_dir(tfds_dir: Path) -> Path:
     return folder
 
 
+def pytest_itemcollected(item):
+    if item.path.suffix == ".ipynb":
+        item.add_marker(pytest.mark.full)
+
+
 def _fail_if_data_should_be_there(report):
     """A skip for missing data is a failure on a machine that says it has the data."""
     if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):

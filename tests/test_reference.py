@@ -16,6 +16,8 @@ import pytest
 
 import jaxmeta
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[1]
 USER_PROGRAM = Path(__file__).with_name("user_program.py")
 PACKAGES = [

@@ -341,7 +341,7 @@ def name_of(case: Case) -> str:
     return case.name
 
 
-# Another setting of a learner that stands in the list: slow ones.
+# Another setting of a learner that stands in the list.
 VARIANTS = (
     "prototypical-cosine",
     "matching-full-context",
@@ -350,19 +350,19 @@ VARIANTS = (
 
 
 @pytest.fixture(
-    params=[pytest.param(c, marks=pytest.mark.slow) if c.name in VARIANTS else c for c in CASES],
+    params=[pytest.param(c, marks=pytest.mark.full) if c.name in VARIANTS else c for c in CASES],
     ids=[c.name for c in CASES],
 )
 def case(request) -> Case:
     return request.param
 
 
-# Whole programs take long to compile: of these tests, those of other learners are slow ones.
+# Whole programs take long to compile: those of other learners are left to `pytest -m full`.
 QUICK = ("maml", "reptile", "prototypical")
 
 
 @pytest.fixture(
-    params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+    params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.full) for c in CASES],
     ids=[c.name for c in CASES],
 )
 def long_case(request) -> Case:
