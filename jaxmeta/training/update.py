@@ -212,16 +212,27 @@ def chunk_of(update: Callable[..., tuple[TrainState, Info]]) -> Callable[..., An
 
     It gives the state and the info of every step. `given` holds the tasks of all of them,
     `[length, task_batch, ...]`, where they come from the host. The state is donated: its
-    buffers are used again, and the one passed in is gone.
+    buffers are used again, and the one passed in is gone. The updates are the same to the bit
+    however they are cut into chunks.
     """
 
     @partial(jax.jit, static_argnames="length", donate_argnames="state")
     def compiled(
         state: TrainState, sample: Sample, given: PyTree, *, length: int
     ) -> tuple[TrainState, Info]:
-        return jax.lax.scan(
-            lambda state, given: update(state, sample, given), state, given, length=length
-        )
+        def step(state: TrainState, given: PyTree) -> tuple[TrainState, Info]:
+            return update(state, sample, given)
+
+        if length > 1:
+            return jax.lax.scan(step, state, given, length=length)
+        # A loop of one turn would be compiled as none, and rounded otherwise than its body within
+        # a loop (jax 0.12 does). So the compiler is not to know that there is but one turn.
+        turns = jnp.where(state.step < 0, 2, 1)
+        alone = jax.tree.map(lambda leaf: leaf[0], given)
+        info = jax.eval_shape(step, state, alone)[1]
+        info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), info)
+        state, info = jax.lax.fori_loop(0, turns, lambda _, now: step(now[0], alone), (state, info))
+        return state, jax.tree.map(lambda leaf: leaf[None], info)
 
     def chunk(
         state: TrainState, sample: Sample, given: PyTree = None, *, length: int

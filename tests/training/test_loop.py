@@ -27,6 +27,7 @@ from jaxmeta.training import (
 )
 from jaxmeta.training.checkpoints import parameters_sha256
 from jaxmeta.training.logs import read_metrics
+from jaxmeta.training.update import chunk_of
 
 LEARNER = maml(mlp((4,), 1), squared_error, optax.sgd(0.01), inner_steps=1)
 UPDATE = meta_update(LEARNER, optax.adam(1e-2), task_batch=2)
@@ -108,6 +109,14 @@ def test_the_chunk_length_changes_nothing(chunk, alone, tmp_path):
     outcome, _ = run(tmp_path, chunk=chunk)
     assert parameters_sha256(outcome.state) == parameters_sha256(alone[1].state)
     assert outcome.best_step == alone[1].best_step
+
+
+def test_one_update_is_compiled_as_one_of_many():
+    """Or it would be fused, and so rounded, otherwise."""
+    state = jax.eval_shape(UPDATE.init, jax.random.key(0), SAMPLE)
+    lowered = (chunk_of(UPDATE.update).lower(state, SAMPLE, length=n) for n in (1, 2))
+    alone, two = (program.compile().as_text().count(" while(") for program in lowered)
+    assert alone == two > 0
 
 
 @pytest.mark.parametrize(("chunk", "traces"), [(5, 1), (10, 1), (4, 2)])
