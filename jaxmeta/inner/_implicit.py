@@ -13,6 +13,7 @@ from jaxmeta.inner._partition import Selection, combine, partition
 from jaxmeta.inner._unroll import InnerLoop, Unrolled, unroll
 from jaxmeta.inner.differentiation import InnerLoss, first_order
 from jaxmeta.ops import varying_with
+from jaxmeta.ops.derivatives import own_derivatives
 
 Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]
 """`solver(A·, b) -> x` with A x = b."""
@@ -102,7 +103,9 @@ def implicit(
 
     Raises:
       ValueError: negative `steps`, λ not positive, negative damping; at a call, an `optimizer` or
-        a state of its own: what the meta-gradient cannot see would get no gradient, silently.
+        a state of its own: what the meta-gradient cannot see would get no gradient, silently; a
+        loss with derivatives of its own (`jax.custom_vjp` and the like), whose Hessian need not
+        be symmetric.
 
     Source: Rajeswaran, Finn, Kakade, Levine 2019, "Meta-learning with implicit gradients", Lemma 1.
 
@@ -142,6 +145,13 @@ def implicit(
                 "Take `unroll` for these."
             )
 
+        rules = own_derivatives(jax.make_jaxpr(lambda *given: loss(*given))(key, params, support))
+        if rules:
+            raise ValueError(
+                f"implicit: the loss has derivatives of its own ({', '.join(rules)}), so that its "
+                "Hessian need not be symmetric, as the implicit derivative requires. Take "
+                "`unroll`, which goes back through the steps."
+            )
         end = _without_derivative(partial(descend, observe=observe), key, params, (support, params))
         start, frozen = partition(params, adapts)
         start = varying_with(start, support)

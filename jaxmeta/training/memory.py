@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxmeta.core import PyTree
-from jaxmeta.training.parallel import equations
+from jaxmeta.ops.derivatives import equations
 
 
 class TooLarge(ValueError):

@@ -5,7 +5,7 @@ together: each holds some of the devices, all hold the meta-parameters, the firs
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxmeta.core import PyTree
+from jaxmeta.ops.derivatives import equations
 
 TASKS = "tasks"  # the one axis of the mesh
 
@@ -207,19 +208,6 @@ def _sums_over_devices(jaxpr: Any) -> bool:
         "psum" in equation.primitive.name and TASKS in equation.params.get("axes", ())
         for equation in equations(jaxpr)
     )
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Those of a program, and of the programs within them."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                yield from equations(getattr(inner, "jaxpr", inner))
-
-
-def _is_program(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
 def vary(replicated: PyTree) -> PyTree:
