@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Array, Batch, Key, Model, Objective, PyTree, Task, unpadded
+from jaxmeta.inner._finite import with_finite_derivatives
 from jaxmeta.inner._partition import Selection, combine, partition
 from jaxmeta.inner.differentiation import (
     Differentiation,
@@ -111,8 +112,9 @@ def unroll(
 
     Args:
       loss: `loss(key, params, batch) -> scalar`; see `support_loss`.
-      optimizer: any optax transformation. For Adam take `jaxmeta.inner.adam`. None where every
-        call brings its own.
+      optimizer: any optax transformation. None where every call brings its own. Where an inner
+        gradient is exactly zero, the derivative of a root that the optimizer takes of it is taken
+        as zero, not as infinite; `jaxmeta.inner.adam` has a gentler slope there than Adam.
       steps: K, at least 0.
       differentiation: how the meta-gradient goes back through the steps; the default is mixed
         mode.
@@ -167,6 +169,12 @@ def unroll(
         if optimizer is None:
             raise ValueError("inner loop: no optimizer; give one to `unroll` or to this call.")
         transform = optax.with_extra_args_support(optimizer)
+
+        def update(grads: PyTree, state: PyTree, theta: PyTree, extra: dict) -> Any:
+            return transform.update(grads, state, theta, **extra)
+
+        if not getattr(optimizer.update, "__module__", "").startswith("jaxmeta."):
+            update = with_finite_derivatives(update)  # this library's own are finite as they are
         theta, frozen = partition(params, adapts)
         theta = varying_with(theta, support)
         watch = (lambda params: None) if observe is None else observe
@@ -188,7 +196,7 @@ def unroll(
             extra = {}
             if value:
                 extra["value"], grads = grads
-            updates, optimizer_state = transform.update(grads, optimizer_state, theta, **extra)
+            updates, optimizer_state = update(grads, optimizer_state, theta, extra)
             return (optax.apply_updates(theta, updates), optimizer_state), observed
 
         body = jax.checkpoint(step) if differentiation.rematerialise else step

@@ -10,12 +10,12 @@ from jaxmeta.core import Array, PyTree
 def adam(
     rate: float, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, eps_root: float = 1e-8
 ) -> optax.GradientTransformation:
-    """`optax.adam` that can be differentiated through where an inner gradient is exactly zero.
+    """`optax.adam` with a gentler slope where an inner gradient is exactly zero.
 
         θ ← θ − rate · m̂ / (√(v̂ + eps_root) + eps)
 
     With optax's default `eps_root=0` the derivative of √v̂ at v̂ = 0 (a dead ReLU, a masked
-    example) is infinite and the meta-gradient NaN.
+    example) is infinite. `unroll` takes it as zero there, and the step's slope is −rate / eps.
 
     >>> import jax, jax.numpy as jnp
     >>> def step(gradient):

@@ -43,8 +43,8 @@ def own_derivatives(program: Any) -> list[str]:
             if not _is_true(name, about.func_name, Path(about.func_filename or "")):
                 found[about.func_name] = None
             continue
-        if name.startswith(("linear_call", "custom_transpose")):  # its transpose is a rule
-            found[name] = None
+        if name.startswith(("linear_call", "custom_transpose", "call_hi_primitive")):
+            found[name] = None  # with a transpose, or all derivatives, of the caller's
         elif name == "custom_linear_solve" and any(
             equation.primitive.name == "while" for part in inner for equation in equations(part)
         ):  # to some tolerance: no more than nearly the inverse

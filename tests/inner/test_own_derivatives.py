@@ -100,10 +100,11 @@ def gradients(way, rule, value=False):
     loss = loss_with(rule)
     step = optax.sgd(0.1)
     if value:
-        step = optax.GradientTransformationExtraArgs(
-            lambda params: (),
-            lambda g, state, params, value: (jax.tree.map(lambda g: -0.1 * value * g, g), state),
-        )
+
+        def update(updates, state, params=None, **extra):
+            return jax.tree.map(lambda g: -0.1 * extra["value"] * g, updates), state
+
+        step = optax.GradientTransformationExtraArgs(lambda params: (), update)
     inner = unroll(loss, step, 2, differentiation=way, value=value)
 
     def judged(params, batch):
