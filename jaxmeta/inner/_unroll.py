@@ -190,7 +190,7 @@ def unroll(
             step_key, indices = step_inputs
             batch = support
             if indices is not None:
-                batch = jax.tree.map(lambda leaf: leaf[indices], support)
+                batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], support)
             observed = watch(combine(seen(theta), frozen))
             grads = gradient(theta, step_key, (frozen, batch))
             extra = {}

@@ -172,7 +172,9 @@ def _forward_over_reverse(
                 (of_gradient,),
             )
             if value:
-                pulled_back = jax.tree.map(lambda a, b: a + of_value * b, pulled_back, gradients)
+                pulled_back = jax.tree.map(
+                    lambda a, b: a + (of_value * b).astype(a.dtype), pulled_back, gradients
+                )
             return *pulled_back, None
 
         differentiable.defvjp(forward, backward)

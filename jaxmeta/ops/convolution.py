@@ -39,15 +39,15 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
 
     Args:
       images_NHWC: float `[N, H, W, C]`.
-      kernel_hwCD: float `[h, w, C, D]`.
+      kernel_hwCD: float `[h, w, C, D]`. Of two types the wider is computed in.
       stride: s, in pixels, the same both ways.
 
     Returns:
       float `[N, ⌈H/s⌉, ⌈W/s⌉, D]`.
 
     Raises:
-      ValueError: an argument has no four axes; the channels of images and kernel, or their
-        types, differ; the stride is not positive.
+      ValueError: an argument has no four axes; the channels of images and kernel differ; the
+        stride is not positive.
 
     >>> convolve(jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 4)), stride=2).shape
     (2, 3, 3, 4)
@@ -63,14 +63,11 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
             f"convolve: images {images_NHWC.shape} have {images_NHWC.shape[-1]} channels, the "
             f"kernel {kernel_hwCD.shape} takes {kernel_hwCD.shape[-2]}; give both the same number."
         )
-    if images_NHWC.dtype != kernel_hwCD.dtype:
-        raise ValueError(
-            f"convolve: images are {images_NHWC.dtype}, the kernel is {kernel_hwCD.dtype}; "
-            "convert one."
-        )
     if stride < 1:
         raise ValueError(f"convolve: stride {stride}; give at least 1.")
     # Alike, as JAX's own operations see to.
+    dtype = jnp.promote_types(images_NHWC.dtype, kernel_hwCD.dtype)
+    images_NHWC, kernel_hwCD = images_NHWC.astype(dtype), kernel_hwCD.astype(dtype)
     images_NHWC = varying_with(images_NHWC, kernel_hwCD)
     kernel_hwCD = varying_with(kernel_hwCD, images_NHWC)
     geometry = Geometry(images_NHWC.shape[1:3], kernel_hwCD.shape[:2], stride)

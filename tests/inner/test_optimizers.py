@@ -24,12 +24,12 @@ def meta_gradient(optimizer, way):
     return jax.jit(jax.grad(loss))(jnp.array([0.3, 0.5, 0.7]))
 
 
+@pytest.mark.parametrize("optimizer", [adam(0.1), optax.adam(0.1)], ids=["ours", "optax"])
 @pytest.mark.parametrize("way", [*EXACT.values(), truncated(1)], ids=[*EXACT, "truncated"])
-def test_the_meta_gradient_is_finite_and_optaxs_default_is_not(way):
-    found = meta_gradient(adam(0.1), way)
+def test_the_meta_gradient_is_finite(way, optimizer):
+    found = meta_gradient(optimizer, way)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[1:], 1)  # a parameter that does not move passes it on
-    assert np.isnan(meta_gradient(optax.adam(0.1), way)[2])
 
 
 def test_it_steps_as_adam_does():

@@ -154,12 +154,16 @@ def maml_plus_plus(
                 check_params("maml_plus_plus", params)
                 updates = partition(updates, normalisation_per_step)[1]
             if learned_rates:
-                moves = jax.tree.map(lambda rates, g: -rates[at] * g, meta_params.rates, updates)
+                moves = jax.tree.map(
+                    lambda rates, g: -jnp.asarray(rates)[at] * g, meta_params.rates, updates
+                )
             else:
                 moves = jax.tree.map(lambda g: -inner_rate * g, updates)
             if normalisation_per_step is not None:
                 now, _ = partition(params, normalisation_per_step)
-                jumps = jax.tree.map(lambda n, p: n[at] - p, meta_params.normalisation, now)
+                jumps = jax.tree.map(
+                    lambda n, p: jnp.asarray(n)[at] - p, meta_params.normalisation, now
+                )
                 moves = combine(jumps, moves)
             return moves, state + 1
 

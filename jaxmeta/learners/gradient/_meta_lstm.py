@@ -156,7 +156,7 @@ def _step(
 ) -> tuple[Array, _State]:
     """Where the parameters go in a step of the LSTM, and what it keeps of it."""
     memory_HN, output_HN, forget_N, rate_N = state
-    loss_N = jnp.broadcast_to(loss, gradient_N.shape)
+    loss_N = jnp.broadcast_to(loss.astype(gradient_N.dtype), gradient_N.shape)
     read = [log_and_sign(values_N).T for values_N in (gradient_N, loss_N)]
     weights, bias = meta_params.cell
     gates = jnp.split(weights @ jnp.concatenate([*read, output_HN]) + bias[:, None], 4)

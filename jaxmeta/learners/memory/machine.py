@@ -63,7 +63,7 @@ def run(
     [0.0, 1.0, 3.0, 6.0]
     """
     state = machine.start(params) if state is None else state
-    state = varying_with(state, (inputs, params))
+    state = varying_with(_widened(state, (inputs, params)), (inputs, params))
 
     def step(state: PyTree, inputs: PyTree) -> tuple[PyTree, tuple[PyTree, dict[str, Array]]]:
         state, outputs, seen = machine.step(params, state, inputs)
@@ -71,6 +71,13 @@ def run(
 
     state, (outputs, seen) = jax.lax.scan(step, state, inputs)
     return state, outputs, seen
+
+
+def _widened(state: PyTree, others: PyTree) -> PyTree:
+    """The state's floats in the widest type there is, which every step will give them."""
+    real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
+    widest = jnp.result_type(*filter(real, jax.tree.leaves((state, others))), jnp.bfloat16)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, widest) if real(leaf) else leaf, state)
 
 
 def applied(layer: nn.Module, params: PyTree, *inputs: PyTree) -> Any:

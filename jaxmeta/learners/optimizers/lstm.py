@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
@@ -68,8 +69,9 @@ def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer
 
     def transformation(meta_params: PyTree) -> optax.GradientTransformation:
         def start(params_N: Array) -> _State:
+            widest = jnp.result_type(params_N, *jax.tree.leaves(meta_params))
             never = jnp.zeros(params_N.shape, bool)
-            return _State(memories(params_N.size, params_N.dtype), never)
+            return _State(memories(params_N.size, widest), never)
 
         def step(grads_N: Array, state: _State, params_N: Array) -> tuple[Array, _State]:
             read = log_and_sign(grads_N)
