@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ def guarded(work: Callable[[], Any]) -> int:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal can't show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if signal.getsignal(signal.SIGINT) is leave:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -60,6 +60,15 @@ def test_an_error_is_one_line_and_a_status(error, status, line, capsys):
     assert captured.out == ""
 
 
+def test_a_name_that_no_terminal_can_show_is_printed(capfd, monkeypatch):
+    with open(os.dup(1), "w", encoding="ascii", errors="strict") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        name = os.fsdecode("été".encode() + b"\xff")
+        assert guarded(lambda: print(name)) == 0
+        stream.flush()
+    assert capfd.readouterr().out == "\\xe9t\\xe9\\udcff\n"
+
+
 def test_an_interrupted_training_says_how_it_goes_on(capsys):
     assert guarded(raises(Interrupted(signal.SIGTERM, 3, Path("runs/x")))) == 143
     saved = "stopped at step 3, which is saved in runs/x"
