@@ -2,6 +2,11 @@
 
 All collectives of the library are here. Several processes, on one host or many, run one program
 together: each holds some of the devices, all hold the meta-parameters, the first one writes.
+
+A run is bit-identical on the same number of devices. On another number the mean over tasks is
+summed in another order, and training may make much of the last digit: after 100 updates of Adam,
+few-shot parameters on 1 and 8 devices differ by 1e-2 in float32 with batch statistics, and by 6e-8
+without statistics; in float64 by 5e-15 and 2e-16.
 """
 
 import os

@@ -136,6 +136,22 @@ def test_pmap_of_the_same_function_gives_the_same_mean(x64):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["batch", "none"])
+def test_what_grows_over_many_updates_is_rounding_alone(kind, x64):
+    """Batch statistics make 1e-2 of it in float32."""
+    learner = maml(mlp((32, 32), 5, query_statistics=kind), cross_entropy, optax.sgd(0.4), 1)
+    draw = patterns(5, 1, 5)
+    sample = jax.tree_util.Partial(lambda key: double(draw(key)))
+    ends = []
+    for devices in (1, 2, 8):
+        update = meta_update(learner, optax.adam(1e-3), task_batch=8, mesh=task_mesh(devices))
+        state = double(update.init(jax.random.key(0), sample))
+        ends.append(chunk_of(update.update)(state, sample, length=100)[0].meta_params)
+    for end in ends[1:]:
+        chex.assert_trees_all_close(end, ends[0], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["maml", pytest.param("conv4", marks=pytest.mark.slow)])
 def test_one_all_reduce_is_all_that_crosses(name):
     build, source, outer = CASES[name]
