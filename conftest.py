@@ -1,5 +1,6 @@
 """Settings of every test and docstring example, and the fixtures they share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -31,13 +32,19 @@ hypothesis.settings.load_profile("jaxmeta")
 DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _room_for_programs():
-    """A compiled program takes some four maps of memory, of which Linux gives a process 65,530."""
+    """Compiled programs pile up; those that are still needed come back from the cache on disk."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+    if resident_bytes() > 1.5 * 2**30:
         jax.clear_caches()
+        gc.collect()
+
+
+def resident_bytes() -> int:
+    """The memory of this process; 0 where the system doesn't tell."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0
 
 
 @pytest.fixture
