@@ -125,7 +125,7 @@ class ModelApply(Protocol):
     """`apply(params, inputs, *, reference=None, key=None) -> outputs`, of `[examples, ...]` each.
 
     `reference` holds the inputs whose statistics normalise, where the model normalises by the
-    support's statistics; Defaults to the inputs' own. `key` is for dropout and the like; a
+    support's statistics. Defaults to the inputs' own. `key` is for dropout and the like; a
     model without chance ignores it, and one with dropout leaves nothing out without a key.
     """
 

@@ -118,9 +118,9 @@ def unroll(
       steps: K, at least 0.
       differentiation: how the meta-gradient goes back through the steps; the default is mixed
         mode.
-      adapts: which parameters adapt, by path (`only("head")`); Defaults to all.
-      batch_size: examples a step, drawn in shuffled passes over the support set; None stands
-        for the whole support set. Of a `Batch` with a mask, valid examples are drawn alone; where
+      adapts: which parameters adapt, by path (`only("head")`). Defaults to all.
+      batch_size: examples a step, drawn in shuffled passes over the support set. Defaults to
+        the whole support set. Of a `Batch` with a mask, valid examples are drawn alone; where
         fewer are valid, a step takes all of them.
       value: hand the optimizer the loss as well, as optax's extra argument `value`.
 

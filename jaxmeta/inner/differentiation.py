@@ -39,7 +39,7 @@ class Differentiation(NamedTuple):
       constant_gradients: take the inner gradients as constants (first order).
       mixed: give the inner gradient a backward pass by forward over reverse.
       rematerialise: recompute each step in the backward pass instead of storing it.
-      last: differentiate through this many last steps only; Defaults to all.
+      last: differentiate through this many last steps only. Defaults to all.
     """
 
     constant_gradients: bool = False

@@ -20,7 +20,7 @@ class Aggregate(NamedTuple):
     Attributes:
       each: `each(grads) -> grads`, of one task; None leaves them as they are.
       together: `together(key, grads) -> grads`, of all tasks, stacked `[tasks, ...]`, to that of
-        one; Defaults to the mean. For it devices exchange what it needs of all gradients.
+        one. Defaults to the mean. For it devices exchange what it needs of all gradients.
     """
 
     each: Callable[[PyTree], PyTree] | None = None

@@ -27,7 +27,7 @@ class Feed(NamedTuple):
       take: `take(length)`, the tasks of the next `length` steps, `[length, task_batch, ...]`;
         None where the steps draw their own.
       position: `position()`, where the stream stands, fit for JSON; `{}` where there is none.
-      longest: steps that `take` may be asked for at once; Defaults to any number.
+      longest: steps that `take` may be asked for at once. Defaults to any number.
     """
 
     sample: Any

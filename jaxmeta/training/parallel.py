@@ -66,7 +66,7 @@ def mesh_for(
     Args:
       task_batch: tasks to share out.
       devices: how many; None leaves out those that would only wait for others.
-      tasks_at_once: tasks that stay together; Defaults to any number.
+      tasks_at_once: tasks that stay together. Defaults to any number.
       evenly: for tasks that can't be padded, since the host sends them.
 
     Raises:
