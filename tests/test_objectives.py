@@ -35,6 +35,7 @@ ALL = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("nonsense", [jnp.nan, jnp.inf, -(10.0**6)])
 def test_padding_changes_neither_value_nor_gradient(name, nonsense):
@@ -54,6 +55,7 @@ def test_padding_changes_neither_value_nor_gradient(name, nonsense):
     np.testing.assert_allclose(padded_slope, padded(slope, 0.0), rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", OF_CLASSES)
 @pytest.mark.parametrize("label", [-1, 3, -100, 2**31 - 1])
 def test_a_label_out_of_range_is_an_error_or_gives_nan(name, label):

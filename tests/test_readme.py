@@ -34,7 +34,11 @@ PAGES = {
 }
 TEXT = "\n".join(PAGES.values())
 BLOCKS = [
-    pytest.param(block, id=f"{name}-{number}")
+    pytest.param(
+        block,
+        id=f"{name}-{number}",
+        marks=[] if name == "README.md" else pytest.mark.full,
+    )
     for name, page in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
 ]

@@ -134,6 +134,7 @@ def test_a_task_is_distinct_classes_with_distinct_images(draw_tasks, rotations, 
         assert not drawn[..., 2].any()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("rotations", ROTATIONS)
 @quick
 @hypothesis.given(seed=seeds)
@@ -147,6 +148,7 @@ def test_the_same_key_gives_the_same_task_and_another_key_another(rotations, see
     assert len({np.asarray(inputs).tobytes() for inputs in tasks}) == 5
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("rotations", "shuffle_labels"), [("none", True), ("per-task", False), ("as-classes", False)]
 )
@@ -249,6 +251,7 @@ def test_shuffled_labels_say_nothing(draw_tasks):
     assert_uniform(joint)
 
 
+@pytest.mark.full
 def test_the_number_of_devices_changes_nothing():
     devices = jax.devices()
     assert len(devices) > 1, "the test needs several devices, virtual ones will do"

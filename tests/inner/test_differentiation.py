@@ -121,6 +121,7 @@ def queried(adapted):
     return wavy(KEY, adapted, jax.tree.map(lambda leaf: leaf[::-1] + 0.3, wavy_problem()[1]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_any_optimizer_any_way_is_the_loop_written_by_hand(optimizer):
     theta, batch = wavy_problem()
@@ -229,6 +230,7 @@ def test_the_loss_that_an_optimizer_sees_is_differentiated_too(way):
     assert_close(of(loss(reverse_mode)), of(by_hand))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", [rematerialised, mixed_mode], ids=["rematerialised", "mixed"])
 def test_exact_ways_under_vmap_scan_and_shard_map(way):
     """Data, rates and initialisation differ from task to task; two of them a device."""

@@ -251,13 +251,13 @@ def test_init_needs_shapes_only(long_case, prepare, x64):
         chex.assert_trees_all_equal(meta_params, init(jax.random.key(9), task))
 
 
-def test_pure(case, prepare, x64):
-    learner, key, meta_params, task, carry = prepare(case)
+def test_pure(long_case, prepare, x64):
+    learner, key, meta_params, task, carry = prepare(long_case)
     program = jax.make_jaxpr(learner.grad)(key, meta_params, task, carry)
     assert not program.effects  # nothing is printed, called back or written
     grad, _ = compiled(learner)
     first = grad(key, meta_params, task, carry)
-    other = prepare(case, seed=5)
+    other = prepare(long_case, seed=5)
     between = grad(other.key, other.meta_params, other.task, carry)
     chex.assert_trees_all_equal(first, grad(key, meta_params, task, carry))
     with pytest.raises(AssertionError):
@@ -293,27 +293,29 @@ def test_vmap_changes_nothing(long_case, prepare, x64):
         assert_close(place(together), grad(keys[index], meta_params, place(tasks), carry))
 
 
-def test_traced_once(case, prepare, x64):
-    learner, key, meta_params, task, carry = prepare(case)
+def test_traced_once(long_case, prepare, x64):
+    learner, key, meta_params, task, carry = prepare(long_case)
     grad, traces = compiled(learner)
     grads, _, carry = grad(key, meta_params, task, carry)
     known = len(traces)
     for seed in range(1, 3):
-        _, key, _, task, _ = prepare(case, seed)
+        _, key, _, task, _ = prepare(long_case, seed)
         meta_params = jax.tree.map(jnp.subtract, meta_params, grads)
         carry = carry._replace(step=carry.step + seed)
         grads, _, carry = grad(key, meta_params, task, carry)
     assert len(traces) == known
 
 
-def test_gradient_is_that_of_the_loss_or_of_the_surrogate(case, prepare, assert_gradient):
-    learner, key, meta_params, task, carry = setting = prepare(case)
+def test_gradient_is_that_of_the_loss_or_of_the_surrogate(long_case, prepare, assert_gradient):
+    learner, key, meta_params, task, carry = setting = prepare(long_case)
     grads, _, _ = compiled(learner)[0](key, meta_params, task, carry)
     of_loss = partial(
         assert_gradient, grads, lambda moved: learner.loss(key, moved, task)[0], meta_params
     )
-    if ("gradient", case.name) in EXCEPTIONS:
-        assert_gradient(grads, SURROGATES[case.name](setting, case.objective), meta_params)
+    if ("gradient", long_case.name) in EXCEPTIONS:
+        assert_gradient(
+            grads, SURROGATES[long_case.name](setting, long_case.objective), meta_params
+        )
         with pytest.raises(AssertionError):
             of_loss()
     else:
@@ -412,9 +414,9 @@ def test_each_query_example_is_judged_by_itself(long_case, prepare, x64):
         assert_close(together, alone)
 
 
-def test_trajectory_is_what_fewer_steps_would_give(case, prepare, x64):
-    learner, key, meta_params, task, _ = prepare(case)
-    if ("trajectory", case.name) in EXCEPTIONS:
+def test_trajectory_is_what_fewer_steps_would_give(long_case, prepare, x64):
+    learner, key, meta_params, task, _ = prepare(long_case)
+    if ("trajectory", long_case.name) in EXCEPTIONS:
         assert learner.trajectory is None
         return
 
@@ -422,14 +424,14 @@ def test_trajectory_is_what_fewer_steps_would_give(case, prepare, x64):
     def predictions(meta_params, task):
         path = learner.trajectory(key, meta_params, task.support, task.query.inputs)
         alone = []
-        start = int(("start", case.name) in EXCEPTIONS)
+        start = int(("start", long_case.name) in EXCEPTIONS)
         for steps in range(start, path.shape[0]):
-            shorter = case.build(inner_steps=steps)
+            shorter = long_case.build(inner_steps=steps)
             adapted = shorter.adapt(key, meta_params, task.support)
             alone.append(shorter.predict(adapted, task.query.inputs))
         return path, jnp.stack([*path[:start], *alone])
 
     path, alone = predictions(meta_params, task)
-    assert path.shape[0] == case.build.keywords["inner_steps"] + 1 > 2
+    assert path.shape[0] == long_case.build.keywords["inner_steps"] + 1 > 2
     assert_close(path, alone)
     assert not jnp.allclose(path[0], path[-1])

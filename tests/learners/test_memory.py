@@ -148,6 +148,7 @@ def made(name, steps=7):
     return machine, machine.init(KEY, inputs[0]), inputs
 
 
+@pytest.mark.full
 @machines
 def test_a_sequence_in_two_parts_is_the_sequence(name):
     machine, params, inputs = made(name)
@@ -167,6 +168,7 @@ def test_a_sequence_in_two_parts_is_the_sequence(name):
         assert (weights.sum(axis=-1) <= most + 1e-5).all()
 
 
+@pytest.mark.full
 @machines
 def test_the_past_is_remembered_and_the_future_is_not_known(name):
     machine, params, inputs = made(name)
@@ -193,6 +195,7 @@ def test_gradients_go_through_all_steps(name, x64):
     assert sum(jax.tree.leaves(products)) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.full
 @machines
 def test_padding_behind_the_end_changes_nothing(name):
     machine, params, inputs = made(name)

@@ -125,6 +125,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.full
 @settings(max_examples=6, deadline=None)
 @pytest.mark.parametrize("name", LEARNERS)
 @given(order=st.permutations(range(6)))
@@ -238,6 +239,7 @@ def by_hand(name, key, samples):
     }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["latent", "attentive"])
 def test_its_loss_is_the_bound_and_its_likelihoods_are_means_over_draws(name):
     learner, context, query, params = made(name)
@@ -361,6 +363,7 @@ def test_the_cholesky_factor_is_lapacks(x64):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["rbf", "matern", "periodic"])
 def test_curves_are_drawn_from_the_process_and_the_oracle_knows_it(kind):
     """The posterior's errors, in units of its own std, have a variance of 1."""

@@ -33,12 +33,17 @@ def problem(case, **options):
     return learner, meta_params, jax.tree.map(np.asarray, task)
 
 
-def test_numpy_arrays_serve_beside_traced_ones(case):
+def carry_of(learner, meta_params, task):
+    slot = () if learner.slot is None else learner.slot(KEY, meta_params, task)
+    return Carry(np.zeros((), np.int32), slot=jax.tree.map(np.asarray, slot))
+
+
+def test_numpy_arrays_serve_beside_traced_ones(long_case):
     options = {}
-    if "inner_batch" in inspect.signature(case.build).parameters:
+    if "inner_batch" in inspect.signature(long_case.build).parameters:
         options = {"inner_batch": 2}
-    learner, meta_params, task = problem(case, **options)
-    carry = Carry(np.zeros((), np.int32))
+    learner, meta_params, task = problem(long_case, **options)
+    carry = carry_of(learner, meta_params, task)
 
     def outputs(key):  # the key alone is traced
         adapted = learner.adapt(key, meta_params, task.support)
@@ -54,10 +59,12 @@ def test_numpy_arrays_serve_beside_traced_ones(case):
 
 
 @pytest.mark.parametrize(("of_params", "of_task"), [("float64", "float64"), ("float32", "float64")])
-def test_floats_of_any_types(case, of_params, of_task, x64):
-    learner, meta_params, task = problem(case)
+def test_floats_of_any_types(long_case, of_params, of_task, x64):
+    learner, meta_params, task = problem(long_case)
     meta_params, task = in_type(meta_params, of_params), in_type(task, of_task)
-    grads, info, _ = jax.eval_shape(learner.grad, KEY, meta_params, task, Carry(jnp.zeros((), int)))
+    grads, info, _ = jax.eval_shape(
+        learner.grad, KEY, meta_params, task, carry_of(learner, meta_params, task)
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype(of_params)}
     if of_params == of_task:
         assert info.loss.dtype == jnp.float64

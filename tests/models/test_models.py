@@ -72,6 +72,7 @@ def _alone_and_among_others(model, reference):
     return together, jnp.stack([one(image) for image in query])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["support", "layer", "group", "none"])
 def test_each_query_example_is_judged_by_itself(build, kind):
     together, alone = _alone_and_among_others(build(kind), images(2, 4))
@@ -83,6 +84,7 @@ def test_batch_statistics_are_transductive(build):
     assert np.abs(together - alone).max() > 1e-2
 
 
+@pytest.mark.full
 def test_support_statistics_are_those_of_the_support_set(build):
     support, query = images(1, 6), images(2, 3)
     model = build("support")
@@ -96,6 +98,7 @@ def test_support_statistics_are_those_of_the_support_set(build):
     assert np.abs(ours - apply(params, query)).max() > 1e-3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", NORMALISATIONS)
 def test_pooling_within_the_normalisation_is_pooling_after_it(kind, x64):
     values = jax.random.normal(KEY, (4, 5, 6, 16))  # an odd row is left out of the maximum alone

@@ -76,6 +76,7 @@ def test_values_and_gradients_over_shapes(height, width, window, stride, channel
         close(value_and_grads(ours), value_and_grads(reference))
 
 
+@pytest.mark.full
 def test_first_to_third_derivatives(setting):
     images, kernel, stride = setting
 
@@ -97,6 +98,7 @@ def test_first_to_third_derivatives(setting):
     close(derivatives(ours), derivatives(reference))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 2)])
 def test_mapped_over_either_operand_or_both(axes, setting):
     *operands, stride = setting
@@ -122,6 +124,7 @@ def test_mapped_over_either_operand_or_both(axes, setting):
     close(mapped(ours), mapped(reference))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("inner", [(0, None), (None, 0), (0, 0)])
 @pytest.mark.parametrize("name", ["winograd", "strided"])
 def test_mapped_twice(name, inner, x64):
@@ -170,6 +173,7 @@ def test_under_scan_and_checkpoint(setting):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("replicated", [True, False])
 @pytest.mark.parametrize("name", ["winograd", "strided"])
 def test_under_shard_map(name, replicated, x64):
@@ -207,6 +211,7 @@ def test_mapped_under_shard_map(x64):
     close(jax.jit(sharded)(images, kernels), expected)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("transposed", [None, "images", "kernel"])
 def test_every_form_is_the_same_function(transposed, setting):
     images, kernel, stride = setting

@@ -310,6 +310,7 @@ def spoiled(at: int, where: str, value: float) -> MetaUpdate:
     return MetaUpdate(UPDATE.init, update)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("value", "chunk"), [(np.nan, 3), (np.inf, 5)])
 def test_a_bad_loss_stops_with_its_step(value, chunk, tmp_path):
     with pytest.raises(NotFinite, match=r"loss became NaN or infinite at step 17; step_00000010"):
