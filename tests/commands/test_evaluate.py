@@ -84,6 +84,7 @@ def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
     assert new["accuracy"] != results["accuracy"] or new["loss"] != results["loss"]
 
 
+@pytest.mark.full
 def test_regression_at_other_shots(trained, evaluated, tmp_path):
     out = tmp_path / "three.json"
     status, lines, _ = evaluated(trained("regression"), "--shots", "3", "--out", out)
@@ -111,7 +112,10 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
         ("maml", "--eval-tasks 1", "--eval-tasks 1: "),
         ("maml", "--eval-inner-steps -1", "--eval-inner-steps -1: "),
         ("maml", "--dataset glyfs", "glyphs"),
-        ("prototypical", "--ways 9", "9-way tasks need 9 classes and the split has 6"),
+        pytest.param(
+            *("prototypical", "--ways 9", "9-way tasks need 9 classes and the split has 6"),
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_what_cannot_be_evaluated(learner, options, told, trained, evaluated, tmp_path):
@@ -124,6 +128,7 @@ def test_what_cannot_be_evaluated(learner, options, told, trained, evaluated, tm
     assert not (tmp_path / "none.json").exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("domain", "learner", "option"),
     [
@@ -181,6 +186,7 @@ def test_figures_that_are_no_numbers(trained, evaluated, tmp_path):
         compare((out, again))
 
 
+@pytest.mark.full
 def test_random_numbers_of_points_are_no_shots(trained, evaluated, tmp_path):
     folder = shutil.copytree(trained("regression"), tmp_path / "run")
     fields = json.loads((folder / "config.json").read_text())

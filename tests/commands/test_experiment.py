@@ -48,6 +48,7 @@ def test_the_learner_may_be_left_out(domain):
     assert experiment == start(kind, find_learner(kind.default_learner))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("domain", "learner"), PAIRS)
 def test_every_learner_has_its_own_defaults(domain, learner):
     _, experiment = parse(domain, learner)
@@ -257,6 +258,7 @@ def test_a_task_without_a_preset_has_the_settings_of_its_own():
     assert experiment.domain.points.points == (3, 50)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("line", ["--steps 7 --preset {} {}", "{1} --preset {0} --steps 7"])
 @pytest.mark.parametrize("learner", known_learners("classification"))
 def test_options_override_presets(line, learner):
@@ -435,6 +437,7 @@ def finished(trained):
     return trained("regression")
 
 
+@pytest.mark.full
 def test_a_folder_with_another_run(finished, refused, tiny):
     folder = finished
     before = (folder / "results.json").read_bytes()

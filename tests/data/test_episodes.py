@@ -214,6 +214,7 @@ def test_classes_and_images_are_covered_uniformly(draw_tasks):
             assert_uniform(np.bincount(index[:, place], minlength=count))
 
 
+@pytest.mark.full
 @either_pipeline
 def test_turns_are_uniform_and_independent(draw_tasks):
     classes = noise_classes()
@@ -233,6 +234,7 @@ def test_turns_are_uniform_and_independent(draw_tasks):
     assert any(twice), "two turns of one class never met in a task"
 
 
+@pytest.mark.full
 @either_pipeline
 def test_shuffled_labels_say_nothing(draw_tasks):
     options = {"ways": 3, "shots": 1, "queries": 2}
@@ -304,6 +306,7 @@ def test_images_are_an_argument_and_not_a_constant_of_the_program():
     ]
 
 
+@pytest.mark.full
 def test_double_precision_draws_the_same_task():
     sample = sampler(rotations="per-task", shuffle_labels=True)
     key = jax.random.key(7)

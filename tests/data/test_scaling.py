@@ -48,6 +48,7 @@ PIPELINES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("images", [UINT8, FLOATS], ids=["uint8", "floats"])
 def test_every_pipeline_has_the_same_rule(pipeline, images):

@@ -179,6 +179,7 @@ def rates_like(theta):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", [rematerialised, mixed_mode], ids=["rematerialised", "mixed"])
 def test_gradients_to_rates_and_data_are_those_of_reverse_mode(way):
     theta, batch = wavy_problem()

@@ -24,6 +24,7 @@ def meta_gradient(optimizer, way):
     return jax.jit(jax.grad(loss))(jnp.array([0.3, 0.5, 0.7]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("optimizer", [adam(0.1), optax.adam(0.1)], ids=["ours", "optax"])
 @pytest.mark.parametrize("way", [*EXACT.values(), truncated(1)], ids=[*EXACT, "truncated"])
 def test_the_meta_gradient_is_finite(way, optimizer):

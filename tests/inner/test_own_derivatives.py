@@ -113,6 +113,7 @@ def gradients(way, rule, value=False):
     return jax.grad(judged, argnums=(0, 1))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("rule", "value"), [(rule, False) for rule in RULES | CONSTANTS] + [("reverse", True)]
 )

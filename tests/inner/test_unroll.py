@@ -40,6 +40,7 @@ def moved(before, after):
 WAYS = {**DIFFERENTIATIONS, "truncated": truncated(1)}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_losses_of_every_step_are_observed(way):
     inner = unroll(LOSS, optax.sgd(0.1), 3, differentiation=way)

@@ -50,6 +50,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_class_without_support_is_never_predicted(name):
     learner, inputs = LEARNERS[name](), jax.random.normal(KEY, (6, 3))

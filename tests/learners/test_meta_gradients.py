@@ -100,6 +100,7 @@ def test_exact_ways(differentiable, prepare, assert_gradient):
     assert_close(mixed, reverse)
 
 
+@pytest.mark.full
 def test_first_order(of_initialisation, prepare, assert_gradient):
     learner, key, meta_params, task, _ = setting = prepare(of_initialisation)
     first, second = gradients_of(of_initialisation, setting)(first_order, reverse_mode)
@@ -109,6 +110,7 @@ def test_first_order(of_initialisation, prepare, assert_gradient):
         chex.assert_trees_all_close(first, second, rtol=1e-3)
 
 
+@pytest.mark.full
 def test_truncated(of_initialisation, prepare, assert_gradient):
     _, key, meta_params, task, _ = setting = prepare(of_initialisation)
     last, exact = gradients_of(of_initialisation, setting)(truncated(1), reverse_mode)

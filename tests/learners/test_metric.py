@@ -144,6 +144,7 @@ def test_relation_compares_with_the_sum_of_each_class():
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_relation_of_maps():
     images, labels = jax.random.uniform(KEY, (4, 16, 16, 1)), jnp.array([0, 1, 0, 1])
     learner = relation(conv_maps(width=4), comparator(width=4), one_hot_squared_error, ways=2)
@@ -210,6 +211,7 @@ def test_siamese_verifies_pairs_and_classifies_by_the_likeness():
 # --- the order of the support -------------------------------------------------------------
 
 
+@pytest.mark.full
 @settings(max_examples=10, deadline=None)
 @pytest.mark.parametrize(
     "learner",

@@ -46,6 +46,7 @@ def systems(size=4):
     return jax.tree_util.Partial(sample)
 
 
+@pytest.mark.full
 def test_a_rule_is_an_optax_transformation(rule):
     optimizer = rule()
     transformation = optimizer.transformation(optimizer.init(KEY))
@@ -156,6 +157,7 @@ def test_windows_must_divide_the_steps(rule):
         optimizer_learner(SYSTEM, squared_error, rule(), 0)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_a_rule_works_in_float32_at_least(rule, dtype):
     """A quadratic over 3,000 steps: momenta and mean squares in bfloat16 end in NaN."""

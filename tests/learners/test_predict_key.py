@@ -87,6 +87,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", LEARNERS)
 def test_predictions_have_chance_where_they_have_a_key(name):
     learner, batch = LEARNERS[name]

@@ -136,6 +136,7 @@ def test_the_order_of_the_context_is_nothing(name, order):
     chex.assert_trees_all_close(found, again, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_context_counts_and_what_is_masked_does_not(name):
     predicted, context, query, params = compiled(name)  # of six points the last two are masked

@@ -79,6 +79,7 @@ def test_each_query_example_is_judged_by_itself(build, kind):
     np.testing.assert_allclose(together, alone, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.full
 def test_batch_statistics_are_transductive(build):
     together, alone = _alone_and_among_others(build("batch"), images(2, 4))
     assert np.abs(together - alone).max() > 1e-2

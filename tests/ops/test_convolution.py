@@ -165,6 +165,7 @@ def two_steps(convolution, stride, images, kernels):
     return jax.grad(lambda kernel: loss(lax.scan(step, kernel, length=2)[0]))(kernels)
 
 
+@pytest.mark.full
 def test_under_scan_and_checkpoint(setting):
     images, kernel, stride = setting
     close(

@@ -130,6 +130,7 @@ def test_without_locks_it_is_said_and_the_work_goes_on(tmp_path, monkeypatch):
     assert "has no locks" in line
 
 
+@pytest.mark.full
 def test_every_command_that_writes_there_waits_its_turn(
     hold, own, tiny, refused, status, tmp_path, capsys
 ):
@@ -216,6 +217,7 @@ def stopped(monkeypatch):
     monkeypatch.setattr(runner, "train_with_checkpoints", stops)
 
 
+@pytest.mark.full
 def test_the_data_may_move_but_not_change(
     of_images, stopped, tiny, status, images, draw_classes, tmp_path, capsys
 ):
@@ -399,6 +401,7 @@ def test_no_result_is_written_over_another(own, refused, tmp_path):
     assert "x.npz holds another result" in refused("evaluate", folder, "--out", tmp_path / "x.txt")
 
 
+@pytest.mark.full
 def test_evaluations_beside_each_other(own, status, tmp_path):
     folder = shutil.copytree(own, tmp_path / "run")
     few = ["--eval-tasks", "2"]

@@ -384,6 +384,7 @@ def test_another_test_task_leaves_the_training_task_alone(domain):
     assert problem_of(changed, train=False).support == rows
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("domain", "learner"), PAIRS, ids=NAMES)
 def test_what_may_change_at_test_leaves_the_parameters_alone(domain, learner):
     """`evaluate` offers these settings: under another value a checkpoint still fits."""

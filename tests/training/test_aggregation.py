@@ -114,6 +114,7 @@ def test_pcgrad_descends_both_of_two_conflicting_quadratics():
     assert (grads @ grads.mean(axis=0)).min() < 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["clipped", "median", "pcgrad", "balanced"])
 @pytest.mark.parametrize("tasks", [4, 3])  # the latter are padded
 def test_devices_change_nothing(name, tasks):

@@ -98,6 +98,7 @@ def ended(update, sample, length=3):
     return chunk_of(update.update)(jax.jit(update.init)(KEY, sample), sample, length=length)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("devices", [None, 2])
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_learner_of_traced_constants_is_that_closed_over_them(name, devices):
@@ -165,6 +166,7 @@ def test_the_program_and_the_state_hold_no_constants():
     assert len(text) < 100_000 < 200_000 < len(held)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("source", ["sampler", "function", "stream"])
 @pytest.mark.parametrize("devices", [None, 2])
 def test_a_run_with_constants(source, devices, tmp_path):

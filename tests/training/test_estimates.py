@@ -48,6 +48,7 @@ def test_devices_share_the_tasks():
         np.testing.assert_allclose(shared[name], alone[name], rtol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("num_tasks", "at_once"), [(2, 1), (7, 3), (100, 10), (230, 7)])
 def test_mean_and_interval_are_those_of_the_tasks(num_tasks, at_once):
     key = jax.random.key(0)
@@ -85,6 +86,7 @@ def test_a_plain_function_is_a_sampler_too():
     assert by_function == evaluate((), RANDOM, jax.random.key(0))
 
 
+@pytest.mark.full
 def test_trajectory_gives_what_learners_of_fewer_steps_give():
     model, sample, key = mlp((8,), 1), sinusoids(shots=5, queries=5), jax.random.key(0)
     build = lambda steps: maml(model, squared_error, optax.sgd(0.01), steps)  # noqa: E731

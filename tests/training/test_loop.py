@@ -119,6 +119,7 @@ def test_one_update_is_compiled_as_one_of_many():
     assert alone == two > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("chunk", "traces"), [(5, 1), (10, 1), (4, 2)])
 def test_one_trace_for_each_chunk_length(chunk, traces, tmp_path):
     traced = []
@@ -214,6 +215,7 @@ def damage(folder):
         path.write_bytes(path.read_bytes()[:-9])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("best", [20, 30])
 @pytest.mark.parametrize("how", [damage, shutil.rmtree])
 def test_a_best_checkpoint_that_is_held_twice_may_be_lost(best, how, tmp_path):

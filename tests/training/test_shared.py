@@ -87,6 +87,7 @@ def test_float_leaves_are_averaged_over_the_tasks():
     assert (key_data != jax.random.key_data(start.key)).any()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [

@@ -65,6 +65,7 @@ def test_weights_that_tasks_share_have_one_gradient_in_memory():
     assert together < of_each - 50 * 128 * 128 * 4
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("learner", [LEARNER, with_its_own(LEARNER)], ids=["loss", "own"])
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_tasks_in_groups_give_the_same_step(at_once, learner):
