@@ -159,9 +159,13 @@ def test_an_interrupt_while_a_command_is_imported_is_one_line(tmp_path):
     (tmp_path / "jax.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     )
+    heeding = (  # interrupts, which a process in the background is born to ignore
+        "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
     for module in ("jaxmeta", "experiments.few_shot"):
         process = subprocess.run(
-            [sys.executable, "-m", module, "few-shot"],
+            [sys.executable, "-c", heeding, "-m", module, "few-shot"],
             env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
             cwd=tmp_path,
             capture_output=True,

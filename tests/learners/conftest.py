@@ -369,6 +369,15 @@ def long_case(request) -> Case:
     return request.param
 
 
+@pytest.fixture(
+    params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+    ids=[c.name for c in CASES],
+)
+def longest_case(request) -> Case:
+    """Of programs that take some seconds each to compile."""
+    return request.param
+
+
 DIFFERENTIABLE = [c for c in CASES if "differentiation" in inspect.signature(c.build).parameters]
 
 

@@ -98,7 +98,7 @@ def ended(update, sample, length=3):
     return chunk_of(update.update)(jax.jit(update.init)(KEY, sample), sample, length=length)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [None, 2])
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_learner_of_traced_constants_is_that_closed_over_them(name, devices):

@@ -114,7 +114,8 @@ def test_the_chunk_length_changes_nothing(chunk, alone, tmp_path):
 def test_one_update_is_compiled_as_one_of_many():
     """Or it would be fused, and so rounded, otherwise."""
     state = jax.eval_shape(UPDATE.init, jax.random.key(0), SAMPLE)
-    lowered = (chunk_of(UPDATE.update).lower(state, SAMPLE, length=n) for n in (1, 2))
+    chunk = jax.jit(chunk_of(UPDATE.update), static_argnames="length")
+    lowered = (chunk.lower(state, SAMPLE, length=n) for n in (1, 2))
     alone, two = (program.compile().as_text().count(" while(") for program in lowered)
     assert alone == two > 0
 

@@ -76,7 +76,7 @@ def trained_in_folder(sample, folder):
     return outcome.best.meta_params
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize(
     "use",
