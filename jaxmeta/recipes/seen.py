@@ -26,9 +26,8 @@ def write_seen(folder: Path, tasks: Tasks, *, anew: bool) -> None:
 def seen_of(tasks: Tasks) -> Seen:
     """What a run on these tasks is trained and validated on."""
     assert tasks.classes is not None
-    parts = tasks.classes()
     data = str(tasks.data.get("images_sha256", ""))
-    return Seen(data, (parts["train"], parts["validation"]))
+    return Seen(data, (tasks.classes("train"), tasks.classes("validation")))
 
 
 def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
@@ -66,7 +65,7 @@ def refuse_seen(tasks: Tasks, seen: Seen) -> None:
             "this is other data than the run was trained on, and it does not say which classes "
             "or pools it holds; give the same."
         )
-    if found := names_seen(tasks.classes()["test"], seen.classes):
+    if found := names_seen(tasks.classes("test"), seen.classes):
         raise ValueError(
             f"the run was trained or validated on {len(found)} of these test classes, "
             f"{listed_names(found)}; give data without them."

@@ -221,9 +221,9 @@ class Tasks(NamedTuple):
       protocol: what makes a number comparable, fit for JSON.
       data: what identifies the data, fit for JSON: kept in `config.json`, compared when a run
         goes on, and given to `Domain.problem` when a run is restored without its data.
-      classes: `classes()` says what the classes, or pools, of each part are known by, of `train`,
-        `validation` and `test`; kept in the run folder, so that an evaluation never tests those
-        of training or validation. None where tasks have none: then no other data is evaluated.
+      classes: `classes(part)` says what the classes, or pools, of a part are known by: `train`,
+        `validation` or `test`. Kept in the run folder, so that an evaluation never tests those of
+        training or validation. None where tasks have none: then no other data is evaluated.
       calibration: inputs of training, `[batches, ...]`, for what a recipe does once after it.
       meta_update: how training tasks make an update, in place of `jaxmeta.training.meta_update`.
       at_once: tasks mapped together where the settings don't say. Defaults to all.
@@ -243,7 +243,7 @@ class Tasks(NamedTuple):
     summary: Mapping[str, Any] = {}
     protocol: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
-    classes: Callable[[], Mapping[str, Classes]] | None = None
+    classes: Callable[[str], Classes] | None = None
     calibration: PyTree = None
     meta_update: Callable[..., MetaUpdate] | None = None
     at_once: int | None = None

@@ -68,9 +68,13 @@ def measured(parts: Mapping[str, ClassImages]) -> dict[str, Any]:
     }
 
 
-def classes_of(dataset: Dataset) -> dict[str, Classes]:
-    """What the classes of each part are known by."""
-    return {part: _known(dataset, classes) for part, classes in dataset.parts.items()}
+def classes_of(dataset: Dataset, part: str) -> Classes:
+    """What the classes of a part are known by."""
+    classes = dataset.parts[part]
+    ends = (classes.starts + classes.counts).tolist()
+    rows = zip(classes.names, classes.starts.tolist(), ends, strict=True)
+    groups = {name: classes.images[start:end] for name, start, end in rows}
+    return classes_by(dataset.origin, groups)
 
 
 def unseen(dataset: Dataset, seen: Seen) -> Dataset:
@@ -84,7 +88,7 @@ def unseen(dataset: Dataset, seen: Seen) -> Dataset:
     """
     if dataset.protocol["images_sha256"] == seen.data:
         return dataset
-    known = {part: {*names_seen(own, seen.classes)} for part, own in classes_of(dataset).items()}
+    known = {part: {*names_seen(classes_of(dataset, part), seen.classes)} for part in PARTS}
     if not any(known.values()):
         return dataset
     free = [
@@ -106,10 +110,3 @@ def unseen(dataset: Dataset, seen: Seen) -> Dataset:
         "split": f"test on all classes but the {left_out} that were trained or validated on",
     }
     return dataset._replace(test=test, protocol=protocol)
-
-
-def _known(dataset: Dataset, classes: ClassImages) -> Classes:
-    ends = (classes.starts + classes.counts).tolist()
-    rows = zip(classes.names, classes.starts.tolist(), ends, strict=True)
-    groups = {name: classes.images[start:end] for name, start, end in rows}
-    return classes_by(dataset.origin, groups)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -269,7 +270,7 @@ class FewShot(Domain):
                 "distractors": episode.distractors,
             },
             data=data,
-            classes=lambda: classes_of(dataset),
+            classes=partial(classes_of, dataset),
             meta_update=hard_task_update if episode.hard_tasks else None,
             # On a CPU the working set of one convolutional task fits the cache, that of 32 does
             # not: 0.23 s against 0.39 s a step.

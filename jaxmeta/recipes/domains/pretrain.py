@@ -174,7 +174,7 @@ class Pretrain(Domain):
                 "judged_by": "prototypes of the frozen features",
             },
             data=data,
-            classes=lambda: classes_of(dataset),
+            classes=functools.partial(classes_of, dataset),
             calibration=calibration,
         )
 
