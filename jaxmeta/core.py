@@ -291,9 +291,8 @@ class MetaLearner(NamedTuple):
     shared: SharedInit | None = None
 
 
-@dataclass(
-    frozen=True
-)  # `jax.jit` requires a function that it can refer to weakly, which no tuple is
+# No NamedTuple: `jax.jit` requires a function that it can refer to weakly, which no tuple is.
+@dataclass(frozen=True)
 class GradientOf:
     """`grad` of a learner that has none of its own: the gradient of its loss, the carry unchanged.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import math
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -36,9 +39,6 @@ def naming(path: str | Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:  # else it says what it is about
             error.filename = str(path)
         raise
-
-
-LOCK = ".lock"
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -149,6 +149,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def sha256(value: Any) -> str:
+    """The digest of a value fit for JSON (see `plain`), whatever the order of names.
+
+    >>> sha256({"ways": 5, "shots": 1}) == sha256({"shots": 1, "ways": 5})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def shown(name: object) -> str:

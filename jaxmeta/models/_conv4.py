@@ -89,10 +89,7 @@ def conv4(
     Shapes: images float `[N, H, W, C]` to `[N, outputs]`; with pooling H and W are at least 16.
 
     Raises:
-      ValueError: smaller images, of which pooling would leave nothing.
-
-    Raises:
-      ValueError: an unknown downsampling.
+      ValueError: an unknown downsampling; smaller images, of which pooling would leave nothing.
 
     >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")

@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import files
-from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task, unpadded
+from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.objectives import check_metrics
 from jaxmeta.recipes.loading import Loaded, run_keys, tasks_at_once
 from jaxmeta.recipes.results import RESERVED, PerTask, headline, plain, tasks_digest
 from jaxmeta.recipes.tasks import HeldOut, Problem, Report
-from jaxmeta.training.estimates import estimates, per_task
+from jaxmeta.training.estimates import after_steps, estimates, per_task
 from jaxmeta.training.feed import on_all_devices
 from jaxmeta.training.state import shared_of
 from jaxmeta.training.update import Trained
@@ -50,11 +49,8 @@ class Evaluator(NamedTuple):
         def judge(
             key: Key, learner: MetaLearner, trained: Trained, task: Task
         ) -> tuple[Array, Mapping[str, Array]]:
-            assert learner.trajectory is not None
-            with unpadded(task.query) as (query,):
-                given = (key, trained.meta_params, task.support, query.inputs)
-                outputs = learner.trajectory(*given, **shared_of(learner, trained))
-            return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
+            given = (key, trained.meta_params, task)
+            return after_steps(learner, objective, *given, **shared_of(learner, trained))
 
         return self._over_tasks(test, count, judge)
 

@@ -5,8 +5,6 @@ Where the data lies is no part of it, so that folders may move.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import reprlib
 from collections.abc import Callable, Iterator
@@ -71,15 +69,11 @@ def _read(folder: Path) -> tuple[Stored, dict[str, Any]]:
         if not isinstance(data, dict):
             raise ValueError("it does not hold the settings of an experiment")
         experiment = from_json(own)
-        if digest is not None and digest != _sha256(data):
+        if digest is not None and digest != files.sha256(data):
             raise ValueError("its data was changed after it was written")
         return Stored(experiment, data), fields
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} can't be read: {str(error).removesuffix('.')}.") from error
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _identity(fields: dict[str, Any]) -> str:
@@ -92,7 +86,7 @@ def _identity(fields: dict[str, Any]) -> str:
         return {name: kept(own) for name, own in entry.items() if name not in names}
 
     own = {name: kept(entry) for name, entry in fields.items() if name not in ("data", _DIGEST)}
-    return _sha256([own, fields.get("data", {})])[:16]
+    return files.sha256([own, fields.get("data", {})])[:16]
 
 
 def _places(fields: dict[str, Any]) -> set[str]:
@@ -233,7 +227,7 @@ def prepare_folder(
         # As it was written, so that its identity stays; but the data may lie elsewhere now.
         fields = _moved(there, fields, _places(fields))
     else:
-        fields[_DIGEST] = _sha256(fields["data"])
+        fields[_DIGEST] = files.sha256(fields["data"])
     if overwrite:
         clear(folder)
     for name in (RESULTS, METRICS, PER_TASK):

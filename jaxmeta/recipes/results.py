@@ -1,8 +1,6 @@
 """What a run leaves to be read: figures, the values of every task, and where they come from."""
 
-import hashlib
 import io
-import json
 import math
 import os
 import platform
@@ -106,8 +104,7 @@ class PerTask(NamedTuple):
 def tasks_digest(drawn: Mapping[str, Any], key: jax.Array, count: int) -> str:
     """A SHA-256 of the tasks that are drawn with this key: equal digests mean equal tasks."""
     of_key = np.asarray(jax.random.key_data(key)).tolist()
-    text = json.dumps([files.plain(dict(drawn)), of_key, count], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return files.sha256([files.plain(dict(drawn)), of_key, count])
 
 
 def write_per_task(path: Path, tests: Mapping[str, PerTask], identity: str | None = None) -> None:

@@ -193,7 +193,7 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
     def prepare() -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
-            _remove(leftover)
+            files.remove(leftover)
         temporary.mkdir()
 
     def complete() -> None:
@@ -238,15 +238,7 @@ def _retire(directory: Path, kind: str, step: int) -> None:
             # Renamed first: half of a removed folder must not look like a damaged checkpoint.
             hidden = folder.path.with_name(f".{folder.path.name}.tmp")
             os.rename(folder.path, hidden)
-            _remove(hidden)
-
-
-def _remove(path: Path) -> None:
-    """A checkpoint's folder, or what else took its name."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+            files.remove(hidden)
 
 
 def _read(folder: _Folder, like: PyTree, identity: str | None) -> Restored:

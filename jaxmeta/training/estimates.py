@@ -167,15 +167,27 @@ def trajectory_evaluation(
     """
     if learner.trajectory is None:
         raise ValueError("this learner takes no inner steps: it has no trajectory to evaluate.")
-    trajectory = learner.trajectory
 
     def judge(key: Key, given: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
         meta_params, shared = _parts(learner, given)
-        with unpadded(task.query) as (query,):
-            outputs = trajectory(key, meta_params, task.support, query.inputs, **shared)
-        return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
+        return after_steps(learner, objective, key, meta_params, task, **shared)
 
     return _means(judge, num_tasks, tasks_at_once, mesh)
+
+
+def after_steps(
+    learner: MetaLearner,
+    objective: Objective,
+    key: Key,
+    meta_params: PyTree,
+    task: Task,
+    **shared: PyTree,
+) -> tuple[Array, dict[str, Array]]:
+    """Loss and metrics on the query of one task after 0, 1, 2, ... inner steps: `[steps + 1]`."""
+    assert learner.trajectory is not None
+    with unpadded(task.query) as (query,):
+        outputs = learner.trajectory(key, meta_params, task.support, query.inputs, **shared)
+    return jax.vmap(lambda outputs: objective(outputs, query.targets, query.mask))(outputs)
 
 
 def _parts(learner: MetaLearner, given: PyTree) -> tuple[PyTree, dict[str, PyTree]]:

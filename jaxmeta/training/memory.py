@@ -1,7 +1,6 @@
 """Whether a program can fit the machine: an estimate from shapes, before anything is allocated."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxmeta.core import PyTree
+from jaxmeta.data.cache import memory
 from jaxmeta.ops.derivatives import equations
 
 
@@ -41,7 +41,7 @@ def machine_memory() -> int:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         if limit:
             return int(limit)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [memory()]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limits.append(int(Path(path).read_text()))
@@ -99,11 +99,11 @@ def _array(name: str, leaf: Any) -> _Array:
 
 
 def _check(what: str, needed: int, arrays: list[_Array]) -> None:
-    memory = machine_memory()
-    if needed > memory:
+    there = machine_memory()
+    if needed > there:
         largest = max(arrays)
         raise TooLarge(
-            f"{what} take at least {_words(needed)}, and there are {_words(memory)} of memory; the "
+            f"{what} take at least {_words(needed)}, and there are {_words(there)} of memory; the "
             f"largest array is {largest.name}, of the shape {largest.shape}.",
             largest.shape,
         )

@@ -458,7 +458,8 @@ def test_dying_before_any_renaming_or_removal_costs_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoints, "os", SimpleNamespace(rename=rename))
-        patch.setattr(checkpoints, "shutil", SimpleNamespace(rmtree=rmtree))
+        for module in (checkpoints, checkpoints.files):  # both remove folders
+            patch.setattr(module, "shutil", SimpleNamespace(rmtree=rmtree))
         write(tmp_path, new, {"step": new}, metadata={})
     wanted = "best" if write is save_best else None
     restored = restore(tmp_path, {"step": 0}, step=wanted)

@@ -115,9 +115,6 @@ def load(
         )
     options = {"split": split, "image_size": image_size, "color": color}
     options = {option: value for option, value in options.items() if value is not None}
-    if isinstance(name, os.PathLike):
-        name = os.fspath(name)
-        name = name if name.startswith(_OF_PATHS) else os.path.join(os.curdir, name)
     dataset = _read(name, seed, options)
     rotations = rotations or dataset.rotations
     protocol = {

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from jaxmeta import files
-from jaxmeta.core import Array, Key, MetaLearner, Task, unpadded
+from jaxmeta.core import Array, Key, MetaLearner, Task
 from jaxmeta.data import ClassImages, Family, class_images, classifiers, load, quadratics
 from jaxmeta.data.cache import digest
 from jaxmeta.data.images.digits import digits
@@ -38,7 +38,7 @@ from jaxmeta.recipes import (
 )
 from jaxmeta.recipes.folders import IDENTITY
 from jaxmeta.recipes.settings import Count
-from jaxmeta.training.estimates import estimate
+from jaxmeta.training.estimates import after_steps, estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import Trained
@@ -217,12 +217,8 @@ def _judge(
     course: Course, key: Key, learner: MetaLearner, trained: Trained, task: Task
 ) -> tuple[Array, Mapping[str, Array]]:
     """The mean query loss over a run, that after its last step, and all of them (`losses`)."""
-    assert learner.trajectory is not None
-    with unpadded(task.query) as (query,):
-        outputs = learner.trajectory(key, trained.meta_params, task.support, query.inputs)
-    losses, metrics = jax.vmap(
-        lambda outputs: course.family.objective(outputs, query.targets, query.mask)
-    )(outputs)
+    given = (key, trained.meta_params, task)
+    losses, metrics = after_steps(learner, course.family.objective, *given)
     check_metrics(metrics, "final_loss", "losses")
     last = {name: values[-1] for name, values in metrics.items()}
     return losses[1:].mean(), {**last, "final_loss": losses[-1], "losses": losses}
