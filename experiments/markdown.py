@@ -6,7 +6,7 @@ Row = Iterable[str]
 
 
 def grid(columns: Row, rows: Iterable[Row]) -> str:
-    """A table in Markdown."""
+    """A table with these column heads and rows."""
     columns = list(columns)
     lines = [_line(columns), "|---" * len(columns) + "|", *map(_line, rows)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The tables of speed and memory, from the files that the benchmarks wrote."""
+"""Tables of speed and memory, from the result files of the benchmarks."""
 
 from pathlib import Path
 
@@ -12,25 +12,25 @@ MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 
 def speed_table(benchmark: Path = BENCHMARK) -> str:
-    """Tasks per second of all contestants, one row a workload."""
+    """Tasks per second of all implementations, one row per workload."""
     peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
         others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
         ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
         rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
-    return grid(["workload", "jaxmeta", *peers.values(), "to best PyTorch"], rows)
+    return grid(["workload", "jaxmeta", *peers.values(), "jaxmeta ÷ best PyTorch"], rows)
 
 
 def cost_table(benchmark: Path = BENCHMARK) -> str:
-    """How far each workload is from the machine's matrix product, and what it takes to compile."""
+    """Floating-point rate relative to a matrix product, and compile times."""
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
         ratio = _or_dash(row["ratio_to_best_peer"], "{:.2f}")
         rate = f"{100 * row['fraction_of_matmul_peak']:.0f} %"
         rows.append([row["name"], ratio, rate, *(_or_dash(value, "{:.1f} s") for value in seconds)])
-    columns = ["workload", "to best of all", "of matmul rate", "compile", "compile, from cache"]
+    columns = ["workload", "jaxmeta ÷ best peer", "of matmul rate", "compile", "compile, cached"]
     return grid(columns, rows)
 
 
@@ -39,22 +39,24 @@ def _or_dash(value: float | None, form: str) -> str:
 
 
 def scaling_line(folder: Path = SCALING) -> str:
-    """What a second process brings, and what streaming costs."""
+    """The speed-up by a second process, and the cost of streaming."""
     of_processes = files.read_json(folder / "processes.json")["processes"]
     of_pipelines = files.read_json(folder / "pipelines.json")["pipelines"]
     return (
-        f"Two processes, each pinned to one core, do {of_processes['ratio_to_one_process']:.2f} "
-        "times the tasks\nper second of one such process. Streamed from the host, Omniglot keeps "
-        f"{100 * of_pipelines['stream_to_device']:.0f} % of the device\npipeline's speed.\n"
+        "Two processes, each pinned to one core, process "
+        f"{of_processes['ratio_to_one_process']:.2f} times as many tasks per\nsecond as one such "
+        "process. With Omniglot streamed from the host, training reaches\n"
+        f"{100 * of_pipelines['stream_to_device']:.0f} % of its speed with the images on the "
+        "device.\n"
     )
 
 
 def memory_table(path: Path = MEMORY) -> str:
-    """The memory of each way to take the meta-gradient, after each number of steps."""
+    """Memory of each way to compute the meta-gradient, by number of inner steps."""
     taken = files.read_json(path)["temporary_bytes"]
     steps = list(next(iter(taken.values())))
     rows = (
         [name, *(f"{by_steps[count] / 2**20:.1f}" for count in steps)]
         for name, by_steps in taken.items()
     )
-    return grid(["MiB after", *(f"{count} steps" for count in steps)], rows)
+    return grid(["memory (MiB)", *(f"{count} steps" for count in steps)], rows)

@@ -1,6 +1,6 @@
-"""The tables of the README and of the documentation, written from the result files.
+"""Tables of the README and the documentation, written from the result files.
 
-python -m experiments.table          # brings them up to date
+python -m experiments.table          # updates them
 """
 
 import re
@@ -27,7 +27,7 @@ def _read(folder: Path, pattern: str = "*/results.json") -> Iterator[tuple[Path,
 
 
 def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
-    """A table for each group, below its heading."""
+    """A table for each group, under its heading."""
     columns = list(columns)
     return "\n".join(f"### {name}\n\n{grid(columns, rows)}" for name, rows in groups.items())
 
@@ -36,7 +36,7 @@ def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
 
 
 def _linked(figure: str, path: Path) -> str:
-    """From a page of the documentation to a result file."""
+    """A link from a page of the documentation to a result file."""
     return f"[{figure}](../../experiments/results/{path.parent.name}/{path.name})"
 
 
@@ -53,7 +53,7 @@ def _updates(results: Mapping[str, Any]) -> str:
 
 
 def _variant(results: Mapping[str, Any], path: Path) -> str:
-    """The learner, and what the name of its run adds: `maml, width 32`."""
+    """The learner and the variant in the name of its run: `maml, width 32`."""
     learner, name = results["learner"], path.parent.name
     rest = name.removeprefix(f"{learner}-").removeprefix(results.get("dataset", ""))
     added = re.sub(r"^-?\d+w\d+s", "", rest).strip("-").replace("-", " ")
@@ -63,7 +63,7 @@ def _variant(results: Mapping[str, Any], path: Path) -> str:
 
 
 def _published(learner: str, preset: str) -> str | Mapping[int, str] | None:
-    """What the paper reports for the tasks of a preset, where it does."""
+    """The published result for the tasks of a preset, or None."""
     found = (own.published.get(preset) for own in find_learner(learner).presets)
     return next((figures for figures in found if figures is not None), None)
 
@@ -80,15 +80,15 @@ def _is_control(results: Mapping[str, Any]) -> bool:
 
 
 def _tested(path: Path, results: Mapping[str, Any]) -> tuple[str, str, int, int]:
-    """What a control has in common with what it controls."""
+    """The run and the tasks that a control shares with the run it belongs to."""
     return path.parent.name, results["dataset"], results["ways"], results["shots"]
 
 
 def classification_tables(folder: Path = RESULTS) -> str:
-    """Accuracies by benchmark, the best first."""
+    """Accuracies by benchmark, highest first."""
     found = dict(_read(folder, "*/*.json"))
     tests = {path: own for path, own in found.items() if _is_classification(own)}
-    controls: dict[Any, str] = {}  # of runs that were trained on true labels
+    controls: dict[Any, str] = {}  # for runs that were trained on true labels
     for path, own in tests.items():
         if _is_control(own) and "run" in own:
             before, now = controls.get(_tested(path, own)), _linked(_percent(own), path)
@@ -132,13 +132,13 @@ def _benchmark(dataset: str, ways: int, shots: int) -> str:
 
 
 def _order(benchmark: str) -> tuple[bool, str, list[int]]:
-    """Omniglot first, since most papers have it; then by the numbers, not their digits."""
+    """Omniglot first, since most papers report it; ways and shots in numerical order."""
     dataset, _, rest = benchmark.partition(", ")
     return dataset != "omniglot", dataset, [int(number) for number in re.findall(r"\d+", rest)]
 
 
 def learners_table(folder: Path = RESULTS) -> str:
-    """Every learner with its paper, a phrase, and Omniglot 5-way 1-shot beside the paper's."""
+    """Every learner with its paper, a summary, and accuracies on Omniglot 5-way 1-shot."""
     plain: dict[str, dict[str, Any]] = {}
     for path, own in _read(folder):
         if not _is_classification(own) or _is_control(own):
@@ -153,14 +153,15 @@ def learners_table(folder: Path = RESULTS) -> str:
         published = str(_published(name, "omniglot-5w1s") or "–").partition(" ")[0]
         ours = f"{100 * plain[name]['accuracy']:.1f}" if name in plain else "–"
         rows.append([name, recipe.paper, phrase, ours, published])
-    return grid(["learner", "paper", "in a phrase", "ours", "paper's"], rows)
+    columns = ["learner", "paper", "summary", "accuracy (%)", "published (%)"]
+    return grid(columns, rows)
 
 
 # Curves
 
 
 def curves_tables(folder: Path = RESULTS) -> str:
-    """Losses of regression beside the papers', by the kind of curves."""
+    """Regression losses and published ones, by kind of curve."""
     groups: dict[str, list[Row]] = {}
     for path, own in _read(folder):
         if "accuracy" in own or "after_inner_steps" not in own:
@@ -177,7 +178,7 @@ def curves_tables(folder: Path = RESULTS) -> str:
 
 
 def processes_table(folder: Path = RESULTS) -> str:
-    """The log-likelihood of neural processes beside that of the exact posterior."""
+    """Log-likelihoods of neural processes and of the exact posterior."""
     rows = []
     for path, own in _read(folder):
         if "log_likelihood" in own:
@@ -201,7 +202,7 @@ def processes_table(folder: Path = RESULTS) -> str:
 
 
 def sequences_tables(folder: Path = RESULTS) -> str:
-    """Errors of networks with a memory by length, one table a task."""
+    """Errors of memory networks by sequence length, one table per task."""
     groups: dict[str, list[Row]] = {}
     for path, own in _read(folder):
         if own.get("experiment") != "sequence" or own["task"] == "labels":
@@ -214,14 +215,14 @@ def sequences_tables(folder: Path = RESULTS) -> str:
             form = ",.0f" if row["bits"] >= 1000 else ".3g"
             bits = _linked(_interval(row, "bits", form), path)
             rows.append([own["learner"], str(length), bits, f"{100 * row['bit_error']:.2g} %"])
-    return _grouped(groups, ["memory", "length", "bits a sequence", "bits wrong"])
+    return _grouped(groups, ["network", "length", "bits per sequence", "wrong bits"])
 
 
 _INSTANCES = (1, 2, 3, 4, 5, 10)
 
 
 def streams_table(folder: Path = RESULTS) -> str:
-    """Accuracy by how often a class has been seen, beside the papers'."""
+    """Accuracy by presentation of a class, and published results."""
     rows = []
     for path, own in _read(folder):
         if own.get("experiment") == "sequence" and own["task"] == "labels":
@@ -237,14 +238,14 @@ def streams_table(folder: Path = RESULTS) -> str:
             if isinstance(published, Mapping):
                 figures = [published.get(number, "–") for number in _INSTANCES]
                 rows.append([f"{own['learner']}, published", ways, *figures])
-    return grid(["memory", "classes", *(f"{number}" for number in _INSTANCES)], rows)
+    return grid(["network", "classes", *(f"{number}" for number in _INSTANCES)], rows)
 
 
 # Learned optimizers
 
 
 def optimizers_tables(folder: Path = RESULTS) -> str:
-    """The final losses of learned optimizers and of tuned ones, one table a rule."""
+    """Final losses of learned and of tuned optimizers, one table per learned optimizer."""
     names = ("learned", "adam", "momentum", "rmsprop")
     groups: dict[str, list[Row]] = {}
     for _, own in _read(folder):
@@ -263,14 +264,14 @@ def optimizers_tables(folder: Path = RESULTS) -> str:
                 f"{lead['learned_minus_this']:.2g} ± {lead['learned_minus_this_ci95']:.2g}"
             )
             groups.setdefault(f"{rule}-{own['family']}", []).append(cells)
-    return _grouped(groups, ["on", *names, "learned − adam"])
+    return _grouped(groups, ["test", *names, "learned − adam"])
 
 
 # Commands
 
 
 def commands_table(folder: Path = RESULTS) -> str:
-    """The command behind each result file."""
+    """The command that wrote each result file."""
     rows = []
     for path, own in _read(folder, "*/*.json"):
         if "command" in own and ("experiment" in own or "baselines" in own):
@@ -281,9 +282,9 @@ def commands_table(folder: Path = RESULTS) -> str:
 
 
 def _command(results: Mapping[str, Any], path: Path) -> str:
-    """As it was given, but for where the run went and where it went on from.
+    """The command as given, without options for the run folder, overwriting and resuming.
 
-    A run that is evaluated again lies where it was committed.
+    For an evaluation, the run is named by its folder in the repository.
     """
     words = shlex.split(results["command"])
     if "run" in results:
@@ -318,7 +319,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def with_tables(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
-    """A page with what stands between its markers made anew."""
+    """The page, with the text between its markers written anew."""
     for name, written in parts.items():
         start, end = f"<!-- {name}: start -->\n", f"<!-- {name}: end -->\n"
         before, rest = page.split(start)
@@ -328,7 +329,7 @@ def with_tables(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 @dataclass(frozen=True)
 class Tables:
-    """Write the tables of the README and of the documentation from the result files."""
+    """Write the tables of the README and the documentation from the result files."""
 
 
 def main() -> None:
