@@ -1,16 +1,16 @@
-"""What the pages take from the repository when the site is built, so that nothing is copied.
+"""Fills the pages from the repository when the site is built, so that texts are kept only once.
 
-A page may hold these lines:
+A page may contain these lines:
 
-    <!-- CONTRIBUTING.md: The laws -->         the text below that heading
-    ::: jaxmeta.learners.metric               what a module says of itself
-    <!-- table: jaxmeta.learners.metric -->   its learners: name, first line, source
-    <!-- entries: jaxmeta.learners.metric --> every public name of it
+    <!-- CONTRIBUTING.md: Design rules -->     the text under that heading
+    ::: jaxmeta.learners.metric               the docstring of a module
+    <!-- table: jaxmeta.learners.metric -->   its learners with first line and source
+    <!-- entries: jaxmeta.learners.metric --> all its public names
 
-A link to a file outside the pages, `../../experiments/results/...`, puts that file into the site.
+A file outside the pages that a page links to, `../../experiments/results/...`, is added to the site.
 
-A name that several packages export has its entry with the deepest of them, `maml` with
-`jaxmeta.learners.gradient`, and all its paths lead there.
+A name that several packages export has its entry under the deepest of them (`maml` under
+`jaxmeta.learners.gradient`), and all its paths link there.
 """
 
 import importlib
@@ -35,11 +35,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = Path(__file__).parent / "pages"
 
 
-# Which names there are, and where each is explained
+# The public names and their entries
 
 
 def public(module: ModuleType) -> list[str]:
-    """`__all__` without modules, or else the functions and classes that a module defines."""
+    """`__all__` without modules; without `__all__`, the functions and classes of the module."""
     if hasattr(module, "__all__"):
         return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
     own = (name for name in vars(module) if not name.startswith("_"))
@@ -47,14 +47,14 @@ def public(module: ModuleType) -> list[str]:
 
 
 def explained(line: str) -> list[str]:
-    """The modules that some page has such a line for, the deepest first."""
+    """The modules named by such lines of the pages, deepest first."""
     pages = "\n".join(path.read_text(encoding="utf-8") for path in PAGES.rglob("*.md"))
     modules = re.findall(line, pages, flags=re.MULTILINE)
     return sorted(modules, key=lambda name: -name.count("."))
 
 
 def homes() -> dict[str, str]:
-    """By every path of a public name the path of its entry."""
+    """Maps every path of a public name to the path of its entry."""
     found: dict[str, str] = {}
     entry: dict[tuple[str, int], str] = {}
     for module in explained(r"^<!-- entries: ([\w.]+) -->$"):
@@ -70,7 +70,7 @@ MODULES = {name: name for name in explained(r"^::: ([\w.]+)$")}
 
 
 def alone() -> dict[str, str]:
-    """The names that say enough without their path: exported, and no argument is called so."""
+    """Exported names that can be linked without their path: no argument has the same name."""
     found, arguments = {}, set()
     for path, home in HOMES.items():
         module, _, name = path.rpartition(".")
@@ -86,7 +86,7 @@ LINKS = HOMES | MODULES | alone()
 
 
 def members(module: str) -> list[str]:
-    """The names explained with a module: functions, classes, values; nouns first at the root."""
+    """The names with an entry under a module: functions, classes, values; classes first at the root."""
     values = vars(importlib.import_module(module))
     kinds = [inspect.isfunction, inspect.isclass][:: -1 if module == "jaxmeta" else 1]
 
@@ -98,11 +98,11 @@ def members(module: str) -> list[str]:
     return sorted(names, key=place)
 
 
-# What stands in a page for something else
+# Lines of a page that are replaced
 
 
 def section(file: str, heading: str) -> str:
-    """The text between a heading and the next one."""
+    """The text between a heading and the next."""
     inside, fenced, lines = False, False, []
     for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
         fenced ^= line.startswith("```")
@@ -116,7 +116,7 @@ def section(file: str, heading: str) -> str:
 
 
 def table(module: str) -> str:
-    rows = ["| | what it is | source |", "|---|---|---|"]
+    rows = ["| | description | source |", "|---|---|---|"]
     for name in members(module):
         value = getattr(importlib.import_module(module), name)
         if inspect.isfunction(value):
@@ -147,7 +147,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"]({posixpath.relpath(match[1], posixpath.dirname(page.file.src_uri))})"
 
     markdown = re.sub(r"\]\((?:\.\./)+(experiments/[^)]+)\)", linked, markdown)
-    # What `experiments.table` writes stands between markers of the same form, with another word.
+    # The markers of `experiments.table` have the same form, with another first word.
     return re.sub(
         r"^<!-- (table|entries|CONTRIBUTING\.md): (.+?) -->$",
         written,
@@ -156,11 +156,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
-# Notebooks lie beside this folder
+# Notebooks are outside this folder
 
 
 def outside(path: str, config: MkDocsConfig) -> File:
-    """A file of the repository as one of the site."""
+    """A file of the repository, as a file of the site."""
     return File(path, str(ROOT), config.site_dir, config.use_directory_urls)
 
 
@@ -176,7 +176,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links from one notebook to another are links between their pages."""
+    """Turn links between notebooks into links between their pages."""
     if not page.file.src_uri.endswith(".ipynb"):
         return html
     return re.sub(r'href="(?:\./)?(\w+)\.ipynb"', r'href="../\1/"', html)
@@ -192,11 +192,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-# How docstrings are written
+# Markdown of docstrings
 
 
 class Examples(Preprocessor):
-    """Lines from `>>>` to the next empty one are a block of code."""
+    """Lines from `>>>` to the next empty line become a block of code."""
 
     def run(self, lines: list[str]) -> list[str]:
         written: list[str] = []
@@ -213,7 +213,7 @@ class Examples(Preprocessor):
 
 
 class Links(Treeprocessor):
-    """A public name in backticks, called or not, leads to its entry."""
+    """Link a public name in backticks, with or without a call, to its entry."""
 
     def run(self, root: Element) -> None:
         for parent in list(root.iter()):
@@ -232,4 +232,4 @@ class Links(Treeprocessor):
 class Docstrings(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
         md.preprocessors.register(Examples(md), "examples", 40)  # before blocks of code
-        md.treeprocessors.register(Links(md), "links", 15)  # after what stands in a line
+        md.treeprocessors.register(Links(md), "links", 15)  # after inline markup

@@ -1,8 +1,7 @@
-"""Where a file and what it exports have one name, the name means what is exported.
+"""If a module and a name it exports are called the same, the name means the export.
 
-`jaxmeta.learners.gradient.maml` is the function for everyone who imports it, but in the tree of
-files it is the module `maml.py`. Here such modules step aside, so that the reference finds the
-functions by the paths that people write.
+If `package/name.py` defines `name` and the package exports it, users import `package.name`, but in the
+file tree this is the module. Such modules are renamed here, so that the reference finds the export.
 """
 
 from collections.abc import Iterator
@@ -34,5 +33,5 @@ class PublicNames(Extension):
             for name, alias in list(module.members.items()):
                 if isinstance(alias, Alias):
                     owner, _, member = alias.target_path.rpartition(".")
-                    module.del_member(name)  # made anew: it may have been followed already
+                    module.del_member(name)  # a new alias: the old one may be resolved already
                     module.set_member(name, Alias(name, f"{moved.get(owner, owner)}.{member}"))
