@@ -7,7 +7,8 @@ A page may contain these lines:
     <!-- table: jaxmeta.learners.metric -->   its learners with first line and source
     <!-- entries: jaxmeta.learners.metric --> all its public names
 
-A file outside the pages that a page links to, `../../experiments/results/...`, is added to the site.
+A file outside the pages that a page links to, `../../experiments/results/...`, becomes part of the
+site.
 
 A name that several packages export has its entry under the deepest of them (`maml` under
 `jaxmeta.learners.gradient`), and all its paths link there.
@@ -86,7 +87,7 @@ LINKS = HOMES | MODULES | alone()
 
 
 def members(module: str) -> list[str]:
-    """The names with an entry under a module: functions, classes, values; classes first at the root."""
+    """The names with an entry under a module: functions, classes, values (classes first at root)."""
     values = vars(importlib.import_module(module))
     kinds = [inspect.isfunction, inspect.isclass][:: -1 if module == "jaxmeta" else 1]
 

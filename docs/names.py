@@ -1,7 +1,8 @@
 """If a module and a name it exports are called the same, the name means the export.
 
-If `package/name.py` defines `name` and the package exports it, users import `package.name`, but in the
-file tree this is the module. Such modules are renamed here, so that the reference finds the export.
+If `package/name.py` defines `name` and the package exports it, users import `package.name`, but in
+the file tree this is the module. Such modules are renamed here, so that the reference finds the
+export.
 """
 
 from collections.abc import Iterator
