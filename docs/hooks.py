@@ -87,7 +87,7 @@ LINKS = HOMES | MODULES | alone()
 
 
 def members(module: str) -> list[str]:
-    """The names with an entry under a module: functions, classes, values (classes first at root)."""
+    """Entries under a module: functions, classes, values; at the root, classes first."""
     values = vars(importlib.import_module(module))
     kinds = [inspect.isfunction, inspect.isclass][:: -1 if module == "jaxmeta" else 1]
 
