@@ -1,13 +1,13 @@
 """Meta-learning as pure functions on JAX.
 
-The vocabulary, every learner, three networks, `train` and `restore` are here. All but the
-vocabulary is imported when it is first named.
+The top level has the vocabulary, the learners of `jaxmeta.learners`, three networks, `train` and
+`restore`. Everything but the vocabulary is imported on first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxmeta import interrupts as interrupts  # first: before what takes long to import
+from jaxmeta import interrupts as interrupts  # first: before the slow imports
 from jaxmeta.core import (
     Adapt,
     Array,
@@ -142,7 +142,7 @@ __all__ = [
     "valid_mask",
 ]
 
-# Where names are found; the others are learners.
+# The modules of these names; all other names are in `jaxmeta.learners`.
 _PLACES = {
     "conv4": "jaxmeta.models",
     "mlp": "jaxmeta.models",
@@ -156,7 +156,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'jaxmeta' has no attribute {name!r}")
     value = getattr(importlib.import_module(_PLACES.get(name, "jaxmeta.learners")), name)
-    globals()[name] = value  # so that this is asked once
+    globals()[name] = value  # so that this runs once per name
     return value
 
 

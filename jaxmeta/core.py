@@ -1,7 +1,7 @@
-"""The vocabulary of jaxmeta: six words, and nothing else is needed to read any file.
+"""The vocabulary of jaxmeta: the types that every other module uses.
 
 A *task* is a small learning problem: a support set to learn from and a query set to be
-judged on. A *model* turns parameters and inputs into outputs. An *objective* turns outputs
+evaluated on. A *model* turns parameters and inputs into outputs. An *objective* turns outputs
 and targets into a scalar loss. A *meta-learner* is a bundle of pure functions of **one**
 task: `vmap` over tasks belongs to the caller, collectives to `jaxmeta.training`.
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from jaxmeta.objectives import (
-    binary_cross_entropy as binary_cross_entropy,  # names of this page too
+    binary_cross_entropy as binary_cross_entropy,  # also part of this module
 )
 from jaxmeta.objectives import cross_entropy as cross_entropy
 from jaxmeta.objectives import fill_padding as fill_padding
@@ -25,22 +25,22 @@ from jaxmeta.objectives import valid_mask as valid_mask
 
 Array = jax.Array
 PyTree = Any
-"""Nested containers of arrays, as `jax.tree` knows them."""
+"""Nested containers of arrays, as in `jax.tree`."""
 Key = jax.Array
-"""A typed PRNG key, as `jax.random.key` makes it."""
+"""A typed PRNG key, as returned by `jax.random.key`."""
 
 
 class Batch(NamedTuple):
-    """Examples with their targets; the leading axis counts examples.
+    """Examples with their targets; the leading axis is the example axis.
 
     Attributes:
       inputs: PyTree of arrays `[examples, ...]`.
       targets: PyTree of arrays `[examples, ...]`; class indices are int32 `[examples]`.
       mask: None, or bool `[examples]`, True where the example is valid. Padding lets tasks
-        of different sizes share one compiled shape. What the padded rows hold, NaN or labels out
-        of range, changes no value and no gradient. Models that normalise by batch statistics are
-        refused: give padded tasks one that normalises each example by itself (`layer`, `group` or
-        `none`).
+        of different sizes share one compiled shape. The contents of padded rows, even NaN or
+        labels out of range, affect neither values nor gradients. Models that normalise by the
+        statistics of several examples raise an error on padded tasks; use a model with `layer`,
+        `group` or `none` instead.
 
     >>> import jax.numpy as jnp
     >>> Batch(jnp.zeros((5, 28, 28, 1)), jnp.arange(5)).inputs.shape
@@ -52,17 +52,17 @@ class Batch(NamedTuple):
     mask: Array | None = None
 
 
-# Set while a program is traced, and only to refuse one: no result depends on it.
+# Set while a program is traced, only to raise an error; no result depends on it.
 _padded: ContextVar[bool] = ContextVar("padded", default=False)
 
 
 @contextmanager
 def unpadded(*batches: PyTree) -> Iterator[tuple[PyTree, ...]]:
-    """The batches with their padding filled by valid examples; they keep their masks.
+    """The batches with valid examples in place of the padding; masks are kept.
 
-    Within, models that normalise by the statistics of several examples are refused if one of the
-    batches has a mask: they would count the padding. Support or query sets that are no `Batch` are
-    passed on.
+    If one of the batches has a mask, models that normalise by the statistics of several examples
+    raise an error inside this context, because the padding would enter the statistics. Support or
+    query sets that are not a `Batch` are returned unchanged.
 
     >>> import jax.numpy as jnp
     >>> batch = Batch(jnp.array([[1.0], [jnp.nan]]), jnp.array([1, 7]), jnp.array([True, False]))
@@ -86,26 +86,28 @@ def unpadded(*batches: PyTree) -> Iterator[tuple[PyTree, ...]]:
 
 
 def check_no_padding(statistics: str) -> None:
-    """Raises `ValueError` within `unpadded` of a batch with a mask: statistics would count it all.
+    """Raise `ValueError` inside `unpadded` of a batch with a mask.
+
+    A layer calls this if it normalises by `statistics` that would include the padding.
 
     >>> check_no_padding("batch")
     """
     if _padded.get():
         raise ValueError(
             f"the model normalises by statistics of several examples ({statistics!r}), which would "
-            "count the padded ones: the task has a mask. Give a model that normalises each example "
+            "include padded ones: the task has a mask. Give a model that normalises each example "
             'by itself, query_statistics="layer", "group" or "none", or tasks without a mask.'
         )
 
 
 class Task(NamedTuple):
-    """One learning problem: what to learn from, and what to be judged on.
+    """One learning problem: a support set to learn from and a query set to be evaluated on.
 
     Attributes:
       support: any PyTree, usually a `Batch`.
       query: any PyTree, usually a `Batch`.
 
-    A batch of tasks is a `Task` with one axis more in front of every leaf.
+    A batch of tasks is a `Task` whose leaves have an additional leading axis.
     """
 
     support: PyTree
@@ -122,11 +124,11 @@ class ModelInit(Protocol):
 
 
 class ModelApply(Protocol):
-    """`apply(params, inputs, *, reference=None, key=None) -> outputs`, of `[examples, ...]` each.
+    """`apply(params, inputs, *, reference=None, key=None) -> outputs`, both `[examples, ...]`.
 
-    `reference` holds the inputs whose statistics normalise, where the model normalises by the
-    support's statistics. Defaults to the inputs' own. `key` is for dropout and the like; a
-    model without chance ignores it, and one with dropout leaves nothing out without a key.
+    `reference` holds the inputs whose statistics are used for normalisation, for a model that
+    normalises by the support's statistics. Defaults to `inputs`. `key` is for dropout and the
+    like; a deterministic model ignores it, and without a key dropout is off.
     """
 
     def __call__(
@@ -135,7 +137,7 @@ class ModelApply(Protocol):
 
 
 class Model(NamedTuple):
-    """A network as a pair of pure functions, free of any framework.
+    """A network as a pair of pure functions, independent of any framework.
 
     Attributes:
       init: `init(key, inputs) -> params`, see `ModelInit`.
@@ -155,7 +157,7 @@ class Objective(Protocol):
 
 
 class Info(NamedTuple):
-    """What may be logged about one task, never needed by the next step.
+    """Values of one task for logging; the next step never depends on them.
 
     Attributes:
       loss: scalar, the query loss after adaptation.
@@ -167,14 +169,14 @@ class Info(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What changes over training but is not learned.
+    """State that changes over training but is not learned.
 
     Attributes:
       step: int32 scalar, the number of meta-updates so far (an annealed loss needs it).
       shared: PyTree shared by all tasks, `()` by default: running statistics, or weights that are
         trained beside the meta-parameters.
-      slot: PyTree of this place in the task batch, `()` by default: the state of a
-        truncated unroll, for one. Mapped and sharded with the tasks.
+      slot: PyTree of this position in the task batch, `()` by default, such as the state of a
+        truncated unroll. Mapped and sharded with the tasks.
     """
 
     step: Array
@@ -192,20 +194,20 @@ class LearnerInit(Protocol):
 
 
 class Adapt(Protocol):
-    """`adapt(key, meta_params, support) -> adapted`, what is learned from one support set.
+    """`adapt(key, meta_params, support) -> adapted`, learning from one support set.
 
-    `support` is that of a `Task`, usually a `Batch` `[examples, ...]`; `adapted` is any PyTree, and
-    all that `predict` needs. A learner with a `shared` of its own is called with it as the keyword
-    `shared`.
+    `support` is the support set of a `Task`, usually a `Batch` `[examples, ...]`; `adapted` is any
+    PyTree with everything that `predict` needs. If the learner has a `shared` field, the shared
+    state is passed as the keyword `shared`.
     """
 
     def __call__(self, key: Key, meta_params: PyTree, support: PyTree, /) -> PyTree: ...
 
 
 class Predict(Protocol):
-    """`predict(adapted, inputs, *, key=None) -> outputs`, of `[examples, ...]` each.
+    """`predict(adapted, inputs, *, key=None) -> outputs`, both `[examples, ...]`.
 
-    `outputs` are what the objective takes. `key` is for dropout and for stochastic policies;
+    The objective takes `outputs`. `key` is for dropout and for stochastic policies;
     without it the predictions are deterministic.
     """
 
@@ -216,8 +218,8 @@ class LearnerLoss(Protocol):
     """`loss(key, meta_params, task) -> (loss, info)`, the query loss after adaptation.
 
     The loss is a scalar. The key is for the adaptation: the query is predicted without one, so that
-    the loss of adapted parameters is deterministic. A learner with a `shared` of its own is called
-    with it as the keyword `shared`.
+    the loss of adapted parameters is deterministic. If the learner has a `shared` field, the shared
+    state is passed as the keyword `shared`.
     """
 
     def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> tuple[Array, Info]: ...
@@ -226,9 +228,10 @@ class LearnerLoss(Protocol):
 class LearnerGrad(Protocol):
     """`grad(key, meta_params, task, carry) -> (grads, info, carry)`, the meta-gradient of one task.
 
-    `grads` is like the meta-parameters. `carry.slot` comes back for the same place of the task
-    batch at the next meta-update. Float leaves of `carry.shared` that a task changes are averaged
-    over the tasks by the training step. `carry.step` is counted there, whatever comes back.
+    `grads` has the structure of the meta-parameters. `carry.slot` is passed to the same position
+    of the task batch at the next meta-update. The training step averages float leaves of
+    `carry.shared` that a task changes over the tasks. It also counts `carry.step`; a returned value
+    is ignored.
     """
 
     def __call__(
@@ -239,8 +242,9 @@ class LearnerGrad(Protocol):
 class Trajectory(Protocol):
     """`trajectory(key, meta_params, support, inputs) -> outputs`, after 0, 1, 2, ... inner steps.
 
-    Each leaf of `outputs` is `[steps + 1, examples, ...]`, the last as `predict` gives it. A
-    learner with a `shared` of its own is called with it as the keyword `shared`.
+    Each leaf of `outputs` is `[steps + 1, examples, ...]`; the last step equals the outputs of
+    `predict`. If the learner has a `shared` field, the shared state is passed as the keyword
+    `shared`.
     """
 
     def __call__(
@@ -249,13 +253,13 @@ class Trajectory(Protocol):
 
 
 class SlotInit(Protocol):
-    """`slot(key, meta_params, task) -> slot`, what `carry.slot` is before the first meta-update."""
+    """`slot(key, meta_params, task) -> slot`, the initial value of `carry.slot`."""
 
     def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
 
 
 class SharedInit(Protocol):
-    """`shared(key, meta_params, task) -> shared`, what `carry.shared` is before training.
+    """`shared(key, meta_params, task) -> shared`, the initial value of `carry.shared`.
 
     Only the shapes of the task matter, not its values.
     """
@@ -264,7 +268,7 @@ class SharedInit(Protocol):
 
 
 class MetaLearner(NamedTuple):
-    """A way of learning to learn, as pure functions of one task, key first.
+    """A meta-learning method as pure functions of one task, key first.
 
     Attributes:
       init: `init(key, task) -> meta_params`, see `LearnerInit`.
@@ -272,13 +276,13 @@ class MetaLearner(NamedTuple):
       predict: `predict(adapted, inputs, *, key=None) -> outputs`, see `Predict`.
       loss: `loss(key, meta_params, task) -> (loss, info)`, see `LearnerLoss`.
       grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`:
-        `GradientOf(loss)`, unless the method has its own (Reptile's).
+        `GradientOf(loss)`, unless the method defines its own (Reptile).
       trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs`, see
         `Trajectory`.
-      slot: None, or `slot(key, meta_params, task) -> slot`, see `SlotInit`, where `grad` keeps
-        something of each task from one meta-update to the next (a truncated unroll).
-      shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, where `grad`
-        keeps something for all tasks that is not a meta-parameter (running statistics).
+      slot: None, or `slot(key, meta_params, task) -> slot`, see `SlotInit`, if `grad` keeps a
+        state per task from one meta-update to the next (a truncated unroll).
+      shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, if `grad`
+        keeps a state for all tasks that is not a meta-parameter (running statistics).
     """
 
     init: LearnerInit
@@ -291,13 +295,13 @@ class MetaLearner(NamedTuple):
     shared: SharedInit | None = None
 
 
-# No NamedTuple: `jax.jit` requires a function that it can refer to weakly, which no tuple is.
+# Not a NamedTuple: `jax.jit` requires a function that supports weak references; tuples do not.
 @dataclass(frozen=True)
 class GradientOf:
-    """`grad` of a learner that has none of its own: the gradient of its loss, the carry unchanged.
+    """The default `grad` of a learner: the gradient of its loss, with the carry unchanged.
 
-    By its name the training step knows that it may average first and differentiate then: networks
-    that many tasks share need not give a gradient for each.
+    The training step recognises this type and differentiates the sum of the losses instead of each
+    loss, so that parameters shared by the tasks need not have a gradient per task.
 
     >>> import jax.numpy as jnp
     >>> grad = GradientOf(lambda key, w, task: (w * task, Info(w * task, {})))
@@ -328,10 +332,11 @@ def meta_learner(
 
         L(φ; task) = objective(predict(adapt(φ, support), query.inputs), query.targets)
 
-    or another `loss`, and whose `grad` is the gradient of it. The query is predicted without a key:
-    the loss of adapted parameters is deterministic. A method with a gradient of its own replaces
-    the field: `learner._replace(grad=...)`. Where a support or query set has a mask, the functions
-    given here get valid examples in place of the padded ones, see `unpadded`.
+    unless `loss` gives another. `grad` is the gradient of the loss; a method with its own
+    meta-gradient replaces the field: `learner._replace(grad=...)`. The query is predicted without a
+    key, so that the loss of adapted parameters is deterministic. If a support or query set has a
+    mask, the functions given here receive valid examples in place of the padded ones, see
+    `unpadded`.
 
     >>> import jax.numpy as jnp
     >>> import jaxmeta

@@ -1,4 +1,4 @@
-"""Packages that an extra of jaxmeta brings; where one is missing, the extra is named."""
+"""Imports of optional packages; if one is missing, the error names the extra to install."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Import within this what the extra `name` of the package brings.
+    """Context for imports of packages that the extra `name` of jaxmeta installs.
 
     Raises:
       ModuleNotFoundError: a package is missing; the message says how to install it.
@@ -14,7 +14,7 @@ def extra(name: str) -> Iterator[None]:
     >>> with extra("data"):
     ...     import a_missing_package
     Traceback (most recent call last):
-    ModuleNotFoundError: a_missing_package is not installed: pip install 'jaxmeta[data]' brings it.
+    ModuleNotFoundError: a_missing_package is not installed; run: pip install 'jaxmeta[data]'
     """
     try:
         yield
@@ -23,6 +23,6 @@ def extra(name: str) -> Iterator[None]:
         if package in ("", "jaxmeta"):
             raise
         raise ModuleNotFoundError(
-            f"{package} is not installed: pip install 'jaxmeta[{name}]' brings it.",
+            f"{package} is not installed; run: pip install 'jaxmeta[{name}]'",
             name=error.name,
         ) from error

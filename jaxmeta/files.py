@@ -1,4 +1,4 @@
-"""Files that are wholly there or not at all, and folders that one process at a time writes to."""
+"""Atomic writes of files, reading of JSON and arrays, and a lock for folders."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """An `OSError` within that names no file, such as of a full disk, names this one.
+    """Add the name `path` to an `OSError` raised inside that names no file, such as a full disk.
 
     >>> with naming("results.json"):
     ...     raise OSError(28, "No space left on device")
@@ -36,13 +36,13 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # else it says what it is about
+        if error.filename is None and error.errno is not None:  # otherwise it already names a file
             error.filename = str(path)
         raise
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace the file at `path` by `data` in one step: a reader sees the old or the new.
+    """Replace the file at `path` by `data` atomically: a reader sees the old or the new content.
 
     Raises:
       OSError: the folder is missing, full, or not writable.
@@ -68,11 +68,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Replace the file at `path` by `value` as indented JSON, in one step (see `plain`).
+    """Replace the file at `path` by `value` as indented JSON, atomically (see `plain`).
 
     Raises:
       OSError: the folder is missing, full, or not writable.
-      TypeError: `value` holds something that JSON cannot say.
+      TypeError: `value` holds something that JSON cannot represent.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "results.json"
@@ -84,18 +84,18 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds, without a guess: a name that stands twice is an error.
+    """The content of a JSON file; a duplicate name is an error.
 
     Raises:
       OSError: the file is missing or can't be read.
-      ValueError: the file's name, and that it is cut short or damaged.
+      ValueError: the file is truncated or damaged; the message names it.
 
     >>> path = Path(tempfile.mkdtemp()) / "results.json"
     >>> write_bytes(path, b'{"loss": 1, "loss": 2}')
     >>> read_json(path)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: .../results.json can't be read: 'loss' stands there twice.
+    ValueError: .../results.json can't be read: 'loss' appears twice.
     """
     data = Path(path).read_bytes()
     try:
@@ -105,7 +105,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """As `read_json`, of bytes, which an error does not name."""
+    """Like `read_json`, for bytes; errors do not name a file."""
     if not data.strip():
         raise ValueError("it is empty")
     try:
@@ -116,7 +116,7 @@ def parse_json(data: bytes) -> Any:
         raise ValueError(f"it is not UTF-8 from byte {error.start} on") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"it is not JSON, or cut short ({error.msg}: {where})") from error
+        raise ValueError(f"it is not JSON, or truncated ({error.msg}: {where})") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -124,17 +124,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
+        raise ValueError(f"{twice!r} appears twice")
     return found
 
 
 def _integer(digits: str) -> int | float:
-    """A whole number; one that no computer counts to is infinite, as JSON's 1e999 is."""
+    """An integer; one of more than 400 digits becomes infinite, like JSON's 1e999."""
     return int(digits) if len(digits) <= 400 else float(digits)
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: scalars of NumPy and JAX as Python's, NaN and ±inf as null.
+    """`value` in JSON's types: NumPy and JAX scalars as Python's, NaN and ±inf as null.
 
     >>> import numpy as np
     >>> plain({"steps": np.int32(3), "interval": (0.1, float("inf"))})
@@ -152,7 +152,7 @@ def plain(value: Any) -> Any:
 
 
 def sha256(value: Any) -> str:
-    """The digest of a value fit for JSON (see `plain`), whatever the order of names.
+    """The SHA-256 digest of a JSON value (see `plain`), independent of the order of names.
 
     >>> sha256({"ways": 5, "shots": 1}) == sha256({"shots": 1, "ways": 5})
     True
@@ -161,7 +161,7 @@ def sha256(value: Any) -> str:
 
 
 def shown(name: object) -> str:
-    """A name, such as a path, as one line of valid text, for messages and tables.
+    """A name, such as a path, as one line of valid text for messages and tables.
 
     Line breaks, control characters and bytes that are not UTF-8 are escaped.
 
@@ -180,15 +180,15 @@ def _shown(character: str) -> str:
 
 
 def read_arrays(source: Path | bytes, most: int = 2**32) -> "dict[str, np.ndarray]":
-    """The arrays of an `.npz` file, or of its bytes; never objects.
+    """The arrays of an `.npz` file, or of its bytes; pickled objects are not loaded.
 
     Args:
-      source: where it lies, or what it holds.
-      most: bytes of all arrays together, 4 GiB.
+      source: the file's path or its content.
+      most: upper bound on the size of all arrays, in bytes. Defaults to 4 GiB.
 
     Raises:
-      Exception: of many kinds, where it is damaged or no such file.
-      ValueError: it holds more than `most`; nothing is unpacked then.
+      Exception: of many types, if the file is damaged or not an `.npz` file.
+      ValueError: the arrays are larger than `most`; they are not unpacked.
     """
     import numpy as np
 
@@ -207,7 +207,7 @@ def read_arrays(source: Path | bytes, most: int = 2**32) -> "dict[str, np.ndarra
 
 
 def sync(path: str | Path) -> None:
-    """Wait until the file or folder at `path` is on the disk itself."""
+    """Wait until the file or folder at `path` is written to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with naming(path):
@@ -217,7 +217,7 @@ def sync(path: str | Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that it holds; nothing where there is none."""
+    """Remove a file, a link, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -225,7 +225,7 @@ def remove(path: Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuse a file that could not be written, before the work whose result it is to hold.
+    """Raise an error if a file can't be written, before computing the result it is to hold.
 
     Raises:
       OSError: its folder is missing or can't be written, or the path is a folder.
@@ -248,19 +248,19 @@ def check_writable(path: str | Path) -> None:
         raise type(error)(f"{path} can't be written: {error.strerror}.") from error
 
 
-# --- one writer at a time -----------------------------------------------------------------
+# --- one writer per folder ----------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) -> Iterator[None]:
-    """Hold the lock of a folder: one process at a time writes there.
+    """Hold the lock of a folder, so that one process at a time writes to it.
 
-    It is a lock of the operating system (`flock`) on the file `.lock`, which the kernel releases
-    when the process ends, whatever ends it. Where the file system has no such locks, as some
-    network file systems, `say` is told so and the work goes on without one.
+    The lock is an `flock` on the file `.lock`, which the operating system releases when the process
+    ends for any reason. If the file system does not support locks, as some network file systems,
+    `say` is called with a warning and the folder is used without a lock.
 
     Raises:
-      BlockingIOError: another process holds it, with its number.
+      BlockingIOError: another process holds the lock; the message gives its number.
       OSError: the folder can't be written.
 
     >>> folder = tempfile.mkdtemp()
@@ -275,7 +275,7 @@ def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) 
     try:
         yield
     finally:
-        # While it is held: a process that opened it meanwhile finds another file there, or none.
+        # Removed before it is released: a process that has opened it notices that the file is gone.
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         os.close(descriptor)
@@ -287,7 +287,7 @@ def _take(path: Path, say: Callable[[str], object]) -> int:
         try:
             if not _lock(descriptor):
                 say(
-                    f"{path.parent}: this file system has no locks; take care that no other "
+                    f"{path.parent}: this file system has no locks; make sure that no other "
                     "process writes there."
                 )
             elif not _is(path, descriptor):  # removed by its holder between open and lock
@@ -301,8 +301,8 @@ def _take(path: Path, say: Callable[[str], object]) -> int:
             os.close(descriptor)
             who = f"process {holder[0]} on {holder[1]}" if len(holder) == 2 else "another process"
             raise BlockingIOError(
-                f"{who} is writing to {path.parent}; wait until it has ended, or name another "
-                "folder."
+                f"{who} is writing to {path.parent}; wait until it has finished, or choose "
+                "another folder."
             ) from None
         except BaseException:
             os.close(descriptor)
@@ -310,7 +310,7 @@ def _take(path: Path, say: Callable[[str], object]) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether there are locks here; the lock is taken, or BlockingIOError raised, if so."""
+    """Take the lock and return True, or return False if the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # not a Unix

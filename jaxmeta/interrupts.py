@@ -1,4 +1,4 @@
-"""Ctrl-C while a command is imported, which with JAX takes a second or more, is no traceback."""
+"""Ctrl-C while a command imports JAX, for a second or more, prints one line, not a traceback."""
 
 import itertools
 import os
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def leave(number: int, frame: Any) -> None:
-    """End the process with one plain line."""
+    """End the process with the message "interrupted."."""
     os.write(2, b"interrupted.\n")
     os._exit(128 + number)
 
 
 def is_command(called: list[str]) -> bool:
-    """Whether a process was started as `python -m jaxmeta`, a door in experiments/, or `jaxmeta`.
+    """Whether a process was started as `jaxmeta`, `python -m jaxmeta` or `python -m experiments.…`.
 
     >>> is_command(["python", "-m", "jaxmeta", "few-shot"]), is_command(["python", "mine.py"])
     (True, False)
@@ -26,6 +26,6 @@ def is_command(called: list[str]) -> bool:
     return [os.path.basename(word) for word in script] == ["jaxmeta"]
 
 
-# Nothing of a program that imports the library is touched. `guarded` puts back what was there.
+# A program that imports the library keeps its handler. `guarded` restores the default one.
 if is_command(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, leave)

@@ -1,4 +1,4 @@
-"""Objectives: from outputs and targets to a scalar loss and named metrics."""
+"""Objectives, which map outputs and targets to a scalar loss and named metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ PyTree = Any
 
 
 def valid_mask(mask: Array | None, rows: int) -> Array:
-    """Which examples are valid, bool `[rows]`: all of them where there is no mask.
+    """The mask of valid examples, bool `[rows]`; all True without a mask.
 
     >>> valid_mask(None, 2).tolist()
     [True, True]
@@ -26,13 +26,13 @@ def valid_mask(mask: Array | None, rows: int) -> Array:
 
 
 def fill_padding(tree: PyTree, mask: Array | None) -> PyTree:
-    """Replace what padding holds: the rows that `mask` leaves out become copies of the first kept.
+    """Replace padded rows by copies of the first valid row. Leaves are `[examples, ...]`.
 
-        x_i ← x_j where not m_i,  j the first with m_j;  0 where none is kept
+        x_i ← x_j where not m_i,  j the first with m_j;  0 if there is no valid row
 
-    To be done before anything is computed of the rows. A zero cotangent does not help afterwards:
-    the derivative at a NaN or an infinity is 0 · NaN. A copy, not zeros, as a network may have no
-    derivative at 0. Leaves are `[examples, ...]`.
+    This must be done before the rows are used in a computation. Masking the result is not enough:
+    the gradient at a NaN or infinite input is 0 · NaN. Rows are copied, not set to 0, because a
+    network may have no derivative at 0.
 
     >>> fill_padding(jnp.array([jnp.nan, 2.0, 3.0]), jnp.array([False, True, True])).tolist()
     [2.0, 2.0, 3.0]
@@ -56,17 +56,17 @@ def represented(
     expected: str,
     mask: Array | None = None,
 ) -> Array:
-    """Which targets are allowed, bool like `targets`; padding is. See `or_nan`.
+    """Which targets are allowed, bool of the shape of `targets`; True for padding. See `or_nan`.
 
     Args:
-      name: of the caller, for the error.
+      name: name of the caller, for the error message.
       targets: `[examples, ...]`.
-      allowed: `allowed(targets) -> bool`, of NumPy and of JAX arrays.
-      expected: what a target must be, for the error.
+      allowed: `allowed(targets) -> bool` for NumPy and JAX arrays.
+      expected: description of an allowed target, for the error message.
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: a target known when the program is traced is not allowed.
+      ValueError: a target is not allowed, if the targets are concrete (not traced).
 
     >>> represented("bits", jnp.array([0, 1]), lambda t: (t == 0) | (t == 1), "0 or 1").tolist()
     [True, True]
@@ -85,13 +85,13 @@ def represented(
 
 
 def or_nan(values: Array, valid: Array) -> Array:
-    """The values, NaN where they are not valid, and so is their gradient.
+    """The values, with NaN where they are not valid, in the value and in the gradient.
 
     >>> or_nan(jnp.array([1.0, 2.0]), jnp.array([True, False])).tolist()
     [1.0, nan]
     """
-    # The product makes the gradient NaN, the choice the value: XLA takes 0 · NaN for 0 where the 0
-    # is a comparison.
+    # The product makes the gradient NaN, and `where` the value: XLA simplifies 0 · NaN to 0 if the
+    # 0 is the result of a comparison.
     return jnp.where(valid, values * jnp.where(valid, 1, jnp.nan).astype(values.dtype), jnp.nan)
 
 
@@ -101,10 +101,10 @@ def _is_known(array: Any) -> bool:
 
 
 def class_indices(name: str, targets: Array, ways: int, mask: Array | None = None) -> Array:
-    """Which targets are classes in `[0, ways)`: bool `[examples, ...]`; padding is. See `or_nan`.
+    """Which targets are in `[0, ways)`, bool `[examples, ...]`; True for padding. See `or_nan`.
 
     Raises:
-      ValueError: the targets are not integers, or one that is known is no class.
+      ValueError: the targets are not integers, or a concrete (not traced) one is out of range.
 
     >>> class_indices("cross_entropy", jnp.array([0, 4]), ways=5).tolist()
     [True, True]
@@ -127,10 +127,10 @@ def _has_unlabelled(targets: Array) -> bool:
 
 
 def check_metrics(metrics: Mapping[str, Any], *reserved: str) -> None:
-    """Raises `ValueError` where a metric has a name that a result uses for something else.
+    """Raise `ValueError` if a metric has a name that a result uses for something else.
 
-    That is `loss`, the loss itself, a name in `reserved`, a name with a slash, and one that ends in
-    `_ci95`, which the intervals of the others do.
+    These are `loss`, the names in `reserved`, names with a slash, and names that end in `_ci95`,
+    the suffix of confidence intervals.
 
     >>> check_metrics({"loss": 0.0})
     Traceback (most recent call last):
@@ -145,7 +145,7 @@ def check_metrics(metrics: Mapping[str, Any], *reserved: str) -> None:
 
 
 def masked_mean(values: Array, mask: Array | None = None) -> Array:
-    """Mean over the examples, `[examples, ...]` to a scalar, of the rows that `mask` keeps.
+    """Mean over the valid examples, `[examples, ...]` to a scalar.
 
         mean = Σ_i m_i v̄_i / Σ_i m_i,  v̄_i the mean of row i
 
@@ -175,8 +175,8 @@ def cross_entropy(
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: the targets are not integers `[examples]`; one of them is no class. Where targets
-        are traced, loss and accuracy are NaN instead.
+      ValueError: the targets are not integers `[examples]`; one is out of range. If targets are
+        traced, loss and accuracy are NaN for one out of range.
 
     >>> loss, metrics = cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]))
     >>> round(float(loss), 4), float(metrics["accuracy"])
@@ -201,11 +201,11 @@ def cross_entropy(
 def binary_cross_entropy(
     outputs: Array, targets: Array, mask: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """Cross-entropy of independent bits, in nats a bit, with the bits that a sequence costs.
+    """Cross-entropy of independent bits, in nats per bit, with the cost in bits as a metric.
 
         loss = mean_ij −log σ(±outputs_ij),  + where targets_ij = 1, − where it is 0
-        metrics: `bit_error`, the part of the bits guessed wrong; `bits`, the cost of all that is
-        judged, Σ_ij −log₂ σ(±outputs_ij); `wrong_bits`, how many of them are guessed wrong
+        metrics: `bit_error`, the fraction of wrong bits; `bits`, the total cost
+        Σ_ij −log₂ σ(±outputs_ij); `wrong_bits`, the number of wrong bits
 
     Args:
       outputs: logits `[examples, bits]`; the examples may be the steps of a sequence.
@@ -213,8 +213,8 @@ def binary_cross_entropy(
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: the shapes differ; a target is neither 0 nor 1. Where targets are traced, loss and
-        metrics are NaN instead.
+      ValueError: the shapes differ; a target is neither 0 nor 1. If targets are traced, loss and
+        metrics are NaN for such a target.
 
     >>> loss, metrics = binary_cross_entropy(jnp.zeros((2, 3)), jnp.ones((2, 3)))
     >>> round(float(loss), 4), float(metrics["bits"]), float(metrics["wrong_bits"])
@@ -222,8 +222,8 @@ def binary_cross_entropy(
     """
     if outputs.shape != targets.shape:
         raise ValueError(
-            "binary_cross_entropy requires outputs and targets of one shape; got "
-            f"{outputs.shape} and {targets.shape}."
+            "binary_cross_entropy requires outputs and targets of the same shape; "
+            f"got {outputs.shape} and {targets.shape}."
         )
     chex.assert_rank(outputs, 2)
     is_bit = lambda bits: (bits == 0) | (bits == 1)  # noqa: E731
@@ -244,7 +244,7 @@ def binary_cross_entropy(
 def squared_error(
     outputs: Array, targets: Array, mask: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean squared error, in the targets' unit squared; no further metrics.
+    """Mean squared error, in the square of the targets' unit; no metrics.
 
         loss = mean_i (outputs_i − targets_i)²
 
@@ -261,8 +261,8 @@ def squared_error(
     """
     if outputs.shape != targets.shape:
         raise ValueError(
-            f"squared_error requires outputs and targets of one shape; got {outputs.shape} and "
-            f"{targets.shape}."
+            f"squared_error requires outputs and targets of the same shape; got {outputs.shape} "
+            f"and {targets.shape}."
         )
     outputs, targets = fill_padding((outputs, targets), mask)
     return masked_mean(jnp.square(outputs - targets), mask), {}

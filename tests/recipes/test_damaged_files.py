@@ -163,7 +163,7 @@ def test_names_that_stand_twice_and_parts_that_are_missing(stored):
     file = stored("few-shot", "maml")
     whole = file.read_text()
     file.write_text(whole.replace('"steps":', '"steps": 3, "steps":'))
-    with pytest.raises(ValueError, match="'steps' stands there twice"):
+    with pytest.raises(ValueError, match="'steps' appears twice"):
         read_config(file.parent)
     for part in ("tasks", "training"):
         fields = json.loads(whole)
