@@ -1,4 +1,4 @@
-"""Functions whose derivative at zero is finite: what makes any inner optimizer differentiable."""
+"""Finite derivatives at zero, so that any inner optimizer is differentiable."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,21 +9,21 @@ import jax.numpy as jnp
 from jaxmeta.core import PyTree
 from jaxmeta.ops.derivatives import equations
 
-# Their slope is infinite at zero, where their value may be finite.
+# The slope is infinite at zero, while the value may be finite.
 _STEEP = ("sqrt", "cbrt", "pow")
-# Their value is not finite everywhere; what comes of it is often not used, behind a `where`.
+# The value is not finite everywhere; a `where` often discards the result there.
 _UNBOUNDED = (*_STEEP, "rsqrt", "log", "div", "integer_pow")
 
 
 def with_finite_derivatives(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """The same function of arrays, with a derivative of zero where a root has none.
+    """The same function, with a derivative of zero where a root has an infinite one.
 
-    At a gradient of exactly zero (a dead ReLU, masked examples), optimizers take the root of a
-    second moment or of a norm that is zero, often behind a `where`: an infinite derivative times
-    zero, NaN. The derivative of the root is taken as zero there, as it is that of the absolute
-    value by symmetry: with it, Adam's step has the slope −rate / eps and a clipped gradient that of
-    one not clipped, which are the true ones. A product or quotient that is not finite is constant,
-    too: where it is used, the loss shows it. Values are those of `function`, to the bit.
+    At a gradient of exactly zero (a dead ReLU, masked examples), optimizers take the root of a zero
+    second moment or norm, often behind a `where`. Its infinite derivative times zero is NaN. Here
+    the derivative of the root at zero is zero, like that of the absolute value in JAX. Then Adam's
+    step has its true slope −rate / eps, and a clipped gradient the slope of an unclipped one.
+    A product or quotient that is not finite is also treated as constant; if it is used, the loss
+    shows it. Values are bit-identical to those of `function`.
 
     >>> norm = lambda x: jnp.sqrt(jnp.square(x).sum())
     >>> jax.grad(with_finite_derivatives(norm))(jnp.zeros(2)).tolist()
@@ -31,8 +31,8 @@ def with_finite_derivatives(function: Callable[..., PyTree]) -> Callable[..., Py
     """
 
     def run(*arguments: PyTree) -> PyTree:
-        # A new function each time: traces are cached by function, and this one may close over what
-        # is traced.
+        # A new lambda each time: JAX caches traces by function, and `function` may close over
+        # traced values.
         traced, shapes = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(
             *arguments
         )
@@ -116,7 +116,7 @@ def _finite(equation: Any, inputs: list[Any]) -> Any:
         if primitive.name in _STEEP:
             constant |= (inputs[0] == 0) & (inputs[1] < 1 if primitive.name == "pow" else True)
 
-        # Away from there the slope is finite; zero times an infinite one would be NaN.
+        # Evaluated at 1 where the output is constant, as zero times an infinite slope is NaN.
         def slope_at(*inputs: Any) -> Any:
             away = [jnp.where(constant, jnp.ones_like(x), x) for x in inputs]
             return plain(*away)

@@ -1,4 +1,4 @@
-"""The inner loop that ends at an optimum, differentiated without going back through its steps."""
+"""Implicit differentiation of an inner loop at its optimum, without backpropagation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +20,10 @@ Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]
 
 
 def conjugate_gradients(steps: int = 5, *, tolerance: float | None = None) -> Solver:
-    """Solve A x = b, A symmetric and positive, by this many conjugate-gradient steps at most.
+    """Solve A x = b for symmetric positive definite A by at most `steps` conjugate-gradient steps.
 
-    It ends earlier where ‖A x − b‖ ≤ tolerance · ‖b‖; by default what rounding leaves anyway.
-    Raises `ValueError` for fewer steps than 1.
+    It stops earlier if ‖A x − b‖ ≤ tolerance · ‖b‖; `tolerance` defaults to machine epsilon. Raises
+    `ValueError` for fewer than 1 step.
 
     >>> solve = conjugate_gradients(2)
     >>> solve(lambda x: jnp.array([2.0, 4.0]) * x, jnp.array([2.0, 2.0])).round(3).tolist()
@@ -42,13 +42,13 @@ def conjugate_gradients(steps: int = 5, *, tolerance: float | None = None) -> So
 
 
 def neumann_series(terms: int, scale: float) -> Solver:
-    """Solve A x = b by the first terms of a series.
+    """Solve A x = b by the first terms of the Neumann series.
 
         x = α Σ_{j < terms} (I − α A)ʲ b
 
-    which converges where A's eigenvalues lie between 0 and 2/α. For A = H + λI, `scale=1 / λ`
-    gives the series of (−H/λ)ʲ (Lorraine et al. 2020, section 4). Raises `ValueError` for fewer
-    terms than 1, a scale that isn't positive.
+    which converges if A's eigenvalues are between 0 and 2/α, with α = `scale`. For A = H + λI,
+    `scale=1 / λ` gives the series of (−H/λ)ʲ (Lorraine et al. 2020, section 4). Raises `ValueError`
+    for fewer than 1 term or a scale that isn't positive.
 
     >>> round(float(neumann_series(20, 0.2)(lambda x: 4.0 * x, jnp.array(2.0))), 3)
     0.5
@@ -56,7 +56,8 @@ def neumann_series(terms: int, scale: float) -> Solver:
 
     if terms < 1 or not scale > 0:
         raise ValueError(
-            f"neumann_series: {terms} terms, scale {scale}; give at least 1, positive."
+            f"neumann_series: {terms} terms, scale {scale}; give at least 1 term and "
+            "a positive scale."
         )
 
     def solve(matrix: Callable[[PyTree], PyTree], b: PyTree) -> PyTree:
@@ -83,29 +84,29 @@ def implicit(
     solver: Solver | None = None,
     adapts: Selection | None = None,
 ) -> InnerLoop:
-    """A proximal inner loop, its derivative taken at its end by the implicit function theorem.
+    """A proximal inner loop, differentiated at its optimum by the implicit function theorem.
 
         θ* = argmin_θ loss(θ; support) + λ/2 ‖θ − φ‖²
         dθ*/dφ = λ (H + λI)⁻¹,  dθ*/dη = −(H + λI)⁻¹ ∂²loss/∂θ∂η
 
-    H is the Hessian of the loss in θ at θ*, η all else that the loss depends on: parameters that
-    don't adapt, the support set. `optimizer` may be any; nothing of its steps is kept, so that
-    memory doesn't grow with them. The derivative is exact where the inner loop has reached θ*.
+    H is the Hessian of the loss in θ at θ*; η is everything else that the loss depends on:
+    parameters that don't adapt, the support set. Any `optimizer` can be used; its steps are not
+    stored, so that memory doesn't grow with their number. The derivative is exact if the inner loop
+    has reached θ*.
 
     Args:
       loss, optimizer, steps, adapts: as in `unroll`.
-      strength: λ > 0, which also must outweigh negative curvature: H + λI positive.
-      damping: added to λ in the derivatives alone.
-      solver: of the symmetric system; `conjugate_gradients(5)` by default.
+      strength: λ > 0, large enough that H + λI is positive definite.
+      damping: added to λ in the derivatives only.
+      solver: solver of the symmetric system. Defaults to `conjugate_gradients(5)`.
 
     Returns:
-      a function as `unroll` gives it. Its observations carry no derivative.
+      an inner loop as in `unroll`. Its observations have no derivative.
 
     Raises:
       ValueError: negative `steps`, λ not positive, negative damping; at a call, an `optimizer` or
-        a state of its own: what the meta-gradient cannot see would get no gradient, silently; a
-        loss with derivatives of its own (`jax.custom_vjp` and the like), whose Hessian need not
-        be symmetric.
+        an `optimizer_state`, which would silently get no meta-gradient; a loss with custom
+        derivatives (`jax.custom_vjp` and the like), whose Hessian need not be symmetric.
 
     Source: Rajeswaran, Finn, Kakade, Levine 2019, "Meta-learning with implicit gradients", Lemma 1.
 
@@ -140,17 +141,17 @@ def implicit(
     ) -> Unrolled:
         if optimizer is not None or optimizer_state is not None:
             raise ValueError(
-                "implicit: the derivative is that of where the inner loop ends, not of the way "
-                "there; it cannot see an optimizer or a state given at the call (learned rates). "
-                "Take `unroll` for these."
+                "implicit: the derivative depends on the optimum only, not on the steps; it cannot "
+                "see an optimizer or a state given at the call (learned rates). Use `unroll` for "
+                "these."
             )
 
         rules = own_derivatives(jax.make_jaxpr(lambda *given: loss(*given))(key, params, support))
         if rules:
             raise ValueError(
-                f"implicit: the loss has derivatives of its own ({', '.join(rules)}), so that its "
-                "Hessian need not be symmetric, as the implicit derivative requires. Take "
-                "`unroll`, which goes back through the steps."
+                f"implicit: the loss has custom derivatives ({', '.join(rules)}), so that its "
+                "Hessian need not be symmetric, as the implicit derivative requires. Use "
+                "`unroll`, which differentiates through the steps."
             )
         end = _without_derivative(partial(descend, observe=observe), key, params, (support, params))
         start, frozen = partition(params, adapts)
@@ -173,10 +174,10 @@ def implicit(
 
 
 def _without_derivative(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-    """`stop_gradient(function(*arguments))`; of what the function closes over too.
+    """`stop_gradient(function(*arguments))`, also for values that the function closes over.
 
     Raises:
-      ValueError: a derivative is asked for with respect to what it closes over.
+      ValueError: a value that it closes over is differentiated.
     """
     arguments = jax.lax.stop_gradient(arguments)
     structure = jax.tree.structure(jax.eval_shape(function, *arguments))
@@ -196,9 +197,9 @@ def _without_derivative(function: Callable[..., PyTree], *arguments: PyTree) -> 
         zero = jax.custom_derivatives.SymbolicZero
         if not all(isinstance(tangent, zero) for tangent in jax.tree.leaves(tangents[1])):
             raise ValueError(
-                "implicit: something that the optimizer or the loss holds is differentiated (a "
-                "learned rate); the derivative of where the inner loop ends cannot see it. Take "
-                "`unroll`, or pass what the loss needs in the parameters or the support set."
+                "implicit: a value that the optimizer or the loss closes over is differentiated (a "
+                "learned rate); the implicit derivative cannot see it. Use `unroll`, or pass the "
+                "value in the parameters or the support set."
             )
         outputs = run(*primals)
         return outputs, jax.tree.map(jnp.zeros_like, outputs)

@@ -1,4 +1,4 @@
-"""Which parameters adapt: trees split in two by name, and put together again."""
+"""Selections of the parameters that adapt, and trees split in two by them."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ import jax
 from jaxmeta.core import PyTree
 
 Selection = Callable[[str], bool]
-"""`selects("hidden_0/kernel")`: whether the parameter of that path adapts."""
+"""`selects("hidden_0/kernel") -> bool`: whether the parameter at that path adapts."""
 
 
 def only(*names: str) -> Selection:
-    """Select the parameters under any of these names: `only("head")` is ANIL's mask.
+    """Select the parameters under any of these names: `only("head")` is ANIL's selection.
 
-    A name may be several in a row: `only("hidden_0/bias")`.
+    A name may have several path components: `only("hidden_0/bias")`.
 
     >>> only("head")("head/kernel"), only("head")("conv_0/kernel")
     (True, False)
@@ -22,7 +22,7 @@ def only(*names: str) -> Selection:
 
 
 def excluding(*names: str) -> Selection:
-    """Select the parameters under none of these names: `excluding("head")` is BOIL's mask.
+    """Select the parameters not under these names: `excluding("head")` is BOIL's selection.
 
     >>> excluding("head")("head/kernel"), excluding("head")("conv_0/kernel")
     (False, True)
@@ -32,12 +32,12 @@ def excluding(*names: str) -> Selection:
 
 
 def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
-    """Split a tree into the leaves selected by path and the others, None in each other's place.
+    """Split a tree into the selected leaves and the others, with None in place of missing leaves.
 
-    None as selection selects all. `combine` is the inverse.
+    Without a selection (None), all leaves are selected. `combine` is the inverse.
 
     Raises:
-      ValueError: the selection matches no leaf, so that nothing would adapt.
+      ValueError: the selection matches no leaf.
 
     >>> partition({"body": 1.0, "head": 2.0}, only("head"))
     ({'body': None, 'head': 2.0}, {'body': 1.0, 'head': None})
@@ -48,7 +48,7 @@ def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
     leaves, treedef = jax.tree.flatten(tree)
     chosen = [selects(path) for path in paths]
     if not any(chosen):
-        raise ValueError(f"no parameter is selected to adapt; there are {', '.join(paths)}.")
+        raise ValueError(f"no parameter is selected to adapt; choose from {', '.join(paths)}.")
     return (
         treedef.unflatten([leaf if pick else None for leaf, pick in zip(leaves, chosen)]),
         treedef.unflatten([None if pick else leaf for leaf, pick in zip(leaves, chosen)]),
@@ -56,7 +56,7 @@ def partition(tree: PyTree, selects: Selection | None) -> tuple[PyTree, PyTree]:
 
 
 def paths_of(tree: PyTree) -> list[str]:
-    """The paths of the leaves, as selections see them.
+    """The paths of the leaves, as passed to selections.
 
     >>> paths_of({"head": {"bias": 1.0, "kernel": 2.0}})
     ['head/bias', 'head/kernel']
@@ -68,7 +68,7 @@ def paths_of(tree: PyTree) -> list[str]:
 
 
 def combine(first: PyTree, second: PyTree) -> PyTree:
-    """Put two trees made by `partition` together.
+    """Merge two trees made by `partition`.
 
     >>> combine({"body": None, "head": 2.0}, {"body": 1.0, "head": None})
     {'body': 1.0, 'head': 2.0}

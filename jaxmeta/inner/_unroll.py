@@ -1,4 +1,4 @@
-"""The inner loop: a few steps of any optax transformation on one task."""
+"""The inner loop: steps of any optax transformation on one task."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,13 +21,13 @@ from jaxmeta.ops import varying_with
 
 
 class Unrolled(NamedTuple):
-    """Where an inner loop ends.
+    """The result of an inner loop.
 
     Attributes:
       params: the adapted parameters.
-      observations: what `observe` gave before the first and after every step, stacked; None
-        without it.
-      optimizer_state: of the inner optimizer after the last step.
+      observations: the values of `observe` before the first and after every step, stacked; None
+        without `observe`.
+      optimizer_state: state of the inner optimizer after the last step.
     """
 
     params: PyTree
@@ -36,10 +36,10 @@ class Unrolled(NamedTuple):
 
 
 class InnerLoop(Protocol):
-    """`inner(key, params, support) -> Unrolled`, from these parameters on this support set.
+    """`inner(key, params, support) -> Unrolled`, from initial parameters and a support set.
 
-    Where they are given, `optimizer` and its state stand for those that the loop was made with,
-    and `observe(params)` is what is kept of every step.
+    `optimizer` and `optimizer_state`, if given, replace the defaults of the loop; `observe(params)`
+    is recorded at every step.
     """
 
     def __call__(
@@ -56,7 +56,7 @@ class InnerLoop(Protocol):
 
 
 def support_loss(model: Model, objective: Objective) -> InnerLoss:
-    """The loss that an inner loop descends: the objective of the model on a support batch.
+    """The loss that an inner loop minimises: the objective of the model on a support batch.
 
     >>> import jaxmeta
     >>> model = Model(init=lambda key, x: 0.0, apply=lambda w, x, reference=None, key=None: w * x)
@@ -76,9 +76,9 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
 def query_loss(
     model: Model, objective: Objective, task: Task, *, key: Key | None = None
 ) -> Callable[[PyTree], tuple[Array, dict[str, Array]]]:
-    """What adapted parameters are judged by: the objective of the model on the query set.
+    """The loss of adapted parameters: the objective of the model on the query set.
 
-    Deterministic unless a key is given, for dropout and the like.
+    It is deterministic unless a key is given, for dropout and the like.
 
     >>> import jaxmeta
     >>> model = Model(init=lambda key, x: 0.0, apply=lambda w, x, reference=None, key=None: w * x)
@@ -106,35 +106,36 @@ def unroll(
     batch_size: int | None = None,
     value: bool = False,
 ) -> InnerLoop:
-    """`steps` steps of `optimizer` on `loss`, for one task, differentiable as asked.
+    """An inner loop of `steps` steps of `optimizer` on `loss`, for one task.
 
         θ_0 = φ,  θ_{k+1} = θ_k + optimizer(∇_θ loss(θ_k; support))
 
     Args:
       loss: `loss(key, params, batch) -> scalar`; see `support_loss`.
-      optimizer: any optax transformation. None where every call brings its own. Where an inner
-        gradient is exactly zero, the derivative of a root that the optimizer takes of it is taken
-        as zero, not as infinite; `jaxmeta.inner.adam` has a gentler slope there than Adam.
+      optimizer: any optax transformation, or None if every call passes one. If an inner gradient
+        is exactly zero, the derivative of a root of it in the optimizer is zero instead of
+        infinite; `jaxmeta.inner.adam` has a smaller slope there than `optax.adam`.
       steps: K, at least 0.
-      differentiation: how the meta-gradient goes back through the steps; the default is mixed
+      differentiation: how the meta-gradient is propagated through the steps. Defaults to mixed
         mode.
       adapts: which parameters adapt, by path (`only("head")`). Defaults to all.
-      batch_size: examples a step, drawn in shuffled passes over the support set. Defaults to
-        the whole support set. Of a `Batch` with a mask, valid examples are drawn alone; where
-        fewer are valid, a step takes all of them.
-      value: hand the optimizer the loss as well, as optax's extra argument `value`.
+      batch_size: examples per step, drawn in shuffled passes over the support set. Defaults to
+        the whole support set. From a `Batch` with a mask, only valid examples are drawn; if fewer
+        than `batch_size` are valid, each step uses all of them.
+      value: also pass the loss to the optimizer, as optax's extra argument `value`.
 
     Returns:
       `inner(key, params, support, *, optimizer=None, optimizer_state=None, observe=None)`, which
-      gives an `Unrolled`. `optimizer` takes the place of the one above: made from
-      meta-parameters it is learned, for the meta-gradient goes through it (learned rates,
-      `scaled(rates)`). `optimizer_state` is what the optimizer starts from. Defaults to
-      its initial state. `observe(params)` is evaluated before the first and after every step, its
-      values stacked `[steps + 1, ...]`: the losses of an adaptation curve, say.
+      returns an `Unrolled`. `optimizer` replaces the one above. If it is made from
+      meta-parameters, it is learned, because the meta-gradient is propagated through it (learned
+      rates, `scaled(rates)`). `optimizer_state` is the initial state of the optimizer. Defaults to
+      `optimizer.init`. `observe(params)` is evaluated before the first and after every step, and
+      its values are stacked to `[steps + 1, ...]`, for example the losses of an adaptation curve.
 
     Raises:
-      ValueError: `steps` is negative, `batch_size` not positive or above the support set.
-      TypeError: `optimizer` is no optax transformation.
+      ValueError: `steps` is negative; `batch_size` is not positive, or above the size of the
+        support set.
+      TypeError: `optimizer` is not an optax transformation.
 
     >>> inner = unroll(lambda key, w, batch: ((w - batch) ** 2).sum(), optax.sgd(0.25), 2)
     >>> end = inner(jax.random.key(0), 0.0, jnp.ones(()), observe=lambda w: w)
@@ -142,7 +143,7 @@ def unroll(
     (0.75, [0.0, 0.5, 0.75])
     """
     if optimizer is not None and not hasattr(optimizer, "update"):
-        raise TypeError(f"inner optimizer: {optimizer}; give one of optax, as optax.sgd(0.1).")
+        raise TypeError(f"inner optimizer: {optimizer}; give one of optax, such as optax.sgd(0.1).")
     if steps < 0:
         raise ValueError(f"inner steps: {steps}; give 0 or more.")
     if batch_size is not None and batch_size < 1:
@@ -174,7 +175,7 @@ def unroll(
             return transform.update(grads, state, theta, **extra)
 
         if not getattr(optimizer.update, "__module__", "").startswith("jaxmeta."):
-            update = with_finite_derivatives(update)  # this library's own are finite as they are
+            update = with_finite_derivatives(update)  # those of jaxmeta already are finite
         theta, frozen = partition(params, adapts)
         theta = varying_with(theta, support)
         watch = (lambda params: None) if observe is None else observe
@@ -182,7 +183,7 @@ def unroll(
         start = theta
 
         def straight_through(moved: PyTree) -> PyTree:
-            """Where it has moved to, with the derivative of where it started."""
+            """The moved parameters, with the derivative of the initial ones."""
             return jax.tree.map(lambda a, b: a + jax.lax.stop_gradient(b - a), start, moved)
 
         def step(state, step_inputs, seen=lambda theta: theta):
@@ -240,9 +241,9 @@ def _stack(earlier: PyTree, later: PyTree, final: PyTree) -> PyTree:
 def minibatches(key: Key, count: int, size: int, steps: int, mask: Array | None = None) -> Array:
     """Indices int `[steps, size]` of minibatches from shuffled passes over `count` examples.
 
-    A batch that reaches the end of a pass goes on in the next one (Nichol et al. 2018's code). With
-    a mask, a pass is one over the valid examples. Where these are fewer than `size`, a batch has
-    all of them, and padding behind.
+    A batch that reaches the end of a pass continues with the next one (Nichol et al. 2018's code).
+    With a mask, passes are over the valid examples. If there are fewer than `size`, a batch has all
+    of them, followed by padding.
 
     Raises:
       ValueError: `size` above `count`.
@@ -265,8 +266,8 @@ def _minibatches_of_valid(key: Key, size: int, steps: int, mask: Array) -> Array
     taken = jnp.minimum(size, valid)
 
     def shuffled(number: Array) -> Array:
-        """The valid examples of a pass in random order, and then the padding."""
-        # As `split` and `permutation` draw them: padding at the end leaves the minibatches alone.
+        """The valid examples of a pass in random order, followed by the padding."""
+        # Drawn so that the minibatches do not depend on the amount of padding at the end.
         own = jax.random.split(jax.random.fold_in(key, number))[1]
         bits = jax.random.bits(own, (count,), jnp.uint32)
         return jnp.lexsort((bits, ~mask))
@@ -275,7 +276,7 @@ def _minibatches_of_valid(key: Key, size: int, steps: int, mask: Array) -> Array
         number, start = step * taken // valid, step * taken % valid
         both = jnp.stack([shuffled(number), shuffled(number + 1)])
         places = start + jnp.arange(size)
-        # Never more than two passes: a batch is no longer than one.
+        # A batch is at most as long as a pass, so that it spans at most two.
         is_next = (places >= valid) & (jnp.arange(size) < taken)
         places = jnp.where(is_next, places - valid, places)
         return both[is_next.astype(jnp.int32), jnp.minimum(places, count - 1)]

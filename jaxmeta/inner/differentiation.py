@@ -1,21 +1,21 @@
-"""How the meta-gradient goes back through the inner loop, as a value.
+"""Ways to differentiate through the inner loop, as values.
 
-Every way runs the same forward inner loop. They differ in what the backward pass keeps:
+All run the same forward inner loop; they differ in what the backward pass stores:
 
-| way | meta-gradient | memory, in inner steps K |
+| way | meta-gradient | stored |
 |---|---|---|
 | `reverse_mode` | exact | every activation of every step |
 | `rematerialised` | exact | the parameters of every step |
-| `mixed_mode` | exact | the parameters of every step, no reverse over reverse |
-| `truncated(k)` | through the last k steps, straight through before | as k steps |
+| `mixed_mode` | exact, without reverse over reverse | the parameters of every step |
+| `truncated(k)` | through the last k steps, straight-through before | as for k steps |
 | `first_order` | inner gradients taken as constants | one step |
 
-A loss whose derivatives are rules of its own (`jax.custom_vjp`, `jax.custom_jvp`: a reversed or
-clipped gradient, a straight-through estimator) is differentiated in reverse mode within
-`mixed_mode` too, each step recomputed: the derivatives of such rules don't commute. Those of JAX
-itself, `jax.nn.relu` for one, are true, and `stop_gradient` makes a constant in every mode.
+If the loss has custom derivatives (`jax.custom_vjp`, `jax.custom_jvp`: a reversed or clipped
+gradient, a straight-through estimator), `mixed_mode` differentiates it in reverse mode and
+recomputes each step, because its second derivatives need not commute. The rules of JAX itself, such
+as `jax.nn.relu`, are true derivatives, and `stop_gradient` makes a constant in every mode.
 
-`second_order` names the recommended exact one.
+`second_order` is the recommended exact way.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.ops.derivatives import own_derivatives
 
 InnerLoss = Callable[[Key, PyTree, PyTree], Array]
-"""`loss(key, params, batch) -> scalar`, what an inner loop descends."""
+"""`loss(key, params, batch) -> scalar`, the loss that an inner loop minimises."""
 
 
 class Differentiation(NamedTuple):
@@ -37,9 +37,9 @@ class Differentiation(NamedTuple):
 
     Attributes:
       constant_gradients: take the inner gradients as constants (first order).
-      mixed: give the inner gradient a backward pass by forward over reverse.
+      mixed: compute the backward pass of the inner gradient by forward over reverse.
       rematerialise: recompute each step in the backward pass instead of storing it.
-      last: differentiate through this many last steps only. Defaults to all.
+      last: differentiate through only this many last steps. Defaults to all.
     """
 
     constant_gradients: bool = False
@@ -49,33 +49,35 @@ class Differentiation(NamedTuple):
 
 
 reverse_mode: Differentiation = Differentiation()
-"""Exact; keeps every activation of every step."""
+"""Exact; stores every activation of every step."""
 rematerialised: Differentiation = Differentiation(rematerialise=True)
-"""Exact; keeps the parameters of every step, and computes each step anew on the way back."""
+"""Exact; stores the parameters of every step and recomputes each step in the backward pass."""
 mixed_mode: Differentiation = Differentiation(mixed=True)
-"""Exact; keeps the parameters of every step, and never differentiates a backward pass, unless the
-loss has derivatives of its own (see above)."""
+"""Exact; stores the parameters of every step and differentiates no backward pass, unless the loss
+has custom derivatives (see above)."""
 first_order: Differentiation = Differentiation(constant_gradients=True)
-"""Takes the inner gradients as constants; keeps one step."""
+"""Takes the inner gradients as constants; stores one step."""
 # Measured on 2 CPU cores, MAML on the stride-2 conv4, 32 tasks, ms a meta-update with 1 / 5 inner
-# steps: mixed mode 114 / 538, rematerialised 140 / 620, reverse mode 185 / 625. Its memory is
-# that of rematerialisation (see the table above), so there is nothing to weigh.
+# steps: mixed mode 114 / 538, rematerialised 140 / 620, reverse mode 185 / 625. It stores as much
+# as rematerialisation (see the table above), so that it is the best choice.
 second_order: Differentiation = mixed_mode
-"""The recommended exact one, `mixed_mode`."""
+"""The recommended exact way: `mixed_mode`."""
 
 
 def truncated(last: int, way: Differentiation = second_order) -> Differentiation:
-    """Differentiate through the last `last` inner steps, straight through those before.
+    """Differentiate through the last `last` inner steps, straight-through for those before.
 
         θ̃_{K−k} = φ + stop_gradient(θ_{K−k} − φ),  then k differentiated steps
 
-    so that the meta-gradient with respect to the initialisation φ is that of the last k
-    steps started at θ_{K−k}, and never vanishes; k = 0 is first order for the initialisation
-    and gives learned rates no gradient (Shaban et al. 2019, section 2, with the start of the
-    window taken as the initialisation).
+    with k = `last`. The meta-gradient with respect to the initialisation φ is that of k steps
+    started at θ_{K−k}. k = 0 is first order for the initialisation; learned rates then have no
+    gradient.
 
     Raises:
       ValueError: `last` is negative.
+
+    Source: Shaban et al. 2019, section 2, here with the start of the window taken as the
+    initialisation.
 
     >>> truncated(3).last
     3
@@ -92,16 +94,16 @@ DIFFERENTIATIONS: dict[str, Differentiation] = {
     "rematerialised": rematerialised,
     "reverse-mode": reverse_mode,
 }
-"""By the names of the command line."""
+"""Ways to differentiate, by their names on the command line."""
 
 
 def gradient_of(
     loss: InnerLoss, way: Differentiation, *, value: bool = False
 ) -> Callable[..., PyTree]:
-    """The inner gradient `g(theta, key, rest) = ∇_theta loss(key, theta, rest)`, in that way.
+    """The inner gradient `g(theta, key, rest) = ∇_theta loss(key, theta, rest)`, for this way.
 
-    All that may carry a derivative is an explicit argument: `rest` holds the frozen
-    parameters and the data. With `value`, g gives the pair of loss and gradient.
+    Everything that may be differentiated is an explicit argument: `rest` holds the frozen
+    parameters and the data. With `value`, g returns the pair of loss and gradient.
     """
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
@@ -116,15 +118,15 @@ def gradient_of(
 def _forward_over_reverse(
     loss: InnerLoss, value: bool, otherwise: Callable[..., PyTree]
 ) -> Callable[..., PyTree]:
-    """The inner gradient with a backward pass that never differentiates a backward pass.
+    """The inner gradient, with a backward pass that does not differentiate a backward pass.
 
     A cotangent v of g = ∇_θ L pulls back to vᵀ∂g/∂θ and vᵀ∂g/∂η for every other argument η.
     Second derivatives commute, so both are the derivative of ∇_(θ,η) L along (v, 0): one
     `jvp` of `grad` (Kemaev et al. 2025, arXiv 2505.00793, section 3). A cotangent u of the value
-    adds u ∇_(θ,η) L, which that `jvp` has at hand.
+    adds u ∇_(θ,η) L, which the same `jvp` computes.
 
-    Where the loss has derivatives of its own they need not commute: then it is `otherwise`, kept
-    in the same memory.
+    Second derivatives of a loss with custom derivatives need not commute: it is differentiated by
+    `otherwise`, checkpointed, which stores as much.
     """
 
     def split(tree: PyTree) -> tuple[list, list, Callable[[list, list], PyTree]]:
@@ -142,8 +144,8 @@ def _forward_over_reverse(
         )
 
     def gradient(theta: PyTree, key: Key, rest: PyTree) -> PyTree:
-        # What the loss closes over, labels or the scale of an objective, may be traced too. Traces
-        # are cached by function: a new one each time reads anew what is closed over.
+        # The loss may close over traced values, such as labels or the scale of an objective. JAX
+        # caches traces by function: a new lambda each time reads the current values.
         traced = jax.make_jaxpr(lambda *given: loss(*given))(key, theta, rest)
         if own_derivatives(traced):
             return jax.checkpoint(lambda *given: otherwise(*given))(theta, key, rest)

@@ -1,4 +1,4 @@
-"""What inner optimizers are made of, where optax' own parts don't serve."""
+"""Optax transformations and their parts for inner loops."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,13 @@ from jaxmeta.core import Array, PyTree
 def adam(
     rate: float, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, eps_root: float = 1e-8
 ) -> optax.GradientTransformation:
-    """`optax.adam` with a gentler slope where an inner gradient is exactly zero.
+    """`optax.adam` with a smaller slope where an inner gradient is exactly zero.
 
         θ ← θ − rate · m̂ / (√(v̂ + eps_root) + eps)
 
     With optax's default `eps_root=0` the derivative of √v̂ at v̂ = 0 (a dead ReLU, a masked
-    example) is infinite. `unroll` takes it as zero there, and the step's slope is −rate / eps.
+    example) is infinite. `unroll` takes it as zero, so that the slope of the step is −rate / eps;
+    here it is about −rate / √eps_root.
 
     >>> import jax, jax.numpy as jnp
     >>> def step(gradient):
@@ -28,7 +29,7 @@ def adam(
 
 
 def check_params(name: str, params: PyTree) -> None:
-    """Raises `ValueError` where a transformation that reads the parameters is not given them.
+    """Raise `ValueError` if a transformation that requires the parameters does not get them.
 
     >>> check_params("lstm_optimizer", None)
     Traceback (most recent call last):
@@ -42,12 +43,12 @@ def check_params(name: str, params: PyTree) -> None:
 
 
 def scaled(rates: PyTree) -> optax.GradientTransformation:
-    """Gradient descent with a rate of its own for every parameter, learned ones for instance.
+    """Gradient descent with a separate, possibly learned rate for every parameter.
 
         θ ← θ − η ∘ ∇
 
     Args:
-      rates: η, a tree like the parameters, each leaf of a shape that broadcasts to its parameter's.
+      rates: η, a tree like the parameters; each leaf broadcasts to its parameter.
 
     >>> updates, _ = scaled({"w": jnp.array([0.5, 2.0])}).update({"w": jnp.ones(2)}, ())
     >>> updates["w"].tolist()
@@ -59,7 +60,7 @@ def scaled(rates: PyTree) -> optax.GradientTransformation:
 
 
 def log_and_sign(values: Array, p: float = 10.0) -> Array:
-    """Size and sign of numbers that range over many magnitudes: float `[..., 2]` in [−1, ~1].
+    """Size and sign of numbers of very different magnitudes: float `[..., 2]`, about in [−1, 1].
 
         (log|x| / p, sign x)  where |x| ≥ e⁻ᵖ,  (−1, eᵖ x)  elsewhere
 
@@ -71,6 +72,6 @@ def log_and_sign(values: Array, p: float = 10.0) -> Array:
     """
     smallest = jnp.exp(jnp.asarray(-p, values.dtype))
     large = jnp.abs(values) >= smallest
-    # The logarithm of what it is not taken of must be finite, or the derivative would be NaN.
+    # The logarithm must also be finite where it is not used, or the derivative would be NaN.
     sizes = jnp.where(large, jnp.log(jnp.where(large, jnp.abs(values), 1)) / p, -1)
     return jnp.stack([sizes, jnp.where(large, jnp.sign(values), values / smallest)], axis=-1)

@@ -192,7 +192,7 @@ def test_a_network_with_a_rule_learns_by_its_default(x64):
 def test_an_implicit_derivative_refuses_them_by_name(rule):
     params, batch = problem()
     inner = implicit(loss_with(rule), optax.sgd(0.1), 2, strength=1.0)
-    with pytest.raises(ValueError, match=r"derivatives of its own \((reverse|half|.*)\).*unroll"):
+    with pytest.raises(ValueError, match=r"custom derivatives \((reverse|half|.*)\).*unroll"):
         jax.jit(lambda params: inner(KEY, params, batch).params)(params)
 
 
