@@ -1,14 +1,14 @@
-"""Ordinary supervised training, as the learner that does not adapt."""
+"""Supervised training, as a learner that does not adapt."""
 
 from jaxmeta.core import Key, MetaLearner, Model, Objective, PyTree, Task, meta_learner
 
 
 def supervised(model: Model, objective: Objective) -> MetaLearner:
-    """A network trained on batches: the query set is the batch, and nothing adapts to the support.
+    """Supervised training: the query set is the batch, and the support set is ignored.
 
         meta-gradient: ∇_θ L(θ; query)
 
-    What pre-training is, and a baseline. Its tasks come from `jaxmeta.data.image_batches`.
+    It serves for pre-training and as a baseline. `jaxmeta.data.image_batches` draws its tasks.
 
     >>> import jax, jax.numpy as jnp, jaxmeta
     >>> from jaxmeta.models import mlp

@@ -1,4 +1,4 @@
-"""Evolution strategies: a learner trained without any derivative."""
+"""Evolution strategies: meta-gradients estimated from losses, without derivatives."""
 
 from typing import NamedTuple
 
@@ -10,23 +10,24 @@ from jaxmeta.learners.truncation import Unroll
 
 
 def evolve(learner: MetaLearner, *, std: float = 0.05, pairs: int = 8) -> MetaLearner:
-    """The same learner, its meta-gradient estimated from losses alone, by antithetic evolution.
+    """The learner with a meta-gradient estimated from losses, by antithetic evolution strategies.
 
         ḡ = 1/(2σn) Σ_{i ≤ n} [L(φ + σε_i; task) − L(φ − σε_i; task)] ε_i,  ε_i ~ N(0, I)
 
-    an unbiased estimate of the gradient of E_ε L(φ + σε): of a smoothed loss, which exists where
-    L has none and doesn't explode where a long inner loop's does. All 2n losses are of one task
-    and one key, so that chance inside the learner cancels.
+    an unbiased estimate of the gradient of the smoothed loss E_ε L(φ + σε). That gradient also
+    exists if L is not differentiable, and doesn't explode with a long inner loop. All 2n losses
+    use the same task and key, so that randomness inside the learner cancels.
 
     Args:
-      learner: any.
+      learner: any meta-learner.
       std: σ, in the meta-parameters' units.
       pairs: n.
 
-    `info` is the mean over the perturbed losses. Meta-parameters that are no floats don't move.
+    `info` is the mean over the perturbed evaluations. Meta-parameters that are not floats don't
+    change.
 
     Raises:
-      ValueError: a `std` that isn't positive; fewer pairs than 1.
+      ValueError: `std` is not positive; `pairs` is below 1.
 
     Source: Salimans et al. 2017, "Evolution strategies as a scalable alternative to reinforcement
     learning", section 2; for learned optimizers Metz et al. 2019, section 4.
@@ -61,10 +62,11 @@ class Particles(NamedTuple):
     """The slot of `persistent_es`.
 
     Attributes:
-      states: of the unrolls under φ + noise and φ − noise, `[2, pairs, ...]`.
-      sums: what has been added to φ since the unroll began, `[pairs, ...]`, like φ.
-      task: that the unrolls are of.
-      window: how many windows have passed.
+      states: states of the unrolls under φ + noise and φ − noise, `[2, pairs, ...]`.
+      sums: sum of the noise added to φ since the unroll began, like φ with a leading axis
+        `[pairs, ...]`.
+      task: the task of the unrolls.
+      window: number of completed windows.
     """
 
     states: PyTree
@@ -80,13 +82,13 @@ def persistent_es(
 
         ξ_i ← ξ_i + σ ε_i,  ḡ = 1/(2σ²n) Σ_i [L_w(φ + σε_i) − L_w(φ − σε_i)] ξ_i
 
-    Every pair goes on with its own two unrolls, a window L_w a meta-update; all noise since their
-    beginning counts, so that over the windows of an unroll the estimates sum to an unbiased one of
-    the (smoothed) gradient of Σ_w L_w.
+    Every pair continues its own two unrolls, by a window L_w per meta-update. ξ sums the noise
+    since their beginning, so that over the windows of an unroll the estimates sum to an unbiased
+    estimate of the (smoothed) gradient of Σ_w L_w.
 
     Args:
-      learner: as built for the whole unroll; its `grad` and `slot` are replaced.
-      unroll: the same in windows.
+      learner: the learner of the whole unroll; its `grad` and `slot` are replaced.
+      unroll: the same inner problem in windows.
       std, pairs: σ and n, as in `evolve`.
 
     Raises:
@@ -112,7 +114,7 @@ def persistent_es(
         sums = jax.tree.map(lambda total, e: total + std * e, particles.sums, noise)
 
         def advance(sign: Array, noise: PyTree, state: PyTree) -> tuple[PyTree, Array]:
-            # One key for all: what is drawn within is the same on both sides.
+            # The same key for all, so that both signs draw the same random numbers.
             there = moved(meta_params, sign * std, noise)
             return unroll.advance(advance_key, there, particles.task, state)
 
@@ -134,7 +136,7 @@ def persistent_es(
 
 
 def moved(meta_params: PyTree, distance: float | Array, noise: PyTree) -> PyTree:
-    """`φ + distance · noise`, of φ's types."""
+    """`φ + distance · noise`, with the dtypes of φ."""
     return jax.tree.map(lambda p, e: p + jnp.asarray(distance, e.dtype) * e, meta_params, noise)
 
 
@@ -146,7 +148,7 @@ def _check(std: float, pairs: int) -> None:
 
 
 def noise_like(key: Key, tree: PyTree) -> PyTree:
-    """Standard normal numbers for every float of the tree; zeros for what is no float.
+    """Standard normal noise for float leaves of the tree, zeros for other leaves.
 
     >>> noise_like(jax.random.key(0), {"a": jnp.zeros((2, 3))})["a"].shape
     (2, 3)

@@ -1,4 +1,4 @@
-"""Keys that may be missing: predictions are deterministic without one."""
+"""Optional PRNG keys: without a key, predictions are deterministic."""
 
 import jax
 
@@ -6,7 +6,7 @@ from jaxmeta.core import Key
 
 
 def split_key(key: Key | None, count: int = 2) -> list[Key | None]:
-    """Split a key; of no key the parts are None.
+    """Split a key into `count` keys; None is split into Nones.
 
     >>> split_key(None)
     [None, None]

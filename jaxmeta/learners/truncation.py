@@ -1,4 +1,4 @@
-"""Long inner problems in windows: a meta-update for each, the state kept in the task's slot."""
+"""Long inner problems in windows: one meta-update per window, with the state in the slot."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,8 +14,8 @@ class Unroll(NamedTuple):
 
     Attributes:
       start: `start(key, meta_params, task) -> state`.
-      advance: `advance(key, meta_params, task, state) -> (state, loss)`, a window of it.
-      windows: how many windows make the whole.
+      advance: `advance(key, meta_params, task, state) -> (state, loss)`, one window.
+      windows: number of windows of the whole problem.
     """
 
     start: Callable[[Key, PyTree, Task], PyTree]
@@ -27,9 +27,9 @@ class Position(NamedTuple):
     """The slot of `truncated_backpropagation`.
 
     Attributes:
-      state: of the unroll.
-      task: that it is of.
-      window: how many windows have passed.
+      state: state of the unroll.
+      task: task of the unroll.
+      window: number of completed windows.
     """
 
     state: PyTree
@@ -38,17 +38,17 @@ class Position(NamedTuple):
 
 
 def truncated_backpropagation(learner: MetaLearner, unroll: Unroll) -> MetaLearner:
-    """Truncated backpropagation: the learner is trained through one window at a time.
+    """Truncated backpropagation: the meta-gradient of one window at a time.
 
         ḡ = ∇_φ L_w(φ, state_w),  state_{w+1} = advance(φ, state_w) taken as a constant
 
-    What φ does to later windows is left out: the gradient is biased towards what helps at once.
-    Each place of the task batch goes on with its own unroll, and takes the meta-update's task when
-    it begins a new one. As published, all begin together.
+    The effect of φ on later windows is ignored, so that the gradient is biased towards short-term
+    gains. Each position of the task batch continues its own unroll, and takes the meta-update's
+    task when it begins a new one. As published, all unrolls begin together.
 
     Args:
-      learner: as built for the whole unroll; its `grad` and `slot` are replaced.
-      unroll: the same in windows.
+      learner: the learner of the whole unroll; its `grad` and `slot` are replaced.
+      unroll: the same inner problem in windows.
 
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     section 2; Werbos 1990.

@@ -193,7 +193,7 @@ def test_meta_sgds_rates_get_their_gradient_by_hand_and_change():
     chex.assert_trees_all_close(change, line(1e-2, 1e-2), rtol=1e-4)
     rates = learner.init(KEY, task).rates
     assert all((leaf >= -0.05).all() and (leaf <= 0.2).all() for leaf in jax.tree.leaves(rates))
-    with pytest.raises(ValueError, match=r"\(0.2, 0.1\) is no range"):
+    with pytest.raises(ValueError, match=r"\(0.2, 0.1\) is not a range"):
         meta_sgd(LINEAR, squared_error, initial_rate=(0.2, 0.1))
 
 

@@ -295,5 +295,5 @@ def test_without_unlabelled_examples_it_is_the_supervised_one():
     ],
 )
 def test_errors_name_the_value(build):
-    with pytest.raises(ValueError, match=r"give at least|needs at least 2"):
+    with pytest.raises(ValueError, match=r"give at least|requires at least 2"):
         build()

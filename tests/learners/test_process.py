@@ -105,7 +105,7 @@ def test_a_conditional_process_classifies_by_class_means():
     by_class = class_by_class(linear([5.0], [1.0]), ways=2)  # 5 h + r_w
     learner = conditional_neural_process_classifier(IDENTITY, by_class, cross_entropy, ways=2)
     assert_close(learner.predict(adapted, jnp.array([[7.0], [0.0]])), [[37.0, 45.0], [2.0, 10.0]])
-    with pytest.raises(ValueError, match="needs at least 2"):
+    with pytest.raises(ValueError, match="requires at least 2"):
         conditional_neural_process_classifier(IDENTITY, decoder, cross_entropy, ways=1)
 
 

@@ -1,4 +1,4 @@
-"""Learners whose adaptation is gradient descent, or the solution that it would reach."""
+"""Learners that adapt by gradient descent, or solve the inner problem in closed form."""
 
 from jaxmeta.learners.gradient._anil import anil
 from jaxmeta.learners.gradient._boil import boil

@@ -1,4 +1,4 @@
-"""Almost no inner loop: MAML in which only the head adapts."""
+"""ANIL (almost no inner loop): MAML in which only the head adapts."""
 
 import optax
 
@@ -23,10 +23,10 @@ def anil(
         meta-gradient: with respect to both
 
     Arguments as in `maml`, and
-      head: name of the parameters that adapt; the networks here call their last layer `head`.
+      head: name of the parameters that adapt; the last layer of the networks here is `head`.
 
     Raises:
-      ValueError: at the first use, if no parameter carries that name; else as `maml`.
+      ValueError: at the first use, if no parameter has that name; otherwise as `maml`.
 
     Source: Raghu et al. 2020, "Rapid learning or feature reuse?", section 4.
 

@@ -1,4 +1,4 @@
-"""Body only update in the inner loop: MAML in which all but the head adapts."""
+"""BOIL (body only update in the inner loop): MAML in which all but the head adapts."""
 
 import optax
 
@@ -23,10 +23,10 @@ def boil(
         meta-gradient: with respect to both
 
     Arguments as in `maml`, and
-      head: name of the parameters that stay; the networks here call their last layer `head`.
+      head: name of the parameters that don't adapt; the last layer of the networks here is `head`.
 
     Raises:
-      ValueError: at the first use, if there is no other parameter; else as `maml`.
+      ValueError: at the first use, if there is no other parameter; otherwise as `maml`.
 
     Source: Oh, Yoo, Kim, Yun 2021, "BOIL: towards representation change for few-shot learning",
     section 3.

@@ -1,4 +1,4 @@
-"""CAVIA: a small context adapts to the task, the network that it conditions is shared."""
+"""CAVIA: a context vector adapts to the task; the network that it conditions is shared."""
 
 from typing import Any, NamedTuple
 
@@ -23,8 +23,8 @@ class CAVIAParams(NamedTuple):
     """Meta-parameters of CAVIA.
 
     Attributes:
-      network: of the model, shared by all tasks.
-      conditioning: the selected parameters' tree, each leaf `[context, *parameter]`.
+      network: θ, parameters of the model, shared by all tasks.
+      conditioning: C, like the selected parameters, each leaf `[context, *parameter]`.
     """
 
     network: PyTree
@@ -42,23 +42,22 @@ def cavia(
     differentiation: Differentiation = second_order,
     inner_batch: int | None = None,
 ) -> MetaLearner:
-    """CAVIA: only a context vector z adapts, from 0 in every task; it shifts some parameters.
+    """CAVIA: only a context vector z adapts, starting from 0; it shifts selected parameters.
 
         z_0 = 0,  z_{k+1} = z_k − α ∇_z L(θ + z·C; support)
         meta-gradient: with respect to θ and C
 
-    Where z conditions the bias of the first layer, this is the paper's network with z joined to
-    its inputs; where it conditions scale and shift of a normalisation, it is FiLM, a scale and a
-    shift of every channel.
+    If z conditions the bias of the first layer, this is the paper's network with z concatenated to
+    its inputs. If it conditions the scale and shift of a normalisation, it is FiLM.
 
     Args:
       model, objective, inner_optimizer, inner_steps, differentiation, inner_batch: as in `maml`.
       context: size of z.
-      conditions: which parameters z moves, by path: `only("norm_2")`, the third block of `conv4`,
-        or `lambda path: path == "hidden_0/bias"`.
+      conditions: which parameters z shifts, by path: `only("norm_2")`, in the third block of
+        `conv4`, or `lambda path: path == "hidden_0/bias"`.
 
     Raises:
-      ValueError: a context of less than 1; `conditions` selects no parameter; else as `maml`.
+      ValueError: a context of less than 1; `conditions` selects no parameter; otherwise as `maml`.
 
     Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson 2019, "Fast context adaptation via
     meta-learning", sections 3.1 and 3.3.
@@ -70,13 +69,13 @@ def cavia(
     ...                 conditions=only("norm_2"))
     """
     if context < 1:
-        raise ValueError(f"cavia: a context of {context} numbers; give at least 1.")
+        raise ValueError(f"cavia: a context of {context} components; give at least 1.")
 
     def init(key: Key, task: Task) -> CAVIAParams:
         model_key, conditioning_key = jax.random.split(key)
         network = model.init(model_key, task.support.inputs)
         leaves, treedef = jax.tree.flatten(partition(network, conditions)[0])
-        # Not zero: at z = 0 neither z nor C would then have a gradient.
+        # Not zero: with z = 0 and C = 0, neither would have a gradient.
         conditioning = [
             jax.random.normal(key, (context, *leaf.shape), leaf.dtype) / jnp.sqrt(context)
             for key, leaf in zip(jax.random.split(conditioning_key, len(leaves)), leaves)

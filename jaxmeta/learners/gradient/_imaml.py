@@ -1,4 +1,4 @@
-"""MAML with implicit gradients: the meta-gradient needs only where the inner loop ends."""
+"""iMAML (MAML with implicit gradients): the meta-gradient depends only on the inner optimum."""
 
 import optax
 
@@ -19,7 +19,7 @@ def imaml(
     solver: Solver | None = None,
     adapts: Selection | None = None,
 ) -> MetaLearner:
-    """iMAML: adaptation is held near the initialisation, the meta-gradient solves a linear system.
+    """iMAML: a proximal inner loop, with the meta-gradient as the solution of a linear system.
 
         θ* = argmin_θ L(θ; support) + λ/2 ‖θ − φ‖²
         meta-gradient: (I + H/λ)⁻¹ ∇_θ L(θ*; query),  H = ∇²L(θ*; support)
@@ -28,8 +28,8 @@ def imaml(
 
     Args:
       model, objective: as in `maml`.
-      inner_optimizer, inner_steps: of the inner problem; any optimizer serves.
-      strength, damping, solver, adapts: λ and the rest, see `jaxmeta.inner.implicit`.
+      inner_optimizer, inner_steps: solve the inner problem, with any optax transformation.
+      strength, damping, solver, adapts: `strength` is λ; see `jaxmeta.inner.implicit`.
 
     Raises:
       ValueError: as `jaxmeta.inner.implicit`.

@@ -1,4 +1,4 @@
-"""Model-agnostic meta-learning: an initialisation from which a few gradient steps suffice."""
+"""MAML (model-agnostic meta-learning): learns an initialisation for a few gradient steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class Adapted(NamedTuple):
 
     Attributes:
       params: the adapted parameters of the model.
-      reference: the support inputs, for a model that normalises by the support's statistics.
+      reference: the support inputs, for a model normalised by the support's statistics.
     """
 
     params: PyTree
@@ -44,7 +44,8 @@ def maml(
       inner_optimizer: any optax transformation, `optax.sgd(α)` in the paper.
       inner_steps: K.
       differentiation, adapts: see `jaxmeta.inner.unroll`.
-      inner_batch: examples an inner step, drawn in shuffled passes; defaults to all of the support.
+      inner_batch: examples per inner step, drawn in shuffled passes. Defaults to the whole support
+        set.
 
     Shapes: a task of `Batch`es, without a task axis.
 
@@ -94,7 +95,7 @@ def first_order_maml(
 
         meta-gradient: ∇_θ L(θ_K; query) at the adapted parameters (for plain inner SGD)
 
-    Arguments, shapes and errors are those of `maml`. Source: Finn et al. 2017, section 5.2.
+    Arguments, shapes and errors as in `maml`. Source: Finn et al. 2017, section 5.2.
 
     >>> import jaxmeta
     >>> from jaxmeta.models import mlp
@@ -120,11 +121,11 @@ def gradient_learner(
     init: Callable[[Key, Task], PyTree],
     unpack: Callable[[PyTree, Batch], tuple[PyTree, dict[str, Any]]],
 ) -> MetaLearner:
-    """What the learners with an inner gradient share: adapt, predict and trajectory from `inner`.
+    """A learner with `adapt`, `predict` and `trajectory` from an inner loop.
 
-    `unpack(meta_params, support) -> (initial, options)` says what the inner loop starts from and
-    what else it takes: an optimizer with learned rates, the optimizer's state. See `meta_sgd`,
-    which makes an optimizer of its meta-parameters.
+    `unpack(meta_params, support) -> (initial, options)` returns the initial parameters of the inner
+    loop and its keyword arguments, such as an optimizer with learned rates or the optimizer's
+    state. See `meta_sgd`, which makes an optimizer from its meta-parameters.
     """
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Adapted:

@@ -1,4 +1,4 @@
-"""MAML++: what makes MAML train well, each part of it to be switched alone."""
+"""MAML++: improvements to the training of MAML, each with its own switch."""
 
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from jaxmeta.inner._partition import Selection
 from jaxmeta.inner.optimizers import check_params
 from jaxmeta.learners.gradient._maml import gradient_learner
 
-_LEAST_WEIGHT = 0.03  # of an early step's loss, in parts of its weight at first
+_LEAST_WEIGHT = 0.03  # least weight of an early step's loss, relative to its initial weight
 
 
 class MAMLPlusPlusParams(NamedTuple):
@@ -41,10 +41,10 @@ class MAMLPlusPlusParams(NamedTuple):
 
     Attributes:
       initial: φ, the initialisation.
-      rates: like `initial`, in place of each parameter that adapts its inner rates, float
-        `[steps]`, None in place of the others; `()` where they are not learned.
-      normalisation: the normalisation's parameters after each step, float `[steps, ...]`, None in
-        place of the others; `()` where they are not kept per step.
+      rates: like `initial`, with inner rates float `[steps]` for each parameter that adapts and
+        None for the others; `()` if rates are not learned.
+      normalisation: like `initial`, with values after each step, float `[steps, ...]`, for the
+        normalisation parameters and None for the others; `()` if they are not per step.
     """
 
     initial: PyTree
@@ -53,7 +53,7 @@ class MAMLPlusPlusParams(NamedTuple):
 
 
 def in_normalisation(path: str) -> bool:
-    """Select the parameters of normalisation layers, which the networks here name `norm...`.
+    """Select the parameters of normalisation layers, named `norm...` in the networks here.
 
     >>> in_normalisation("norm_0/scale"), in_normalisation("conv_0/kernel")
     (True, False)
@@ -75,34 +75,34 @@ def maml_plus_plus(
     differentiation: Differentiation = second_order,
     inner_batch: int | None = None,
 ) -> MetaLearner:
-    """MAML++: MAML with rates and normalisation per step, and a loss and an order that anneal.
+    """MAML++: MAML with rates and normalisation per step, a multi-step loss and order annealing.
 
-        θ_{k+1} = θ_k − α_{k,l} ∇_θ L(θ_k; support)   for every parameter l but normalisation's,
+        θ_{k+1} = θ_k − α_{k,l} ∇_θ L(θ_k; support)   for every parameter l except normalisation,
         γ_k, β_k learned for every step k
-        meta-gradient: ∇ Σ_k w_k L(θ_k; query),  w from 1/K each to the last step alone
+        meta-gradient: ∇ Σ_k w_k L(θ_k; query),  w from 1/K each to the last step only
 
-    With everything off it is `maml`. The paper's cosine schedule of the outer rate is an argument
-    of the outer optimizer. Its running statistics per step normalise nothing in its experiments,
-    which take those of the batch, and are left out. γ and β have K + 1 values here: those of
-    `initial` for the first step, and one after each of the K steps. The authors' code has K: the
-    query after step k is judged with those that step k was taken with.
+    With everything off it is `maml`. The paper's cosine schedule of the outer rate belongs to the
+    outer optimizer. Its running statistics per step are left out, because its experiments normalise
+    by batch statistics. γ and β have K + 1 values here: `initial` for the first step, and one
+    after each of the K steps. The authors' code has K: the query loss after step k uses the same
+    values as step k.
 
     Args:
       model, objective, differentiation, inner_batch: as in `maml`.
       inner_steps: K.
-      inner_rate: of the inner loop; where the learned rates start.
+      inner_rate: learning rate of the inner loop, and initial value of learned rates.
       learned_rates: learn a rate for every parameter tensor and step.
-      normalisation_per_step: which parameters have a value for every step, instead of being
-        adapted. Defaults to none.
-      multi_step_loss_until: over so many meta-updates the losses after every step count, with
-        weights that fall linearly for all but the last; 0: only the last counts.
-      first_order_until: for so many meta-updates the inner gradients are constants.
-      trained_inner_steps: K in training, where `inner_steps` is another number: further steps take
-        the last step's rates and normalisation. Defaults to `inner_steps`.
+      normalisation_per_step: which parameters have learned values for every step instead of
+        adapting; None for no parameter. Defaults to those of normalisation layers.
+      multi_step_loss_until: number of meta-updates with a loss after every step, whose weights
+        fall linearly for all but the last step; 0 uses only the last step's loss.
+      first_order_until: number of meta-updates that take inner gradients as constants.
+      trained_inner_steps: K in training, if it differs from `inner_steps`; further steps use the
+        last step's rates and normalisation. Defaults to `inner_steps`.
 
     Raises:
-      ValueError: no step in training; a negative number of meta-updates; no parameter is a
-        normalisation's; else as `maml`.
+      ValueError: `trained_inner_steps` below 1; a negative number of meta-updates; at `init`,
+        `normalisation_per_step` selects no parameter; otherwise as `maml`.
 
     Source: Antoniou, Edwards, Storkey 2019, "How to train your MAML", section 4.
 
@@ -146,7 +146,7 @@ def maml_plus_plus(
         return MAMLPlusPlusParams(initial, rates, normalisation)
 
     def optimizer_of(meta_params: MAMLPlusPlusParams) -> optax.GradientTransformation:
-        """Gradient descent whose state is the number of the step."""
+        """Gradient descent whose state is the step number."""
 
         def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
             at = jnp.minimum(state, trained_inner_steps - 1)
@@ -177,7 +177,7 @@ def maml_plus_plus(
     def multi_step_loss(
         way: Differentiation, step: Array, key: Key, meta_params: MAMLPlusPlusParams, task: Task
     ) -> tuple[Array, Info]:
-        # Checkpointed, else the query's activations of all steps would be kept.
+        # Checkpointed, so that the query's activations of all steps are not stored.
         judge = jax.checkpoint(query_loss(model, objective, task))
         initial, options = unpack(meta_params, task.support)
         end = loop(way)(key, initial, task.support, observe=judge, **options)
@@ -196,7 +196,7 @@ def maml_plus_plus(
     def grad(
         key: Key, meta_params: MAMLPlusPlusParams, task: Task, carry: Carry
     ) -> tuple[MAMLPlusPlusParams, Info, Carry]:
-        # A phase lasts until one of the two switches falls; each is compiled by itself.
+        # Each end of an annealing period starts a new phase; each phase is compiled separately.
         ends = sorted({multi_step_loss_until, first_order_until} - {0})
         phases = []
         for start in (0, *ends):
@@ -216,7 +216,7 @@ def maml_plus_plus(
 
 
 def step_weights(steps: int, progress: Array) -> Array:
-    """The weights of the losses after steps 1 … K, float `[steps]`, which sum to 1.
+    """The weights of the losses after steps 1, …, K, float `[steps]`, with sum 1.
 
         w_k = max(1 − p, 0.03) / K  for k < K,  w_K = 1 − Σ_{k<K} w_k
 

@@ -18,7 +18,7 @@ class MetaCurvatureParams(NamedTuple):
 
     Attributes:
       initial: φ, the initialisation.
-      curvature: like `initial`, in place of each parameter a tuple of square matrices, one a mode.
+      curvature: like `initial`, with a tuple of square matrices, one per mode, for each parameter.
     """
 
     initial: PyTree
@@ -38,10 +38,10 @@ def meta_curvature(
 
         θ_{k+1} = θ_k − α MC(∇_θ L(θ_k; support)),  MC(G) = G ×₁ M_1 ×₂ M_2 ×₃ M_3
 
-    A convolution's kernel has three modes (window, input channels, output channels), a matrix
-    two, a vector one. All M are the identity at first, which is MAML.
+    A convolution kernel has three modes (window, input channels, output channels), a matrix
+    two, a vector one. All M are initialised to the identity, which is MAML.
 
-    Arguments and errors are those of `maml`.
+    Arguments and errors as in `maml`.
 
     Source: Park, Oliva 2019, "Meta-curvature", sections 3.2 and 3.3.
 

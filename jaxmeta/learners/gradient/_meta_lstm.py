@@ -1,4 +1,4 @@
-"""Meta-LSTM: an LSTM whose cell state is the learner and whose gates are its rates."""
+"""Meta-LSTM: an LSTM cell state holds the parameters, and its gates are the learning rates."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ from jaxmeta.learners.gradient._maml import gradient_learner
 
 
 class Cell(NamedTuple):
-    """An LSTM of four inputs: input, forget, cell and output gate one below the other.
+    """An LSTM with four inputs; its input, forget, cell and output gates are stacked in this order.
 
     Attributes:
-      weights: of what it reads and of its own output, float `[4 lstm_width, 4 + lstm_width]`.
+      weights: weights of the inputs and of its last output, float `[4 lstm_width, 4 + lstm_width]`.
       bias: float `[4 lstm_width]`.
     """
 
@@ -27,20 +27,20 @@ class Cell(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """σ(w·[h, θ, previous gate] + b) of one coordinate: w float `[lstm_width + 2]`, b a number."""
+    """σ(w·[h, θ, previous gate] + b) of one coordinate: w float `[lstm_width + 2]`, b a scalar."""
 
     weights: Array
     bias: Array
 
 
 class MetaLSTMParams(NamedTuple):
-    """Meta-parameters of Meta-LSTM; all but the first are shared by all coordinates.
+    """Meta-parameters of Meta-LSTM; all except `initial` are shared by all coordinates.
 
     Attributes:
-      initial: φ, the learner's initialisation: the first cell state.
-      cell: of the LSTM that reads gradients and losses.
-      forget_gate: how much of the parameters stays.
-      input_gate: the rate.
+      initial: φ, the initialisation, which is the first cell state.
+      cell: parameters of the LSTM that reads gradients and losses.
+      forget_gate: parameters of the factor of the previous parameters.
+      input_gate: parameters of the learning rate.
     """
 
     initial: PyTree
@@ -66,7 +66,7 @@ def meta_lstm(
     differentiation: Differentiation = first_order,
     inner_batch: int | None = None,
 ) -> MetaLearner:
-    """Meta-LSTM: an LSTM, the same for every coordinate, turns gradients and losses into steps.
+    """Meta-LSTM: an LSTM, shared by all coordinates, maps gradients and losses to inner steps.
 
         h_t = LSTM(log-and-sign of ∇_t and L_t, h_{t−1})
         f_t = σ(W_F [h_t, θ_{t−1}, f_{t−1}] + b_F),  i_t = σ(W_I [h_t, θ_{t−1}, i_{t−1}] + b_I)
@@ -75,15 +75,16 @@ def meta_lstm(
     Args:
       model, objective, inner_batch: as in `maml`.
       inner_steps: T.
-      lstm_width: numbers that the LSTM keeps for each coordinate.
-      inner_rate: about what i is at first (its odds times e^±½). A gate that is nearly closed opens
-        slowly: choose it not far below the rate that the learner will need.
-      differentiation: the paper's takes inner gradients and losses as constants.
+      lstm_width: size of the LSTM's state for each coordinate.
+      inner_rate: about the initial value of i (its odds times e^±½). A nearly closed gate opens
+        slowly, so that it should not be far below the rate that the learner will need.
+      differentiation: as in `maml`. Defaults to first order, as in the paper, which takes inner
+        gradients and losses as constants.
 
-    At first the forget gates are near 1: almost gradient descent at that rate.
+    The forget gates are initialised near 1: almost gradient descent with that rate.
 
     Raises:
-      ValueError: as `maml`; an inner rate outside 0 to 1.
+      ValueError: as `maml`; `inner_rate` is not between 0 and 1.
 
     Source: Ravi, Larochelle 2017, "Optimization as a model for few-shot learning", section 3.
 
@@ -148,13 +149,13 @@ def meta_lstm(
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)
 
 
-# Written out in place of Flax's cell, for speed: with the coordinates along the last axis the gates
-# are slices without a copy, and to compute them again on the way back is quicker than to read them.
+# Written out instead of Flax's cell, for speed: with the coordinates along the last axis the gates
+# are slices without a copy. Recomputing them in the backward pass is faster than storing them.
 @jax.checkpoint
 def _step(
     meta_params: MetaLSTMParams, state: _State, theta_N: Array, gradient_N: Array, loss: Array
 ) -> tuple[Array, _State]:
-    """Where the parameters go in a step of the LSTM, and what it keeps of it."""
+    """The parameters after a step of the LSTM, and its new state."""
     memory_HN, output_HN, forget_N, rate_N = state
     loss_N = jnp.broadcast_to(loss.astype(gradient_N.dtype), gradient_N.shape)
     read = [log_and_sign(values_N).T for values_N in (gradient_N, loss_N)]

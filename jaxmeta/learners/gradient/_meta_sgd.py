@@ -1,4 +1,4 @@
-"""Meta-SGD: the initialisation and every parameter's inner learning rate are learned."""
+"""Meta-SGD: learns the initialisation and an inner learning rate for every parameter."""
 
 from typing import Any, NamedTuple
 
@@ -38,11 +38,11 @@ def meta_sgd(
     Args:
       model, objective, differentiation, inner_batch: as in `maml`.
       inner_steps: K, 1 in the paper.
-      initial_rate: where the rates start: a number for all, or (low, high), uniformly drawn
-        per parameter, which the paper uses with (0.005, 0.1).
+      initial_rate: initial value of all rates, or (low, high) to draw them uniformly per
+        parameter; the paper draws them from (0.005, 0.1).
 
     Raises:
-      ValueError: as `maml`; a range whose ends are out of order.
+      ValueError: as `maml`; a range with low above high.
 
     Source: Li, Zhou, Chen, Li 2017, "Meta-SGD: learning to learn quickly for few-shot
     learning", Algorithm 1.
@@ -57,7 +57,7 @@ def meta_sgd(
     """
     low, high = initial_rate if isinstance(initial_rate, tuple) else (initial_rate,) * 2
     if not low <= high:
-        raise ValueError(f"initial_rate: ({low}, {high}) is no range; give (low, high).")
+        raise ValueError(f"initial_rate: ({low}, {high}) is not a range; give (low, high).")
     inner = unroll(
         support_loss(model, objective),
         None,

@@ -21,9 +21,10 @@ class MetaTransferParams(NamedTuple):
     """Meta-parameters of meta-transfer learning.
 
     Attributes:
-      frozen: of the pre-trained encoder; their gradient is zero.
-      scales, shifts: one each for every filter, where the encoder's normalisations have theirs.
-      head: `{"kernel": [features, ways], "bias": [ways]}`, where every task's head starts.
+      frozen: parameters of the pre-trained encoder, with zero gradient.
+      scales, shifts: one for every filter, in place of the scales and biases of the encoder's
+        normalisation layers.
+      head: `{"kernel": [features, ways], "bias": [ways]}`, the initial head of every task.
     """
 
     frozen: PyTree
@@ -33,7 +34,7 @@ class MetaTransferParams(NamedTuple):
 
 
 class TransferredHead(NamedTuple):
-    """What adaptation leaves behind: the meta-parameters, the task's head, and its classes."""
+    """The adapted state: the meta-parameters, the task's head and its known classes."""
 
     meta_params: MetaTransferParams
     head: PyTree
@@ -54,22 +55,22 @@ def meta_transfer(
 
         f(x) = encoder with γ ∘ s in place of γ, β + t in place of β, for every filter
         head_0 = φ_head,  head_{k+1} = head_k − α ∇_head L(head_k; f(support))
-        meta-gradient: with respect to s, t and φ_head; s = 1 and t = 0 at first
+        meta-gradient: with respect to s, t and φ_head; initially s = 1 and t = 0
 
-    The inner loop sees the support's features, computed once. A class without a (valid) support
-    example is never predicted.
+    The support's features are computed once, before the inner loop. A class without a (valid)
+    support example is never predicted.
 
     Args:
-      encoder: without a head and without statistics: built with `query_statistics="none"`.
-      objective: of logits, cross-entropy.
+      encoder: an encoder without a head, with `query_statistics="none"`.
+      objective: an objective of logits, such as cross-entropy.
       ways: classes of a task.
-      inner_optimizer, inner_steps, differentiation: of the head's adaptation, as in `maml`.
-      pretrained: the encoder's parameters, see `jaxmeta.models.folded`. Defaults to
-        random ones.
+      inner_optimizer, inner_steps, differentiation: as in `maml`, for the head.
+      pretrained: the encoder's parameters, see `jaxmeta.models.folded`. Defaults to random
+        parameters.
 
     Raises:
-      ValueError: fewer than two ways; the encoder has no normalisation layers; `pretrained` is of
-        another network; else as `maml`.
+      ValueError: fewer than two ways; the encoder has no normalisation layers; `pretrained` belongs
+        to another network; otherwise as `maml`.
 
     Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
     section 4.2.
@@ -143,10 +144,10 @@ def _logits(head: PyTree, features: Array) -> Array:
 
 
 def _split(tree: PyTree, name: str) -> tuple[PyTree, PyTree]:
-    """The normalisations' parameters of that name, and the others."""
+    """The normalisation parameters of that name, and all others."""
     if not any(in_normalisation(path) for path in paths_of(tree)):
         raise ValueError(
-            "meta_transfer: the encoder has no normalisation layers to scale and shift; take conv4 "
+            "meta_transfer: the encoder has no normalisation layers to scale and shift; use conv4 "
             'or resnet12 with query_statistics="none".'
         )
     return partition(tree, lambda path: in_normalisation(path) and path.endswith(f"/{name}"))

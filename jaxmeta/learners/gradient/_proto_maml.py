@@ -1,4 +1,4 @@
-"""Proto-MAML: MAML whose head starts as a prototypical network's."""
+"""Proto-MAML: MAML with a head initialised by prototypes."""
 
 from typing import Any
 
@@ -26,13 +26,14 @@ def proto_maml(
     """Proto-MAML: encoder and head adapt by gradient descent, the head from the class means.
 
         w_c = 2 (c̄_c − m),  b_c = −‖c̄_c − m‖² − w_c·m,  c̄_c the mean embedding of class c in the
-        support set, m the mean of these
+        support set, m the mean of the c̄_c
 
-    so that before the first step logit_c(x) = −‖f(x) − c̄_c‖² up to a term that all classes
-    share: a prototypical network. The meta-gradient, to the encoder's initialisation, goes
-    through the head's as well. The paper has w_c = 2 c̄_c and b_c = −‖c̄_c‖², whose logits differ
-    by a term that all classes share, and lose digits where the features share an offset. A class
-    without a (valid) support example is never predicted.
+    so that before the first step logit_c(x) = −‖f(x) − c̄_c‖² up to a term that is equal for all
+    classes, as in a prototypical network. The meta-gradient with respect to the encoder's
+    initialisation includes the path through the head's initialisation. The paper has w_c = 2 c̄_c
+    and b_c = −‖c̄_c‖², whose logits differ by a term that is equal for all classes, and lose
+    precision if the features share an offset. A class without a (valid) support example is never
+    predicted.
 
     Args:
       encoder: maps inputs to features `[examples, D]`; its parameters are the meta-parameters.
@@ -40,7 +41,7 @@ def proto_maml(
       objective, inner_optimizer, inner_steps, differentiation, inner_batch: as in `maml`.
 
     Raises:
-      ValueError: fewer than two ways; else as `maml`.
+      ValueError: fewer than two ways; otherwise as `maml`.
 
     Source: Triantafillou et al. 2020, "Meta-Dataset", section 3.
 
@@ -70,7 +71,7 @@ def proto_maml(
     def unpack(meta_params: PyTree, support: Batch) -> tuple[PyTree, dict[str, Any]]:
         means_WD = class_means(encoder.apply(meta_params["encoder"], support.inputs), support, ways)
         known_W = known_classes(support, ways)
-        # All classes share what it changes in their logits: it has no gradient.
+        # It changes the logits of all classes equally, so that it has no gradient.
         origin_D = jax.lax.stop_gradient(mean_of_known(means_WD, known_W))
         kernel_WD = 2 * (means_WD - origin_D[None])
         bias_W = -jnp.square(kernel_WD / 2).sum(axis=1) - kernel_WD @ origin_D

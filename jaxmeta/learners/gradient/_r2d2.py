@@ -1,4 +1,4 @@
-"""R2-D2: the inner problem is a ridge regression on learned features, solved in closed form."""
+"""R2-D2: ridge regression on learned features, solved in closed form."""
 
 from typing import NamedTuple
 
@@ -25,9 +25,9 @@ class R2D2Params(NamedTuple):
     """Meta-parameters of R2-D2.
 
     Attributes:
-      encoder: of the feature network.
-      log_ridge: log λ, of the penalty.
-      log_scale, bias: log α and β, from regression outputs to logits.
+      encoder: parameters of the feature network.
+      log_ridge: log λ, with λ the ridge penalty.
+      log_scale, bias: log α and β, which map regression outputs to logits.
     """
 
     encoder: PyTree
@@ -37,7 +37,7 @@ class R2D2Params(NamedTuple):
 
 
 class RidgeHead(NamedTuple):
-    """What R2-D2's adaptation leaves behind.
+    """The adapted state of R2-D2.
 
     Attributes:
       meta_params: see `R2D2Params`.
@@ -58,15 +58,15 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
         W = Xᵀ (X Xᵀ + λ I)⁻¹ Y,  X the support's features, Y its labels one-hot
         logits(x) = α f(x) W + β;  λ, α, β and f are learned
 
-    Regression outputs lie about between 0 and 1, so that α is 10 at first; λ is 1.
+    Regression outputs are about between 0 and 1, so that α is initialised to 10; λ to 1, β to 0.
 
-    The system has the size of the support set, not of the features (the Woodbury identity). A class
-    without a (valid) support example is never predicted; examples without a label, −1, are left
-    out.
+    The linear system has the size of the support set, not of the features (the Woodbury identity).
+    A class without a (valid) support example is never predicted; examples without a label (−1) are
+    ignored.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
-      objective: of logits `[examples, ways]`, cross-entropy.
+      objective: an objective of logits `[examples, ways]`, such as cross-entropy.
       ways: classes of a task. The meta-parameters do not depend on it.
 
     Raises:
@@ -94,7 +94,7 @@ def r2d2(encoder: Model, objective: Objective, ways: int) -> MetaLearner:
         labels_SW = class_members(support, ways, features_SD.dtype)
         known_W = labels_SW.sum(axis=0) > 0
         ridge = jnp.exp(meta_params.log_ridge) * jnp.eye(features_SD.shape[0])
-        # Padding and examples without a label have no part in the system: their duals are 0.
+        # Padding and examples without a label are excluded from the system: their duals are 0.
         left_out_S = labels_SW.sum(axis=1) == 0
         left_out_SS = left_out_S[:, None] | left_out_S[None]
         gram_SS = jnp.where(left_out_SS, 0, features_SD @ features_SD.T)

@@ -1,4 +1,4 @@
-"""Reptile: move the initialisation towards where each task's training ends."""
+"""Reptile: moves the initialisation towards the adapted parameters of each task."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ class ReptileParams(NamedTuple):
 
     Attributes:
       initial: φ, the initialisation.
-      optimizer_state: s, what every task's inner optimizer starts from; `()` where it starts
-        anew.
+      optimizer_state: s, the initial state of every task's inner optimizer; `()` if it is not
+        carried.
     """
 
     initial: PyTree
@@ -36,28 +36,27 @@ def reptile(
     """Reptile: the meta-gradient is the difference of the initial and the adapted parameters.
 
         θ_0 = φ,  θ_{k+1} = θ_k + optimizer(∇_θ L(θ_k; minibatch of the support))
-        meta-"gradient": φ − θ_K,  so that the outer `optax.sgd(ε)` makes φ ← φ + ε (θ_K − φ)
+        meta-"gradient": φ − θ_K,  so that the outer `optax.sgd(ε)` gives φ ← φ + ε (θ_K − φ)
 
-    No derivative of an inner step is taken, and the query set is used for `info` alone.
+    Inner steps are not differentiated, and the query set is used only for `info`.
 
-    The authors' code lets Adam's second moments run on from task to task, at test too, and that
-    matters: where they start anew, the first inner step moves every parameter by the same
-    amount, however small its gradient (Omniglot 5-way 1-shot after 3000 steps: 66 % of validation
-    queries against 78 %). With `carry_optimizer_state` the inner optimizer's state is a
-    meta-parameter and moves as φ does: s ← s + ε (s_K − s).
+    The authors' code carries Adam's second moments from task to task, also at test, and this
+    matters: with a new state, the first inner step moves every parameter by the same amount,
+    however small its gradient (Omniglot 5-way 1-shot after 3000 steps: a validation accuracy of
+    66 % instead of 78 %). With `carry_optimizer_state` the inner optimizer's state is a
+    meta-parameter and moves like φ: s ← s + ε (s_K − s).
 
     Args:
       model, objective: as in `maml`.
-      inner_optimizer: any optax transformation; the paper takes Adam with β1 = 0. For a carried
-        state that is `optax.rmsprop(rate, decay=0.999)`, which has no step to count.
+      inner_optimizer: any optax transformation; the paper uses Adam with β1 = 0. To carry its
+        state, use `optax.rmsprop(rate, decay=0.999)`, which has no step count.
       inner_steps: K.
-      inner_batch: examples an inner step; the paper's training shots exceed it.
+      inner_batch: examples per inner step; the paper uses fewer than the support set in training.
       carry_optimizer_state: see above; the outer optimizer must then be SGD with ε ≤ 1, which
         keeps second moments positive.
 
     Raises:
-      ValueError: as `maml`; at `init`, a state to be carried that holds integers (a count of
-        steps).
+      ValueError: as `maml`; at `init`, a carried state with integers (a step count).
 
     Source: Nichol, Achiam, Schulman 2018, "On first-order meta-learning algorithms",
     Algorithm 1 and section 6.
@@ -83,7 +82,7 @@ def reptile(
         if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state)):
             raise ValueError(
                 "reptile: the inner optimizer's state holds integers (a count of steps), which "
-                "cannot move towards those of a task; take optax.rmsprop instead of Adam, or "
+                "cannot move towards those of a task; use optax.rmsprop instead of Adam, or "
                 "carry_optimizer_state=False."
             )
         return ReptileParams(initial, state)

@@ -1,4 +1,4 @@
-"""Learners that compare."""
+"""Learners that compare query examples with the support set."""
 
 from jaxmeta.learners.metric._matching import matching
 from jaxmeta.learners.metric._prototypical import prototypical

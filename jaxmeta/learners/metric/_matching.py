@@ -1,4 +1,4 @@
-"""Matching networks: a query takes the labels of the support examples that it attends to."""
+"""Matching networks: classification by attention over labelled support examples."""
 
 import math
 from typing import NamedTuple
@@ -19,13 +19,13 @@ _OF_NONE = math.log(1e-12)  # the log-probability of a class without an example
 
 
 class Memory(NamedTuple):
-    """What matching networks leave behind: the support set, embedded.
+    """The adapted state of matching networks: the embedded support set.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       keys_SD: float `[support, features]`, g(x_i).
-      labels_SW: float `[support, ways]`, one-hot, 0 where an example is not real.
-      real_S: bool `[support]`.
+      labels_SW: float `[support, ways]`, one-hot, 0 for examples that are padding or unlabelled.
+      real_S: bool `[support]`, False for the same examples.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
@@ -49,25 +49,25 @@ def matching(
 
         a_i(x) = softmax_i τ cos(f(x), g(x_i)),   P(w | x) = Σ_i a_i(x) [y_i = w]
 
-    Outputs are log P. Without full context f = g = the encoder. With it, f' = g' = the encoder and
+    Outputs are log P. Without full context, f and g are the encoder; with it, f' and g' are and
 
-        g(x_i) = g'(x_i) + →h_i + ←h_i        (LSTMs over the support, in the order given)
+        g(x_i) = g'(x_i) + →h_i + ←h_i        (LSTMs over the support, in its order)
         ĥ_k, c_k = LSTM([f'(x), r_{k−1}], h_{k−1}, c_{k−1}),  h_k = ĥ_k + f'(x)
         r_k = Σ_i softmax_i(h_k · g(x_i)) g(x_i),  h_0 = c_0 = 0,  f(x) = h_K
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
-      objective: of log-probabilities `[examples, ways]`, cross-entropy.
+      objective: an objective of log-probabilities `[examples, ways]`, such as cross-entropy.
       ways: classes of a task; the meta-parameters do not depend on it.
-      full_context: embed each support example in the light of the others, and the query in the
-        light of the support. The order of the support then matters.
-      reads: K, read-outs of the query's LSTM.
-      temperature: τ at first; its logarithm is learned. The paper's is 1, fixed.
+      full_context: condition the embedding of each support example on the other ones, and of each
+        query example on the support set. The order of the support set then matters.
+      reads: K, steps of the query's LSTM.
+      temperature: the initial τ; its logarithm is learned. The paper's is 1, fixed.
 
     Raises:
-      ValueError: fewer than two ways, no read-out, a temperature that is not positive.
+      ValueError: fewer than two ways, fewer than 1 read, a temperature that is not positive.
 
-    A class without a (valid) support example has the log-probability log 1e-12, and is never
+    A class without a (valid) support example has the log-probability log 1e-12 and is never
     predicted.
 
     Source: Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016, "Matching networks for one
@@ -86,8 +86,8 @@ def matching(
     check_ways("matching", ways)
     if reads < 1 or not temperature > 0:
         raise ValueError(
-            f"matching: {reads} read-outs, temperature {temperature}; give at least 1, and more "
-            "than 0."
+            f"matching: {reads} reads, temperature {temperature}; give at least 1 read and a "
+            "positive temperature."
         )
 
     def context_of(features: Array) -> tuple[Model, Model]:
@@ -110,7 +110,7 @@ def matching(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Memory:
         keys_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
-        real_S = support.targets >= 0  # others have no label
+        real_S = support.targets >= 0  # −1: no label
         if support.mask is not None:
             real_S &= support.mask
         labels_SW = class_members(support, ways, keys_SD.dtype)
@@ -127,13 +127,13 @@ def matching(
             queries_QD = of_query.apply(meta_params["query"], (queries_QD, keys_SD, real_S))
         cosine_QS = unit(queries_QD) @ unit(keys_SD).T
         scores_QS = jnp.exp(meta_params["log_temperature"]) * cosine_QS
-        # By logarithms, so that a class far away has a gradient too.
+        # In logarithms, so that classes with a probability near 0 also have a gradient.
         known_W = labels_SW.sum(axis=0) > 0
         members_SW = (labels_SW > 0) | ~known_W[None]
         of_class_QW = logsumexp(scores_QS[:, :, None], axis=1, where=members_SW[None])
         of_all_Q1 = logsumexp(scores_QS, axis=1, where=real_S[None], keepdims=True)
         log_p_QW = jnp.where(known_W[None], of_class_QW - of_all_Q1, _OF_NONE)
-        return log_p_QW + 0 * labels_SW.sum()  # NaN where a label is no class
+        return log_p_QW + 0 * labels_SW.sum()  # NaN if a label is out of range
 
     return plain_learner(init, adapt, predict, objective)
 
@@ -156,7 +156,7 @@ class _SupportContext(nn.Module):
         ) -> tuple[PyTree, Array]:
             features_D, real = example
             after, output_D = cell(state, features_D)
-            # An example that is not real is passed over.
+            # Padding and unlabelled examples leave the state unchanged.
             return jax.tree.map(lambda new, old: jnp.where(real, new, old), after, state), output_D
 
         total_SD = features_SD
@@ -174,7 +174,7 @@ class _SupportContext(nn.Module):
 
 
 class _QueryContext(nn.Module):
-    """f: an LSTM that reads the support over and over, for each query example by itself."""
+    """f: an LSTM that repeatedly attends to the support, for each query example separately."""
 
     width: int
     reads: int
@@ -193,5 +193,5 @@ class _QueryContext(nn.Module):
 
 
 def _zero_state(features: Array) -> tuple[Array, Array]:
-    """The LSTM's cells and outputs, as Flax orders them."""
+    """The LSTM's cell state and output, in Flax's order."""
     return jnp.zeros_like(features), jnp.zeros_like(features)

@@ -1,4 +1,4 @@
-"""Prototypical networks: a class is the mean of its embedded examples."""
+"""Prototypical networks: a class is represented by the mean of its embedded examples."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -22,11 +22,11 @@ from jaxmeta.objectives import represented
 
 
 class Prototypes(NamedTuple):
-    """What prototypical adaptation leaves behind.
+    """The adapted state of a prototypical network.
 
     Attributes:
-      meta_params: `{"encoder": ..., "log_temperature": ...}`, the latter with cosine only.
-      prototypes_WD: float `[ways, features]`, one mean a class.
+      meta_params: `{"encoder": ..., "log_temperature": ...}`, the latter only for the cosine distance.
+      prototypes_WD: float `[ways, features]`, one mean per class.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
@@ -48,19 +48,19 @@ def prototypical(
 
         c_w = mean of f(x_s) over the support examples s of class w
         logit_w(x) = −‖f(x) − c_w‖²            (euclidean)
-        logit_w(x) = τ cos(f(x), c_w)          (cosine; log τ is learned, τ = 10 at first)
+        logit_w(x) = τ cos(f(x), c_w)          (cosine; log τ is learned, initially τ = 10)
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
-      objective: of logits `[examples, ways]`, cross-entropy.
+      objective: an objective of logits `[examples, ways]`, such as cross-entropy.
       ways: classes of a task, so that labels are in `[0, ways)`. The meta-parameters do not
         depend on it: train 60-way, test 5-way.
-      distance: see above; the squared Euclidean one is the paper's.
+      distance: see above; the paper uses the squared Euclidean distance.
 
     Raises:
       ValueError: an unknown distance; fewer than two ways.
 
-    A class without a (valid) support example keeps the prototype 0 and is never predicted, see
+    A class without a (valid) support example has the prototype 0 and is never predicted, see
     `among_known`.
 
     Source: Snell, Swersky, Zemel 2017, "Prototypical networks for few-shot learning",
@@ -75,7 +75,7 @@ def prototypical(
     [[-1.0, -49.0]]
     """
     if distance not in ("euclidean", "cosine"):
-        raise ValueError(f"prototypical: distance {distance!r} is none of euclidean, cosine.")
+        raise ValueError(f"prototypical: unknown distance {distance!r}; give euclidean or cosine.")
     check_ways("prototypical", ways)
 
     def init(key: Key, task) -> PyTree:
@@ -104,7 +104,7 @@ def prototypical(
 
 
 def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
-    """The mean of each class' real examples, float `[ways, D]`; 0 for a class that has none.
+    """The mean of each class' valid examples, float `[ways, D]`; 0 for a class without examples.
 
     >>> support = Batch(None, jnp.array([0, 0, 1]))
     >>> class_means(jnp.array([[0.0], [2.0], [9.0]]), support, 2).tolist()
@@ -120,11 +120,11 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
 def class_members(support: Batch, ways: int, dtype: Any = jnp.float32) -> Array:
     """Which class each example belongs to, one-hot `[S, ways]`.
 
-    A row is 0 where the example is not valid, or its target is −1: not labelled. It is NaN where
-    the target is another number outside `[0, ways)`.
+    A row is 0 if the example is padding or has no label (target −1). It is NaN if the target is
+    any other number outside `[0, ways)`.
 
     Raises:
-      ValueError: the targets are not integers, or one that is known when traced is out of range.
+      ValueError: the targets are not integers, or a concrete (not traced) one is out of range.
 
     >>> class_members(Batch(None, jnp.array([1, -1]), jnp.array([True, True])), 2).tolist()
     [[0.0, 1.0], [0.0, 0.0]]
@@ -159,15 +159,15 @@ def known_classes(support: Batch, ways: int) -> Array:
 def squared_distances(points_QD: Array, centres_WD: Array, known_W: Array | None = None) -> Array:
     """Squared Euclidean distances float `[Q, W]`, as ‖x‖² − 2 x·c + ‖c‖²: one matmul.
 
-    Points and centres are taken from the mean of the centres, of those that are known. What all
-    share would otherwise be squared, and cancel only to rounding.
+    The mean of the centres of known classes is subtracted first. Otherwise a common offset would be
+    squared and cancel only up to rounding errors.
 
     >>> squared_distances(jnp.array([[0.0, 3.0]]), jnp.array([[4.0, 0.0]])).tolist()
     [[25.0]]
     """
     chex.assert_rank([points_QD, centres_WD], 2)
     chex.assert_equal_shape_suffix([points_QD, centres_WD], 1)
-    # The distances do not depend on the origin, so that it has no gradient.
+    # The distances do not depend on the origin, so that it needs no gradient.
     origin_D = jax.lax.stop_gradient(mean_of_known(centres_WD, known_W))
     points_QD, centres_WD = points_QD - origin_D[None], centres_WD - origin_D[None]
     norms_Q = jnp.square(points_QD).sum(axis=1)
@@ -176,7 +176,7 @@ def squared_distances(points_QD: Array, centres_WD: Array, known_W: Array | None
 
 
 def mean_of_known(centres_WD: Array, known_W: Array | None) -> Array:
-    """The mean of the centres of known classes, `[D]`: of all where none are named."""
+    """The mean of the centres of known classes, `[D]`; of all classes without `known_W`."""
     if known_W is None:
         return centres_WD.mean(axis=0)
     count = jnp.maximum(known_W.sum(), 1).astype(centres_WD.dtype)
@@ -184,12 +184,12 @@ def mean_of_known(centres_WD: Array, known_W: Array | None) -> Array:
 
 
 def unit(vectors: Array) -> Array:
-    """The rows divided by their length; a zero row stays zero, and so does its gradient finite.
+    """The rows divided by their length; a zero row stays zero and has a finite gradient.
 
     >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3))
     [[0.6 0.8]
      [0.  0. ]]
     """
     chex.assert_rank(vectors, 2)
-    # The floor is under the root: the gradient stays finite at a zero vector.
+    # The constant is under the root, so that the gradient is finite at a zero vector.
     return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(axis=1, keepdims=True) + 1e-12)

@@ -1,4 +1,4 @@
-"""Relation networks: how alike two examples are is learned, too."""
+"""Relation networks: learn the comparison of a query with a class as well as the embedding."""
 
 from typing import NamedTuple
 
@@ -24,15 +24,15 @@ from jaxmeta.learners.metric._prototypical import class_members, known_classes
 from jaxmeta.learners.ways import check_ways
 from jaxmeta.objectives import class_indices, or_nan
 
-_OF_NONE = -1e-6  # the score of a class without an example: below all others, and next to nothing
+_OF_NONE = -1e-6  # score of a class without an example: below all others, and almost 0
 
 
 class RelationParams(NamedTuple):
     """Meta-parameters of a relation network.
 
     Attributes:
-      encoder: of the network that embeds examples.
-      comparator: of the network that compares two embeddings.
+      encoder: parameters of the network that embeds examples.
+      comparator: parameters of the network that compares two embeddings.
     """
 
     encoder: PyTree
@@ -40,10 +40,10 @@ class RelationParams(NamedTuple):
 
 
 class ClassMaps(NamedTuple):
-    """What relation networks leave behind.
+    """The adapted state of a relation network.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       maps_W: float `[ways, ...]`, the sum of each class' embedded examples.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
@@ -62,13 +62,14 @@ def relation(encoder: Model, comparator: Model, objective: Objective, ways: int)
         r_w(x) = σ(g([C_w, f(x)])),   loss = Σ_w (r_w(x) − [y = w])²
 
     Args:
-      encoder: f, maps inputs to maps `[examples, H, W, C]` or features `[examples, C]`.
-      comparator: g of every pair: `(maps_W, maps_Q)`, the classes' and the queries', to a number
-        for each, `[examples, ways]`; `jaxmeta.models.pairwise` makes one of any network.
-      objective: of scores r in (0, 1), `[examples, ways]`: `one_hot_squared_error`.
+      encoder: f, maps inputs to feature maps `[examples, H, W, C]` or features `[examples, C]`.
+      comparator: g, maps `(maps_W, maps_Q)`, the maps of classes and queries, to a number for each
+        pair, `[examples, ways]`; `jaxmeta.models.pairwise` makes one from any network.
+      objective: an objective of scores r in (0, 1), `[examples, ways]`, such as
+        `one_hot_squared_error`.
       ways: classes of a task; the meta-parameters do not depend on it.
 
-    A class without a (valid) support example has a score just below 0, and is never predicted.
+    A class without a (valid) support example has a score just below 0 and is never predicted.
 
     Raises:
       ValueError: fewer than two ways.
@@ -118,8 +119,8 @@ def one_hot_squared_error(
       mask: None or bool `[examples]`.
 
     Raises:
-      ValueError: the targets are not integers, or one of them is no class. Where targets are
-        traced, loss and accuracy are NaN instead.
+      ValueError: the targets are not integers, or one is out of range. If targets are traced, loss
+        and accuracy are NaN for one out of range.
 
     >>> loss, metrics = one_hot_squared_error(jnp.array([[0.5, 0.0]]), jnp.array([0]))
     >>> float(loss), float(metrics["accuracy"])

@@ -1,4 +1,4 @@
-"""Siamese networks: trained to verify, used to classify."""
+"""Siamese networks: trained for verification, used for classification."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class SiameseParams(NamedTuple):
     """Meta-parameters of a siamese network.
 
     Attributes:
-      encoder: of the twin networks.
-      weights_D: float `[features]`, α, of the components of the distance.
-      bias: scalar, the logit of two equal examples.
+      encoder: parameters of the twin networks.
+      weights_D: float `[features]`, α, the weights of the components of the distance.
+      bias: scalar, β, the logit of two equal examples.
     """
 
     encoder: PyTree
@@ -26,12 +26,12 @@ class SiameseParams(NamedTuple):
 
 
 class Twins(NamedTuple):
-    """What siamese networks leave behind: the support set, embedded.
+    """The adapted state of a siamese network: the embedded support set.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       features_SD: float `[support, features]`, h.
-      members_SW: float `[support, ways]`, one-hot, 0 where an example is not real.
+      members_SW: float `[support, ways]`, one-hot, 0 for examples that are padding or unlabelled.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
 
@@ -42,15 +42,15 @@ class Twins(NamedTuple):
 
 
 def siamese(encoder: Model, ways: int) -> MetaLearner:
-    """Siamese networks: learn whether two examples are of one class, classify by similarity.
+    """Siamese networks: learn whether two examples share a class, and classify by similarity.
 
         p(x, x') = σ(β − Σ_j α_j |h_j(x) − h_j(x')|),  h = σ(encoder)
-        training:  binary cross-entropy of p on pairs of query and support, same and different
-                   pairs weighing one half each
+        training:  binary cross-entropy of p on pairs of query and support examples, with a total
+                   weight of one half each for pairs of the same and of different classes
         outputs:   logit p(x, x_s), averaged over the support examples s of each class
 
-    The loss is that of verification; the accuracy is that of classification. At first β is 1 and α
-    about 10 / D: a pair is as likely the same as not where |h − h'| is a tenth on average.
+    The loss is for verification; the accuracy is for classification. Initially β is 1 and α about
+    10 / D, so that p is one half for a mean |h − h'| of 0.1.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -60,8 +60,8 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
       ValueError: fewer than two ways.
 
     Source: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image
-    recognition", section 3. There α has either sign and no β: the distance of a pair that is the
-    same is 0, and σ(0) is a half. For affine distortions see `jaxmeta.data.distorted`.
+    recognition", section 3. The paper has no β, so that two equal examples have p = σ(0) = ½. For its
+    affine distortions see `jaxmeta.data.distorted`.
 
     >>> import numpy as np
     >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)

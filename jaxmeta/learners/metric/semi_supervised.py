@@ -1,4 +1,4 @@
-"""Prototypical networks that use examples without a label: soft k-means from the class means."""
+"""Semi-supervised prototypical networks: soft k-means, initialised by the class means."""
 
 import jax
 import jax.numpy as jnp
@@ -30,22 +30,21 @@ def semi_supervised_prototypical(
         c_w ← (Σ_i [y_i = w] f(x_i) + Σ_j z_jw f(x_j)) / (Σ_i [y_i = w] + Σ_j z_jw)
         logit_w(x) = −‖f(x) − c_w‖²
 
-    from the class means on, `refinements` times. With `distractor_cluster` one more cluster, at 0,
-    takes what belongs to no class:
+    starting from the class means, `refinements` times. With `distractor_cluster`, another cluster,
+    at 0, is for examples of no class:
 
-        z_jw = softmax_w −‖f(x_j) − c_w‖² / r_w² − log r_w,   r_w = 1 for the classes,
+        z_jw = softmax_w −‖f(x_j) − c_w‖² / r_w² − log r_w,   r_w = 1 for the classes;
         r of the cluster at 0 is learned
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
-      objective: of logits `[examples, ways]`, cross-entropy.
+      objective: an objective of logits `[examples, ways]`, such as cross-entropy.
       ways: classes of a task; the meta-parameters do not depend on it.
-      refinements: how many; 0 is `prototypical`.
+      refinements: number of refinements; 0 is `prototypical`.
       distractor_cluster: see above.
 
-    An unlabelled example of the support has the target −1: see `unlabelled` of
-    `jaxmeta.data.episodes`. `prototypical` passes over these. A class without a labelled example is
-    never predicted.
+    Unlabelled support examples have the target −1, see `jaxmeta.data.with_unlabelled`.
+    `prototypical` ignores them. A class without a labelled example is never predicted.
 
     Raises:
       ValueError: fewer than two ways, a negative number of refinements.
@@ -63,7 +62,7 @@ def semi_supervised_prototypical(
     if ways < 2 or refinements < 0:
         raise ValueError(
             f"semi_supervised_prototypical: {ways} ways, {refinements} refinements; give "
-            "at least 2 and at least 0."
+            "at least 2 ways and at least 0 refinements."
         )
 
     supervised = prototypical(encoder, objective, ways)
