@@ -243,10 +243,10 @@ def test_errors_name_the_value(build):
 
 
 def test_every_head_of_mann_has_a_row_to_write():
-    with pytest.raises(ValueError, match="4 heads write as many of 3 rows"):
+    with pytest.raises(ValueError, match="4 heads write to only 3 rows"):
         mann(2, slots=3, read_heads=4)
 
 
 def test_a_strength_is_positive():
-    with pytest.raises(ValueError, match="strength 0; give more than 0"):
+    with pytest.raises(ValueError, match="strength 0; give a positive number"):
         mann(2, strength=0)

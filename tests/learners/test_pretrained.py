@@ -52,5 +52,5 @@ def test_it_trains_a_classifier_of_digits():
 
 
 def test_unknown_names_are_told_the_nearest():
-    with pytest.raises(ValueError, match="there is mlp-digits"):
+    with pytest.raises(ValueError, match="give mlp-digits"):
         pretrained("mlp-digit")

@@ -1,4 +1,4 @@
-"""Learners that remember: what they learn within a sequence, they keep in a memory."""
+"""Learners with a memory: recurrent networks that learn within a sequence."""
 
 from jaxmeta.learners.memory._dnc import dnc
 from jaxmeta.learners.memory._mann import mann

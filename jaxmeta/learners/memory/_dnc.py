@@ -1,4 +1,4 @@
-"""The differentiable neural computer: a memory that allocates, and remembers its own history."""
+"""The differentiable neural computer: a memory with allocation and temporal links."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -15,16 +15,16 @@ _MODES = 3  # backward, by content, forward
 
 
 class DNCState(NamedTuple):
-    """What a differentiable neural computer carries from step to step.
+    """State of a differentiable neural computer.
 
     Attributes:
       memory_NW: the memory.
-      usage_N: how much each row is in use.
-      links_NN: L_ij, whether row i was written after row j.
-      precedence_N: which row was written last.
-      write_N, read_RN: the weightings of the step before.
-      reads_RW: what was read last.
-      controller: the LSTM's cells and outputs.
+      usage_N: degree of use of each row.
+      links_NN: L_ij, degree to which row i was written directly after row j.
+      precedence_N: degree to which each row was the last one written.
+      write_N, read_RN: the weightings of the previous step.
+      reads_RW: the last reads.
+      controller: the LSTM's cell state and output.
     """
 
     memory_NW: Array
@@ -38,7 +38,7 @@ class DNCState(NamedTuple):
 
 
 class _Interface(NamedTuple):
-    """The controller's signals to the memory, each in its range."""
+    """The controller's signals to the memory, scaled to their ranges."""
 
     read_keys_RW: Array
     read_strengths_R: Array
@@ -69,18 +69,18 @@ def dnc(
         r_h = π_h1 Lᵀ r_h + π_h2 content(M, k_h, β_h) + π_h3 L r_h,   read_h = Mᵀ r_h
         y_t = W_h h_t + W_r [read]
 
-    with f, g, e = σ, β = 1 + softplus, π = softmax, all linear in h_t; see
+    with f, g, e = σ, β = 1 + softplus and π = softmax of linear functions of h_t; see
     `jaxmeta.learners.memory.addressing` for usage, allocation and links.
 
     Args:
-      outputs: numbers of each output.
+      outputs: size of each output.
       slots: N, rows of the memory.
-      slot_width: W, numbers of a row.
-      controller_width: of the LSTM.
+      slot_width: W, size of a row.
+      controller_width: width of the LSTM.
       read_heads: R.
 
     Raises:
-      ValueError: a number below 1.
+      ValueError: a size below 1.
 
     Source: Graves, Wayne et al. 2016, "Hybrid computing using a neural network with dynamic
     external memory", Methods.

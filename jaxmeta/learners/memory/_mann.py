@@ -1,4 +1,4 @@
-"""Memory-augmented neural networks: an LSTM that writes where memory is needed least."""
+"""Memory-augmented neural networks: an LSTM that writes to the least recently used memory."""
 
 import math
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from jaxmeta.learners.memory.machine import Machine
 
 
 class MANNState(NamedTuple):
-    """What a memory-augmented neural network carries from step to step.
+    """State of a memory-augmented neural network.
 
     Attributes:
       memory_NW: the memory.
       usage_N: how recently and how often each row was read or written.
-      read_RN: the read weightings of the step before.
-      least_N: 1 for the rows that were used least, one for each read head.
-      reads_RW: what was read last.
-      controller: the LSTM's cells and outputs.
+      read_RN: the read weightings of the previous step.
+      least_N: 1 for the least used rows, as many as read heads, 0 for the others.
+      reads_RW: the last reads.
+      controller: the LSTM's cell state and output.
     """
 
     memory_NW: Array
@@ -45,28 +45,29 @@ def mann(
     """A memory-augmented neural network with least-recently-used access.
 
         h_t = LSTM([x_t, r_{t−1}])
-        each head r:  w^w_r = σ(α_r) w^r_r + (1 − σ(α_r)) w^lu           (of the step before)
-        M: the row used least is set to 0;  M ← M + Σ_r w^w_r k_rᵀ
+        each head r:  w^w_r = σ(α_r) w^r_r + (1 − σ(α_r)) w^lu           (of the previous step)
+        M: the least used row is set to 0;  M ← M + Σ_r w^w_r k_rᵀ
         w^r_r = softmax_i β_r cos(k_r, M_i),   r_t = Mᵀ w^r
         u ← γ u + Σ_r w^r_r + Σ_r w^w_r,   w^lu: 1 for the rows of the R smallest u
         y_t = W [h_t, r_t]
 
-    with k_r = tanh and α_r linear in h_t, and β_r = 1. A cosine of 1 at most lets one row of 128
-    weigh 6 % in a read, however alike; with `strength` β_r is learned too, softplus in h_t. Every
-    step fills R rows: beyond N / R steps, what was seen first is overwritten.
+    with k_r = tanh of a linear function of h_t, α_r linear in h_t, and β_r = 1. As a cosine is at
+    most 1, one row of 128 then has a read weight of at most 6 %. With `strength`, β_r is learned as
+    softplus of a linear function of h_t. Every step fills R rows, so that the first inputs are
+    overwritten after N / R steps.
 
     Args:
-      outputs: numbers of each output.
+      outputs: size of each output.
       slots: N, rows of the memory.
-      slot_width: W, numbers of a row.
-      controller_width: of the LSTM.
-      read_heads: R, which are as many write heads.
+      slot_width: W, size of a row.
+      controller_width: width of the LSTM.
+      read_heads: R, also the number of write heads.
       decay: γ.
-      strength: about what the learned β_r are at first. Defaults to 1, not learned, as in the
-        paper.
+      strength: approximate initial value of the learned β_r. By default β_r is 1 and not learned,
+        as in the paper.
 
     Raises:
-      ValueError: a number below 1, a decay outside 0 to 1, a strength that is not positive, more
+      ValueError: a size below 1, a decay not in [0, 1], a strength that is not positive, more
         heads than rows.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
@@ -85,9 +86,9 @@ def mann(
             f"mann: sizes {sizes}, decay {decay}; give at least 1 each, and a decay from 0 to 1."
         )
     if strength is not None and not strength > 0:
-        raise ValueError(f"mann: strength {strength}; give more than 0, or None.")
+        raise ValueError(f"mann: strength {strength}; give a positive number or None.")
     if read_heads > slots:
-        raise ValueError(f"mann: {read_heads} heads write as many of {slots} rows; give more rows.")
+        raise ValueError(f"mann: {read_heads} heads write to only {slots} rows; give more rows.")
     of_head = slot_width + 1 + (strength is not None)
     signals = read_heads * of_head
     control = controller(outputs, signals, read_heads * slot_width, controller_width)

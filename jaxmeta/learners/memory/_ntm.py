@@ -1,4 +1,4 @@
-"""Neural Turing machines: a controller with heads on a memory, differentiable throughout."""
+"""Neural Turing machines: a controller that reads and writes a memory, differentiable."""
 
 from typing import Any, NamedTuple
 
@@ -17,17 +17,17 @@ from jaxmeta.learners.memory.controller import ControllerKind
 from jaxmeta.learners.memory.controller import controller as make_controller
 from jaxmeta.learners.memory.machine import Machine
 
-_SHIFTS = 3  # back, not at all, on
+_SHIFTS = 3  # by −1, 0 and 1 rows
 
 
 class NTMState(NamedTuple):
-    """What a neural Turing machine carries from step to step.
+    """State of a neural Turing machine.
 
     Attributes:
       memory_NW: the memory.
-      weights_HN: where the heads are, the read heads before the write heads.
-      reads_RW: what was read last.
-      controller: its own state; `()` of a feed-forward one.
+      weights_HN: the weightings of the heads, read heads before write heads.
+      reads_RW: the last reads.
+      controller: state of the controller; `()` for a feed-forward one.
     """
 
     memory_NW: Array
@@ -54,19 +54,20 @@ def ntm(
         write heads: M ← M ∘ ∏ (1 − w eᵀ) + Σ w aᵀ,   read heads: r_t = Mᵀ w
         y_t = W [h_t, r_t]
 
-    with k, β = softplus, g = σ, s = softmax of 3, γ = 1 + softplus, e = σ and a linear in h_t. The
-    heads write before they read. Memory, first reads and the heads' first places are learned.
+    with k and a linear in h_t, and β = softplus, g = σ, s = softmax of 3, γ = 1 + softplus and
+    e = σ of linear functions of h_t. Writes come before reads. The initial memory, reads and
+    weightings are learned.
 
     Args:
-      outputs: numbers of each output.
+      outputs: size of each output.
       slots: N, rows of the memory.
-      slot_width: W, numbers of a row.
-      controller: an LSTM, or one hidden layer without a state.
-      controller_width: of the controller.
-      read_heads, write_heads: at least one each.
+      slot_width: W, size of a row.
+      controller: `lstm`, or `feedforward`, one hidden layer without a state.
+      controller_width: width of the controller.
+      read_heads, write_heads: number of heads, at least 1 each.
 
     Raises:
-      ValueError: an unknown controller, a number below 1.
+      ValueError: an unknown controller, a size below 1.
 
     Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", sections 3.1 to 3.4.
 
@@ -81,8 +82,8 @@ def ntm(
     sizes = (outputs, slots, slot_width, controller_width, read_heads, write_heads)
     if controller not in ("lstm", "feedforward") or min(sizes) < 1:
         raise ValueError(
-            f"ntm: controller {controller!r} and sizes {sizes}; give lstm or feedforward, and at "
-            "least 1 each."
+            f"ntm: controller {controller!r} and sizes {sizes}; give lstm or feedforward, and "
+            "sizes of at least 1 each."
         )
     heads = read_heads + write_heads
     of_head = slot_width + 1 + 1 + _SHIFTS + 1  # key, strength, gate, shifts, exponent

@@ -1,4 +1,4 @@
-"""SNAIL: temporal convolutions gather, causal attention picks out."""
+"""SNAIL: temporal convolutions and causal attention over the support set as a sequence."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ from jaxmeta.learners.ways import among_known
 
 
 class Experience(NamedTuple):
-    """What SNAIL leaves behind: the support set as the beginning of a sequence.
+    """The adapted state of SNAIL: the support set as the beginning of a sequence.
 
     Attributes:
-      meta_params: as they were.
-      steps_SD: float `[support, features + ways]`, embedded examples with their labels, those that
-        are padding before the others.
-      valid_S: bool `[support]`, which of them are no padding; None where all are.
+      meta_params: the meta-parameters, unchanged.
+      steps_SD: float `[support, features + ways]`, embedded examples with their labels, padding
+        first.
+      valid_S: bool `[support]`, False for padding; None without a mask.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
@@ -32,9 +32,9 @@ class Experience(NamedTuple):
     reference: PyTree
 
 
-# What the support leaves does not depend on what follows it, so all queries share one pass over it:
-# below, T is the S steps of the support and then one step for each query, none of which sees
-# another query. Padding comes first: with values of 0 and unseen, it is as if it were not there.
+# The network is causal, so that all queries share one pass over the support set: below, T is the S
+# support steps followed by one step for each query, and queries do not see each other. Padding is
+# first; its values are 0 and it is not attended to, so that it has no effect.
 class _TemporalConvolutions(nn.Module):
     """Dense blocks of causal convolutions with dilation 1, 2, 4, … over the last `steps` steps."""
 
@@ -53,7 +53,7 @@ class _TemporalConvolutions(nn.Module):
 
 
 def _earlier(values_TD: Array, support: int, dilation: int) -> Array:
-    """The values `dilation` steps before each: a query follows the last step of the support."""
+    """The values `dilation` steps earlier; each query follows the last support step."""
     delayed_TD = jnp.pad(values_TD[:support], ((dilation, 0), (0, 0)))
     queries = values_TD.shape[0] - support
     return jnp.concatenate(
@@ -62,7 +62,7 @@ def _earlier(values_TD: Array, support: int, dilation: int) -> Array:
 
 
 class _CausalAttention(nn.Module):
-    """Each step attends to itself and to those before it; what it reads is put beside it."""
+    """Attention of each step to itself and earlier steps, concatenated with the inputs."""
 
     key_width: int
     value_width: int
@@ -71,7 +71,7 @@ class _CausalAttention(nn.Module):
     def __call__(self, values_TD: Array, support: int, valid_T: Array | None) -> Array:
         queries = nn.Dense(self.key_width, name="queries")
         queries_TK = queries(values_TD)
-        # Keys begin as queries do: what is alike attends to each other before anything is learned.
+        # The same initial weights as the queries, so that similar steps attend to each other.
         alike = queries.variables["params"]["kernel"]
         keys_TK = nn.Dense(self.key_width, kernel_init=lambda *_: alike, name="keys")(values_TD)
         read_TV = nn.Dense(self.value_width, name="values")(values_TD)
@@ -112,7 +112,7 @@ class _Snail(nn.Module):
 def snail(
     encoder: Model, objective: Objective, ways: int, steps: int, *, filters: int = 128
 ) -> MetaLearner:
-    """SNAIL: reads the support set and a query as one sequence; its last output is the prediction.
+    """SNAIL: reads the support set and a query as one sequence, and predicts at the last step.
 
         sequence: [f(x_1), y_1], …, [f(x_S), y_S], [f(x), 0]
         attention, convolutions, attention, convolutions, attention, linear
@@ -121,20 +121,20 @@ def snail(
 
     Args:
       encoder: f, maps inputs to features `[examples, D]`.
-      objective: of logits `[examples, ways]`, cross-entropy.
+      objective: an objective of logits `[examples, ways]`, such as cross-entropy.
       ways: classes of a task.
-      steps: T, support examples and one; the convolutions reach back over as many.
-      filters: of each convolution.
+      steps: T, the number of support examples plus one; sets the reach of the convolutions.
+      filters: filters of each convolution.
 
-    At first keys and queries of an attention have the same weights, so that a query attends most
-    to what is like it; with weights of their own, 20 classes were at chance after 6,000 tasks.
+    The keys and queries of an attention have the same initial weights, so that a step first attends
+    to similar steps. With different ones, 20-way accuracy was at chance after 6,000 tasks.
 
     The dilations are 1, 2, 4 and so on, so that every earlier step is within reach; the paper's
-    algorithm begins with 2. The order of the support matters. A class without a (valid) support
+    algorithm begins with 2. The order of the support set matters. A class without a (valid) support
     example is never predicted.
 
     Raises:
-      ValueError: fewer than two ways or steps, no filter.
+      ValueError: fewer than two ways or steps, fewer than 1 filter.
 
     Source: Mishra, Rohaninejad, Chen, Abbeel 2018, "A simple neural attentive meta-learner",
     section 3 and appendix A.
@@ -161,7 +161,7 @@ def snail(
         labels_SW = class_members(support, ways, features_SD.dtype)
         steps_SD, valid_S = jnp.concatenate([features_SD, labels_SW], axis=1), support.mask
         if valid_S is not None:
-            order = jnp.argsort(valid_S)  # stable: padding first, the others as they were
+            order = jnp.argsort(valid_S)  # stable: padding first, other steps in their order
             steps_SD, valid_S = steps_SD[order], valid_S[order]
         known_W = labels_SW.sum(axis=0) > 0
         return Experience(meta_params, steps_SD, valid_S, known_W, support.inputs)

@@ -1,7 +1,7 @@
-"""How memories are addressed: the equations of Turing machines and their successors, one by one.
+"""Memory addressing: the equations of neural Turing machines and their successors.
 
-A memory is float `[N, W]`, N rows (slots) of W numbers; a weighting is `[N]`, not negative, with a
-sum of 1 or less (a write of `mann` may have more); several heads have theirs stacked, `[H, N]`.
+A memory is float `[N, W]`, N rows (slots) of W numbers. A weighting is `[N]`, not negative, with a
+sum of at most 1 (more in a write of `mann`). Those of several heads are stacked, `[H, N]`.
 """
 
 import chex
@@ -14,7 +14,7 @@ _SMALL = 1e-6
 
 
 def by_content(memory_NW: Array, key_W: Array, strength: Array) -> Array:
-    """A weighting by the likeness of each row to the key.
+    """A weighting by the similarity of each row to the key.
 
         w_i = softmax_i β cos(k, M_i)
 
@@ -28,7 +28,7 @@ def by_content(memory_NW: Array, key_W: Array, strength: Array) -> Array:
 
 
 def cosine(memory_NW: Array, key_W: Array) -> Array:
-    """The cosine between each row and the key, `[N]`; 0 where one of them is.
+    """The cosine similarity of each row and the key, `[N]`; 0 if one of them is 0.
 
     >>> cosine(jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([1.0, 0.0])).round(3).tolist()
     [1.0, 0.0]
@@ -40,7 +40,7 @@ def cosine(memory_NW: Array, key_W: Array) -> Array:
 
 
 def interpolated(weights_N: Array, before_N: Array, gate: Array) -> Array:
-    """Between this weighting and the one before.
+    """Interpolation between this weighting and the previous one.
 
         w' = g w + (1 − g) w_{t−1}
 
@@ -55,7 +55,7 @@ def interpolated(weights_N: Array, before_N: Array, gate: Array) -> Array:
 
 
 def shifted(weights_N: Array, shifts_S: Array) -> Array:
-    """The weighting moved along the rows, which form a ring: a circular convolution.
+    """The weighting shifted along the rows by a circular convolution.
 
         w'_i = Σ_j s_j w_{i−j},  j from −(S − 1)/2 to (S − 1)/2
 
@@ -71,7 +71,7 @@ def shifted(weights_N: Array, shifts_S: Array) -> Array:
 
 
 def sharpened(weights_N: Array, exponent: Array) -> Array:
-    """The weighting, made sharper.
+    """The weighting, sharpened by an exponent.
 
         w'_i = w_i^γ / Σ_j w_j^γ,  γ ≥ 1
 
@@ -81,12 +81,12 @@ def sharpened(weights_N: Array, exponent: Array) -> Array:
     ['0.90', '0.10']
     """
     chex.assert_rank([weights_N, exponent], [1, 0])
-    # By logarithms: a weight of 0 has a derivative too.
+    # In logarithms, so that a weight of 0 has a finite derivative.
     return jax.nn.softmax(exponent * jnp.log(weights_N + _SMALL))
 
 
 def written(memory_NW: Array, weights_HN: Array, erase_HW: Array, add_HW: Array) -> Array:
-    """The memory after the heads have written: all erase, then all add, so their order is none.
+    """The memory after a write: all heads erase, then all add, so that their order does not matter.
 
         M'_i = M_i ∘ ∏_h (1 − w_hi e_h) + Σ_h w_hi a_h
 
@@ -106,11 +106,11 @@ def written(memory_NW: Array, weights_HN: Array, erase_HW: Array, add_HW: Array)
 
 
 def usage(before_N: Array, written_N: Array, read_HN: Array, free_H: Array) -> Array:
-    """How much each row is in use.
+    """The degree of use of each row.
 
         u_t = (u_{t−1} + w − u_{t−1} ∘ w) ∘ ∏_h (1 − f_h r_h)
 
-    with w and r_h the write and read weightings of the step before, f_h the free gates.
+    with w and r_h the write and read weightings of the previous step, f_h the free gates.
 
     Source: Graves et al. 2016, "Hybrid computing using a neural network with dynamic external
     memory", Methods, dynamic memory allocation.
@@ -126,9 +126,9 @@ def usage(before_N: Array, written_N: Array, read_HN: Array, free_H: Array) -> A
 
 
 def allocation(usage_N: Array) -> Array:
-    """A weighting of the rows least in use.
+    """A weighting of the least used rows.
 
-        a_{φ_j} = (1 − u_{φ_j}) ∏_{i<j} u_{φ_i},  φ: rows by rising usage
+        a_{φ_j} = (1 − u_{φ_j}) ∏_{i<j} u_{φ_i},  φ: rows by increasing usage
 
     Source: Graves et al. 2016, Methods, equation 1.
 
@@ -145,7 +145,7 @@ def allocation(usage_N: Array) -> Array:
 
 
 def linked(links_NN: Array, precedence_N: Array, weights_N: Array) -> tuple[Array, Array]:
-    """The links and the precedence after a write: which row was written after which.
+    """The temporal links and the precedence after a write: the order in which rows were written.
 
         L'_ij = (1 − w_i − w_j) L_ij + w_i p_j,  L'_ii = 0
         p' = (1 − Σ_i w_i) p + w
@@ -168,9 +168,7 @@ def linked(links_NN: Array, precedence_N: Array, weights_N: Array) -> tuple[Arra
 
 
 def least_used(usage_N: Array, count: int) -> Array:
-    """1 for the `count` rows that are used least, 0 for the others.
-
-    Of rows that are used alike, the first ones.
+    """1 for the `count` least used rows, 0 for the others; the first rows in case of ties.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
     memory-augmented neural networks", equation 6.
@@ -179,6 +177,6 @@ def least_used(usage_N: Array, count: int) -> Array:
     [0.0, 1.0, 0.0, 1.0]
     """
     chex.assert_rank(usage_N, 1)
-    # Which rows they are has no gradient; sorting all of them took a sixth of MANN's update.
+    # The choice of rows has no gradient. Sorting all of them would take a sixth of MANN's update.
     _, chosen = jax.lax.top_k(-jax.lax.stop_gradient(usage_N), count)
     return jnp.zeros_like(usage_N).at[chosen].set(1.0)

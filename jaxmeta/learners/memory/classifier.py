@@ -1,4 +1,4 @@
-"""A machine as a few-shot classifier: the support set is written into its memory."""
+"""A recurrent machine as a few-shot classifier: its state stores the support set."""
 
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from jaxmeta.learners.ways import among_known, check_ways
 
 
 class Remembered(NamedTuple):
-    """What the support set leaves behind.
+    """The adapted state of a memory classifier.
 
     Attributes:
-      meta_params: as they were.
-      state: of the machine, after the support set.
-      last_W: the label of the last support example, which the next step is told.
+      meta_params: the meta-parameters, unchanged.
+      state: state of the machine after the support set.
+      last_W: the label of the last support example, an input of the next step.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
     """
@@ -33,22 +33,22 @@ class Remembered(NamedTuple):
 def memory_classifier(
     machine: Machine, encoder: Model, objective: Objective, ways: int
 ) -> MetaLearner:
-    """A few-shot classifier that reads the support set one example after the other.
+    """A few-shot classifier that reads the support set as a sequence.
 
         step t of the support:  machine([f(x_t), y_{t−1}]),  y_0 = 0
-        a query:                the next step, [f(x), y_S], of each query example by itself
+        each query:             the next step, machine([f(x), y_S])
 
-    The label comes one step later than its example, so that the machine has to bind both in its
-    memory: with `mann` this is the memory-augmented network of Santoro et al.
+    Each label is an input one step after its example, so that the machine must associate both in
+    its memory. With `mann`, this is the memory-augmented network of Santoro et al.
 
     Args:
-      machine: with `ways` outputs.
+      machine: a machine with `ways` outputs.
       encoder: f, maps inputs to features `[examples, D]`.
-      objective: of logits `[examples, ways]`, cross-entropy.
+      objective: an objective of logits `[examples, ways]`, such as cross-entropy.
       ways: classes of a task.
 
-    The order of the support matters. A support example that is not valid is passed over. A class
-    without one that is valid is never predicted.
+    The order of the support set matters. Padding is skipped. A class without a (valid) support
+    example is never predicted.
 
     Raises:
       ValueError: fewer than two ways.
@@ -70,7 +70,7 @@ def memory_classifier(
         step = jnp.zeros((features.shape[-1] + ways,), features.dtype)
         return {"encoder": params, "machine": machine.init(key, step)}
 
-    # An example that is not real leaves the state, and what is told next, as they are.
+    # Padding leaves the state and the next label input unchanged.
     def step(
         params: PyTree, state: tuple[PyTree, Array], example: tuple[Array, Array, Array]
     ) -> tuple[Any, Any, dict[str, Array]]:
@@ -101,7 +101,7 @@ def memory_classifier(
             return machine.step(meta_params["machine"], state, told)[1]
 
         outputs = jax.vmap(judge)(features_QD)
-        # A machine made for looking at says more than a number for each class.
+        # A machine made for plots may return other outputs than one number per class.
         return among_known(outputs, known_W) if outputs.shape[1:] == (ways,) else outputs
 
     return plain_learner(init, adapt, predict, objective)

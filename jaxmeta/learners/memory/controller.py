@@ -1,4 +1,4 @@
-"""What moves the heads of a memory: a network that hears the input and what was read last."""
+"""Controllers: networks that map the input and the last reads to the signals of a memory."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -14,14 +14,14 @@ ControllerKind = Literal["lstm", "feedforward"]
 
 
 class Controller(NamedTuple):
-    """The part that the memories share.
+    """A controller as pure functions, shared by all memories.
 
     Attributes:
       init: `init(key, inputs) -> params`.
       start: `start(params) -> state`, before the first step.
       forward: `forward(params, state, inputs, reads) -> (state, hidden, signals)`, from the input
-        and the last reads to the signals that move the heads.
-      read_out: `read_out(params, hidden, reads) -> outputs`, with what has been read now.
+        and the last reads to the signals for the heads.
+      read_out: `read_out(params, hidden, reads) -> outputs`, from the new reads.
     """
 
     init: Callable[[Key, Array], dict[str, Any]]
@@ -33,16 +33,16 @@ class Controller(NamedTuple):
 def controller(
     outputs: int, signals: int, reads: int, controller_width: int, *, kind: ControllerKind = "lstm"
 ) -> Controller:
-    """The network that moves the heads.
+    """A controller with an LSTM or one hidden layer.
 
         h_t = LSTM([x_t, r_{t−1}]) or tanh(W [x_t, r_{t−1}])
         signals = U h_t,   y_t = V [h_t, r_t]
 
     Args:
-      outputs, signals: numbers of y and of the signals.
-      reads: numbers of r, of all heads together.
-      controller_width: numbers of h.
-      kind: with a state of its own, or without.
+      outputs, signals: sizes of y and of the signals.
+      reads: size of r, for all heads together.
+      controller_width: size of h.
+      kind: `lstm`, or `feedforward` without a state.
     """
     network = _Network(kind, controller_width)
     interface, output = nn.Dense(signals), nn.Dense(outputs)

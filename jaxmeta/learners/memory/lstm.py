@@ -1,4 +1,4 @@
-"""A plain LSTM as a machine: what memories are compared with."""
+"""A plain LSTM as a machine, the baseline for memories."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from jaxmeta.learners.memory.machine import Machine, applied
 
 
 def lstm_machine(width: int, outputs: int, *, layers: int = 1) -> Machine:
-    """An LSTM, or several one on top of the other, with a linear output and no other memory.
+    """An LSTM with one or more layers and a linear output.
 
     Args:
-      width: of each layer.
-      outputs: numbers of each output.
-      layers: how many.
+      width: width of each layer.
+      outputs: size of each output.
+      layers: number of layers.
 
     Raises:
-      ValueError: a number below 1.
+      ValueError: an argument below 1.
 
     Source: Hochreiter, Schmidhuber 1997, "Long short-term memory"; with forget gates, Gers et al.
     2000.
@@ -31,7 +31,9 @@ def lstm_machine(width: int, outputs: int, *, layers: int = 1) -> Machine:
     (5, 2)
     """
     if min(width, outputs, layers) < 1:
-        raise ValueError(f"lstm_machine: {width}, {outputs}, {layers}; give at least 1 each.")
+        raise ValueError(
+            f"lstm_machine: width {width}, {outputs} outputs, {layers} layers; give at least 1."
+        )
     cell, output = nn.OptimizedLSTMCell(width), nn.Dense(outputs)
 
     def init(key: Key, inputs_D: Array) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Recurrent machines: what one step does, run over sequences of any length."""
+"""Recurrent machines, run over sequences of any length."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -35,8 +35,8 @@ class Machine(NamedTuple):
     Attributes:
       init: `init(key, inputs) -> params`, from the inputs of one step.
       start: `start(params) -> state`, before the first step.
-      step: `step(params, state, inputs) -> (state, outputs, seen)`; `seen` has what is worth
-        looking at, the weightings of the heads by name.
+      step: `step(params, state, inputs) -> (state, outputs, seen)`; `seen` holds arrays for
+        inspection by name, such as the weightings of the heads.
     """
 
     init: Callable[[Key, PyTree], PyTree]
@@ -47,12 +47,12 @@ class Machine(NamedTuple):
 def run(
     machine: Machine, params: PyTree, inputs: PyTree, state: PyTree = None
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
-    """The machine over a whole sequence: the last state, outputs `[T, ...]`, seen `[T, ...]`.
+    """Run a machine over a sequence; returns the last state, outputs `[T, ...]`, seen `[T, ...]`.
 
     Args:
       machine, params: see `Machine`.
       inputs: a PyTree of arrays `[T, ...]`, of any length.
-      state: to start from; None is the machine's own start.
+      state: the initial state. Defaults to `machine.start(params)`.
 
     >>> import jax.numpy as jnp
     >>> total = Machine(
@@ -74,19 +74,19 @@ def run(
 
 
 def _widened(state: PyTree, others: PyTree) -> PyTree:
-    """The state's floats in the widest type there is, which every step will give them."""
+    """The state with its floats in the widest float dtype of the arguments, as after a step."""
     real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
     widest = jnp.result_type(*filter(real, jax.tree.leaves((state, others))), jnp.bfloat16)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, widest) if real(leaf) else leaf, state)
 
 
 def applied(layer: nn.Module, params: PyTree, *inputs: PyTree) -> Any:
-    """The layer with these parameters on these inputs."""
+    """Apply the layer with these parameters to the inputs."""
     return layer.apply({"params": params}, *inputs)
 
 
 def as_model(machine: Machine) -> Model:
-    """The machine as a `Model` of whole sequences: inputs `[T, ...]` to outputs `[T, ...]`.
+    """The machine as a `Model` of sequences, from inputs `[T, ...]` to outputs `[T, ...]`.
 
     >>> import jax.numpy as jnp
     >>> from jaxmeta.learners.memory import lstm_machine
@@ -107,17 +107,17 @@ def as_model(machine: Machine) -> Model:
 
 
 def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
-    """A learner of sequences: all that it learns within one is kept in its state.
+    """A learner of sequences: within a sequence, it learns by the state of the model.
 
         L(φ; task) = objective(model(φ, query.inputs), query.targets, query.mask)
 
-    The query is one sequence, its steps in the place of examples; its mask says which outputs are
-    judged. What stands behind the last of these does not matter. The support is empty, `()`: there
-    is nothing to adapt to before the sequence begins.
+    The query is one sequence, with steps in place of examples; its mask selects the outputs in the
+    loss. Steps after the last selected one have no effect. The support is empty, `()`: there is no
+    adaptation before the sequence begins.
 
     Args:
-      model: of sequences, see `as_model`.
-      objective: of outputs `[T, ...]`.
+      model: a model of sequences, see `as_model`.
+      objective: an objective of outputs `[T, ...]`.
 
     >>> import jax.numpy as jnp
     >>> import jaxmeta
@@ -138,7 +138,7 @@ def sequence_learner(model: Model, objective: Objective) -> MetaLearner:
     def predict(adapted: PyTree, inputs: PyTree, *, key: Key | None = None) -> PyTree:
         return model.apply(adapted, inputs, key=key)
 
-    # Steps that are not judged belong to the sequence, as long as one that is judged follows.
+    # Masked steps are part of the sequence if an unmasked one follows.
     def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
         inputs, targets, mask = task.query
         if mask is not None:

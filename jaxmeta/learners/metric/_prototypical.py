@@ -25,7 +25,7 @@ class Prototypes(NamedTuple):
     """The adapted state of a prototypical network.
 
     Attributes:
-      meta_params: `{"encoder": ..., "log_temperature": ...}`, the latter only for the cosine distance.
+      meta_params: `{"encoder": ..., "log_temperature": ...}`, the latter only for cosine.
       prototypes_WD: float `[ways, features]`, one mean per class.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.

@@ -60,8 +60,8 @@ def siamese(encoder: Model, ways: int) -> MetaLearner:
       ValueError: fewer than two ways.
 
     Source: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image
-    recognition", section 3. The paper has no β, so that two equal examples have p = σ(0) = ½. For its
-    affine distortions see `jaxmeta.data.distorted`.
+    recognition", section 3. There α has either sign and there is no β: two equal examples have
+    p = σ(0) = ½. For the paper's affine distortions see `jaxmeta.data.distorted`.
 
     >>> import numpy as np
     >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)

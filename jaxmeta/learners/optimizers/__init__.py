@@ -1,4 +1,4 @@
-"""Optimizers that are learned."""
+"""Learned optimizers."""
 
 from jaxmeta.learners.optimizers._pretrained import pretrained
 from jaxmeta.learners.optimizers.learner import LearnedOptimizer, optimizer_learner, windows

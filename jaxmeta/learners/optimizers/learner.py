@@ -1,4 +1,4 @@
-"""Learning to optimize: adaptation is the run of an optimizer whose rule is learned."""
+"""Learning to optimize: a learner that adapts by running a learned optimizer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,12 +29,12 @@ from jaxmeta.objectives import check_metrics
 
 
 class LearnedOptimizer(NamedTuple):
-    """An update rule with parameters of its own.
+    """An update rule with parameters to be learned.
 
     Attributes:
-      init: `init(key) -> meta_params`; they don't depend on what is to be optimized.
-      transformation: `transformation(meta_params) -> optax.GradientTransformation`, to be used
-        like any other, in a chain for instance.
+      init: `init(key) -> meta_params`, independent of the parameters to be optimized.
+      transformation: `transformation(meta_params) -> optax.GradientTransformation`, for use like
+        any other, for example in a chain.
     """
 
     init: Callable[[Key], PyTree]
@@ -42,7 +42,7 @@ class LearnedOptimizer(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where the run of an optimizer stands between two windows; the state of `windows`."""
+    """State of an optimizer's run between two windows, for `windows`."""
 
     params: PyTree
     optimizer_state: PyTree
@@ -57,23 +57,24 @@ def optimizer_learner(
     problem_batch: int | None = None,
     differentiation: Differentiation = first_order,
 ) -> MetaLearner:
-    """A learner whose meta-parameters are an optimizer's, which trains a new network in each task.
+    """A learner whose meta-parameters define an optimizer, which trains a new network in each task.
 
-        θ_0 from model.init, anew in every task,  θ_{k+1} = θ_k + optimizer(∇L(θ_k; minibatch); φ)
+        θ_0 from model.init, new in every task,  θ_{k+1} = θ_k + optimizer(∇L(θ_k; minibatch); φ)
         loss(φ; task) = 1/K Σ_{k ≥ 1} L(θ_k; query)
 
-    A query set of other examples makes it an optimizer for generalisation, the support set itself
-    one for the training loss, as published.
+    With a query set of other examples, the optimizer is trained for generalisation; with the
+    support set as query set, for the training loss, as published.
 
     Args:
-      model, objective: what is trained, and by what it is judged.
-      optimizer: `lstm_optimizer()`, `mlp_optimizer()`.
+      model, objective: the network to be trained and its loss.
+      optimizer: a learned optimizer such as `lstm_optimizer()` or `mlp_optimizer()`.
       horizon: K, steps of the run.
-      problem_batch: support examples a step; defaults to all of them.
-      differentiation: the papers take the gradients that the optimizer reads as constants.
+      problem_batch: support examples per step. Defaults to the whole support set.
+      differentiation: as in `maml`. Defaults to first order, as in the papers, which take the
+        gradients that the optimizer reads as constants.
 
-    `info` has the objective's metrics and the loss after the last step, `final_loss`, a name that
-    the objective must leave free.
+    `info` has the objective's metrics and the loss after the last step, `final_loss`; the objective
+    must not have a metric of this name.
 
     Raises:
       ValueError: as `jaxmeta.inner.unroll`; a horizon below 1.
@@ -125,13 +126,13 @@ def windows(
     problem_batch: int | None = None,
     differentiation: Differentiation = first_order,
 ) -> Unroll:
-    """The run of `optimizer_learner` in windows of so many steps.
+    """The run of `optimizer_learner` in windows of `window` steps.
 
-    For `truncated_backpropagation` and `persistent_es`; a window's loss is the mean query
-    loss after each of its steps. Arguments as in `optimizer_learner`.
+    For `truncated_backpropagation` and `persistent_es`. The loss of a window is the mean of the
+    query losses after each of its steps. Other arguments as in `optimizer_learner`.
 
     Raises:
-      ValueError: `horizon` is no multiple of `window`.
+      ValueError: `horizon` is not a multiple of `window`.
     """
     if window < 1 or horizon < 1 or horizon % window:
         raise ValueError(
@@ -175,7 +176,7 @@ def _runs(
 
 
 def wide(leaf: Array) -> Array:
-    """In float32 at least: a state in a shorter type would lose what it averages."""
+    """The leaf in float32 or wider, because a state in a shorter dtype would lose small updates."""
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
@@ -184,10 +185,10 @@ def ravelled(
     start: Callable[[Array], PyTree],
     step: Callable[[Array, PyTree, Array], tuple[Array, PyTree]],
 ) -> optax.GradientTransformation:
-    """A transformation that sees all parameters as one vector `[N]`, coordinate by coordinate.
+    """A transformation of all parameters as one vector `[N]`.
 
-    `start(params_N) -> state`, `step(grads_N, state, params_N) -> (updates_N, state)`, in float32
-    at least; updates have the parameters' types. `name` is for errors.
+    `start(params_N) -> state` and `step(grads_N, state, params_N) -> (updates_N, state)` work in
+    float32 or wider; updates have the parameters' dtypes. `name` is for error messages.
     """
 
     def init(params: PyTree) -> PyTree:

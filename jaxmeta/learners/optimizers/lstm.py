@@ -1,4 +1,4 @@
-"""An LSTM as optimizer: the same small one for every coordinate."""
+"""An LSTM as a learned optimizer, applied to each coordinate."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from jaxmeta.learners.optimizers.learner import LearnedOptimizer, ravelled
 
 
 class _State(NamedTuple):
-    """Of the optimizer: what the cells keep, and which coordinates have had a gradient."""
+    """State of the optimizer: LSTM states, and which coordinates have had a nonzero gradient."""
 
     memories: Any
     moved_N: Array
 
 
 class _Cells(nn.Module):
-    """Two LSTM layers and a linear output, of one coordinate: `[N, 2]` to `[N]`."""
+    """Two LSTM layers and a linear output, applied to each coordinate: `[N, 2]` to `[N]`."""
 
     hidden: int
 
@@ -36,16 +36,16 @@ class _Cells(nn.Module):
 
 
 def lstm_optimizer(*, hidden: int = 20, scale: float = 0.01) -> LearnedOptimizer:
-    """The coordinate-wise LSTM of two layers.
+    """A coordinate-wise LSTM with two layers.
 
         u_k, h_{k+1} = LSTM(log-and-sign of ∇_k, h_k; φ),  θ_{k+1} = θ_k + scale · u_k
 
-    A coordinate stays where it is until its gradient is not 0 for the first time. The state is
-    float32 at least, updates have the parameters' types.
+    A coordinate does not change before its first nonzero gradient. The state is float32 or wider;
+    updates have the parameters' dtypes.
 
     Args:
-      hidden: numbers that each layer keeps for every coordinate.
-      scale: of its output.
+      hidden: width of each layer.
+      scale: factor of the output.
 
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     sections 2.1 and 3, appendix A.

@@ -1,4 +1,4 @@
-"""A perceptron as optimizer: it reads what hand-made optimizers keep, for every parameter."""
+"""An MLP as a learned optimizer, which reads the statistics of hand-designed optimizers."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ TIMESCALES = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
 class _State(NamedTuple):
-    """Of the optimizer: momenta with every decay `[4, ...]`, mean square, steps done."""
+    """State of the optimizer: momenta for each decay `[4, ...]`, mean squares, step count."""
 
     momenta: PyTree
     squares: PyTree
@@ -24,7 +24,7 @@ class _State(NamedTuple):
 
 
 class _Rule(nn.Module):
-    """From the features of each parameter, `[n, F]`, to a direction and a log size, `[n, 2]`."""
+    """From the features of each entry, `[n, F]`, to a direction and a log size, `[n, 2]`."""
 
     hidden: int
 
@@ -36,24 +36,25 @@ class _Rule(nn.Module):
 
 
 def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) -> LearnedOptimizer:
-    """A perceptron that is shared by all parameters and reads momenta, sizes and time.
+    """An MLP, shared by all parameters, that reads momenta, gradient sizes and the step number.
 
         (d, s) = MLP(θ̄, ∇̄, four m̄_β, ∇/√v̂, four m̂_β/√v̂, log(√v̂)/10, eight times; φ)
         θ ← θ + scale · d · exp(reach · tanh(s / reach))
 
-    m̂_β are the means of the gradient with the decays β = 0.5, 0.9, 0.99 and 0.999, v̂ that of its
-    square with 0.999, each divided by 1 − βᵗ as in Adam. θ̄, ∇̄ and m̄_β are θ, ∇ and m̂_β divided by
-    their root mean square over the tensor: log √v̂ alone tells the loss' unit. All of these are
-    clipped to ± 5. Times are tanh(t / τ − 1) of the step t, for τ = 1, 3, 10, …, 3000.
+    m̂_β are moving averages of the gradient with decays β = 0.5, 0.9, 0.99 and 0.999, and v̂ of
+    its square with 0.999, each divided by 1 − βᵗ as in Adam. θ̄, ∇̄ and m̄_β are θ, ∇ and m̂_β
+    divided by their root mean square over the tensor, so that only log √v̂ depends on the scale of
+    the loss. All of these are clipped to ± 5. Times are tanh(t / τ − 1) of the step t, for
+    τ = 1, 3, 10, …, 3000.
 
-    An entry stays where it is until its gradient is not 0 for the first time. The state is float32
-    at least, updates have the parameters' types.
+    An entry does not change before its first nonzero gradient. The state is float32 or wider;
+    updates have the parameters' dtypes.
 
     Args:
       hidden: width of both hidden layers.
-      scale: factor to every step.
-      reach: bound of s, the logarithm of a step's size; like that of the features, which are
-        clipped to ± 5, it keeps a rule from running away where it has not been trained.
+      scale: factor of every step.
+      reach: bound of s, the logarithm of a step's size. Like the clipping of the features, it
+        limits the steps of a rule outside the problems of its training.
 
     Source: Metz et al. 2019, "Understanding and correcting pathologies in the training of learned
     optimizers", section 5.1; Metz et al. 2020, "Tasks, stability, architecture, and compute",
@@ -97,7 +98,7 @@ def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) 
                 outputs: Any = rule.apply({"params": meta_params}, features)
                 sizes = jnp.exp(reach * jnp.tanh(outputs[:, 1] / reach))
                 moves = (scale * outputs[:, 0] * sizes).reshape(p.shape)
-                # Of a tiny gradient the square is 0, and the momenta are not.
+                # The square of a tiny gradient underflows to 0; its momenta do not.
                 has_moved = (v > 0) | (momenta != 0).any(axis=0)
                 return jnp.where(has_moved, moves, 0).astype(p.dtype)
 
@@ -110,7 +111,7 @@ def mlp_optimizer(*, hidden: int = 16, scale: float = 0.01, reach: float = 3.0) 
 
 
 def _features(p: Array, g: Array, momenta: Array, v: Array, step: Array) -> Array:
-    """What the rule reads of each entry of a parameter, float `[n, F]`."""
+    """The features of each entry of a parameter, float `[n, F]`."""
     p, g, v = (leaf.reshape(-1) for leaf in (p, g, v))
     momenta = momenta.reshape(len(DECAYS), -1)
     time = step.astype(g.dtype)

@@ -1,4 +1,4 @@
-"""Neural processes: learners of functions that say how sure they are."""
+"""Neural processes: learners of functions that predict with uncertainty."""
 
 from jaxmeta.learners.process.conditional import (
     class_by_class,

@@ -1,4 +1,4 @@
-"""Attention of target points to context points: uniform, Laplace, dot-product, multi-head."""
+"""Attention from target points to context points: uniform, Laplace, dot-product, multi-head."""
 
 import math
 from typing import Literal, get_args
@@ -14,17 +14,17 @@ AttentionKind = Literal["uniform", "laplace", "dot-product", "multi-head"]
 
 
 class CrossAttention(nn.Module):
-    """What each target reads from the values of the context points.
+    """The attention of each target point to the values of the context points.
 
         r(x) = Σ_s a_s(x) v_s
         uniform:      a_s = 1 / S
         laplace:      a_s = softmax_s −‖x − x_s‖₁ / l
-        dot-product:  a_s = softmax_s q(x) · k(x_s) / √D,  q = k a perceptron of two layers
+        dot-product:  a_s = softmax_s q(x) · k(x_s) / √D,  q = k an MLP with two layers
         multi-head:   for each head h:  softmax_s (W_h q(x)) · (U_h k(x_s)) / √(D/H) of V_h v_s,
-                      side by side, then linear
+                      concatenated, then linear
 
-    Inputs are `(targets [Q, X], points [S, X], values [S, D], real [S])`, the result `[Q, D]`; 0
-    where no point is real.
+    Inputs are `(targets [Q, X], points [S, X], values [S, D], real [S])`, with `real` False for
+    padding; the result is `[Q, D]`, 0 if all points are padding.
 
     Source: Kim, Mnih, Schwarz et al. 2019, "Attentive neural processes", section 3 and appendix A.
     """
@@ -37,7 +37,9 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, targets_QX: Array, points_SX: Array, values_SD: Array, real_S: Array):
         if self.kind not in get_args(AttentionKind):
-            raise ValueError(f"attention {self.kind!r} is none of {get_args(AttentionKind)}.")
+            raise ValueError(
+                f"unknown attention {self.kind!r}; give one of {get_args(AttentionKind)}."
+            )
         chex.assert_rank([targets_QX, points_SX, values_SD, real_S], [2, 2, 2, 1])
         if self.kind == "uniform":
             scores_QS = jnp.zeros((targets_QX.shape[0], points_SX.shape[0]), values_SD.dtype)
@@ -62,8 +64,8 @@ class CrossAttention(nn.Module):
 
 
 def _read(scores_QS: Array, values_SD: Array, real_S: Array) -> Array:
-    """The values by the softmax of the scores over the points that are real; 0 of none."""
-    # Masked before the exponential: a large score there would give a gradient of 0 · inf.
+    """The values weighted by the softmax of the scores over valid points; 0 without any."""
+    # Masked before the exponential, where a large score would give a gradient of 0 · inf.
     masked_QS = jnp.where(real_S[None], scores_QS, -1e30)
     weights_QS = jax.nn.softmax(masked_QS, axis=1) * real_S[None].astype(scores_QS.dtype)
     return weights_QS @ values_SD

@@ -1,4 +1,4 @@
-"""Conditional neural processes: a function is the mean of its encoded points."""
+"""Conditional neural processes: a function is represented by the mean of its encoded points."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ class ProcessParams(NamedTuple):
     """Meta-parameters of a conditional neural process.
 
     Attributes:
-      encoder: of the network that encodes one point, or one image.
-      decoder: of the network that predicts.
+      encoder: parameters of the network that encodes one point, or one image.
+      decoder: parameters of the network that predicts.
     """
 
     encoder: PyTree
@@ -28,13 +28,13 @@ class ProcessParams(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What the context leaves behind.
+    """The adapted state of a conditional neural process.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       representation_D: float `[D]`, r.
       reference: the support inputs, for an encoder normalised by the support's statistics.
-      known_W: bool `[ways]`, which classes have an example; None of curves.
+      known_W: bool `[ways]`, which classes have an example; None in regression.
     """
 
     meta_params: ProcessParams
@@ -46,17 +46,17 @@ class Encoded(NamedTuple):
 def conditional_neural_process(
     encoder: Model, decoder: Model, objective: Objective = gaussian_likelihood
 ) -> MetaLearner:
-    """A conditional neural process: encode the context's points, average, decode at the targets.
+    """A conditional neural process: encodes the context points, averages, decodes at the targets.
 
         r = mean_s h([x_s, y_s]),   μ(x), σ(x) = g([x, r])
 
     Args:
       encoder: h, maps pairs `[examples, X + Y]` to `[examples, D]`.
       decoder: g, maps `[examples, X + D]` to `[examples, 2 Y]`, see `gaussian_of`.
-      objective: of a `Gaussian`.
+      objective: an objective of a `Gaussian`.
 
-    The context is the support set, of any size: its mask says which points are there. Their order
-    does not matter; of no point, r is 0.
+    The context is the support set, of any size; its mask marks the valid points. Their order does
+    not matter. Without any valid point, r is 0.
 
     Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 2.2.
 
@@ -92,7 +92,7 @@ def conditional_neural_process(
 def conditional_neural_process_classifier(
     encoder: Model, decoder: Model, objective: Objective, ways: int
 ) -> MetaLearner:
-    """A conditional neural process that classifies: each class has a representation of its own.
+    """A conditional neural process for classification, with one representation per class.
 
         r_w = mean of h(x_s) over the support examples s of class w
         logits(x) = g([h(x), r_1, …, r_W])
@@ -100,13 +100,13 @@ def conditional_neural_process_classifier(
     Args:
       encoder: h, maps inputs to features `[examples, D]`.
       decoder: g, maps `[examples, (1 + ways) D]` to `[examples, ways]`; see `class_by_class`.
-      objective: of logits, cross-entropy.
-      ways: classes of a task, which the decoder may fix.
+      objective: an objective of logits, such as cross-entropy.
+      ways: classes of a task; the decoder may depend on it.
 
     A class without a (valid) support example is never predicted.
 
     Raises:
-      ValueError: fewer than two ways; a decoder with another number of outputs.
+      ValueError: fewer than two ways; at `init`, a decoder without one output per way.
 
     Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 4.3.
 
@@ -126,8 +126,8 @@ def conditional_neural_process_classifier(
         outputs = jax.eval_shape(decoder.apply, decoder_params, inputs).shape
         if outputs != (1, ways):
             raise ValueError(
-                f"conditional_neural_process_classifier: of a query the decoder gives {outputs[1:]}"
-                f" for {ways} ways; give one with an output for each way."
+                f"conditional_neural_process_classifier: the decoder's outputs have the shape "
+                f"{outputs} for one query; give a decoder with {ways} outputs, one per way."
             )
         return ProcessParams(params, decoder_params)
 
@@ -151,19 +151,19 @@ def conditional_neural_process_classifier(
 
 
 def class_by_class(comparison: Model, ways: int) -> Model:
-    """A decoder for the classifier that has the same weights for every class.
+    """A decoder for the classifier with the same weights for every class.
 
         g([h, r_1, …, r_W]) = [c([h, r_1]), …, c([h, r_W])]
 
-    The classes' order means nothing, so a decoder of all side by side has to learn one comparison
-    anew for each of them; with many classes that takes very long.
+    The order of the classes is arbitrary, so that a decoder of all of them must learn the same
+    comparison for each class, which takes very long with many classes.
 
     Args:
       comparison: c, maps `[examples, 2 D]` to `[examples, 1]`, each pair by itself.
       ways: W.
 
     Raises:
-      ValueError: at a call, inputs of another number of classes.
+      ValueError: at a call, inputs for another number of classes.
 
     >>> difference = Model(
     ...     lambda key, x: {}, lambda params, x, reference=None, key=None: x[:, :1] - x[:, 1:])
@@ -176,7 +176,9 @@ def class_by_class(comparison: Model, ways: int) -> Model:
     def parts_of(row: Array) -> tuple[Array, Array]:
         """The query, `[1, D]`, and the classes, `[ways, D]`."""
         if row.size % (1 + ways):
-            raise ValueError(f"class_by_class: {row.size} numbers are no query and {ways} classes.")
+            raise ValueError(
+                f"class_by_class: {row.size} inputs can't be split into a query and {ways} classes."
+            )
         parts = row.reshape(1 + ways, -1)
         return parts[:1], parts[1:]
 
@@ -195,20 +197,20 @@ def class_by_class(comparison: Model, ways: int) -> Model:
 
 
 def pairs_of(batch: Batch) -> Array:
-    """Inputs and targets side by side, `[examples, X + Y]`."""
+    """Inputs and targets, concatenated: `[examples, X + Y]`."""
     chex.assert_rank([batch.inputs, batch.targets], 2)
     return jnp.concatenate([batch.inputs, batch.targets], axis=-1)
 
 
 def beside(inputs: Array, representation_D: Array) -> Array:
-    """The inputs, each with the representation beside it: `[examples, X + D]`."""
+    """The inputs, each concatenated with the representation: `[examples, X + D]`."""
     chex.assert_rank([inputs, representation_D], [2, 1])
     repeated = jnp.broadcast_to(representation_D, (*inputs.shape[:-1], representation_D.shape[-1]))
     return jnp.concatenate([inputs, repeated], axis=-1)
 
 
 def mean_of_real(rows_SD: Array, mask: Array | None) -> Array:
-    """The mean of the rows that are real, `[D]`; 0 of none.
+    """The mean of the valid rows, `[D]`; 0 without any.
 
     >>> mean_of_real(jnp.array([[2.0], [4.0], [9.0]]), jnp.array([True, True, False])).tolist()
     [3.0]

@@ -1,4 +1,4 @@
-"""Predictions that say how sure they are: a normal distribution for each number."""
+"""Predictions with uncertainty: a normal distribution for each target."""
 
 from typing import NamedTuple
 
@@ -14,18 +14,18 @@ class Gaussian(NamedTuple):
 
     Attributes:
       mean: float `[examples, Y]`, in the targets' unit.
-      std: float `[examples, Y]`, positive, likewise.
+      std: float `[examples, Y]`, positive, in the same unit.
     """
 
     mean: Array
     std: Array
 
 
-LEAST_STD = 0.1  # that a network can say
+LEAST_STD = 0.1  # lower bound of predicted standard deviations
 
 
 def gaussian_of(outputs: Array, least: float = LEAST_STD) -> Gaussian:
-    """What a network with `2 Y` outputs says.
+    """The `Gaussian` of a network with `2 Y` outputs.
 
         mean = the first half,  std = least + (1 − least) softplus(the second half)
 
@@ -41,7 +41,7 @@ def gaussian_of(outputs: Array, least: float = LEAST_STD) -> Gaussian:
 
 
 def log_density(outputs: Gaussian, targets: Array) -> Array:
-    """Of each target, in nats: `[examples]`, summed over its numbers.
+    """Log-density of each target, in nats, `[examples]`: the sum over its components.
 
         −½ ((y − μ) / σ)² − log σ − ½ log 2π
 
@@ -57,10 +57,10 @@ def log_density(outputs: Gaussian, targets: Array) -> Array:
 def gaussian_likelihood(
     outputs: Gaussian, targets: Array, mask: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """The mean negative log-likelihood of the targets, in nats a target.
+    """The mean negative log-likelihood of the targets, in nats per target.
 
         loss = −mean_i log N(y_i; μ_i, σ_i²)
-        metrics: `log_likelihood`, its negative, and `squared_error` of the means
+        metrics: `log_likelihood` = −loss, and `squared_error` of the means
 
     Args:
       outputs: see `Gaussian`.
@@ -78,7 +78,7 @@ def gaussian_likelihood(
     if outputs.mean.shape != targets.shape:
         raise ValueError(
             "gaussian_likelihood requires a mean and a std for each target; got "
-            f"{outputs.mean.shape} and targets of {targets.shape}."
+            f"{outputs.mean.shape} and targets of shape {targets.shape}."
         )
     outputs, targets = fill_padding((outputs, targets), mask)
     loss = -masked_mean(log_density(outputs, targets), mask)

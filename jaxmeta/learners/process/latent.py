@@ -1,4 +1,4 @@
-"""Neural processes: a latent variable makes one coherent function of many predictions."""
+"""Neural processes: a latent variable makes the predictions of one function coherent."""
 
 from typing import Any, NamedTuple, get_args
 
@@ -37,10 +37,10 @@ class LatentParams(NamedTuple):
     """Meta-parameters of a neural process.
 
     Attributes:
-      latent_encoder: of the network that encodes a point for the latent path.
-      latent: of the layers from their mean to the distribution of z.
-      encoder, attention: of the deterministic path; `()` without one.
-      decoder: of the network that predicts.
+      latent_encoder: parameters of the network that encodes a point for the latent path.
+      latent: parameters of the layers from the mean of encoded points to the distribution of z.
+      encoder, attention: parameters of the deterministic path; `()` without one.
+      decoder: parameters of the network that predicts.
     """
 
     latent_encoder: PyTree
@@ -51,12 +51,12 @@ class LatentParams(NamedTuple):
 
 
 class LatentState(NamedTuple):
-    """What the context leaves behind.
+    """The adapted state of a neural process.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       latents_LD: float `[samples, D]`, drawn from q(z | context).
-      context: the context, which the deterministic path attends to.
+      context: the support set, for the deterministic path.
     """
 
     meta_params: LatentParams
@@ -72,7 +72,7 @@ class _Latent(nn.Module):
     @nn.compact
     def __call__(self, representation_D: Array) -> Gaussian:
         hidden = nn.relu(nn.Dense(self.width, name="hidden")(representation_D))
-        # The layer's name decides its first weights; another would change every trained result.
+        # Flax derives initial weights from the layer's name: renaming it would change results.
         spread = nn.sigmoid(nn.Dense(self.width, name="deviation")(hidden))
         return Gaussian(nn.Dense(self.width, name="mean")(hidden), 0.1 + 0.9 * spread)
 
@@ -87,32 +87,34 @@ def neural_process(
     heads: int = 1,
     samples: int = 8,
 ) -> MetaLearner:
-    """A neural process: a latent variable z, inferred from the context; each z is one function.
+    """A neural process: a latent variable z, inferred from the context, represents a function.
 
         q(z | C) = N(μ, σ²) of mean_s h([x_s, y_s]),   y(x) ~ N(g([x, z]))
         loss = −1/n Σ_t E_{q(z | C ∪ T)} log p(y_t | x_t, z) + 1/n KL(q(z | C ∪ T) ‖ q(z | C))
 
-    with C the support and T the n points of the query (a point of both counts twice), the
-    expectation the mean over `samples` draws. With an `encoder` there is a deterministic
-    path too: g([x, r(x), z]), r(x) what x reads from the encoded points (see `CrossAttention`),
-    which makes it an attentive neural process unless the attention is uniform.
+    with C the support and T the n points of the query (a point in both counts twice); the
+    expectation is the mean over `samples` draws. An `encoder` adds a deterministic path:
+    g([x, r(x), z]), with r(x) the attention of x to the encoded points (see `CrossAttention`).
+    Unless this attention is uniform, the learner is an attentive neural process.
 
     Predictions are the mean and the standard deviation of the mixture over `samples` draws of z
-    from q(z | C). Metrics, in nats a target: `log_likelihood`, of each target by itself,
-    1/n Σ_t log mean_z p(y_t | x_t, z); and `joint_log_likelihood`, of all together, with draws from
-    q(z | C ∪ T) by their importance, 1/n log mean_z [∏_t p(y_t | x_t, z) q(z | C) / q(z | C ∪ T)]
-    (Burda et al. 2016). Both are too low on average, the less so the more draws.
+    from q(z | C). Metrics, in nats per target: `log_likelihood` of single targets,
+    1/n Σ_t log mean_z p(y_t | x_t, z); and `joint_log_likelihood` of all targets, by importance
+    sampling with draws from q(z | C ∪ T),
+    1/n log mean_z [∏_t p(y_t | x_t, z) q(z | C) / q(z | C ∪ T)] (Burda et al. 2016).
+    Both are lower bounds in expectation, tighter with more draws.
 
     Args:
       latent_encoder: h, maps pairs `[examples, X + Y]` to `[examples, D]`.
-      decoder: g, maps inputs, reads and z side by side to `[examples, 2 Y]`.
-      latent_width: numbers of z.
-      encoder: of the deterministic path; None leaves it out.
-      attention, heads: of the deterministic path.
+      decoder: g, maps inputs, r(x) and z, concatenated, to `[examples, 2 Y]`.
+      latent_width: size of z.
+      encoder: encoder of the deterministic path. Defaults to no deterministic path.
+      attention, heads: attention of the deterministic path.
       samples: draws of z. One suffices in training; a test should have many.
 
     Raises:
-      ValueError: an unknown attention, fewer samples than 1, a width that the heads don't divide.
+      ValueError: an unknown attention, fewer than 1 sample or head, a `latent_width` that is not a
+        multiple of `heads`.
 
     Source: Garnelo, Schwarz, Rosenbaum et al. 2018, "Neural processes", section 2; Kim et al. 2019,
     "Attentive neural processes", section 3.
@@ -128,7 +130,7 @@ def neural_process(
     if samples < 1 or heads < 1 or latent_width % heads or attention not in get_args(AttentionKind):
         raise ValueError(
             f"neural_process: {samples} samples, width {latent_width}, {heads} heads, attention "
-            f"{attention!r}; give at least 1, a width that the heads divide, and one of "
+            f"{attention!r}; give at least 1, a width that is a multiple of the heads, and one of "
             f"{', '.join(get_args(AttentionKind))}."
         )
     latent = _Latent(latent_width)
@@ -164,7 +166,7 @@ def neural_process(
         return latent.apply({"params": meta_params.latent}, mean_D)  # pyright: ignore
 
     def reads(meta_params: LatentParams, context: Batch, inputs: Array, key: Key | None) -> Array:
-        """The inputs with what they read from the context, `[examples, X + D]`."""
+        """The inputs, concatenated with their attention to the context, `[examples, X + D]`."""
         if encoder is None:
             return inputs
         values_SD = encoder.apply(meta_params.encoder, pairs_of(context), key=key)
@@ -190,7 +192,7 @@ def neural_process(
     def each_draw(adapted: LatentState, inputs: Array, key: Key | None = None) -> Gaussian:
         encoder_key, key = split_key(key)
         given = reads(adapted.meta_params, adapted.context, inputs, encoder_key)
-        # A few at once: of many draws and an image's places all would want gigabytes.
+        # A few at once: many draws for all pixels of an image would need gigabytes.
         return jax.lax.map(
             lambda z: decode(adapted.meta_params, given, z, key),
             adapted.latents_LD,
@@ -239,7 +241,7 @@ def divergence(one: Gaussian, other: Gaussian) -> Array:
 
 
 def _mixture(each: Gaussian) -> Gaussian:
-    """The mean and the standard deviation of an equal mixture, over the first axis."""
+    """The mean and the standard deviation of a uniform mixture over the first axis."""
     variance = jnp.square(each.std).mean(axis=0) + each.mean.var(axis=0)
     return Gaussian(each.mean.mean(axis=0), jnp.sqrt(variance))
 

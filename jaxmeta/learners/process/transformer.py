@@ -1,4 +1,4 @@
-"""Transformer neural processes: prediction as a sequence model that knows no order."""
+"""Transformer neural processes: a transformer over context and target points, without order."""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, gau
 
 
 class Context(NamedTuple):
-    """What the context leaves behind: itself.
+    """The adapted state of a transformer neural process: the context.
 
     Attributes:
-      meta_params: as they were.
+      meta_params: the meta-parameters, unchanged.
       context: the support set.
     """
 
@@ -23,12 +23,12 @@ class Context(NamedTuple):
 
 
 def _layer_norm(name: str) -> nn.LayerNorm:
-    # Flax' default variance, the mean square less the squared mean, cancels.
+    # Flax's default variance, E[x²] − E[x]², loses precision by cancellation.
     return nn.LayerNorm(name=name, use_fast_variance=False)
 
 
 class _Block(nn.Module):
-    """Attention to the context and to oneself, then a perceptron, both added to what was there."""
+    """Attention to the context and the token itself, then an MLP, both with a residual branch."""
 
     width: int
     heads: int
@@ -71,17 +71,17 @@ def transformer_neural_process(
 
         tokens:  [x_s, y_s, 1] of the context, [x, 0, 0] of the targets
         each token attends to those of the context, and to itself
-        μ(x), σ(x): a perceptron of the target's last token
+        μ(x), σ(x): an MLP of the target's last token
 
-    Targets don't see each other, so that each is predicted as if it were alone; the order of the
+    Targets don't attend to each other, so that each is predicted independently. The order of the
     context does not matter.
 
     Args:
-      width, layers, heads: of the transformer; the width is a multiple of the heads.
-      objective: of a `Gaussian`.
+      width, layers, heads: sizes of the transformer; the width must be a multiple of the heads.
+      objective: an objective of a `Gaussian`.
 
     Raises:
-      ValueError: a number below 1, a width that the heads don't divide.
+      ValueError: a size below 1, a width that is not a multiple of the heads.
 
     Source: Nguyen, Grover 2022, "Transformer neural processes: uncertainty-aware meta learning via
     sequence modeling", section 4.2.
@@ -97,7 +97,7 @@ def transformer_neural_process(
     if min(width, layers, heads) < 1 or width % heads:
         raise ValueError(
             f"transformer_neural_process: width {width}, {layers} layers, {heads} heads; give at "
-            "least 1 each, and a width that the heads divide."
+            "least 1 each, and a width that is a multiple of the heads."
         )
 
     def tokens_of(inputs: Array, targets: Array, shown: bool) -> Array:
