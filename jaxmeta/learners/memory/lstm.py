@@ -32,7 +32,8 @@ def lstm_machine(width: int, outputs: int, *, layers: int = 1) -> Machine:
     """
     if min(width, outputs, layers) < 1:
         raise ValueError(
-            f"lstm_machine: width {width}, {outputs} outputs, {layers} layers; give at least 1."
+            f"lstm_machine: width {width}, {outputs} outputs, {layers} layers; "
+            "give at least 1 each."
         )
     cell, output = nn.OptimizedLSTMCell(width), nn.Dense(outputs)
 
