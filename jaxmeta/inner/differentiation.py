@@ -70,8 +70,8 @@ def truncated(last: int, way: Differentiation = second_order) -> Differentiation
         θ̃_{K−k} = φ + stop_gradient(θ_{K−k} − φ),  then k differentiated steps
 
     with k = `last`. The meta-gradient with respect to the initialisation φ is that of k steps
-    started at θ_{K−k}. k = 0 is first order for the initialisation; learned rates then have no
-    gradient.
+    started at θ_{K−k}, and does not vanish. k = 0 is first order for the initialisation; learned
+    rates then have no gradient.
 
     Raises:
       ValueError: `last` is negative.
