@@ -66,7 +66,7 @@ def test_a_full_disk_names_the_log(full, tmp_path):
 
 def test_a_full_disk_names_the_cache(full, tmp_path):
     full()
-    with pytest.warns(UserWarning, match=rf"can't keep the cache {tmp_path}.*No space left"):
+    with pytest.warns(UserWarning, match=rf"can't write the cache {tmp_path}.*No space left"):
         found = cached_arrays("a", lambda: {"x": np.ones(2)}, folder=tmp_path)
     assert found["x"].shape == (2,)
 

@@ -1,4 +1,4 @@
-"""Where tasks come from: image sets by name, and the samplers that draw tasks from them."""
+"""Data sets, and the samplers that draw tasks from them."""
 
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data._label_stream import label_stream

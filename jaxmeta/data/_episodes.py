@@ -1,7 +1,7 @@
 """Few-shot episodes from class-indexed images, drawn on the device by a pure function of a key.
 
-The sampler is a program over the images of a split, which live on the device as uint8, so
-that sampling stands inside the compiled training step and the host feeds nothing.
+The images of a split are kept on the device as uint8, so that sampling is part of the compiled
+training step and the host sends no data.
 """
 
 import difflib
@@ -29,39 +29,39 @@ def episodes(
     rotations: Rotations = "none",
     shuffle_labels: bool = False,
 ) -> Sampler:
-    """The sampler of N-way K-shot tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
+    """A sampler of N-way K-shot tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
 
-    A task is `ways` classes drawn uniformly without replacement, and of each class
-    `shots + queries` distinct images, drawn uniformly too: the first `shots` to learn from,
-    the others to be judged on. A class's label is its place in the draw, so that nothing can
-    be learned about labels from one task to the next. Examples stand class by class.
+    A task has `ways` classes, drawn uniformly without replacement, and `shots + queries` distinct
+    images of each class: the first `shots` form the support set, the others the query set. The
+    label of a class is its position in the draw, so that labels carry no information from one
+    task to the next. Examples are sorted by class.
 
-    The same key gives the same task in every process and on any number of devices: the values
-    rest on nothing but JAX's counter-based generator (threefry, `jax_threefry_partitionable`,
-    the default), which computes the same bits however an array is split over devices.
+    The same key gives the same task in every process and on any number of devices, since all
+    values come from JAX's counter-based generator (threefry with `jax_threefry_partitionable`,
+    the default), whose bits don't depend on how an array is sharded.
 
     Args:
-      classes: the images of a split. The sampler holds them on the device as uint8. Features
-        in their place, float `[total, 1, 1, D]`, come as they are.
-      ways: classes of a task.
+      classes: the images of a split, kept on the device as uint8. Float features
+        `[total, 1, 1, D]` may be given in place of images, and are not rescaled.
+      ways: classes per task.
       shots: support examples per class.
       queries: query examples per class.
-      rotations: `none`; `per-task`, each class of a task is turned by one of 0, 90, 180, 270
-        degrees (MAML, section 5.2); `as-classes`, the four turns of a class are four classes
+      rotations: `none`; `per-task`, each class of a task is rotated by one of 0, 90, 180, 270
+        degrees (MAML, section 5.2); `as-classes`, the four rotations of a class are four classes
         (Prototypical Networks, section 3.1).
-      shuffle_labels: the control of chance: the targets of support and of query are permuted
-        over their examples, so that nothing is left to be learned.
+      shuffle_labels: permute the targets of support and query over their examples, so that no
+        learner can exceed chance; a control experiment.
 
     Returns:
-      a `jax.tree_util.Partial` whose leaves are the arrays. Pass it to a compiled function as
-      an argument; a sampler closed over puts its images into the program as constants. Its
-      task has inputs float32 `[ways * shots, H, W, C]` in [0, 1] and targets int32
-      `[ways * shots]` in the support, and the same with `queries` in the query.
+      a `jax.tree_util.Partial` whose leaves are the arrays. Pass it to compiled functions as an
+      argument; if it is closed over, the images become constants of the program. Its support has
+      inputs float32 `[ways * shots, H, W, C]` in [0, 1] and targets int32 `[ways * shots]`, and
+      its query the same with `queries`.
 
     Raises:
-      ValueError: fewer than two ways, or more than there are classes; shots or queries below
-        one, or more of them than the smallest class has images; unknown rotations; images
-        that are not square where they shall be turned.
+      ValueError: fewer than two ways, or more ways than classes; shots or queries below one, or
+        more than the images of the smallest class; unknown rotations; rotations of images that
+        are not square.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -108,7 +108,7 @@ def _draw_task(
 
     draw_images = functools.partial(_draw_distinct, size=shots + queries)
     indices_WE = jax.vmap(draw_images)(jax.random.split(image_key, ways), counts[classes_W])
-    # uint8 until the end: a quarter of the bytes to gather and to turn.
+    # uint8 until the end: a quarter of the bytes to gather and to rotate.
     images_WEHWC = images_NHWC[starts[classes_W][:, None] + indices_WE]
     if rotations != "none":
         images_WEHWC = _turn(images_WEHWC, turns_W)
@@ -130,9 +130,9 @@ def _draw_task(
 def weighted(sample: Any, weights: Array) -> Any:
     """The sampler of `episodes`, with classes drawn in proportion to their weights.
 
-    One after the other without replacement, each with a probability of its weight among those
-    that are left. Weights are float `[classes]` (four for each class where its rotations are
-    classes), positive, and may be traced.
+    Classes are drawn sequentially without replacement, with probabilities proportional to the
+    weights of the remaining classes. Weights are float `[classes]`, positive, and may be traced;
+    with rotations `as-classes` each class has four.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -149,10 +149,10 @@ def weighted(sample: Any, weights: Array) -> Any:
 
 
 def drawn_classes(sample: Any, key: Key) -> Array:
-    """Which classes the task has that the sampler of `episodes` draws with this key.
+    """The classes of the task that the sampler of `episodes` draws with this key.
 
-    int32 `[ways]`: indices of classes, of their four rotations where these are classes. The place
-    of a class is its label in the task.
+    int32 `[ways]`: indices of classes, or of rotated classes with rotations `as-classes`. The
+    position of a class is its label in the task.
     """
     chex.assert_rank(key, 0)  # a typed key
     class_key = jax.random.split(key, 5)[0]
@@ -161,13 +161,13 @@ def drawn_classes(sample: Any, key: Key) -> Array:
 
 
 def count_classes(sample: Any) -> int:
-    """Of how many classes the sampler of `episodes` draws, rotations that are classes included."""
+    """The number of classes that the sampler of `episodes` draws from, rotated classes included."""
     _, starts, _ = sample.args
     return starts.size * turned_classes(sample.func.keywords["rotations"])
 
 
 def turned_classes(rotations: str) -> int:
-    """How many classes one is with its rotations: four where these are classes of their own.
+    """The number of classes that one class becomes with its rotations.
 
     >>> turned_classes("as-classes"), turned_classes("per-task")
     (4, 1)
@@ -178,7 +178,7 @@ def turned_classes(rotations: str) -> int:
 def _draw_classes(key: Key, total: int, ways: int, weights: Array | None) -> Array:
     if weights is None:
         return _draw_distinct(key, jnp.asarray(total, jnp.int32), ways)
-    # The largest of log-weights with Gumbel noise are such a draw (Efraimidis, Spirakis 2006).
+    # The top k of log-weights with Gumbel noise are such a draw (Efraimidis, Spirakis 2006).
     noisy = jnp.log(weights) + jax.random.gumbel(key, (total,))
     return jax.lax.top_k(noisy, ways)[1]
 
@@ -186,11 +186,10 @@ def _draw_classes(key: Key, total: int, ways: int, weights: Array | None) -> Arr
 def _draw_distinct(key: Key, count: Array, size: int) -> Array:
     """`size` distinct numbers in `[0, count)`, int32 `[size]`, every ordered draw equally likely.
 
-    Each is drawn by its rank among those that are left; then, from the last to the first, the
-    ranks step over what was drawn before them (the decoding of a Lehmer code). The cost depends
-    on the size of the draw and not on what is drawn from: 5 of 4112 classes for 32 tasks take
-    0.06 ms on two CPU cores; `top_k` of random values takes 1.0 ms, sorting them 25 ms,
-    `jax.random.choice(replace=False)` 43 ms. And no two random values can tie.
+    Draws the rank of each number among the remaining ones, then decodes the ranks (a Lehmer code)
+    from the last to the first. The cost depends on `size` and not on `count`: 5 of 4112 classes
+    for 32 tasks take 0.06 ms on two CPU cores, against 1.0 ms for `top_k` of random values, 25 ms
+    for sorting them and 43 ms for `jax.random.choice(replace=False)`. Ties can't occur.
     """
     place = jnp.arange(size, dtype=jnp.int32)
     ranks = jax.random.randint(key, (size,), 0, count - place, dtype=jnp.int32)
@@ -203,8 +202,8 @@ def _draw_distinct(key: Key, count: Array, size: int) -> Array:
 
 
 def _turn(images_WEHWC: Array, turns_W: Array) -> Array:
-    """Turns each class's images by `turns_W` quarters, counter-clockwise as `np.rot90` does."""
-    # A quarter for the odd ones and then a half: two selections instead of one among four.
+    """Rotates each class's images by `turns_W` quarter turns, counter-clockwise as `np.rot90`."""
+    # A quarter turn where odd, then a half turn: two selections instead of one among four.
     turns = turns_W[:, None, None, None, None]
     quarter = jnp.rot90(images_WEHWC, axes=(2, 3))
     images_WEHWC = jnp.where(turns % 2 == 1, quarter, images_WEHWC)
@@ -214,7 +213,7 @@ def _turn(images_WEHWC: Array, turns_W: Array) -> Array:
 def check_episode(
     classes: ClassImages, ways: int, shots: int, queries: int, rotations: str
 ) -> None:
-    """Raises `ValueError` where the classes can't give such tasks; says what they can give."""
+    """Raises `ValueError` if such tasks can't be drawn from the classes; suggests what can."""
     known = get_args(Rotations)
     if rotations not in known:
         near = difflib.get_close_matches(str(rotations), known)
@@ -225,25 +224,25 @@ def check_episode(
     height, width = classes.images.shape[1:3]
     if rotations != "none" and height != width:
         raise ValueError(
-            f"rotations {rotations!r} turn the images by 90 degrees, and {height}x{width} images "
+            f"rotations {rotations!r} rotate the images by 90 degrees, but {height}x{width} images "
             "are not square: resize them to a square, or set rotations to 'none'"
         )
     if ways < 2:
-        raise ValueError(f"ways is {ways}, and a task needs at least 2 classes to tell apart")
+        raise ValueError(f"ways is {ways}, but a task needs at least 2 classes")
     for name, value in (("shots", shots), ("queries", queries)):
         if value < 1:
-            raise ValueError(f"{name} is {value}, and a class needs at least 1 in every task")
+            raise ValueError(f"{name} is {value}, but every task needs at least 1 per class")
     total = len(classes.names) * turned_classes(rotations)
     if ways > total:
         raise ValueError(
-            f"{ways}-way tasks need {ways} classes and the split has {total}"
+            f"{ways}-way tasks need {ways} classes, but the split has {total}"
             f"{' with its rotations' if rotations == 'as-classes' else ''}: "
-            f"lower the ways to {total} at most, or take a set with more classes"
+            f"lower the ways to {total} at most, or use a set with more classes"
         )
     smallest = int(classes.counts.argmin())
     if shots + queries > classes.counts[smallest]:
         raise ValueError(
-            f"{shots} shots and {queries} queries need {shots + queries} images of every class "
-            f"and class {classes.names[smallest]!r} has {classes.counts[smallest]}: lower the "
+            f"{shots} shots and {queries} queries need {shots + queries} images of every class, "
+            f"but class {classes.names[smallest]!r} has {classes.counts[smallest]}: lower the "
             "shots or the queries, or leave that class out"
         )

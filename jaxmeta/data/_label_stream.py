@@ -1,4 +1,4 @@
-"""Few-shot classification as a stream: each image comes with the label of the one before."""
+"""Few-shot classification as a stream: each image comes with the label of the previous one."""
 
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from jaxmeta.objectives import class_indices, or_nan
 
 LabelKind = Literal["one-hot", "strings"]
 
-CHARACTERS = 5  # of a string, each one of as many letters
+CHARACTERS = 5  # per string, and letters per character
 
 
 def label_stream(
@@ -35,30 +35,30 @@ def label_stream(
     rotations: Rotations = "as-classes",
     distortions: bool = False,
 ) -> Sampler:
-    """Streams of the images of a few classes, in random order: `sample(key) -> Task`.
+    """A sampler of streams of images of a few classes, in random order: `sample(key) -> Task`.
 
         inputs:   [x_1, 0], [x_2, y_1], …, [x_T, y_{T−1}]
         targets:  y_1, y_2, …, y_T
 
-    Whoever predicts y_t from what came before has to bind images to labels: at the first instance
-    of a class there is nothing to know. As a string a label is five letters from a to e, another
-    string for each class, drawn anew for each stream: so many classes need no wider output.
+    To predict y_t, a learner must bind the earlier images to their labels; it can only guess at
+    the first instance of a class. A string label has five letters from a to e, different for each
+    class and drawn anew for each stream, so that the output does not grow with the classes.
 
     Args:
       classes: the images of a split.
-      ways: classes of a stream.
+      ways: classes per stream.
       instances: images of each class; T = ways · instances.
-      labels: how a class is written, in the inputs and in the targets: `one-hot` or `strings`.
+      labels: encoding of labels in inputs and targets, `one-hot` or `strings`.
       rotations: see `episodes`.
-      distortions: move and turn each image a little at random, as `distorted` does: for training.
+      distortions: distort each image at random, see `distorted`; for training.
 
-    Shapes: inputs float32 `[T, H · W · C + ways]`, pixels and then the label before, one-hot;
-    targets int32 `[T]`. As strings, the label before has 5 · 5 numbers, one-hot letter by letter,
+    Shapes: inputs float32 `[T, H · W · C + ways]`, pixels and then the one-hot previous label;
+    targets int32 `[T]`. With strings, the previous label has 5 · 5 numbers, one-hot per letter,
     and targets are int32 `[T, 5]`. The support is empty.
 
     Raises:
-      ValueError: as `episodes`; fewer than two instances, another kind of labels, more classes than
-        there are strings.
+      ValueError: as `episodes`; fewer than two instances; an unknown encoding of labels; more
+        classes than strings.
 
     Source: Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016, "Meta-learning with
     memory-augmented neural networks", sections 2 and 4.
@@ -71,7 +71,7 @@ def label_stream(
     ((6, 18), (6,))
     """
     if instances < 2:
-        raise ValueError(f"label_stream: {instances} instances of a class; give at least 2.")
+        raise ValueError(f"label_stream: {instances} instances per class; give at least 2.")
     sample = episodes(classes, ways=ways, shots=1, queries=instances - 1, rotations=rotations)
     strings = CHARACTERS**CHARACTERS
     if labels not in ("one-hot", "strings") or (labels == "strings" and ways > strings):
@@ -99,18 +99,18 @@ def _stream(sample: Any, key: Key, *, ways: int, labels: LabelKind) -> Task:
 
 
 def _strings(key: Key, count: int) -> Array:
-    """Strings of letters, no two alike: int32 `[count, characters]`, each from 0 to 4."""
+    """Distinct strings of letters: int32 `[count, characters]`, letters from 0 to 4."""
     numbers = jax.random.choice(key, CHARACTERS**CHARACTERS, (count,), replace=False)
     letters = numbers[:, None] // CHARACTERS ** jnp.arange(CHARACTERS)[None] % CHARACTERS
     return letters.astype(jnp.int32)
 
 
 def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Objective:
-    """Cross-entropy over a stream, with the accuracy at each class' 1st, 2nd, … instance.
+    """Cross-entropy over a stream, with the accuracy at the 1st, 2nd, … instance of each class.
 
-    Its metrics are `accuracy`, of all steps, and `accuracy_1`, `accuracy_2` and so on. Of strings,
-    outputs `[T, 25]`, the cross-entropy is the mean over letters, and a string is right if all of
-    its letters are.
+    The metrics are `accuracy`, over all steps, and `accuracy_1`, `accuracy_2` and so on. With
+    string labels, outputs `[T, 25]`, the cross-entropy is the mean over letters, and a string is
+    correct if all of its letters are.
 
     >>> objective = accuracy_by_instance((1, 2))
     >>> outputs = jnp.array([[9.0, 0.0], [0.0, 9.0], [9.0, 0.0]])

@@ -1,4 +1,4 @@
-"""Batches of images with the labels of all classes, for ordinary supervised training."""
+"""Batches of images labelled over all classes, for ordinary supervised training."""
 
 import functools
 
@@ -15,26 +15,26 @@ from jaxmeta.data.scaling import scaled
 def image_batches(
     classes: ClassImages, batch_size: int, *, shift: int = 0, flip: bool = False, light: float = 0.0
 ) -> Sampler:
-    """The sampler of batches: `sample(key) -> Task` whose support and query are the same batch.
+    """A sampler of batches: `sample(key) -> Task` whose support and query are the same batch.
 
-    Images are drawn uniformly with replacement and changed at random: each moved by up to `shift`
-    pixels both ways (what comes in is black), mirrored left to right, its brightness and its
-    contrast multiplied by a factor between 1 − `light` and 1 + `light`.
+    Images are drawn uniformly with replacement and augmented at random: shifted by up to `shift`
+    pixels on both axes (padded with zeros), mirrored left to right, and their brightness and
+    contrast multiplied by factors between 1 − `light` and 1 + `light`.
 
     Args:
-      classes: the images, uint8 or floats; a class' label is its place there.
-      batch_size: images of a batch.
-      shift: in pixels.
-      flip: mirror half of the images.
-      light: 0 to 1.
+      classes: the images, uint8 or floats; the label of a class is its index.
+      batch_size: images per batch.
+      shift: largest shift, in pixels.
+      flip: mirror each image with probability 1/2.
+      light: largest relative change of brightness and contrast, 0 to 1.
 
     Returns:
-      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[batch_size, H, W, C]` in [0, 1],
-      targets int32 `[batch_size]`.
+      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[batch_size, H, W, C]`, in [0, 1]
+      for uint8 images, targets int32 `[batch_size]`.
 
     Raises:
-      ValueError: a batch size below 1, a shift that is negative or as large as the image, a light
-        outside 0 to 1.
+      ValueError: the batch size is below 1, the shift is negative or as large as the image, or
+        `light` is outside 0 to 1.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -48,7 +48,8 @@ def image_batches(
     if batch_size < 1 or not 0 <= shift < min(height, width) or not 0 <= light <= 1:
         raise ValueError(
             f"image_batches: batch_size {batch_size}, shift {shift} of {height}×{width} pixels, "
-            f"light {light}; give at least 1, a shift within the image, and a light of 0 to 1."
+            f"light {light}; give a batch_size of at least 1, a shift within the image, and a "
+            "light of 0 to 1."
         )
     labels = jnp.asarray(np.repeat(np.arange(len(classes.names)), classes.counts), jnp.int32)
     images = jnp.asarray(classes.images)
@@ -83,5 +84,5 @@ def _changed(
         factors = jax.random.uniform(light_key, (2,), minval=1 - light, maxval=1 + light)
         image, contrast = image * factors[0], factors[1]
         image = image.mean() + contrast * (image - image.mean())
-    # Floats of one's own may have another range.
+    # Floats may have another range.
     return jnp.clip(image, 0, 1) if bounded else image

@@ -1,4 +1,4 @@
-"""A cache of arrays that are slow to make: decoded images, rendered letters."""
+"""A cache of arrays that are slow to compute: decoded images, rendered letters."""
 
 import hashlib
 import os
@@ -11,17 +11,17 @@ import numpy as np
 from jaxmeta.data.reading import regular
 from jaxmeta.files import read_arrays
 
-_DIGEST = "sha256"  # the entry of a cache file that guards the others
-_NAME = "cache name"  # the entry that says what they are: a file may have been copied or renamed
+_DIGEST = "sha256"  # the entry of a cache file with the checksum of the others
+_NAME = "cache name"  # the entry with the name, since a file may have been copied or renamed
 
 
 def cache_folder() -> Path:
     """`JAXMETA_CACHE_DIR`, else `jaxmeta` in `XDG_CACHE_HOME`, else `~/.cache/jaxmeta`.
 
-    A relative `XDG_CACHE_HOME` is ignored, as its specification says.
+    A relative `XDG_CACHE_HOME` is ignored, as its specification requires.
 
     Raises:
-      OSError: no variable names a folder, and this user has no home.
+      OSError: neither variable is set, and the user has no home folder.
     """
     own = os.environ.get("JAXMETA_CACHE_DIR")
     if own:
@@ -33,22 +33,22 @@ def cache_folder() -> Path:
 
 
 def in_home(path: str, variable: str) -> Path:
-    """The path with `~` spelled out.
+    """The path with `~` expanded.
 
     Raises:
-      OSError: this user has no home folder; it says which variable names another one.
+      OSError: the user has no home folder; the message names the variable to set.
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:  # HOME is not set, and the user is in no list of users
+    except RuntimeError as error:  # HOME is not set, and the user is not in the user database
         raise OSError(
-            f"{path} can't be found, since this user has no home folder; set HOME, or {variable} "
-            "to a folder that can be written"
+            f"{path} can't be found, since this user has no home folder; set HOME, or set "
+            f"{variable} to a folder that can be written"
         ) from error
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """The sha256 of named arrays in hexadecimal: of names, dtypes, shapes and values.
+    """The sha256 of named arrays in hexadecimal, over names, dtypes, shapes and values.
 
     >>> digest({"a": np.zeros(2)}) == digest({"a": np.zeros(2)})
     True
@@ -64,10 +64,10 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def fingerprint(files: Iterable[Path], *settings: object) -> str:
-    """16 hexadecimal digits of files as they are (path, size, time of change) and of settings.
+    """A digest of files (their paths, sizes and modification times) and settings: 16 hex digits.
 
     Raises:
-      ValueError, OSError: one is no regular file, or is missing.
+      ValueError, OSError: a path is not a regular file, or is missing.
 
     >>> fingerprint([], 28) == fingerprint([], 28), fingerprint([], 28) == fingerprint([], 84)
     (True, False)
@@ -82,15 +82,15 @@ def fingerprint(files: Iterable[Path], *settings: object) -> str:
 def cached_arrays(
     name: str, build: Callable[[], dict[str, np.ndarray]], *, folder: str | Path | None = None
 ) -> dict[str, np.ndarray]:
-    """The arrays of the cache file `name`, or those that `build` makes, which are then kept.
+    """Returns the arrays of a cache file, or calls `build` and writes its arrays to that file.
 
-    A file whose values don't match the checksum inside it is built anew, with a warning. A
-    cache that can't be written costs a warning and time, nothing else.
+    A file that doesn't match its checksum is rebuilt, with a warning. If the cache can't be
+    written, the arrays are returned with a warning.
 
     Args:
-      name: a file name without ending; put into it everything the values depend on.
-      build: makes the arrays, numbers or text, no objects.
-      folder: where the file is kept; defaults to `cache_folder()`.
+      name: the file name without suffix; it must contain everything that the values depend on.
+      build: returns the arrays, of numbers or text, not objects.
+      folder: the folder of the file. Defaults to `cache_folder()`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -102,19 +102,19 @@ def cached_arrays(
     try:
         path = Path(folder or cache_folder()) / f"{name}.npz"
     except OSError as error:
-        warnings.warn(f"no cache is kept: {error}", stacklevel=2)
+        warnings.warn(f"no cache is written: {error}", stacklevel=2)
         return build()
-    if os.path.exists(path):  # False where it can't be told
+    if os.path.exists(path):  # also False without permission
         try:
             return _read(path)
-        except Exception as error:  # a damaged zip raises many kinds
-            warnings.warn(f"the cache {path} is damaged ({error}); it is built anew", stacklevel=2)
+        except Exception as error:  # a damaged zip raises exceptions of many types
+            warnings.warn(f"the cache {path} is damaged ({error}) and is rebuilt", stacklevel=2)
     arrays = build()
     try:
         _write(path, arrays)
     except OSError as error:
         warnings.warn(
-            f"can't keep the cache {path} ({error}); set JAXMETA_CACHE_DIR to a folder that can "
+            f"can't write the cache {path} ({error}); set JAXMETA_CACHE_DIR to a folder that can "
             "be written",
             stacklevel=2,
         )
@@ -127,12 +127,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if digest(arrays) != expected:
         raise ValueError("its checksum differs")
     if str(arrays.pop(_NAME, path.stem)) != path.stem:
-        raise ValueError("it was written as another file")
+        raise ValueError("it was written under another name")
     return arrays
 
 
 def memory() -> int:
-    """Bytes of memory that this machine has."""
+    """The physical memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

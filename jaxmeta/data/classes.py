@@ -1,4 +1,4 @@
-"""Images sorted by class: the one form in which every image set reaches the sampler."""
+"""Images sorted by class: the form in which samplers take every image set."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,12 @@ from jaxmeta.data.scaling import check_scale
 
 
 class ClassImages(NamedTuple):
-    """Images with those of one class next to each other.
+    """Images sorted by class.
 
     Attributes:
-      images: uint8 `[total, H, W, C]`, class after class; or floats, which samplers take as they
-        are.
-      starts: int32 `[classes]`, the index of a class's first image.
-      counts: int32 `[classes]`, how many images a class has.
+      images: uint8 `[total, H, W, C]`, sorted by class; or floats, which samplers don't rescale.
+      starts: int32 `[classes]`, the index of the first image of each class.
+      counts: int32 `[classes]`, the number of images of each class.
       names: one name per class.
     """
 
@@ -27,16 +26,16 @@ class ClassImages(NamedTuple):
 
 
 def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> ClassImages:
-    """Sorts labelled images by class; a class keeps its images in the order given.
+    """Sorts labelled images by class; the images of a class stay in their order.
 
     Args:
       images: uint8 `[total, H, W, C]`, or floats.
       labels: int `[total]`, indices into `names`.
-      names: one per class; a class without an image is left out.
+      names: one per class; classes without images are left out.
 
     Raises:
-      ValueError: no image, or images without pixels or channels; images or labels of another type,
-        other than one label for each image, a label that is no index into `names`.
+      ValueError: there are no images, or they have no pixels or channels; images or labels have
+        another type; there is not one label for each image; a label is not an index into `names`.
 
     >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     >>> sorted_ = class_images(pixels, np.array([2, 0, 2, 0]), ("a", "b", "c"))
@@ -59,8 +58,8 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
     outside = labels[(labels < 0) | (labels >= len(names))]
     if len(outside):
         raise ValueError(
-            f"class_images: the label {outside[0]} is no index into the {len(names)} names; give "
-            f"labels from 0 to {len(names) - 1}, and leave out images without a class"
+            f"class_images: the label {outside[0]} is not an index into the {len(names)} names; "
+            f"give labels from 0 to {len(names) - 1}, and leave out images without a class"
         )
     labels = labels.astype(np.int64)
     counts = np.bincount(labels, minlength=len(names))
@@ -74,16 +73,16 @@ def class_images(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
 
 
 def check_images(name: str, images: np.ndarray) -> None:
-    """Raises `ValueError` where there is nothing to draw from."""
+    """Raises `ValueError` unless images are `[N, H, W, C]` and not empty."""
     if images.ndim != 4 or not images.size:
         raise ValueError(
             f"{name}: images of the shape {images.shape}; give at least one, as [images, height, "
-            "width, channels] with no axis of 0."
+            "width, channels] without an axis of size 0."
         )
 
 
 def select(classes: ClassImages, indices: Sequence[int] | np.ndarray) -> ClassImages:
-    """The classes at `indices`, in that order, with their images alone.
+    """The classes at `indices`, in that order, with only their images.
 
     >>> pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
     >>> two = class_images(pixels, np.array([0, 0, 1, 1]), ("a", "b"))
@@ -104,13 +103,13 @@ def select(classes: ClassImages, indices: Sequence[int] | np.ndarray) -> ClassIm
 def split_classes(
     classes: ClassImages, sizes: tuple[int, int, int], seed: int
 ) -> tuple[ClassImages, ClassImages, ClassImages]:
-    """Train, validation and test classes of the given numbers, drawn at random by `seed`.
+    """Splits classes at random into training, validation and test classes of the given numbers.
 
-    The draw depends on the seed and the number of classes alone; within a split the classes
-    keep their order.
+    The split depends only on the seed and the number of classes; the classes of each part stay
+    in their order.
 
     Raises:
-      ValueError: more than there are classes.
+      ValueError: the sizes add up to more than the number of classes.
 
     >>> pixels = np.zeros((6, 1, 1, 1), np.uint8)
     >>> six = class_images(pixels, np.arange(6), tuple("abcdef"))
@@ -119,7 +118,9 @@ def split_classes(
     ['a', 'b', 'c', 'd', 'e', 'f']
     """
     if sum(sizes) > len(classes.names):
-        raise ValueError(f"a split of {sum(sizes)} classes, and there are {len(classes.names)}")
+        raise ValueError(
+            f"the split needs {sum(sizes)} classes, but there are only {len(classes.names)}"
+        )
     order = np.random.default_rng(seed).permutation(len(classes.names))
     train, validation, test, _ = np.split(order, np.cumsum(sizes))
     return (
@@ -130,15 +131,15 @@ def split_classes(
 
 
 def split_sizes(split: str | None, total: int) -> tuple[int, int, int]:
-    """How many of `total` classes train, validate and test.
+    """The numbers of training, validation and test classes.
 
     Args:
-      split: counts such as `50/11/20`; defaults to 64, 16 and 20 %.
-      total: the classes at hand.
+      split: counts such as `50/11/20`. Defaults to 64, 16 and 20 %.
+      total: the number of classes.
 
     Raises:
-      ValueError: a split of another form, one that doesn't add up to `total`, or one that
-        leaves a part with less than the two classes that a task needs.
+      ValueError: the split has another form, doesn't add up to `total`, or leaves a part with
+        fewer than the two classes that a task needs.
 
     >>> split_sizes(None, 81), split_sizes("50/11/20", 81)
     ((52, 13, 16), (50, 11, 20))
@@ -158,11 +159,11 @@ def split_sizes(split: str | None, total: int) -> tuple[int, int, int]:
     train, validation, test = (int(count) for count in split.split("/"))
     if train + validation + test != total:
         raise ValueError(
-            f"the split {split} is of {train + validation + test} classes, but there are {total}"
+            f"the split {split} has {train + validation + test} classes, but there are {total}"
         )
     if min(train, validation, test) < 2:
         raise ValueError(
-            f"the split {split} leaves a part with less than the two classes of a task"
+            f"the split {split} leaves a part with fewer than the two classes that a task needs"
         )
     return train, validation, test
 

@@ -1,4 +1,4 @@
-"""Images as functions from places to brightness, of which a few pixels are known."""
+"""Image completion: images as functions from positions to pixel values, with a few known pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,20 @@ from jaxmeta.data.scaling import scaled
 def image_completion(
     classes: ClassImages, *, points: tuple[int, int] = (10, 300), queries: int | None = None
 ) -> Sampler:
-    """The sampler of completions: `sample(key) -> Task`, one image a task.
+    """A sampler of image completion: `sample(key) -> Task`, one image per task.
 
-    Inputs are places, float32 `[pixels, 2]`, row and column from −1 to 1; targets are the pixels
-    there, float32 `[pixels, C]` from 0 to 1. The support has the largest number of known pixels;
-    its mask says which of them this task has.
+    Inputs are positions, float32 `[pixels, 2]`, row and column from −1 to 1; targets are pixel
+    values, float32 `[pixels, C]`, from 0 to 1 for uint8 images. The support always has the largest
+    number of known pixels; its mask marks those that belong to the task.
 
     Args:
-      classes: the images; classes do not matter here.
-      points: least and largest number of known pixels, drawn evenly.
-      queries: query pixels, drawn anew for each task; defaults to all of the image, row by row.
+      classes: the images; their classes are not used.
+      points: smallest and largest number of known pixels, drawn uniformly.
+      queries: number of query pixels, drawn anew for each task. Defaults to all pixels, row by row.
 
     Raises:
-      ValueError: numbers in the wrong order, below 1, or above the pixels of an image.
+      ValueError: a number is below 1 or above the number of pixels, or `points` are in the wrong
+        order.
 
     Source: Garnelo, Rosenbaum, Maddison et al. 2018, "Conditional neural processes", section 4.2.
 
@@ -40,8 +41,8 @@ def image_completion(
     pixels = height * width
     if not 1 <= points[0] <= points[1] <= pixels or not 1 <= (queries or pixels) <= pixels:
         raise ValueError(
-            f"image_completion: points {points}, {queries} queries; give numbers in their order, "
-            f"from 1 to the {pixels} pixels of an image."
+            f"image_completion: points {points}, {queries} queries; give numbers from 1 to "
+            f"{pixels}, the pixels of an image, and points with the smaller first."
         )
     images = jnp.asarray(classes.images)
     return sampler(_draw_completion, images, points=points, queries=queries)

@@ -1,4 +1,4 @@
-"""Downloads that are whole and what they should be, or not there at all."""
+"""Downloads that are verified by checksum and written atomically."""
 
 import errno
 import hashlib
@@ -17,18 +17,18 @@ TIMEOUT = 60  # seconds without an answer
 
 
 def download(url: str, path: Path, sha256: str) -> Path:
-    """Fetches `url` to `path`; a file there with the right checksum is kept as it is.
+    """Downloads `url` to `path`, unless a file with the right checksum is already there.
 
-    It is written under another name, checked, and renamed: run again after an interruption, it
-    begins that file again and keeps those that are complete.
+    The file is written under another name, verified, and renamed, so that `path` is always
+    complete.
 
     Args:
-      url: http, https or file.
+      url: an http, https or file URL.
       path: the file, in a folder that exists.
-      sha256: of the content, hexadecimal.
+      sha256: the checksum of the content, hexadecimal.
 
     Raises:
-      OSError: the URL can't be fetched or the file not written.
+      OSError: the URL can't be downloaded, or the file can't be written.
       ValueError: the content has another checksum.
 
     >>> import tempfile
@@ -51,8 +51,8 @@ def download(url: str, path: Path, sha256: str) -> Path:
         found = checksum(temporary)
         if found != sha256:
             raise ValueError(
-                f"{url} is not the file expected: its sha256 is {found}, not {sha256}; run again, "
-                f"and if it stays so, put the right file at {path}"
+                f"{url} is not the expected file: its sha256 is {found}, not {sha256}; run again, "
+                f"and if the error remains, put the right file at {path}"
             )
         temporary.replace(path)
     finally:
@@ -72,9 +72,9 @@ def _fetch(url: str, file: IO[bytes], path: Path) -> None:
             shutil.copyfileobj(answer, file)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # of the file, not of the network
+            raise  # an error of the disk, not of the network
         if isinstance(error, HTTPError):
-            error.close()  # it is the connection, too
+            error.close()  # the error object holds the connection
         raise OSError(
             f"can't download {url} ({error}); run again, or put the file at {path} by hand"
         ) from error

@@ -1,4 +1,4 @@
-"""What classes, or pools of examples, are known by, so that none is tested that was trained on."""
+"""Identification of classes or pools of examples, so that no class seen in training is tested."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _PARTS = ("train", "validation")
-_KEPT = 16  # digests of a class
+_KEPT = 16  # digests per class
 
 
 class Classes(NamedTuple):
-    """Classes, or pools of examples such as users or assays, by what they are known by.
+    """What identifies classes, or pools of examples such as users or assays.
 
     Attributes:
-      source: what they are classes of; equal names of one source are one class.
+      source: identifies the data set; classes of the same source and name are the same class.
       examples: digests of the examples of each class, by its name.
     """
 
@@ -23,11 +23,11 @@ class Classes(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a run has been trained and validated on.
+    """The data that a run was trained and validated on.
 
     Attributes:
-      data: the digest of its data as a whole, the parts for tests included.
-      classes: of training and of validation.
+      data: the digest of all its data, including test data.
+      classes: its training classes and its validation classes.
     """
 
     data: str
@@ -38,11 +38,11 @@ NOTHING = Seen("", ())  # before training
 
 
 def classes_by(source: str, groups: Mapping[str, Iterable[Any]]) -> Classes:
-    """The classes of a source, from the examples of each: arrays, of any shapes.
+    """The classes of a source, from the examples of each class: arrays of any shapes.
 
     >>> photographs = {"apple": np.zeros((2, 4, 4, 1)), "pear": np.ones((3, 4, 4, 1))}
     >>> fruit = classes_by("market", photographs)
-    >>> fruit.source, len(fruit.examples["apple"])  # two that are alike
+    >>> fruit.source, len(fruit.examples["apple"])  # equal examples count once
     ('market', 1)
     """
     return Classes(
@@ -51,8 +51,8 @@ def classes_by(source: str, groups: Mapping[str, Iterable[Any]]) -> Classes:
 
 
 def names_seen(tested: Classes, seen: Iterable[Classes]) -> list[str]:
-    """Those of the tested classes that are among the seen: of one source and name, whatever they
-    hold, or with an example in common, whatever they are called.
+    """The names of the tested classes that were seen before: those with the source and name of a
+    seen class, and those that share an example with one.
 
     >>> market = classes_by("market", {"apple": np.zeros((2, 3)), "pear": np.ones((2, 3))})
     >>> copied = classes_by("copy", {"pomme": np.zeros((1, 3)), "pear": np.full((2, 3), 7.0)})
@@ -70,9 +70,9 @@ def names_seen(tested: Classes, seen: Iterable[Classes]) -> list[str]:
 
 
 def seen_to_json(seen: Seen) -> dict[str, Any]:
-    """What `seen_from_json` reads: of each class the least 16 digests.
+    """A dictionary for `seen_from_json`, with the 16 smallest digests of each class.
 
-    They are still there when a class has grown, and some of them when it has lost examples.
+    These are enough to recognise a class, even if some examples were added or removed.
     """
 
     def kept(classes: Classes) -> dict[str, str]:
@@ -86,7 +86,7 @@ def seen_from_json(fields: Any) -> Seen:
     """The inverse of `seen_to_json`.
 
     Raises:
-      ValueError: not of this form.
+      ValueError: the fields have another form.
     """
     try:
         data, *parts = (fields[name] for name in ("data", *_PARTS))
@@ -99,7 +99,7 @@ def seen_from_json(fields: Any) -> Seen:
         )
         return Seen(str(data), classes)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it does not hold the classes of a run") from error
+        raise ValueError("it does not contain the classes of a run") from error
 
 
 def listed_names(names: Sequence[str]) -> str:

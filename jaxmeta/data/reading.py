@@ -1,4 +1,4 @@
-"""What is read of folders and archives: regular files, hidden ones left out, within limits."""
+"""Reading folders and archives: regular files only, without hidden ones, within limits."""
 
 import os
 import stat
@@ -8,17 +8,17 @@ from pathlib import Path, PurePosixPath
 
 from jaxmeta.files import shown
 
-# What file managers and archivers leave behind; names that begin with a dot are hidden as well.
+# Files of file managers and archivers; names that begin with a dot are hidden as well.
 LEFT_BEHIND = {
     *("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"),
     "system volume information",
 }
 ARCHIVE_ENTRIES = 200_000
-ARCHIVE_BYTES = 2**31  # of the files that are read, unpacked
+ARCHIVE_BYTES = 2**31  # of the files to read, unpacked
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no data of the user's.
+    """Whether a file or folder of this name is hidden, or left by a file manager or archiver.
 
     >>> is_hidden("._apple.png"), is_hidden("__MACOSX"), is_hidden("apple.png")
     (True, True, False)
@@ -27,26 +27,25 @@ def is_hidden(name: str) -> bool:
 
 
 def listed(folder: Path) -> list[str]:
-    """The names in a folder, sorted, hidden ones left out.
+    """The names in a folder, sorted, without hidden ones.
 
     Raises:
-      OSError: it can't be read.
+      OSError: the folder can't be read.
     """
     try:
         return sorted(entry for entry in os.listdir(folder) if not is_hidden(entry))
-    except OSError as error:  # the same kind of error, with the remedy
+    except OSError as error:  # the same type of error, with a remedy
         raise type(error)(
             f"can't read the folder {shown(folder)} ({error.strerror}); "
-            "give a folder that exists and may be read"
+            "give a folder that exists and can be read"
         ) from error
 
 
 def walked(folder: Path) -> Iterator[Path]:
-    """All that lies in a folder and in the folders in it, but for folders; links to folders are
-    not followed, so that none is met twice.
+    """The files in a folder and its subfolders. Links to folders are not followed.
 
     Raises:
-      OSError: one of them can't be read.
+      OSError: a folder can't be read.
     """
     for entry in listed(folder):
         path = folder / entry
@@ -57,11 +56,11 @@ def walked(folder: Path) -> Iterator[Path]:
 
 
 def regular(path: Path) -> os.stat_result:
-    """The status of a regular file, or of one that a link leads to.
+    """The status of a regular file, or of the regular file that a link points to.
 
     Raises:
-      OSError: there is none, or links lead in a circle.
-      ValueError: a folder, a named pipe, a device or a socket, which might never end.
+      OSError: the file is missing, or links form a cycle.
+      ValueError: it is a folder, or a named pipe, device or socket, which might never end.
     """
     try:
         found = os.stat(path)
@@ -73,7 +72,7 @@ def regular(path: Path) -> os.stat_result:
 
 
 def archive_names(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[PurePosixPath]:
-    """The names of the files in a zip that are wanted, in its order, hidden ones left out.
+    """The names of the wanted files in a zip, in its order, without hidden ones.
 
     Raises:
       as `read_archive`.
@@ -83,12 +82,12 @@ def archive_names(path: Path, wanted: Callable[[PurePosixPath], bool]) -> list[P
 
 
 def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> dict[PurePosixPath, bytes]:
-    """The files in a zip that are wanted, by their names, sorted, hidden ones left out.
+    """The wanted files in a zip by name, sorted, without hidden ones.
 
     Raises:
-      OSError: it can't be read.
-      ValueError: not a regular file, not a zip, or a damaged one; more than 200,000 entries, or
-        more than 2 GiB of what is wanted. Nothing is unpacked then.
+      OSError: the zip can't be read.
+      ValueError: it is not a regular file, not a zip, or damaged; or it has more than 200,000
+        entries, or more than 2 GiB of wanted files, before any is unpacked.
     """
     with _opened(path) as archive:
         try:
@@ -98,7 +97,7 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> dict[Pu
             }
         except ValueError:
             raise
-        except Exception as error:  # a damaged or an encrypted one raises many kinds
+        except Exception as error:  # damaged or encrypted zips raise exceptions of many types
             raise ValueError(f"{shown(path)} can't be unpacked ({error})") from error
 
 
@@ -116,8 +115,7 @@ def _wanted(
     entries = archive.infolist()
     if len(entries) > ARCHIVE_ENTRIES:
         raise ValueError(
-            f"{shown(path)} holds {len(entries):,} files, {ARCHIVE_ENTRIES:,} are the most that "
-            "are read"
+            f"{shown(path)} holds {len(entries):,} files; at most {ARCHIVE_ENTRIES:,} are supported"
         )
     found = [
         entry
@@ -126,11 +124,11 @@ def _wanted(
         and not any(map(is_hidden, PurePosixPath(entry.filename).parts))
         and wanted(PurePosixPath(entry.filename))
     ]
-    # An entry is never unpacked beyond the size that stands here.
+    # An entry is never unpacked beyond its declared size.
     total = sum(entry.file_size for entry in found)
     if total > ARCHIVE_BYTES:
         raise ValueError(
-            f"{shown(path)} is {total / 2**30:.1f} GiB unpacked, {ARCHIVE_BYTES / 2**30:.0f} GiB "
-            "are the most that are read"
+            f"{shown(path)} is {total / 2**30:.1f} GiB unpacked; at most "
+            f"{ARCHIVE_BYTES / 2**30:.0f} GiB are supported"
         )
     return found

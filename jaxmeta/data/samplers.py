@@ -1,4 +1,4 @@
-"""Samplers of tasks on the device: what they are, and how one is made of a function."""
+"""Samplers of tasks on the device, and how to make one from a function."""
 
 import functools
 from collections.abc import Callable
@@ -8,29 +8,29 @@ import jax
 
 from jaxmeta.core import Key, Task
 
-# Partials compare by identity: the same settings give the same object, so that samplers alike
-# in settings and shapes share one compiled program.
+# Partials compare by identity. The cache returns the same object for the same settings, so that
+# samplers of equal settings and shapes share one compiled program.
 _bind = functools.cache(functools.partial)
 
 
 class Sampler(Protocol):
     """`sampler(key) -> task`: draws a task on the device; pure, for `jit` and `vmap`.
 
-    The same key gives the same task, in every process and on any number of devices. Those of
-    `jaxmeta.data` are `jax.tree_util.Partial`s whose leaves are the arrays they draw from: pass
-    them to a compiled function as arguments. Tasks that are made on the host come as a
-    `TaskStream`. A plain function is a sampler too: the functions of this library take it as it is;
-    as an argument of your own `jax.jit` write `jax.tree_util.Partial(function)`.
+    The same key gives the same task, in every process and on any number of devices. The samplers
+    of `jaxmeta.data` are `jax.tree_util.Partial`s whose leaves are the arrays they draw from: pass
+    them to compiled functions as arguments. A plain function is a sampler too; wrap it as
+    `jax.tree_util.Partial(function)` to pass it to your own `jax.jit`. For tasks that are made on
+    the host, see `TaskStream`.
     """
 
     def __call__(self, key: Key, /) -> Task: ...
 
 
 def sampler(draw: Callable[..., Any], *leaves: Any, **settings: Any) -> Any:
-    """`sample(key)`, which is `draw(*leaves, key, **settings)`, as a `jax.tree_util.Partial`.
+    """A sampler `sample(key) = draw(*leaves, key, **settings)`, as a `jax.tree_util.Partial`.
 
-    The leaves are arrays or samplers, plain functions among them, and travel into a compiled
-    function as its arguments; the settings are hashable, and part of the program.
+    The leaves are arrays or samplers (plain functions too), which are arguments of a compiled
+    function; the settings must be hashable and are static.
 
     >>> def draw(scale, key, *, shape):
     ...     return scale * jax.random.normal(key, shape)
@@ -42,7 +42,7 @@ def sampler(draw: Callable[..., Any], *leaves: Any, **settings: Any) -> Any:
 
 
 def as_argument(sample: Any) -> Any:
-    """A sampler as compiled functions take it: a plain function in a `jax.tree_util.Partial`.
+    """A sampler as an argument of compiled functions: wraps a plain function in a `Partial`.
 
     >>> as_argument(len)("abc")
     3

@@ -1,4 +1,4 @@
-"""The one rule by which images become what networks see, for all sources and pipelines."""
+"""Scaling of images, the same for all sources and pipelines."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def scaled(images: Any) -> Any:
-    """uint8 as float32 in [0, 1], floats as they are; arrays of NumPy or JAX, of any shape.
+    """Scales uint8 to float32 in [0, 1], and leaves floats unchanged; for NumPy and JAX arrays.
 
     Raises:
-      ValueError: of another type, whose scale nobody knows.
+      ValueError: the images have another type, whose scale is unknown.
 
     >>> scaled(np.array([0, 51, 255], np.uint8)).tolist() == [0.0, np.float32(0.2), 1.0]
     True
@@ -22,7 +22,7 @@ def scaled(images: Any) -> Any:
 
 
 def check_scale(dtype: Any) -> None:
-    """Raises ValueError where images are neither uint8 nor floats.
+    """Raises `ValueError` if images are neither uint8 nor floats.
 
     >>> check_scale(np.dtype("int64"))
     Traceback (most recent call last):

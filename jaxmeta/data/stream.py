@@ -1,8 +1,7 @@
-"""Tasks that come from the host: sets that don't fit on a device, and fixed lists of tasks.
+"""Tasks from the host: for sets that don't fit on a device, and for fixed lists of tasks.
 
-`task_stream` draws the same tasks, to the distribution, as `jaxmeta.data.episodes` on the device,
-read by Grain: task i is a function of the seed and of i alone, so any process can read any of
-them.
+`task_stream` draws tasks from the same distribution as `jaxmeta.data.episodes`, but on the host,
+through Grain. Task i depends only on the seed and on i, so that any process can read any task.
 """
 
 import functools
@@ -20,9 +19,9 @@ from jaxmeta.extras import extra
 
 
 class Tasks(Protocol):
-    """`tasks[i] -> task` and `len(tasks)`: a sequence of tasks in NumPy, each made when asked for.
+    """`tasks[i] -> task` and `len(tasks)`: a sequence of tasks in NumPy, each made on access.
 
-    A length of 2⁶² or more stands for an endless one.
+    A length of 2⁶² or more means that the sequence is endless.
     """
 
     def __getitem__(self, index: Any, /) -> Any: ...
@@ -30,13 +29,13 @@ class Tasks(Protocol):
 
 
 class TaskStream(NamedTuple):
-    """Tasks by their number, on the host; a sampler on the device is a `Sampler`.
+    """Numbered tasks on the host. Samplers on the device are `Sampler`s.
 
     Attributes:
-      tasks: `tasks[i]` is the i-th `Task`, in NumPy, such as one with uint8 inputs; `len(tasks)`
-        says how many there are. A `grain.MapDataset` or any other sequence.
-      prepare: such a task to the one that is learned from, with float32 inputs in [0, 1]; pure,
-        for `jit` and `vmap`, run on the device.
+      tasks: `tasks[i]` is the i-th `Task`, in NumPy, for example with uint8 inputs; `len(tasks)`
+        is their number. A `grain.MapDataset` or any other sequence.
+      prepare: `prepare(task) -> task` for learners, for example with float32 inputs in [0, 1];
+        pure, for `jit` and `vmap`, and run on the device.
     """
 
     tasks: Tasks
@@ -44,7 +43,7 @@ class TaskStream(NamedTuple):
 
 
 class TaskIterator(Protocol):
-    """What `iterate` gives: Grain's iterator of task batches."""
+    """The return type of `iterate`: Grain's iterator over batches of tasks."""
 
     def __next__(self) -> Task: ...
     def get_state(self) -> dict[str, Any]: ...
@@ -64,9 +63,9 @@ def task_stream(
     """The N-way K-shot tasks of `jaxmeta.data.episodes`, as a seeded sequence on the host.
 
     Args:
-      classes: the images of a split; they stay where they are.
+      classes: the images of a split; they are not copied.
       ways, shots, queries, rotations, shuffle_labels: see `episodes`.
-      seed: of the sequence; one number or several.
+      seed: of the sequence, one or several numbers.
 
     Raises:
       ValueError: as `episodes`.
@@ -99,17 +98,17 @@ def task_stream(
 
 
 def enumerated(tasks: Sequence[Task]) -> TaskStream:
-    """A fixed list of tasks as a stream: its i-th task is the i-th of the list.
+    """A fixed list of tasks as a stream.
 
-    Evaluated, each of them is judged once; trained on, they come again and again in their order.
-    Inputs that are uint8 are scaled to [0, 1], as those of all images are; others stay as they are.
+    An evaluation uses each task once; training cycles through them in their order. Inputs of type
+    uint8 are scaled to [0, 1], like all images; others are unchanged.
 
     Args:
-      tasks: of one structure and of the same shapes, so that they share one compiled program;
-        pad smaller ones, with `Batch.mask`.
+      tasks: tasks of the same structure and shapes, so that they share one compiled program; pad
+        smaller ones, with `Batch.mask`.
 
     Raises:
-      ValueError: no task, a task without a query example, or tasks of different shapes.
+      ValueError: there are no tasks, a task has no query examples, or shapes differ.
 
     >>> batch = Batch(np.zeros((3, 2), np.float32), np.zeros((3,), np.int32))
     >>> stream = enumerated([Task(batch, batch), Task(batch, batch)])
@@ -121,7 +120,7 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
         raise ValueError("enumerated: no tasks; give at least one")
     for index, task in enumerate(tasks):
         if any(0 in leaf.shape for leaf in jax.tree.leaves(task.query)):
-            raise ValueError(f"enumerated: task {index} has no query example; leave it out")
+            raise ValueError(f"enumerated: task {index} has no query examples; leave it out")
     described = [
         (jax.tree.structure(task), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(task)])
         for task in tasks
@@ -129,8 +128,8 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
     for index, found in enumerate(described):
         if found != described[0]:
             raise ValueError(
-                f"enumerated: task {index} is {found}, and task 0 is {described[0]}; pad them to "
-                "one shape and mark what is valid in the mask, or make a stream for each shape"
+                f"enumerated: task {index} is {found}, but task 0 is {described[0]}; pad them to "
+                "one shape and mark valid examples in the mask, or make a stream for each shape"
             )
     return TaskStream(tasks, jax.tree_util.Partial(_as_floats))
 
@@ -138,15 +137,16 @@ def enumerated(tasks: Sequence[Task]) -> TaskStream:
 def iterate(
     stream: TaskStream, task_batch: int, *, share: int = 0, shares: int = 1
 ) -> TaskIterator:
-    """The tasks in batches, read ahead by threads: leaves `[task_batch / shares, ...]`.
+    """Iterates over batches of tasks, prefetched by threads: leaves `[task_batch / shares, ...]`.
 
-    It does not end: behind its last task a finite stream begins again. Its state says which batch
-    is next, and is the same for any number of shares.
+    The iterator is endless: after its last task a finite stream starts again. Its state is the
+    position of the next batch, and is the same for any number of shares.
 
     Args:
       stream: see `task_stream` and `enumerated`.
-      task_batch: T; batch b holds the tasks b T to (b + 1) T - 1.
-      share, shares: this process takes the share-th of `shares` equal parts of every batch.
+      task_batch: T; batch b contains the tasks b T to (b + 1) T - 1.
+      share, shares: every batch has `shares` equal parts, of which this iterator reads number
+        `share`.
     """
     with extra("data"):
         import grain
@@ -167,7 +167,7 @@ _ENDLESS = 2**62  # tasks
 
 
 def bytes_of_task(stream: TaskStream) -> int:
-    """What a task takes on its way to the device."""
+    """The bytes of a task on the host."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(stream.tasks[0]))
 
 
@@ -179,14 +179,14 @@ def read(stream: TaskStream, start: int, count: int) -> Task:
     """
     if start + count > len(stream.tasks):
         raise ValueError(
-            f"tasks {start} to {start + count - 1} are asked for and the stream has "
-            f"{len(stream.tasks)}; ask for as many at most"
+            f"tasks {start} to {start + count - 1} are requested, but the stream has only "
+            f"{len(stream.tasks)}; request fewer tasks"
         )
     return stack(stream.tasks[index] for index in range(start, start + count))
 
 
 def stack(tasks: Iterable[Task]) -> Task:
-    """One leaf of all, with a new axis in front."""
+    """Stacks the leaves of tasks along a new first axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *tasks)
 
 
@@ -222,7 +222,7 @@ def _draw_task(
 
 
 def _as_floats(task: Task) -> Task:
-    # On the device: a quarter of the bytes to send there. Other inputs, such as words, stay.
+    # On the device, so that uint8 is sent: a quarter of the bytes. Other inputs are unchanged.
     def scaled_images(leaf: Any) -> Any:
         return scaled(leaf) if leaf.dtype == np.uint8 else leaf
 

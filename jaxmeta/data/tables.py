@@ -1,4 +1,4 @@
-"""Tables: of numbers, as users give them, and of anything, as they are written."""
+"""Reading and writing CSV files."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from jaxmeta.files import shown, write_bytes
 
 
 def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
-    """A CSV file without a header, float32 `[rows, columns]`.
+    """Reads a CSV file of numbers without a header: float32 `[rows, columns]`.
 
     Args:
       path: the file.
-      columns: how many there must be. Defaults to as many as the first row has.
+      columns: the required number of columns. Defaults to that of the first row.
 
     Raises:
       OSError: the file can't be read.
-      ValueError: not a regular file; a cell that is no number, rows of another length, no row at
-        all.
+      ValueError: it is not a regular file; a cell is not a number; rows differ in length; there
+        are no rows.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "points.csv"
@@ -43,10 +43,10 @@ def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Replace the CSV file at `path` by a header and rows of text and numbers, in one step.
+    """Writes a header and rows of text and numbers to a CSV file, replacing it atomically.
 
-    Text is quoted, and comes back as it is from any reader of CSV; a byte that is not UTF-8, as a
-    file name may hold, is written as its escape, such as `\\xe9`.
+    Text is quoted, so that any CSV reader returns it unchanged; a byte that is not UTF-8, as file
+    names may contain, is written as its escape, such as `\\xe9`.
 
     Raises:
       OSError: the folder is missing, full, or not writable.

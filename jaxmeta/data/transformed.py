@@ -1,4 +1,4 @@
-"""Samplers made from samplers: tasks with unlabelled examples, and with distorted images."""
+"""Transformed samplers: with unlabelled examples, in random order, with distorted images."""
 
 import functools
 from typing import Any
@@ -13,18 +13,18 @@ from jaxmeta.data.samplers import Sampler, sampler
 def with_unlabelled(
     sample: Any, *, ways: int, shots: int, unlabelled: int, distractors: int = 0
 ) -> Sampler:
-    """Tasks whose support has examples without a label, their targets −1, behind the others.
+    """Tasks with unlabelled support examples, whose targets are −1, after the labelled ones.
 
     Args:
-      sample: draws tasks of `ways + distractors` ways with `shots + unlabelled` shots, as
-        `episodes` does: class by class.
-      ways, shots: of the tasks wanted.
-      unlabelled: examples without a label, of each class and of each distractor.
-      distractors: classes of which the task has unlabelled examples alone, and no query.
+      sample: draws tasks of `ways + distractors` ways with `shots + unlabelled` shots, sorted by
+        class, as `episodes` does.
+      ways, shots: of the resulting tasks.
+      unlabelled: number of unlabelled examples of each class and each distractor.
+      distractors: number of classes with only unlabelled examples, and no queries.
 
     Returns:
-      a sampler of the same kind: its support has `ways · shots` labelled rows and then
-      `(ways + distractors) · unlabelled` others.
+      a sampler whose support has `ways · shots` labelled rows, followed by
+      `(ways + distractors) · unlabelled` unlabelled ones.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -63,10 +63,9 @@ def _with_unlabelled(
 
 
 def in_random_order(sample: Any) -> Any:
-    """Tasks whose support examples come in random order, not class by class.
+    """Tasks whose support examples are in random order, not sorted by class.
 
-    For learners that read the support one example after the other: else the place would tell the
-    class.
+    For learners that read the support sequentially, so that the position doesn't reveal the class.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -95,20 +94,20 @@ def distorted(
     shift: float = 2 / 105,
     probability: float = 0.5,
 ) -> Any:
-    """Tasks whose images are each distorted at random, by an affine map about their middle.
+    """Tasks whose images are distorted at random, by affine maps about their centres.
 
         position' = R(θ) · [[1, ρx], [ρy, 1]] · diag(sx, sy) · position + t
 
-    with each of θ, ρx, ρy, sx, sy and the two components of t by itself in use with that
-    probability. Images are read between their pixels (bilinear); what comes in is 0.
+    Each of θ, ρx, ρy, sx, sy and the two components of t is applied independently with the given
+    probability. Images are interpolated bilinearly, and are 0 outside their borders.
 
     Args:
-      sample: of tasks with inputs `[examples, H, W, C]`.
-      rotation: θ up to ± this, in degrees.
-      shear: ρ up to ± this.
-      scale: least and largest s.
-      shift: t up to ± this part of the image's size; the paper's images have 105 pixels.
-      probability: of each change.
+      sample: draws tasks with inputs `[examples, H, W, C]`.
+      rotation: largest |θ|, in degrees.
+      shear: largest |ρ|.
+      scale: smallest and largest s.
+      shift: largest |t|, as a fraction of the image's size; the paper's images have 105 pixels.
+      probability: of each distortion.
 
     Source: Koch, Zemel, Salakhutdinov 2015, "Siamese neural networks for one-shot image
     recognition", section 3.3.
@@ -164,7 +163,7 @@ def _distort(
     middle = jnp.array([(height - 1) / 2, (width - 1) / 2])
     move = jnp.stack(move) * jnp.array([height, width])
     places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))
-    # Backwards: where in the old image each pixel of the new one comes from.
+    # The inverse map: the position in the old image of each pixel of the new one.
     wanted = places.reshape(2, -1) - middle[:, None] - move[:, None]
     source = jnp.linalg.inv(affine) @ wanted + middle[:, None]
 

@@ -113,7 +113,7 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
         ("maml", "--eval-inner-steps -1", "--eval-inner-steps -1: "),
         ("maml", "--dataset glyfs", "glyphs"),
         pytest.param(
-            *("prototypical", "--ways 9", "9-way tasks need 9 classes and the split has 6"),
+            *("prototypical", "--ways 9", "9-way tasks need 9 classes, but the split has 6"),
             marks=pytest.mark.full,
         ),
     ],

@@ -312,8 +312,8 @@ def refused(status, capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--ways 7", "7-way tasks need 7 classes and the split has 6"),
-        ("--ways 3 --train-ways 7", "7-way tasks need 7 classes and the split has 6"),
+        ("--ways 7", "7-way tasks need 7 classes, but the split has 6"),
+        ("--ways 3 --train-ways 7", "7-way tasks need 7 classes, but the split has 6"),
         ("--shots 3 --queries 6", "3 shots and 6 queries need 9 images of every class"),
         ("--ways 1", "--ways 1: "),
         ("--shots 0", "--shots 0: "),

@@ -128,7 +128,7 @@ def test_a_set_of_nothing_but_seen_classes(run, refused, seen):
     folder, data = run
     for name in ALL - seen:
         shutil.rmtree(data / name)
-    assert "trained or validated on every class of it" in refused(folder)
+    assert "trained or validated on all of its classes" in refused(folder)
 
 
 def test_a_run_of_before_goes_by_its_data_as_a_whole(run, tested, refused, images):

@@ -62,8 +62,8 @@ def test_another_seed_deals_other_classes():
     ("split", "total", "message"),
     [
         (None, 5, "5 classes are too few"),
-        ("50/11/20", 80, "is of 81 classes, but there are 80"),
-        ("8/1/1", 10, "less than the two classes"),
+        ("50/11/20", 80, "has 81 classes, but there are 80"),
+        ("8/1/1", 10, "fewer than the two classes"),
         ("vinyals", 10, "unknown split 'vinyals'"),
         ("6/2", 8, "three counts"),
         ("-6/2/2", 8, "unknown split"),
@@ -90,8 +90,8 @@ def test_split_sizes_by_hand():
         ([0.0, 1.0, 0.5, 0.0], "labels are float64, such as 0.0; give whole numbers"),
         ([True, False, True, True], "labels are bool"),
         ([None, 1, 1, 0], "labels are object"),
-        ([0, 1, 2, 0], "the label 2 is no index into the 2 names"),
-        ([0, 1, -1, 0], "the label -1 is no index into the 2 names"),
+        ([0, 1, 2, 0], "the label 2 is not an index into the 2 names"),
+        ([0, 1, -1, 0], "the label -1 is not an index into the 2 names"),
     ],
 )
 def test_labels_that_are_no_indices_are_refused(labels, message):
@@ -106,5 +106,5 @@ def test_labels_of_any_whole_type_and_lists_are_taken():
 
 
 def test_a_split_of_more_classes_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="a split of 7 classes, and there are 6"):
+    with pytest.raises(ValueError, match="the split needs 7 classes, but there are only 6"):
         split_classes(numbered(np.arange(6), "abcdef"), (3, 2, 2), seed=0)

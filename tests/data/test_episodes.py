@@ -324,7 +324,7 @@ def test_double_precision_draws_the_same_task():
         ({"ways": -3}, "ways is -3"),
         (
             {"ways": 8},
-            "8-way tasks need 8 classes and the split has 7: lower the ways to 7",
+            "8-way tasks need 8 classes, but the split has 7: lower the ways to 7",
         ),
         (
             {"ways": 29, "rotations": "as-classes"},
@@ -332,7 +332,7 @@ def test_double_precision_draws_the_same_task():
         ),
         ({"shots": 0}, "shots is 0"),
         ({"queries": -1}, "queries is -1"),
-        ({"queries": 4}, "need 5 images of every class and class 'class 0' has 4"),
+        ({"queries": 4}, "need 5 images of every class, but class 'class 0' has 4"),
         ({"rotations": "as_classes"}, "'as_classes'; did you mean 'as-classes'?"),
         ({"rotations": "Nope!"}, "'Nope!'; there are none, per-task, as-classes"),
     ],

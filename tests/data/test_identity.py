@@ -51,5 +51,5 @@ def test_pools_of_any_shape_are_known_likewise(seen):
 
 @pytest.mark.parametrize("fields", [[], {}, {"data": "", "train": 1, "validation": {}}, "text"])
 def test_damaged_fields_are_refused(fields):
-    with pytest.raises(ValueError, match="does not hold the classes of a run"):
+    with pytest.raises(ValueError, match="does not contain the classes of a run"):
         seen_from_json(fields)

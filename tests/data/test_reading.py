@@ -137,10 +137,10 @@ def test_a_zip_beyond_the_limits_is_not_unpacked(tmp_path, monkeypatch):
             archive.writestr(name, bytes(1000))
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *own: pytest.fail("it was unpacked"))
     monkeypatch.setattr(reading, "ARCHIVE_BYTES", 2999)
-    with pytest.raises(ValueError, match="are the most that are read"):
+    with pytest.raises(ValueError, match="at most .* are supported"):
         reading.read_archive(tmp_path / "bomb.zip", lambda name: True)
     monkeypatch.setattr(reading, "ARCHIVE_ENTRIES", 2)
-    with pytest.raises(ValueError, match="holds 3 files, 2 are the most"):
+    with pytest.raises(ValueError, match="holds 3 files; at most 2 are"):
         reading.archive_names(tmp_path / "bomb.zip", lambda name: True)
 
 
@@ -180,10 +180,10 @@ def test_arrays_are_never_objects(tmp_path):
 def test_an_image_beyond_the_limits_is_not_decoded(tmp_path, monkeypatch):
     save(tmp_path / "large.png", size=(100, 60))
     monkeypatch.setattr(pixels, "MOST_PIXELS", 5999)
-    with pytest.raises(ValueError, match="100x60 pixels, 5,999 are the most"):
+    with pytest.raises(ValueError, match="100x60 pixels; at most 5,999"):
         square(tmp_path / "large.png", 4, color=True)
     monkeypatch.setattr(pixels, "MOST_BYTES", 20)
-    with pytest.raises(ValueError, match="bytes, 20 are the most"):
+    with pytest.raises(ValueError, match="bytes; at most 20"):
         square((tmp_path / "large.png").read_bytes(), 4, color=True)
 
 

@@ -60,7 +60,7 @@ def test_shares_make_up_the_batch(shares):
 
 
 def test_errors_are_those_of_the_sampler():
-    with pytest.raises(ValueError, match="7-way tasks need 7 classes and the split has 6"):
+    with pytest.raises(ValueError, match="7-way tasks need 7 classes, but the split has 6"):
         task_stream(CLASSES, ways=7, shots=1, queries=1)
 
 
@@ -96,7 +96,7 @@ def test_a_list_is_read_again_and_again():
 
 
 def test_a_list_has_no_more_tasks_than_it_has():
-    with pytest.raises(ValueError, match="tasks 3 to 6 are asked for and the stream has 5"):
+    with pytest.raises(ValueError, match="tasks 3 to 6 are requested, but the stream has only 5"):
         read(enumerated(numbered(5)), 3, 4)
 
 

@@ -337,7 +337,7 @@ def test_kernels_by_hand():
         ),
     ]:
         np.testing.assert_allclose(covariance(kernel, at, to), [[expected]], rtol=1e-4)
-    with pytest.raises(ValueError, match="is none of rbf, matern, periodic"):
+    with pytest.raises(ValueError, match="unknown kernel 'linear'; give rbf, matern, periodic"):
         covariance(Kernel("linear", 1.0, 1.0, 0.0), at, to)  # pyright: ignore
 
 

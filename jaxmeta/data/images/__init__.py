@@ -1,9 +1,9 @@
-"""Image sets by name: the built-in ones, each one file of this package, and your own.
+"""Image sets by name: the built-in ones, each a file of this package, and your own.
 
     load(name) ──► registered by `image_source` ──► TFDS ──► a folder of images
 
-`load("omniglot")` finds `jaxmeta/data/images/omniglot.py` by its name and imports nothing else.
-A new set is one file here, or one decorated function anywhere:
+`load("omniglot")` imports `jaxmeta/data/images/omniglot.py` and no other set. A new set is one file
+here, or one decorated function anywhere:
 
     @image_source("runes")
     def runes(*, image_size: int = 28, seed: int = 0) -> Dataset: ...

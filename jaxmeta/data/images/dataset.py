@@ -1,4 +1,4 @@
-"""An image set: its classes in three parts, and what it says of itself."""
+"""An image set: its training, validation and test classes, and their description."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,27 +14,29 @@ PARTS = ("train", "validation", "test")
 
 
 class Dataset(NamedTuple):
-    """An image set cut into three parts that share no class.
+    """An image set, split into three parts without common classes.
 
     Attributes:
-      name: as `load` was asked for it.
-      train: classes to meta-train on.
-      validation: classes that choose between checkpoints and settings.
-      test: classes to be read once, at the end.
-      protocol: what a result must say about its data, fit for JSON: the `split`, the
-        `split_seed` of a random one, the `resize` of images, what else identifies the set.
-        `load` adds `dataset`, `rotations`, `ink`, `image_size`, `channels`, the number of
-        `classes` of each part, and `images_sha256`, the digest of the three parts' images.
-      rotations: how `episodes` should turn the images, the set's own default unless `load` was
-        given another: `none` where a turned image is not another image of some class.
-      ink: whether the images are dark ink on light paper, stored with ink 255 and paper 0. A
-        user's scans must be inverted to look alike.
-      groups: the group of each class by the class' name (its alphabet, script or coarse class);
-        None where there are no groups.
-      licence: of the images; None where it is not known.
-      source: where the images come from, a URL or a path; None where it is not known.
-      origin: what its classes are known by beside their names and images, see `Classes`: the name
-        of the set, or a digest of the folder's path. `load` sets it.
+      name: the name that was passed to `load`.
+      train: classes for meta-training.
+      validation: classes for the choice of checkpoints and settings.
+      test: classes for the final evaluation.
+      protocol: the description of the data that is stored with every result, serialisable as
+        JSON: the `split`, the `split_seed` of a random split, the `resize` method, and whatever
+        else identifies the set. `load` adds `dataset`, `rotations`, `ink`, `image_size`,
+        `channels`, the number of `classes` of each part, and `images_sha256`, the digest of all
+        images.
+      rotations: the default `rotations` of `episodes` for this set, or the value passed to `load`;
+        `none` where rotated images are not plausible images of a class.
+      ink: whether the images are drawings, dark on light, stored with ink 255 and paper 0. A
+        user's scans must be inverted to match.
+      groups: the group of each class (its alphabet, script or coarse class) by class name; None
+        if there are no groups.
+      licence: of the images; None if unknown.
+      source: where the images come from, a URL or a path; None if unknown.
+      origin: identifies the set, so that classes of equal name are recognised as the same class
+        (see `jaxmeta.data.identity`): the set's name, or a digest of the folder's path. Set by
+        `load`.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Dataset(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """3 where the images are in colour, 1 where they are grey."""
+        """3 for colour images, 1 for grey ones."""
         return self.train.images.shape[-1]
 
     @property
@@ -61,7 +63,7 @@ class Dataset(NamedTuple):
 
 
 def measured(parts: Mapping[str, ClassImages]) -> dict[str, Any]:
-    """What a protocol says of the three parts: how many classes, and a digest of all images."""
+    """The protocol entries of the three parts: their numbers of classes, a digest of all images."""
     return {
         "classes": {part: len(classes.names) for part, classes in parts.items()},
         "images_sha256": digest({part: classes.images for part, classes in parts.items()}),
@@ -69,7 +71,7 @@ def measured(parts: Mapping[str, ClassImages]) -> dict[str, Any]:
 
 
 def classes_of(dataset: Dataset, part: str) -> Classes:
-    """What the classes of a part are known by."""
+    """The classes of a part, with the digests that identify them."""
     classes = dataset.parts[part]
     ends = (classes.starts + classes.counts).tolist()
     rows = zip(classes.names, classes.starts.tolist(), ends, strict=True)
@@ -78,13 +80,13 @@ def classes_of(dataset: Dataset, part: str) -> Classes:
 
 
 def unseen(dataset: Dataset, seen: Seen) -> Dataset:
-    """The set for the tests of a run: no class of its training or validation is in the test part.
+    """The set with a test part that contains no class that a run was trained or validated on.
 
-    The very data of the run, and a set without a class that it has seen, stay as they are. Of any
-    other, all classes that it has not seen are tested, whatever part of a new split they are in.
+    A set is unchanged if it is the data of the run itself, or has no class that the run has seen.
+    Otherwise its test part becomes all classes that the run has not seen, from all three parts.
 
     Raises:
-      ValueError: it has seen them all.
+      ValueError: the run has seen all classes.
     """
     if dataset.protocol["images_sha256"] == seen.data:
         return dataset
@@ -98,8 +100,8 @@ def unseen(dataset: Dataset, seen: Seen) -> Dataset:
     names = [name for classes in free for name in classes.names]
     if not names:
         raise ValueError(
-            f"{dataset.name}: the run was trained or validated on every class of it; give a set "
-            "with others"
+            f"{dataset.name}: the run was trained or validated on all of its classes; give a set "
+            "with other classes"
         )
     labels = np.repeat(np.arange(len(names)), np.concatenate([part.counts for part in free]))
     test = class_images(np.concatenate([part.images for part in free]), labels, names)

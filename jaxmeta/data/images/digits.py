@@ -1,4 +1,4 @@
-"""Handwritten digits of 8×8 pixels, which come with scikit-learn: no download."""
+"""Handwritten digits of 8×8 pixels, included in scikit-learn: no download."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxmeta.extras import extra
 def digits() -> ClassImages:
     """The 1,797 digits of scikit-learn's `load_digits`, 174 to 183 of each class.
 
-    Images are uint8 `[1797, 8, 8, 1]`, of 0 to 255.
+    Images are uint8 `[1797, 8, 8, 1]`, rescaled to 0 to 255.
 
     Raises:
       ModuleNotFoundError: scikit-learn is not installed.

@@ -16,7 +16,7 @@ from jaxmeta.data.reading import listed, regular, walked
 from jaxmeta.files import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-# Images that are not read: they are named, so that nobody believes they were.
+# Formats that are not supported; such files are reported as skipped.
 _NOT_READ = (
     *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".svg", ".eps", ".pdf"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".dds", ".exr", ".hdr", ".raw", ".dng", ".cr2"),
@@ -32,23 +32,25 @@ def folder(
     color: bool | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The images `path/class/*`, their classes split at random.
+    """The images `path/class/*`, with their classes split at random.
 
-    PNG, JPEG, WebP, GIF, BMP and TIFF are read, by the ending of their names; images of other kinds
-    are named on standard error as skipped, and other files left out.
+    PNG, JPEG, WebP, GIF, BMP and TIFF files are read, by their suffix. Images of other formats are
+    skipped with a message on standard error; other files are ignored.
 
     Args:
-      path: the folder; those in it are the classes, hidden ones left out.
-      split: classes to train, validate and test on, such as `50/11/20`; defaults to 64/16/20 %.
+      path: the folder; each of its subfolders is a class, except hidden ones.
+      split: numbers of training, validation and test classes, such as `50/11/20`. Defaults to
+        64/16/20 %.
       image_size: pixels, the side that every image's centre square is resized to.
-      color: three channels or one; defaults to three where a class begins with a colour image.
+      color: three channels or one. Defaults to three if the first image of any class is in colour.
       seed: of the split.
 
     Raises:
-      FileNotFoundError, NotADirectoryError, PermissionError: no such folder, or one that can't
-        be read.
-      ValueError: no or one class, a class without an image, two that are links to one folder, a
-        file that is no image or beyond the limits of `square`, a split that doesn't fit.
+      FileNotFoundError, NotADirectoryError, PermissionError: the folder is missing or can't be
+        read.
+      ValueError: fewer than two classes; a class without images; two classes that are links to
+        the same folder; a file that is not an image or exceeds the limits of `square`; a split
+        that doesn't fit.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -61,7 +63,7 @@ def folder(
     >>> shades.protocol["split"], shades.train.images.shape
     ('2/2/2', (2, 4, 4, 1))
     """
-    path = Path(os.path.expanduser(path))  # as it is, where ~ leads nowhere
+    path = Path(os.path.expanduser(path))  # unchanged if ~ can't be expanded
     classes = folder_images(path, image_size=image_size, color=color)
     try:
         sizes = split_sizes(split, len(classes.names))
@@ -74,7 +76,7 @@ def folder(
 def folder_images(
     path: str | Path, *, image_size: int = SIZE, color: bool | None = None
 ) -> ClassImages:
-    """All classes of a folder, sorted by name, without a split: as `folder` reads them.
+    """All classes of a folder, sorted by name, without a split; arguments as for `folder`.
 
     Raises:
       as `folder`.
@@ -123,7 +125,7 @@ def class_files(path: Path) -> dict[str, list[Path]]:
 
 
 def image_files(path: Path) -> list[Path]:
-    """The images in a folder and in the folders in it, by name, or the one image itself.
+    """The images in a folder and its subfolders, sorted by name; or the one image itself.
 
     Raises:
       as `folder`.
@@ -144,7 +146,7 @@ def _images(path: Path, found: list[Path]) -> list[Path]:
 
 
 def _tell_skipped(path: Path, found: Iterable[Path]) -> None:
-    """Names the images of a folder that are not read."""
+    """Reports the images of a folder that are not read."""
     skipped = [file for file in found if file.suffix.lower() in _NOT_READ]
     if skipped:
         print(
@@ -158,7 +160,7 @@ def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarra
     """Image files as uint8 `[files, image_size, image_size, 3 or 1]`.
 
     Raises:
-      ValueError: a file that is no image; it is named.
+      ValueError: a file is not an image; the message names it.
     """
 
     def read(row: int) -> np.ndarray:
@@ -173,7 +175,7 @@ def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarra
 def _is_color(file: Path) -> bool:
     try:
         return is_color(file)
-    except Exception as error:  # a broken file raises many kinds
+    except Exception as error:  # a broken file raises exceptions of many types
         raise _broken(file, error) from error
 
 

@@ -1,7 +1,7 @@
-"""The embedded image set: letters of five scripts, drawn from the fonts that matplotlib ships.
+"""The built-in image set: letters of five scripts, drawn from the fonts that matplotlib ships.
 
-A class is a letter, its images are the letter in ten or more typefaces, each a little turned,
-slanted, stretched, scaled and shifted. Nothing is downloaded.
+Each class is a letter, drawn in ten or more typefaces, each image slightly rotated, slanted,
+stretched, scaled and shifted. No download is needed.
 """
 
 import hashlib
@@ -22,56 +22,56 @@ if TYPE_CHECKING:  # Pillow is loaded only when letters are drawn
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-# The fonts for text. The others that matplotlib ships are for mathematics, with encodings of
-# their own, or draw every letter alike (LastResort).
+# The fonts for text. The other fonts of matplotlib are for mathematics, with their own encodings,
+# or draw every letter alike (LastResort).
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
-FEWEST_FACES = 10  # a letter that fewer faces have is left out
-IMAGES = 20  # of a class
-_LEAST_IMAGES = 1000 * IMAGES  # in all, for an estimate
+FEWEST_FACES = 10  # letters in fewer faces are left out
+IMAGES = 20  # per class
+_LEAST_IMAGES = 1000 * IMAGES  # in total, to estimate the memory
 
 TRAIN_SCRIPTS = ("LATIN", "GREEK")
 TEST_SCRIPTS = ("CYRILLIC", "ARMENIAN", "GEORGIAN")
-VALIDATION_EVERY = 8  # every eighth class of the training scripts validates
+VALIDATION_EVERY = 8  # every eighth class of the training scripts is a validation class
 
-# Letters whose bitmaps, each scaled to fill the same square, correlate above the first are one
-# class. The cases of one letter (O, o) differ in little but the width of their strokes, which
-# is no difference between bold and regular faces: for them, and small capitals, the second.
+# Letters are one class if their bitmaps, each scaled to fill the same square, correlate by more
+# than LOOK_ALIKE. The threshold for upper case, lower case and small capitals of one letter (O, o)
+# is CASES_ALIKE: they often differ only in stroke width, as bold and regular faces do.
 LOOK_ALIKE = 0.99
 CASES_ALIKE = 0.9
 COMPARED = 32  # pixels, the side of that square
 
-# Ranges of the changes, each drawn uniformly; lengths are fractions of the image's side.
+# Ranges of the distortions, each drawn uniformly; lengths are fractions of the image's side.
 TURN = 10.0  # degrees, either way
 SLANT = 0.15  # horizontal shear, either way
-STRETCH = 1.12  # the most that widths are stretched against heights, or the reverse
+STRETCH = 1.12  # largest ratio by which width is stretched against height, or the reverse
 EXTENT = (18 / 28, 24 / 28)  # the longer side of the box around the letter
 SHIFT = 2 / 28  # either way, on both axes; no letter leaves the image
 
-OVERSAMPLING = 3  # letters are drawn that many times larger, then averaged down
+OVERSAMPLING = 3  # letters are drawn this many times larger, then averaged down
 
 
 @image_source("glyphs")
 def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
     """Letters in many typefaces: about 1070 classes of 20 images, ink 255 on paper 0.
 
-    Latin and Greek letters train, every eighth of their classes validates; Cyrillic, Armenian
-    and Georgian are met at test alone. Letters that look alike (Latin A, Greek Α, Cyrillic А)
-    are one class, drawn as the one with the lowest code point. A letter and the same letter
-    with an accent are two, which makes some tasks hard. Drawn once in some seconds, then
-    read from the cache.
+    Latin and Greek letters are for training, every eighth of their classes for validation;
+    Cyrillic, Armenian and Georgian letters are for test. Letters that look alike (Latin A, Greek
+    Α, Cyrillic А) form one class, drawn as the letter with the lowest code point. A letter with
+    and without an accent are two classes, which makes some tasks hard. The images are drawn once,
+    in a few seconds, and then read from the cache.
 
     Args:
       image_size: pixels, the side of the square images `[image_size, image_size, 1]`.
-      seed: of the small random changes; classes and splits don't depend on it.
+      seed: of the random distortions; classes and splits don't depend on it.
 
     Raises:
-      ValueError: an image size below 8, or images that would fill the machine's memory.
-      FileNotFoundError: matplotlib's fonts are not where it says.
+      ValueError: the image size is below 8, or the images would exceed the machine's memory.
+      FileNotFoundError: fonts are missing from the matplotlib installation.
 
     >>> letters = glyphs()
     >>> letters.train.images.shape[1:], letters.train.names[0], set(letters.test.counts.tolist())
@@ -79,7 +79,7 @@ def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
     """
     if image_size < 8:
         raise ValueError(
-            f"an image size of {image_size} pixels is too small for letters; take 8 or more"
+            f"an image size of {image_size} pixels is too small for letters; give 8 or more"
         )
     check_fits((_LEAST_IMAGES, image_size, image_size, 1))
     made_with = _versions()
@@ -161,7 +161,7 @@ def _render(image_size: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def _draw(letters: list[str], covered: np.ndarray, image_size: int, seed: int) -> np.ndarray:
-    """`IMAGES` images of every letter, in the faces that have it by turns, in random order.
+    """`IMAGES` images of every letter, cycling in random order through the faces that have it.
 
     `covered` is bool `[faces, letters]`; the images are uint8 `[letters * IMAGES, H, W, 1]`.
     """
@@ -176,7 +176,7 @@ def _draw(letters: list[str], covered: np.ndarray, image_size: int, seed: int) -
 
 
 def _covered_letters() -> tuple[list[str], np.ndarray]:
-    """The letters that enough faces have, by code point; who has which, bool `[faces, letters]`."""
+    """The letters in enough faces, by code point; which face has which, bool `[faces, letters]`."""
     from matplotlib.ft2font import FT2Font
 
     tables = [FT2Font(str(file)).get_charmap() for file in _font_files()]
@@ -193,7 +193,7 @@ def _covered_letters() -> tuple[list[str], np.ndarray]:
 
 
 def _distinct(letters: list[str], covered: np.ndarray) -> np.ndarray:
-    """Indices of the first letter of every class: of letters that look alike in some face."""
+    """Indices of the first letter of every class; letters that look alike in a face are a class."""
     with extra("data"):
         from scipy.sparse.csgraph import connected_components
 
@@ -215,7 +215,7 @@ def _distinct(letters: list[str], covered: np.ndarray) -> np.ndarray:
 def _fonts(size: int) -> list["FreeTypeFont"]:
     from PIL import ImageFont
 
-    # The basic layout: Raqm's need not be installed everywhere.
+    # The basic layout, since Raqm is not installed everywhere.
     layout = ImageFont.Layout.BASIC
     return [ImageFont.truetype(file, size, layout_engine=layout) for file in _font_files()]
 
@@ -231,7 +231,7 @@ def _ink(font: "FreeTypeFont", letter: str) -> "Image":
 
 
 def _jitter(ink: "Image", image_size: int, random: np.random.Generator) -> np.ndarray:
-    """The ink in an image, a little turned, slanted, stretched, scaled and shifted."""
+    """The ink in an image, slightly rotated, slanted, stretched, scaled and shifted."""
     turn, slant, stretch, *shift = random.uniform(-1, 1, 5)
     turn = np.deg2rad(TURN * turn)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -251,15 +251,15 @@ def _place(
 ) -> np.ndarray:
     """The ink in a square image, uint8 `[image_size, image_size]`.
 
-    A point p of the ink lands at  scale * linear (p - centre of ink) + centre of image + shift,
-    the scale such that the longer side of the box around the ink becomes `extent`. Lengths are
+    A point p of the ink is mapped to  scale * linear (p - centre of ink) + centre of image + shift,
+    with the scale that makes the longer side of the box around the ink `extent`. Lengths are
     fractions of the image's side.
     """
     from PIL import Image
 
     side = OVERSAMPLING * image_size
     box = np.abs(linear) @ ink.size
-    # Pillow asks where in the ink each pixel of the result comes from.
+    # Pillow takes the inverse map, from pixels of the result to the ink.
     inverse = np.linalg.inv(linear * (side * extent / box.max()))
     offset = np.array(ink.size) / 2 - inverse @ (side * (0.5 + shift))
     (a, b), (d, e) = inverse.tolist()

@@ -14,7 +14,7 @@ from jaxmeta.data.reading import archive_names, is_hidden, read_archive
 from jaxmeta.files import shown
 
 CLASSES, IMAGES = 81, 5421
-_PARTS = ("train", "val", "test")  # as published, for ordinary classification; taken together here
+_PARTS = ("train", "val", "test")  # as published, for ordinary classification; merged here
 _SOURCE = "https://github.com/marcusklasson/GroceryStoreDataset"
 
 
@@ -27,20 +27,20 @@ def grocery(
     seed: int = 0,
     data_dir: str | Path | None = None,
 ) -> Dataset:
-    """The photographs of Grocery Store by their 81 fine classes, 35 to 143 each, split at random.
+    """The photographs of Grocery Store, 35 to 143 of each of 81 fine classes, split at random.
 
     Args:
-      split: classes to train, validate and test on.
+      split: numbers of training, validation and test classes.
       image_size: pixels, the side that every image's centre square is resized to.
       color: three channels or one.
       seed: of the split.
       data_dir: a folder with a zip of the published repository, or of its folders `train`, `val`
-        and `test`; defaults to `grocery` in `JAXMETA_DATA_DIR`, or in the cache folder.
+        and `test`. Defaults to `grocery` in `JAXMETA_DATA_DIR`, or in the cache folder.
 
     Raises:
-      FileNotFoundError: there is no such zip; where to get one.
-      ValueError: a zip that is damaged, too large (see `read_archive`) or holds other photographs;
-        a split that doesn't fit.
+      FileNotFoundError: there is no such zip; the message says where to get one.
+      ValueError: the zip is damaged, too large (see `read_archive`) or contains other photographs;
+        the split doesn't fit.
 
     Source: Klasson, Zhang, Kjellström 2019, "A hierarchical grocery store image dataset with
     visual and semantic labels"; MIT licence.
@@ -88,7 +88,7 @@ def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
     try:
         entries = read_archive(path, _is_photograph)
         files = list(entries.values())
-        # A class is the last folder, the same under train, val and test.
+        # The class is the name of the last folder, in all three parts.
         found = [entry.parent.name for entry in entries]
         names, labels = np.unique(found, return_inverse=True)
         if (len(names), len(files)) != (CLASSES, IMAGES):
@@ -99,14 +99,14 @@ def _decode(path: Path, image_size: int, color: bool) -> dict[str, np.ndarray]:
         )
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"{shown(path)} is not the whole of Grocery Store, {IMAGES} photographs of {CLASSES} "
-            f"classes ({error}); download it anew from {_SOURCE}"
+            f"{shown(path)} is not the complete Grocery Store, {IMAGES} photographs of {CLASSES} "
+            f"classes ({error}); download it again from {_SOURCE}"
         ) from error
     return {"images": images, "labels": labels, "names": names}
 
 
 def _coarse_classes(path: Path) -> dict[str, str]:
-    """`Apple` for `Royal-Gala`: photographs lie in `train/Fruit/Apple/Royal-Gala`."""
+    """Coarse classes by fine class, as in `train/Fruit/Apple/Royal-Gala`: `Apple`, `Royal-Gala`."""
     coarse = {}
     for entry in archive_names(path, _is_photograph):
         folders = entry.parts

@@ -1,7 +1,7 @@
 """Omniglot: 1623 handwritten characters of 50 alphabets, each drawn by 20 people.
 
 Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program
-induction, Science 2015. Read through TFDS, prepared where needed, all without TensorFlow.
+induction, Science 2015. Prepared and read through TFDS, without TensorFlow.
 """
 
 import importlib.resources
@@ -26,10 +26,10 @@ from jaxmeta.data.images.tfds_images import check_prepared, damaged, records, tf
 from jaxmeta.data.reading import read_archive
 from jaxmeta.extras import extra
 
-VERSION = "3.0.0"  # of TFDS' set
+VERSION = "3.0.0"  # of the TFDS set
 SPLITS = ("vinyals", "maml")
 MAML_SIZES = (1100, 100, 423)
-IMAGES = 20  # of a class
+IMAGES = 20  # per class
 _ZIPS = {
     "train": "images_background.zip",
     "test": "images_evaluation.zip",
@@ -49,19 +49,19 @@ def omniglot(
 ) -> Dataset:
     """Omniglot's 1623 characters, 20 drawings each, ink 255 on paper 0.
 
-    Reads the set `omniglot/3.0.0` of TFDS, and prepares it first where it isn't there.
+    Reads the TFDS set `omniglot/3.0.0`, which is prepared first if it is missing.
 
     Args:
       split: `vinyals`, the 1028/172/423 classes of Matching Networks and Prototypical Networks;
-        `maml`, 1100/100/423 drawn at random.
-      image_size: pixels; ink is averaged from 105×105 by a box filter.
+        `maml`, 1100/100/423 classes drawn at random.
+      image_size: pixels; images are downsampled from 105×105 by a box filter.
       seed: of the split `maml`.
-      data_dir: where prepared sets lie; defaults to `TFDS_DATA_DIR`, or TFDS' own default.
+      data_dir: the folder of prepared sets. Defaults to `TFDS_DATA_DIR`, or the default of TFDS.
 
     Raises:
-      ValueError: unknown split; a prepared set that is damaged; a download that isn't what it
-        should be.
-      OSError: a download or a folder that fails.
+      ValueError: the split is unknown; the prepared set is damaged; a download has the wrong
+        checksum.
+      OSError: a download fails, or a folder can't be read or written.
 
     >>> omniglot(split="lake")
     Traceback (most recent call last):
@@ -74,8 +74,8 @@ def omniglot(
     prepared = root / "omniglot" / VERSION
     if not prepared.exists():
         print(
-            f"omniglot is not prepared in {root}, so it is now; if it lies elsewhere, set "
-            "TFDS_DATA_DIR",
+            f"preparing omniglot in {root}; if it is already prepared in another folder, set "
+            "TFDS_DATA_DIR to that folder",
             file=sys.stderr,
             flush=True,
         )
@@ -111,8 +111,8 @@ def omniglot(
 def vinyals_split() -> tuple[list[str], list[str], list[str]]:
     """The 1028, 172 and 423 names of the train, validation and test classes of `vinyals`.
 
-    The list that came with the code of Prototypical Networks (Snell et al. 2017, MIT licence),
-    which follows Vinyals et al. 2016.
+    The list is from the code of Prototypical Networks (Snell et al. 2017, MIT licence), which
+    follows Vinyals et al. 2016.
 
     >>> train, validation, test = vinyals_split()
     >>> len(train), len(validation), len(test), train[0]
@@ -137,23 +137,23 @@ def prepare_omniglot(
     source: str | None = None,
     checksums: Mapping[str, str] | None = None,
 ) -> Path:
-    """Prepares TFDS' `omniglot/3.0.0` from the four public zips, without TensorFlow.
+    """Prepares the TFDS set `omniglot/3.0.0` from the four public zips, without TensorFlow.
 
-    The records are those that TFDS' own builder writes, in the same order.
+    The records and their order are the same as those of the TFDS builder.
 
     Args:
-      data_dir: the set is made in `data_dir/omniglot/3.0.0`, the zips kept in
+      data_dir: the set is written to `data_dir/omniglot/3.0.0`, the zips to
         `data_dir/downloads/omniglot`.
-      source: a folder, or the URL of one, that holds the zips; defaults to the environment's
-        `JAXMETA_OMNIGLOT_SOURCE`, else where TFDS takes them from.
-      checksums: sha256 of each zip by its name; defaults to TFDS' list.
+      source: a folder, or the URL of one, that contains the zips. Defaults to the environment
+        variable `JAXMETA_OMNIGLOT_SOURCE`, or the URLs of TFDS.
+      checksums: sha256 of each zip by its name. Defaults to the checksums of TFDS.
 
     Returns:
       the folder of the prepared set.
 
     Raises:
-      ValueError: a zip with another checksum.
-      OSError: a download that fails, a folder that can't be written.
+      ValueError: a zip has another checksum.
+      OSError: a download fails, or a folder can't be written.
     """
     with extra("data"):
         import tensorflow_datasets as tfds
@@ -190,7 +190,7 @@ def prepare_omniglot(
 
 
 def _builder_without_tensorflow(stock: Any, zips: Mapping[str, Path]) -> Any:
-    """TFDS' own builder class, which unpacks zips and walks folders by TensorFlow, without it."""
+    """The TFDS builder class, with the steps that use TensorFlow (zips, folders) replaced."""
 
     class Omniglot(stock, skip_registration=True):  # pyright: ignore
         def _split_generators(self, dl_manager: object) -> dict[str, Iterator[Any]]:
@@ -208,16 +208,16 @@ def _builder_without_tensorflow(stock: Any, zips: Mapping[str, Path]) -> Any:
         def _generate_examples(self, directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for alphabet, number, label, file, image in _drawings(directory):
                 features = {"image": image, "alphabet": alphabet, "label": label}
-                # TFDS shuffles by this key: another one would be another order.
+                # TFDS shuffles by this key, which must be the same to give the same order.
                 yield f"{alphabet}_{number}_{file}", features | {"alphabet_char_id": number}
 
     return Omniglot
 
 
 def _drawings(path: Path) -> Iterator[tuple[str, int, int, str, bytes]]:
-    """Alphabet, number of the character in it, label, file name and PNG of a zip's drawings.
+    """Alphabet, character number in it, label, file name and PNG of each drawing in a zip.
 
-    A file is `images_background/Alphabet/character01/0709_01.png`; numbers count from 0.
+    Files are named `images_background/Alphabet/character01/0709_01.png`; numbers start at 0.
     """
     for entry, png in read_archive(path, lambda entry: entry.suffix == ".png").items():
         _, alphabet, character, file = entry.parts
@@ -243,9 +243,9 @@ def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
         builder = cast(Any, tfds.builder_from_directory(prepared))
         described = [label.rsplit("_", 1) for label in builder.info.features["label"].names]
         names = [_name(alphabet, int(number)) for alphabet, number in described]
-    except Exception as error:  # missing or broken JSON raises many kinds
+    except Exception as error:  # missing or broken JSON raises exceptions of many types
         raise damaged(prepared, error) from error
-    order = np.argsort(names)  # classes stand by name, whatever the numbers of labels
+    order = np.argsort(names)  # classes are sorted by name, not by label
     place = np.argsort(order)
 
     # small1 and small2 are parts of train
@@ -257,7 +257,7 @@ def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
         try:
             labels[row] = place[example["label"]]
             return _ink(example["image"], image_size)
-        except Exception as error:  # a broken file raises many kinds
+        except Exception as error:  # a broken file raises exceptions of many types
             raise damaged(prepared, f"example {row}: {error}") from error
 
     images = gather(read, (total, image_size, image_size, 1))
@@ -268,7 +268,7 @@ def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
 
 
 def _ink(png: bytes, size: int) -> np.ndarray:
-    """Ink 255 on paper 0, uint8 `[size, size, 1]`; the files hold ink as 0."""
+    """Ink 255 on paper 0, uint8 `[size, size, 1]`; in the files, ink is 0."""
     with extra("data"):
         from PIL import Image
 

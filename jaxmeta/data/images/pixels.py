@@ -1,4 +1,4 @@
-"""From image files to square uint8 arrays of one size."""
+"""Image files as square uint8 arrays of one size."""
 
 import contextlib
 import io
@@ -18,28 +18,28 @@ from jaxmeta.extras import extra
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-# Those alone: Pillow knows others that start programs (EPS) or say little of their size.
+# Only these: other formats of Pillow start programs (EPS) or don't state their size.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-MOST_PIXELS = 2**30 // 12  # of an image, a quarter GiB in colour; Pillow warns beyond
-MOST_BYTES = 2**29  # of an image file
-SIZE = 84  # pixels, where an image set has no square size of its own (miniImageNet's)
+MOST_PIXELS = 2**30 // 12  # per image, a quarter GiB in colour; Pillow warns above it
+MOST_BYTES = 2**29  # per image file
+SIZE = 84  # pixels, the default for sets without a square size (the size of miniImageNet)
 RESIZE = "largest centre square, bilinear with antialiasing (Pillow)"
 
 
 def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
     """An encoded image as uint8 `[size, size, 3 or 1]`: its largest centre square, resized.
 
-    A camera's orientation tag is obeyed; what is transparent becomes white. An image that has
-    the size already is not changed. Of several frames the first is taken.
+    The orientation tag of cameras is applied; transparent pixels become white. An image that
+    already has the size is not changed. Of several frames, the first is used.
 
     Args:
       image: a file, or the bytes of one: PNG, JPEG, WebP, GIF, BMP or TIFF.
       size: pixels, the side of the square.
-      color: three channels, otherwise one.
+      color: three channels if true, otherwise one.
 
     Raises:
-      ValueError: more than 8 bits a channel; more than 89,478,485 pixels or 512 MiB; not a
-        regular file; not an image that Pillow can read.
+      ValueError: the image has more than 8 bits per channel, more than 89,478,485 pixels or 512
+        MiB; it is not a regular file, or not an image that Pillow can read.
 
     >>> from PIL import Image
     >>> file = io.BytesIO()
@@ -54,7 +54,8 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
         with opened(image) as found:
             if _is_deep(found):
                 raise ValueError(
-                    f"mode {found.mode}, more than 8 bits a channel; save it with 8 bits a channel"
+                    f"mode {found.mode}, more than 8 bits per channel; save it with 8 bits per "
+                    "channel"
                 )
             picture = ImageOps.exif_transpose(found)
             if picture.has_transparency_data:
@@ -62,7 +63,7 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
                 picture = Image.alpha_composite(paper, picture.convert("RGBA"))
             picture = picture.convert("RGB" if color else "L")
             picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # a broken file raises many kinds
+    except Exception as error:  # a broken file raises exceptions of many types
         raise ValueError(str(error)) from error
     return np.asarray(picture).reshape(size, size, 3 if color else 1)
 
@@ -75,7 +76,7 @@ def is_color(image: Path | bytes) -> bool:
 
 @contextlib.contextmanager
 def opened(image: Path | bytes) -> Iterator["ImageFile"]:
-    """An encoded image, of which the header alone is read, within the limits above.
+    """An encoded image within the limits above, of which only the header is read.
 
     Raises:
       ValueError, OSError: as `square`.
@@ -85,17 +86,17 @@ def opened(image: Path | bytes) -> Iterator["ImageFile"]:
 
     size = len(image) if isinstance(image, bytes) else regular(image).st_size
     if size > MOST_BYTES:
-        raise ValueError(f"{size:,} bytes, {MOST_BYTES:,} are the most that are read")
+        raise ValueError(f"{size:,} bytes; at most {MOST_BYTES:,} are supported")
     file = io.BytesIO(image) if isinstance(image, bytes) else image
     with Image.open(file, formats=FORMATS) as found:
         if math.prod(found.size) > MOST_PIXELS:
             width, height = found.size
-            raise ValueError(f"{width}x{height} pixels, {MOST_PIXELS:,} are the most that are read")
+            raise ValueError(f"{width}x{height} pixels; at most {MOST_PIXELS:,} are supported")
         yield found
 
 
 def _is_deep(found: "ImageFile") -> bool:
-    """Whether channels have more than 8 bits, which Pillow cuts off where there is colour."""
+    """Whether channels have more than 8 bits; Pillow truncates them in colour images."""
     if found.format == "TIFF":  # 258 is the tag of the bits of each channel
         return any(bits > 8 for bits in np.atleast_1d(found.tag_v2.get(258, 1)))  # pyright: ignore
     of_png = found.format == "PNG" and any(";16" in str(tile.args) for tile in found.tile)
@@ -103,20 +104,20 @@ def _is_deep(found: "ImageFile") -> bool:
 
 
 def check_fits(shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` where so many images, uint8, would fill the machine's memory."""
-    needed = 3 * math.prod(shape)  # with the copies that sorting and splitting make
+    """Raises `ValueError` if uint8 images of this shape would exceed the machine's memory."""
+    needed = 3 * math.prod(shape)  # with the copies made by sorting and splitting
     if needed > memory():
         raise ValueError(
             f"{shape[0]} images of {shape[1]}x{shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB "
-            f"to prepare, this machine has {memory() / 2**30:.0f}; choose a smaller image size"
+            f"to prepare, but this machine has {memory() / 2**30:.0f}; choose a smaller image size"
         )
 
 
 def gather(read: Callable[[int], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 of `shape`, whose row i is `read(i)`, read on all cores.
+    """A uint8 array of `shape` with `read(i)` as row i, read on all cores.
 
     Raises:
-      ValueError: the rows would fill the machine's memory.
+      ValueError: the array would exceed the machine's memory.
 
     >>> gather(lambda row: np.full((1, 1, 1), row), (3, 1, 1, 1)).ravel().tolist()
     [0, 1, 2]
@@ -127,7 +128,7 @@ def gather(read: Callable[[int], np.ndarray], shape: tuple[int, ...]) -> np.ndar
     def put(row: int) -> None:
         rows[row] = read(row)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
         for _ in pool.map(put, range(shape[0])):
-            pass  # raises what `put` raised, and cancels the rest
+            pass  # raises the exception of `put`, and cancels the rest
     return rows

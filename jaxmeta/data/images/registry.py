@@ -1,4 +1,4 @@
-"""Finds an image set by its name: registered, known to TFDS, or a folder."""
+"""Image sets by name: registered sets, TFDS sets, and folders."""
 
 import difflib
 import hashlib
@@ -22,20 +22,20 @@ _OF_PATHS = (".", "~", os.sep)  # how a path begins
 
 
 def image_source(name: str) -> Callable[[Read], Read]:
-    """Registers a function that reads an image set, so that `load` finds it by this name.
+    """Registers a function that reads an image set under a name for `load`.
 
-    The function has keyword arguments and gives a `Dataset`. Of `split`, `image_size`, `color`
-    and `seed` it takes those that the set leaves open; `load` refuses the others. It decides its
-    defaults, and says what the set is in the fields of `Dataset`.
+    The function takes keyword arguments and returns a `Dataset`. It takes those of `split`,
+    `image_size`, `color` and `seed` that can be chosen for this set, with its own defaults; `load`
+    rejects the others. The fields of `Dataset` describe the set.
 
-    A built-in set is the file `jaxmeta/data/images/NAME.py`, imported when `load` is asked for
-    NAME. A function elsewhere is registered once its module is imported.
+    A built-in set is the file `jaxmeta/data/images/NAME.py`, which `load(NAME)` imports. A function
+    elsewhere is registered when its module is imported.
 
     Args:
-      name: lower-case letters, digits, `_` and `-`.
+      name: lower-case letters, digits, `_` and `-`, beginning with a letter.
 
     Raises:
-      ValueError: another form of name; a name that another function has.
+      ValueError: the name has another form, or belongs to another function.
 
     >>> import numpy as np
     >>> from jaxmeta.data import Dataset, class_images
@@ -51,7 +51,7 @@ def image_source(name: str) -> Callable[[Read], Read]:
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ValueError(
             f"image_source: {name!r} can't be the name of a set; use lower-case letters, digits, "
-            "_ and -, a letter first"
+            "_ and -, and begin with a letter"
         )
 
     def register(read: Read) -> Read:
@@ -76,30 +76,32 @@ def load(
     color: bool | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """An image set, as uint8 arrays sorted by class, ready for `episodes`.
+    """Loads an image set as uint8 arrays sorted by class, ready for `episodes`.
 
-    A name is matched exactly, in this order: a registered set; the path of a folder, where it
-    begins with `.`, `~` or `/`; a set of TFDS; the path of a folder. So `omniglot` is always the
+    A name must match exactly. It is looked up as a registered set; as the path of a folder, if it
+    begins with `.`, `~` or `/`; as a TFDS set; as the path of a folder. So `omniglot` is always the
     set, and `./omniglot` or `pathlib.Path("omniglot")` the folder.
 
     Args:
-      name: `glyphs`, `omniglot`, `grocery`, or another name given to `image_source`; the path of
-        a folder `FOLDER/class/*.png` (see `folder`), which a `Path` always is; any
-        image-classification set that TFDS has prepared, as TFDS spells it (`cifar100`,
+      name: `glyphs`, `omniglot`, `grocery`, or another name registered with `image_source`; the
+        path of a folder `FOLDER/class/*.png` (see `folder`), which a `Path` always is; any
+        prepared image-classification set of TFDS, under its TFDS name (`cifar100`,
         `emnist/byclass`, `cifar100:3.0.2`).
-      split: defaults to the set's own. `omniglot`: `vinyals` or `maml`. Others: classes to train,
-        validate and test on, `50/11/20`; folders and TFDS by themselves 64/16/20 %.
-      rotations: how `episodes` should turn the images; defaults to the set's own, `as-classes`
-        for omniglot and `none` for the others that are built in.
+      split: `vinyals` or `maml` for omniglot; numbers of training, validation and test classes,
+        such as `50/11/20`, for other sets but glyphs. Defaults to the set's own split, or to
+        64/16/20 % for folders and TFDS sets.
+      rotations: how `episodes` should rotate the images. Defaults to the set's own value,
+        `as-classes` for omniglot and `none` for the other built-in sets.
       image_size: pixels, the side of the images. Defaults to 28 for glyphs and omniglot, 84 for
-        grocery and folders, for TFDS the set's own up to 84.
-      color: three channels or one, not for glyphs and omniglot; defaults to what the images have.
-      seed: of a random split, and of the small changes of glyphs.
+        grocery and folders, and the set's own size up to 84 for TFDS sets.
+      color: three channels or one; not available for glyphs and omniglot. Defaults to the
+        channels of the images.
+      seed: of a random split, and of the distortions of glyphs.
 
     Raises:
-      ValueError: an unknown name (the nearest are named), an argument that the set doesn't
-        have, damaged data.
-      OSError: files that are missing or can't be read or written.
+      ValueError: the name is unknown (the message gives the nearest), the set doesn't take an
+        argument, or data are damaged.
+      OSError: files are missing, or can't be read or written.
 
     >>> letters = load("glyphs")
     >>> letters.protocol["image_size"], letters.train.images.shape[1:]
@@ -134,12 +136,12 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
         taken = inspect.signature(found).parameters
         for option, value in options.items():
             if option not in taken:
-                raise ValueError(f"{name} has one {option} alone; leave out {option}={value!r}")
+                raise ValueError(f"{name} doesn't take {option}; leave out {option}={value!r}")
         dataset = found(**({"seed": seed} if "seed" in taken else {}), **options)
         return dataset._replace(origin=name)
     if name.startswith(_OF_PATHS):
         return _read_folder(name, seed, options)
-    # A name of TFDS is a name, even where a folder is called so too.
+    # A TFDS name takes precedence over a folder of the same name.
     from jaxmeta.data.images import tfds_images
 
     sets = _names()
@@ -147,11 +149,11 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     base = re.split("[/:]", name)[0]
     if base not in sets and tfds_images.is_known(name):
         dataset = tfds_images.tfds_images(name, seed=seed, **options)
-        # Without the version: it has the same classes in every one.
+        # Without the version: all versions have the same classes.
         return dataset._replace(origin=dataset.protocol["tfds"].rpartition("/")[0])
     if not os.path.isdir(name):
         raise ValueError(
-            f"unknown dataset {name!r}: neither a set of jaxmeta or TFDS, spelt exactly, nor a "
+            f"unknown dataset {name!r}: neither the exact name of a set of jaxmeta or TFDS, nor a "
             f"folder; nearest: {_nearest(name, known)}"
         )
     if base in known or _plain(name) in map(_plain, known):
@@ -166,12 +168,13 @@ def _read_folder(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     from jaxmeta.data.images.folder import folder
 
     place = os.fsencode(os.path.realpath(os.path.expanduser(name)))
-    origin = f"folder {hashlib.sha256(place).hexdigest()[:16]}"  # results may be shown to others
+    # A digest, since results, which may be published, shouldn't contain the path.
+    origin = f"folder {hashlib.sha256(place).hexdigest()[:16]}"
     return folder(name, seed=seed, **options)._replace(origin=origin)
 
 
 def _find(name: str) -> Callable[..., Dataset] | None:
-    """The function of this name; where this package has a file called so, it is imported first."""
+    """The function registered under a name, after importing the file of that name, if any."""
     if name not in _SOURCES and re.fullmatch("[a-z][a-z0-9_]*", name):
         module = f"{_PACKAGE}.{name}"
         if importlib.util.find_spec(module) is not None:
@@ -180,7 +183,7 @@ def _find(name: str) -> Callable[..., Dataset] | None:
 
 
 def _names() -> list[str]:
-    """The names of all registered sets, those of this package included."""
+    """The names of all registered sets, including all sets of this package."""
     for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
         importlib.import_module(f"{_PACKAGE}.{module.name}")
     return sorted(_SOURCES)

@@ -18,8 +18,8 @@ from jaxmeta.data.reading import regular
 from jaxmeta.extras import extra
 from jaxmeta.files import shown
 
-_PARTS = ("train", "validation", "test")  # of a set; its other splits often repeat parts of these
-# TFDS itself reads more: it takes Cifar100 for cifar100, and names of community sets.
+_PARTS = ("train", "validation", "test")  # other splits of a set often repeat parts of these
+# TFDS itself accepts more: Cifar100 for cifar100, and the names of community sets.
 _NAME = re.compile(
     r"(?P<name>[a-z][a-z0-9_]*)(/(?P<config>\w[\w+.-]*))?(:(?P<version>\d+\.\d+\.\d+))?",
     re.ASCII,
@@ -27,7 +27,7 @@ _NAME = re.compile(
 
 
 def tfds_folder() -> Path:
-    """Where prepared sets lie: `TFDS_DATA_DIR`, else TFDS' own `~/tensorflow_datasets`."""
+    """The folder of prepared sets: `TFDS_DATA_DIR`, or `~/tensorflow_datasets` by default."""
     return in_home(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
@@ -40,30 +40,31 @@ def tfds_images(
     seed: int = 0,
     data_dir: str | Path | None = None,
 ) -> Dataset:
-    """A prepared image-classification set of TFDS: its splits merged, its classes split anew.
+    """A prepared image-classification set of TFDS, its splits merged and its classes split anew.
 
-    TFDS splits examples, meta-learning splits classes: `train`, `validation` and `test` (all
-    splits, where none is called so) are put together, examples without a label left out, and
-    the classes dealt to three parts by `seed`.
+    TFDS splits examples, meta-learning splits classes: `train`, `validation` and `test` (or all
+    splits, if none has such a name) are merged, examples without a label are left out, and the
+    classes are split at random by `seed`.
 
     Args:
-      name: exactly as TFDS spells it: `cifar100`, `emnist/byclass`, `cifar100:3.0.2`.
-      split: classes to train, validate and test on, such as `64/16/20`; defaults to 64/16/20 %.
-      image_size: pixels, the side that every image's centre square is resized to; defaults to
-        the set's own up to 84, and to 84 where sizes vary.
-      color: three channels or one; defaults to what the set declares.
+      name: the exact TFDS name: `cifar100`, `emnist/byclass`, `cifar100:3.0.2`.
+      split: numbers of training, validation and test classes, such as `64/16/20`. Defaults to
+        64/16/20 %.
+      image_size: pixels, the side that every image's centre square is resized to. Defaults to
+        the set's own size up to 84, and to 84 if images are not square or vary in size.
+      color: three channels or one. Defaults to the channels that the set declares.
       seed: of the split.
-      data_dir: where prepared sets lie; defaults to `tfds_folder()`.
+      data_dir: the folder of prepared sets. Defaults to `tfds_folder()`.
 
     Raises:
-      FileNotFoundError: not prepared.
-      ValueError: unknown to TFDS; no images with class labels; not prepared as `array_record`;
-        damaged; a split that doesn't fit.
+      FileNotFoundError: the set is not prepared.
+      ValueError: the set is unknown to TFDS, has no images with class labels, is not prepared as
+        `array_record`, or is damaged; the split doesn't fit.
 
     >>> tfds_images("omniglott")
     Traceback (most recent call last):
     ...
-    ValueError: TFDS has no set 'omniglott', spelt exactly; nearest: omniglot
+    ValueError: TFDS has no set of the exact name 'omniglott'; nearest: omniglot
     """
     root = Path(data_dir).expanduser() if data_dir else tfds_folder()
     builder = _builder(name, root)
@@ -86,7 +87,7 @@ def tfds_images(
 
         def read(row: int) -> np.ndarray:
             example = record(row)
-            try:  # of a file cut off, some examples are read as empty
+            try:  # in a truncated file, some examples are read as empty
                 labels[row] = example[label_key]
                 return square(example[image_key], size, channels == 3)
             except (ValueError, TypeError) as error:
@@ -121,13 +122,13 @@ def tfds_images(
 def records(
     builder: Any, parts: list[str], image_key: str
 ) -> tuple[int, Callable[[int], dict[str, Any]]]:
-    """How many examples a prepared set has, and a function to read one, its image undecoded.
+    """The number of examples of a prepared set, and a function to read one, its image undecoded.
 
-    Images are left as bytes because TFDS decodes by OpenCV where that is installed, by Pillow
-    otherwise, and the two differ: 1-bit images are 0 and 255 in the one, 0 and 1 in the other.
+    TFDS decodes images with OpenCV if it is installed and with Pillow otherwise, and the two
+    differ: 1-bit images are 0 and 255 with one, 0 and 1 with the other.
 
     Raises:
-      ValueError: not prepared as `array_record`, or damaged.
+      ValueError: the set is not prepared as `array_record`, or is damaged.
     """
     with extra("data"):
         import tensorflow_datasets as tfds
@@ -146,21 +147,21 @@ def records(
     def record(row: int) -> dict[str, Any]:
         try:
             return source[row]
-        except Exception as error:  # RuntimeError and others, of a library in C++
+        except Exception as error:  # RuntimeError and others, from a C++ library
             raise damaged(builder.data_dir, error) from error
 
     return len(source), record
 
 
 def check_prepared(folder: Path) -> list[Path]:
-    """The files of a prepared set, once it is sure that reading them runs no code of others.
+    """The files of a prepared set, after checking that reading them runs no foreign code.
 
-    TFDS imports the module of every class that `features.json` names: those of its own features
-    are accepted, whatever else a folder may name is refused before it is imported.
+    TFDS imports the module of every class that `features.json` names. Only the features of TFDS
+    itself are accepted; any other class is rejected before it is imported.
 
     Raises:
       OSError: the folder can't be read.
-      ValueError: a feature of another kind, an entry that is no regular file, JSON that is
+      ValueError: a feature is not one of TFDS, an entry is not a regular file, or the JSON is
         damaged.
     """
     with extra("data"):
@@ -183,30 +184,30 @@ def check_prepared(folder: Path) -> list[Path]:
         for name in named:
             if name not in own:
                 raise ValueError(
-                    f"{shown(described)} names the class {shown(name)}, which is no feature of "
-                    "TFDS' own; nothing was imported: remove the folder, or prepare it anew from "
-                    "a source that you trust"
+                    f"{shown(described)} names the class {shown(name)}, which is not a feature of "
+                    "TFDS and was not imported; remove the folder, or prepare it again from a "
+                    "source that you trust"
                 )
     return files
 
 
 def _classes_named(described: Any) -> list[Any]:
-    """All that stands where TFDS reads the name of a class, at any depth."""
+    """All values, at any depth, that TFDS would read as the name of a class."""
     if isinstance(described, list):
         return [name for entry in described for name in _classes_named(entry)]
     if not isinstance(described, dict):
         return []
-    # Of protocol buffers in both spellings; `type` is how TFDS wrote it before.
+    # Both spellings of protocol buffers; `type` was used by earlier versions of TFDS.
     keys = ("pythonClassName", "python_class_name", "type")
     found = [described[key] for key in keys if isinstance(described.get(key), str)]
     within = list(described.values())
-    if isinstance(described.get("content"), str):  # then it was JSON within JSON, too
+    if isinstance(described.get("content"), str):  # earlier versions nested JSON within JSON
         within.append(json.loads(described["content"]))
     return found + [name for entry in within for name in _classes_named(entry)]
 
 
 def damaged(folder: Any, error: object) -> ValueError:
-    """The error of a prepared set that can't be read."""
+    """The error for a prepared set that can't be read."""
     return ValueError(
         f"the prepared set {folder} can't be read ({_one_line(error)}); remove the folder and "
         "prepare it again"
@@ -214,12 +215,12 @@ def damaged(folder: Any, error: object) -> ValueError:
 
 
 def is_known(name: str, data_dir: Path | None = None) -> bool:
-    """Whether TFDS has a set of exactly this name, or one is prepared by it."""
+    """Whether TFDS has a set of exactly this name, or one is prepared under it."""
     spelt = _NAME.fullmatch(name)
     if spelt is None:
         return False
     folder = (data_dir or tfds_folder()) / spelt["name"]
-    # The second is a set with configurations.
+    # The second pattern is for sets with configurations.
     prepared = [*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")]
     return bool(prepared) or spelt["name"] in known_names()
 
@@ -240,7 +241,7 @@ def _builder(name: str, root: Path) -> Any:
     if spelt is None or not is_known(name, root):
         nearest = difflib.get_close_matches(name, known_names())
         raise ValueError(
-            f"TFDS has no set {name!r}, spelt exactly"
+            f"TFDS has no set of the exact name {name!r}"
             f"{'; nearest: ' if nearest else ''}{', '.join(nearest)}"
         )
     folder = root / spelt["name"]

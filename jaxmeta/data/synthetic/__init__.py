@@ -1,4 +1,4 @@
-"""Tasks made up by a program: curves, sequences of bits, problems of optimisation."""
+"""Synthetic tasks: curves, sequences of bits, optimization problems."""
 
 from jaxmeta.data.synthetic import sequences
 from jaxmeta.data.synthetic._sinusoids import sinusoids

@@ -1,4 +1,4 @@
-"""Regression of sine waves, the task that MAML made the first test of a meta-learner."""
+"""Regression of sine waves, the benchmark introduced with MAML."""
 
 import math
 from typing import NamedTuple
@@ -36,28 +36,28 @@ def sinusoids(
     frequency: Range = (1.0, 1.0),
     domain: Range = (-5.0, 5.0),
 ) -> Sampler:
-    """The sampler of sine-wave tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
+    """A sampler of sine-wave tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
 
         y = amplitude · sin(frequency · x − phase),  x ~ U[domain]
 
-    with one amplitude, phase and frequency a task, each uniform in its range. The defaults are
-    MAML's (Finn et al. 2017, section 5.1; the minus sign is its code's). Meta-SGD's task (Li et
-    al. 2017, section 4.1) is `frequency=(0.8, 1.2)`; its `sin(ωx + b)` is the same curve seen
-    from the other side, (x, y) → (−x, −y), which a domain around zero does not notice.
+    Each task has one amplitude, phase and frequency, drawn uniformly from their ranges. The
+    defaults are those of MAML (Finn et al. 2017, section 5.1; the minus sign follows its code).
+    Meta-SGD (Li et al. 2017, section 4.1) uses `frequency=(0.8, 1.2)` and `sin(ωx + b)`, which is
+    the same distribution over a domain symmetric about zero: substitute (x, y) → (−x, −y).
 
     Args:
-      shots: support points, drawn at random from the domain.
-      queries: query points, drawn likewise.
+      shots: number of support points, drawn uniformly from the domain.
+      queries: number of query points, drawn in the same way.
       amplitude, phase, frequency: `(low, high)`; equal ends fix the value.
       domain: `(low, high)` of x.
 
     Returns:
-      a `jax.tree_util.Partial` like that of `episodes`, without leaves. Its task has inputs and
-      targets float32 `[shots, 1]` in the support and `[queries, 1]` in the query.
+      a `jax.tree_util.Partial`, as `episodes` returns, without leaves. Inputs and targets of a
+      task are float32 `[shots, 1]` in the support and `[queries, 1]` in the query.
 
     Raises:
-      ValueError: shots or queries below one; a range whose ends are in the wrong order or not
-        finite; a domain of one point.
+      ValueError: shots or queries are below one; the ends of a range are in the wrong order or not
+        finite; the domain is a single point.
 
     >>> sample = sinusoids(shots=10, queries=100)
     >>> sample(jax.random.key(0)).query.targets.shape
@@ -65,7 +65,7 @@ def sinusoids(
     """
     for name, value in (("shots", shots), ("queries", queries)):
         if value < 1:
-            raise ValueError(f"{name} is {value}, and a task needs at least 1 point of each kind")
+            raise ValueError(f"{name} is {value}, but a task needs at least 1 point of each kind")
     sample = sampler(
         _draw_task,
         shots=shots,
@@ -87,7 +87,7 @@ def sinusoid_parameters(
     phase: Range = (0.0, math.pi),
     frequency: Range = (1.0, 1.0),
 ) -> Sinusoid:
-    """The true function of the task that `sinusoids(...)` of the same ranges draws with `key`.
+    """The true function of the task that `sinusoids(...)` draws with `key` and the same ranges.
 
     >>> key = jax.random.key(0)
     >>> task = sinusoids(shots=5, queries=5)(key)

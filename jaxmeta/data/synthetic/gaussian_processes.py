@@ -1,4 +1,4 @@
-"""Curves drawn from Gaussian processes, and the posterior that no learner can beat on them."""
+"""Curves drawn from Gaussian processes, and their exact posterior, the best possible prediction."""
 
 import math
 from typing import Literal, NamedTuple, get_args
@@ -13,18 +13,18 @@ from jaxmeta.data.samplers import Sampler, sampler
 KernelKind = Literal["rbf", "matern", "periodic"]
 Range = tuple[float, float]
 
-JITTER = 1e-4  # added to the variance of every point: else many near ones have no Cholesky factor
+JITTER = 1e-4  # added to the variance of every point, so that the Cholesky factor exists
 
 
 class Kernel(NamedTuple):
-    """A covariance function; the three numbers may differ from task to task.
+    """A covariance function; its numbers may differ from task to task.
 
     Attributes:
       kind: static: rbf, matern (ν = 5/2) or periodic.
-      length: l, in units of x.
+      length: l, the length scale, in units of x.
       scale: σ, the standard deviation of the curve.
-      noise: σ_n; a point has the std √(σ_n² + 1e-4) about the curve, see `JITTER`.
-      period: p, in units of x; of the periodic one alone.
+      noise: σ_n; the std of a point about the curve is √(σ_n² + 1e-4), see `JITTER`.
+      period: p, in units of x; used by the periodic kernel only.
     """
 
     kind: KernelKind
@@ -35,16 +35,16 @@ class Kernel(NamedTuple):
 
 
 def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
-    """k(x, x') of points `[N, X]` and `[M, X]`: float `[N, M]`, without the noise.
+    """k(x, x') for points `[N, X]` and `[M, X]`: float `[N, M]`, without the noise.
 
         rbf:       σ² exp(−d² / 2l²)
         matern:    σ² (1 + √5 d/l + 5d²/3l²) exp(−√5 d/l)
         periodic:  σ² exp(−2 sin²(π d / p) / l²)
 
-    with d the distance of x and x'.
+    where d is the distance between x and x'.
 
     Raises:
-      ValueError: an unknown kind.
+      ValueError: the kind is unknown.
 
     Source: Rasmussen, Williams 2006, "Gaussian processes for machine learning", chapter 4.
 
@@ -59,7 +59,7 @@ def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
     if kernel.kind == "rbf":
         shape = jnp.exp(-squares / (2 * kernel.length**2))
     elif kernel.kind in ("matern", "periodic"):
-        # The floor is under the root: the gradient stays finite where both points are one.
+        # Added under the root, so that the gradient is finite where the two points coincide.
         distances = jnp.sqrt(squares + 1e-12)
         scaled = math.sqrt(5) * distances / kernel.length
         if kernel.kind == "matern":
@@ -68,7 +68,7 @@ def covariance(kernel: Kernel, one: Array, other: Array) -> Array:
             waves = jnp.square(jnp.sin(math.pi * distances / kernel.period))
             shape = jnp.exp(-2 * waves / kernel.length**2)
     else:
-        raise ValueError(f"kernel {kernel.kind!r} is none of {', '.join(get_args(KernelKind))}")
+        raise ValueError(f"unknown kernel {kernel.kind!r}; give {', '.join(get_args(KernelKind))}")
     return kernel.scale**2 * shape
 
 
@@ -83,24 +83,25 @@ def gaussian_curves(
     noise: float = 0.02,
     domain: Range = (-2.0, 2.0),
 ) -> Sampler:
-    """The sampler of curves from Gaussian processes: `sample(key) -> Task`.
+    """A sampler of curves from Gaussian processes: `sample(key) -> Task`.
 
-    Points lie uniformly in the domain. The support has the largest number of points, its mask says
-    which of them this task has: any number of them is one compiled shape.
+    Points are uniform in the domain. The support always has the largest number of points; its mask
+    marks those that belong to the task, so that all tasks share one compiled shape.
 
     Args:
-      kernel: its kind, see `covariance`.
-      points: least and largest number of support points, drawn evenly.
-      queries: query points.
-      kernel_length, kernel_scale, kernel_period: ranges of the kernel's numbers, drawn evenly for
-        each task.
-      noise: std of the noise of each point, beside that of `JITTER`.
-      domain: of x.
+      kernel: the kind of kernel, see `covariance`.
+      points: smallest and largest number of support points, drawn uniformly.
+      queries: number of query points.
+      kernel_length, kernel_scale, kernel_period: ranges of the kernel's numbers, drawn uniformly
+        for each task.
+      noise: std of the noise of each point, in addition to `JITTER`.
+      domain: `(low, high)` of x.
 
     Shapes: float32 `[points_max, 1]` in the support, `[queries, 1]` in the query.
 
     Raises:
-      ValueError: an unknown kernel, a range in the wrong order or not positive.
+      ValueError: the kernel is unknown; a range is in the wrong order or not positive; queries
+        below one; negative noise; an empty domain.
 
     >>> task = gaussian_curves(points=(3, 10))(jax.random.key(0))
     >>> task.support.inputs.shape, 3 <= int(task.support.mask.sum()) <= 10
@@ -120,8 +121,9 @@ def gaussian_curves(
             )
     if kernel not in get_args(KernelKind) or queries < 1 or noise < 0 or domain[0] >= domain[1]:
         raise ValueError(
-            f"kernel {kernel!r}, {queries} queries, noise {noise}, domain {domain}; give one of "
-            f"{', '.join(get_args(KernelKind))}, at least 1, 0 or more, and a low and a high end"
+            f"gaussian_curves: kernel {kernel!r}, {queries} queries, noise {noise}, domain "
+            f"{domain}; give a kernel of {', '.join(get_args(KernelKind))}, at least 1 query, "
+            "noise of 0 or more, and a domain (low, high) with low < high"
         )
     return sampler(
         _draw_task,
@@ -137,7 +139,7 @@ def gaussian_curves(
 
 
 def kernel_of(sample: Sampler, key: Key) -> Kernel:
-    """The kernel of the task that `gaussian_curves` draws with this key: the oracle's knowledge."""
+    """The kernel of the task that `gaussian_curves` draws with this key, for `posterior`."""
     options = sample.func.keywords  # pyright: ignore
     return _draw_kernel(key, **{name: options[name] for name in _KERNEL})
 
@@ -154,7 +156,7 @@ def _draw_kernel(
     kernel_period: Range,
     noise: float,
 ) -> Kernel:
-    # `split` gives the keys of `fold_in` 0, 1 and so on: `_draw_task` has the first four.
+    # `split` gives the keys of `fold_in` 0, 1 and so on; `_draw_task` uses the first four.
     keys = jax.random.split(jax.random.fold_in(key, 4), 3)
     numbers = [
         jax.random.uniform(own, (), minval=low, maxval=high)
@@ -185,10 +187,10 @@ def _draw_task(
 
 
 def cholesky(matrix_NN: Array) -> Array:
-    """L with L Lᵀ = the matrix, lower triangular; the matrix is positive definite.
+    """The lower triangular L with L Lᵀ equal to the matrix, which must be positive definite.
 
-    In operations of XLA alone: LAPACK's, mapped over tasks, waits for the threads of CPU devices
-    that themselves wait for each other, and the whole program stands still (jax 0.10).
+    Uses XLA operations only: LAPACK's routine, mapped over tasks, deadlocks with several CPU
+    devices (jax 0.10).
 
     >>> cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]])).tolist()
     [[2.0, 0.0], [1.0, 2.0]]
@@ -208,11 +210,11 @@ def cholesky(matrix_NN: Array) -> Array:
 
 
 def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Array]:
-    """Mean and std of new noisy points, given those of the support: `[Q, 1]` each.
+    """Mean and std of new noisy points, given the support: `[Q, 1]` each.
 
         μ = Kᵩₛ (Kₛₛ + ν I)⁻¹ y,  Σ = Kᵩᵩ + ν I − Kᵩₛ (Kₛₛ + ν I)⁻¹ Kₛᵩ (its diagonal)
 
-    with ν = σ_n² + 1e-4, the variance that the points were drawn with.
+    with ν = σ_n² + 1e-4, the variance of the noise.
 
     Source: Rasmussen, Williams 2006, equations 2.23 and 2.24.
 
@@ -224,7 +226,7 @@ def posterior(kernel: Kernel, support: Batch, inputs: Array) -> tuple[Array, Arr
     chex.assert_rank([support.inputs, support.targets, inputs], 2)
     places_SX, values = fill_padding((support.inputs, support.targets), support.mask)
     valid_S = valid_mask(support.mask, len(places_SX))
-    # A point that is not there has no covariance with any other, and a value of 0.
+    # Padding has no covariance with any point, and the value 0.
     both = valid_S[:, None] & valid_S[None]
     variance = kernel.noise**2 + JITTER
     within = jnp.where(both, covariance(kernel, places_SX, places_SX), 0)

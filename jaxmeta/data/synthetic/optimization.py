@@ -1,4 +1,4 @@
-"""Families of optimization problems to learn an optimizer from."""
+"""Families of optimization problems, the tasks of learned optimizers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Family(NamedTuple):
-    """Problems of one kind.
+    """A family of optimization problems.
 
     Attributes:
-      sample: `sample(key) -> Task`, pure: what the support set holds is to be minimised, the query
-        set judges.
-      model: whose parameters are sought; it starts anew in every task.
-      objective: of the model's outputs.
-      problem_batch: examples a step of the inner optimizer; None takes all of them.
+      sample: `sample(key) -> Task`, pure: the inner optimizer minimises the loss on the support
+        set, and is evaluated on the query set.
+      model: the model to optimise, initialised anew in every task.
+      objective: the loss of the model's outputs.
+      problem_batch: examples per step of the inner optimizer. Defaults to all.
     """
 
     sample: Sampler
@@ -48,12 +48,12 @@ class Family(NamedTuple):
 
 
 def quadratics(dimensions: int = 10) -> Family:
-    """Random quadratics: f(θ) = mean (Wθ − y)², all entries of W, y and θ_0 normal.
+    """Random quadratics: f(θ) = mean (Wθ − y)², with standard normal entries of W, y and θ_0.
 
-    The query set is the support set: nothing is to be generalised.
+    The query set is the support set: these problems don't test generalisation.
 
     Raises:
-      ValueError: fewer dimensions than 1.
+      ValueError: fewer than 1 dimension.
 
     Source: Andrychowicz et al. 2016, "Learning to learn by gradient descent by gradient descent",
     section 3.1.
@@ -99,22 +99,23 @@ def classifiers(
     scales: tuple[float, float] = (0.5, 2.0),
     problem_batch: int | None = 64,
 ) -> Family:
-    """Perceptrons of one hidden layer that learn to tell images apart, each task another.
+    """Image classification by perceptrons with one hidden layer, different in every task.
 
-    Drawn for a task: its classes and images, the width of its hidden layer (uniformly), its
-    activation, and the scale of its first weights (log-uniformly). All have one compiled shape: a
-    narrow layer is a wide one whose other units are masked.
+    Drawn for each task: its classes and images, the width of its hidden layer (uniform), its
+    activation, and the scale of its initial weights (log-uniform). All tasks share one compiled
+    shape: the unused units of a narrow layer are masked.
 
     Args:
       classes: the images.
-      ways, shots, queries: classes of a task; images of each to learn from and to be judged on.
-      widths: of the hidden layer, the least and the largest.
-      activations: of `ACTIVATIONS`.
-      scales: factors to the std 1/√(inputs) of the first weights, the least and the largest.
-      problem_batch: images a step, all of them where there are not more.
+      ways, shots, queries: see `episodes`.
+      widths: smallest and largest width of the hidden layer.
+      activations: names in `ACTIVATIONS`.
+      scales: smallest and largest factor by which the initial weights are scaled; their std is
+        1/√(inputs) in the hidden layer and 1/√(width) in the head.
+      problem_batch: images per step; None, or a number of at least `ways · shots`, uses all.
 
     Raises:
-      ValueError: as `episodes`; an unknown activation; a range that is none.
+      ValueError: as `episodes`; an unknown activation; an empty range.
 
     Source: the family of Metz et al. 2019, "Understanding and correcting pathologies in the
     training of learned optimizers", section 5, on small perceptrons.
@@ -151,7 +152,7 @@ def _classification(
     }
 
     def with_network(batch: Batch) -> Batch:
-        # Of every example, so that a minibatch is one of all leaves.
+        # Repeated for every example, so that a minibatch indexes all leaves alike.
         rows = batch.targets.shape[0]
         each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *leaf.shape)), network)
         return batch._replace(inputs={"images": batch.inputs.reshape(rows, -1), **each})
@@ -161,7 +162,7 @@ def _classification(
 
 
 def _perceptron(ways: int, width: int, activations: list[Callable[[Array], Array]]) -> Model:
-    """One hidden layer; which units it has, its activation and first scale come with the inputs."""
+    """One hidden layer; its units, activation and initial scale come with the inputs."""
 
     def init(key: Key, inputs: dict[str, Any]) -> PyTree:
         hidden_key, head_key = jax.random.split(key)

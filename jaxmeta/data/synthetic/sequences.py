@@ -1,8 +1,8 @@
 """Sequences that require a memory: copy, repeat copy, associative recall, priority sort.
 
-Each sampler is `sample(key) -> Task`, pure, for `jit` and `vmap`: the support is empty, the query
-is one sequence in a fixed shape, whose mask is True where the output is judged. How long it really
-is differs from task to task; behind its end all is 0.
+Each sampler is `sample(key) -> Task`, pure, for `jit` and `vmap`. The support is empty; the query
+is one sequence of fixed shape, with a mask that is True at the steps whose output counts. The
+actual length differs from task to task, and the rest is zero.
 """
 
 from typing import Any
@@ -15,19 +15,19 @@ from jaxmeta.data.samplers import Sampler, sampler
 
 
 def copy(*, bits: int = 8, lengths: tuple[int, int] = (1, 20)) -> Sampler:
-    """Copy: a sequence of random bits is to be said again after its end.
+    """Copy: reproduce a sequence of random bits after its end.
 
         inputs:   start, v_1 … v_L, end, 0 … 0            channels: bits, start, end
         targets:                         v_1 … v_L
 
     Args:
-      bits: of each vector.
-      lengths: least and largest L, drawn evenly.
+      bits: bits of each vector.
+      lengths: smallest and largest L, drawn uniformly.
 
     Shapes: inputs float32 `[2 L_max + 2, bits + 2]`, targets `[2 L_max + 2, bits]`.
 
     Raises:
-      ValueError: a range without numbers of at least 1.
+      ValueError: a number is below 1; a range is in the wrong order.
 
     Source: Graves, Wayne, Danihelka 2014, "Neural Turing machines", section 4.1.
 
@@ -59,22 +59,22 @@ def repeat_copy(
     repeats: tuple[int, int] = (1, 10),
     scaled_to: tuple[int, int] | None = None,
 ) -> Sampler:
-    """Repeat copy: a sequence of random bits several times again, then a mark of the end.
+    """Repeat copy: reproduce a sequence of random bits several times, then an end marker.
 
-        inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, the number of repeats n,
-        targets:                       (v_1 … v_L) R times, end    scaled to a std of about 1
+        inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, n: R scaled to a
+        targets:                       (v_1 … v_L) R times, end              std of about 1
 
     Args:
-      bits: of each vector.
-      lengths: least and largest L, drawn evenly.
-      repeats: least and largest R, drawn evenly.
-      scaled_to: the range by which n is scaled, that of training; defaults to `repeats`.
+      bits: bits of each vector.
+      lengths: smallest and largest L, drawn uniformly.
+      repeats: smallest and largest R, drawn uniformly.
+      scaled_to: the range of R in training, by which n is scaled. Defaults to `repeats`.
 
     Shapes: inputs float32 `[L (R + 1) + 3, bits + 2]` with the largest L and R, targets
     `[…, bits + 1]`.
 
     Raises:
-      ValueError: a range without numbers of at least 1.
+      ValueError: a number is below 1; a range is in the wrong order.
 
     Source: Graves et al. 2014, section 4.2.
 
@@ -117,23 +117,23 @@ def _repeat_copy(
 def associative_recall(
     *, bits: int = 6, item_length: int = 3, lengths: tuple[int, int] = (2, 6)
 ) -> Sampler:
-    """Associative recall: of a list of items, the one that follows the item asked about.
+    """Associative recall: given an item of a list, reproduce the item that follows it.
 
         inputs:   | item_1 | item_2 … | item_K ‖ item_q ‖ 0 0 0     channels: bits, |, ‖
         targets:                                          item_{q+1}
 
-    An item is `item_length` vectors of random bits; q is drawn from all but the last.
+    An item is `item_length` vectors of random bits; q is drawn from all items but the last.
 
     Args:
-      bits: of each vector.
-      item_length: vectors of an item.
-      lengths: least and largest K, drawn evenly; at least 2.
+      bits: bits of each vector.
+      item_length: vectors of each item.
+      lengths: smallest and largest K, drawn uniformly; at least 2.
 
     Shapes: inputs float32 `[(1 + item_length) K + 2 + 2 item_length, bits + 2]` with the largest K,
     targets `[…, bits]`.
 
     Raises:
-      ValueError: a range without numbers of at least 2, another number below 1.
+      ValueError: `lengths` begins below 2 or is in the wrong order; another number is below 1.
 
     Source: Graves et al. 2014, section 4.3.
 
@@ -144,7 +144,8 @@ def associative_recall(
     _check("associative_recall", bits=bits, item_length=item_length, lengths=lengths)
     if lengths[0] < 2:
         raise ValueError(
-            f"associative_recall: lengths {lengths}; give at least 2 items, one to follow another."
+            f"associative_recall: lengths {lengths}; give at least 2, so that one item follows "
+            "another."
         )
     return sampler(_associative_recall, bits=bits, item_length=item_length, lengths=lengths)
 
@@ -173,20 +174,20 @@ def _associative_recall(key: Key, *, bits: int, item_length: int, lengths: tuple
 
 
 def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Sampler:
-    """Priority sort: vectors of random bits in the order of their priorities, the highest first.
+    """Priority sort: reproduce vectors of random bits by decreasing priority.
 
         inputs:   (v_1, p_1) … (v_N, p_N), end, 0 … 0      channels: bits, priority, end
         targets:                                v_{σ(1)} … v_{σ(K)},   p_{σ(1)} > p_{σ(2)} > …
 
     Args:
-      bits: of each vector.
-      count: N, vectors shown; priorities are drawn from U[−1, 1].
-      kept: K, of the highest priorities.
+      bits: bits of each vector.
+      count: N, the number of vectors shown; priorities are drawn from U[−1, 1].
+      kept: K, the number of vectors to reproduce.
 
     Shapes: inputs float32 `[N + 1 + K, bits + 2]`, targets `[N + 1 + K, bits]`.
 
     Raises:
-      ValueError: a number below 1, more kept than shown.
+      ValueError: a number is below 1; `kept` is larger than `count`.
 
     Source: Graves et al. 2014, section 4.5.
 
@@ -196,7 +197,9 @@ def priority_sort(*, bits: int = 8, count: int = 20, kept: int = 16) -> Sampler:
     """
     _check("priority_sort", bits=bits, kept=kept, count=count)
     if kept > count:
-        raise ValueError(f"priority_sort: {kept} kept of {count} shown; keep fewer or show more.")
+        raise ValueError(
+            f"priority_sort: kept is {kept} and count is {count}; give a kept of at most count."
+        )
     return sampler(_priority_sort, bits=bits, count=count, kept=kept)
 
 
@@ -228,13 +231,13 @@ def _length(key: Key, lengths: tuple[int, int]) -> Array:
 
 
 def _vectors(key: Key, longest: int, bits: int, length: Array) -> Array:
-    """Random bits, 0 behind the length, float32 `[longest, bits]`."""
+    """Random bits, 0 from `length` on, float32 `[longest, bits]`."""
     drawn = jax.random.bernoulli(key, 0.5, (longest, bits)).astype(jnp.float32)
     return jnp.where((jnp.arange(longest) < length)[:, None], drawn, 0)
 
 
 def _placed(rows: Array, start: Any, length: Any, steps: Array) -> Array:
-    """The first `length` rows from step `start` on, 0 before and behind."""
+    """The first `length` rows, placed from step `start` on; 0 before and after them."""
     index = steps - start
     found = rows[jnp.clip(index, 0, rows.shape[0] - 1)]
     return jnp.where(((index >= 0) & (index < length))[:, None], found, 0)

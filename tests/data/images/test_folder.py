@@ -118,7 +118,7 @@ def test_folders_that_cannot_be_used_are_told_in_one_line(tmp_path, shades):
     refused(empty, ValueError, empty, "holds one class, class")
     save(empty / "other" / "0.png", "red")
     refused(empty, ValueError, empty, "2 classes are too few")
-    refused(shades, ValueError, shades, "is of 12 classes, but there are 10", split="4/4/4")
+    refused(shades, ValueError, shades, "has 12 classes, but there are 10", split="4/4/4")
 
 
 def test_a_folder_that_fails_keeps_the_kind_of_error(shades, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_folder_that_fails_keeps_the_kind_of_error(shades, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "listdir", forbidden)
-    refused(shades, PermissionError, shades, "Permission denied", "may be read")
+    refused(shades, PermissionError, shades, "Permission denied", "can be read")
 
 
 @pytest.mark.parametrize("image", ["0.png", "1.png"])

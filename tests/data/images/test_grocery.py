@@ -67,5 +67,5 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(ValueError, match="1 photographs of 1 classes"):
         grocery(data_dir=tmp_path)
     (tmp_path / "part.zip").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="not the whole of Grocery Store"):
+    with pytest.raises(ValueError, match="not the complete Grocery Store"):
         grocery(data_dir=tmp_path)

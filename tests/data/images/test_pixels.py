@@ -80,7 +80,7 @@ def deep_png(kind, channels):
     ids=["grey by Pillow", "grey", "colour", "grey and alpha", "colour and alpha"],
 )
 def test_sixteen_bits_are_refused_not_cut_off(image):
-    with pytest.raises(ValueError, match="8 bits a channel"):
+    with pytest.raises(ValueError, match="8 bits per channel"):
         square(image, 4, color=True)
 
 
@@ -93,7 +93,7 @@ def test_sixteen_bits_of_a_tiff_are_refused_too():
         assert opened.tag_v2[258] == (8, 8, 8)  # pyright: ignore[reportAttributeAccessIssue]
     deep = bytearray(file.getvalue() + bytes(200))
     deep[offset : offset + 6] = struct.pack("<HHH", 16, 16, 16)
-    with pytest.raises(ValueError, match="8 bits a channel"):
+    with pytest.raises(ValueError, match="8 bits per channel"):
         square(bytes(deep), 4, color=True)
     assert square(file.getvalue(), 4, color=True).shape == (4, 4, 3)
 

@@ -148,9 +148,9 @@ def test_a_name_means_the_set_where_a_folder_is_called_so_too(omniglot_folder, t
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("glyphs", {"split": "vinyals"}, "glyphs has one split alone"),
-        ("glyphs", {"color": True}, "glyphs has one color alone"),
-        ("omniglot", {"color": False}, "omniglot has one color alone"),
+        ("glyphs", {"split": "vinyals"}, "glyphs doesn't take split"),
+        ("glyphs", {"color": True}, "glyphs doesn't take color"),
+        ("omniglot", {"color": False}, "omniglot doesn't take color"),
         ("omniglot", {"split": "vinyal"}, "the splits vinyals and maml, not 'vinyal'"),
         ("glyphs", {"image_size": 0}, "an image size of 0 pixels"),
         ("omniglot", {"rotations": "per_task"}, "unknown rotations 'per_task'"),
@@ -174,7 +174,7 @@ def test_a_set_of_ones_own_is_found_by_its_name():
     dataset = load("dots", image_size=6, seed=3)
     assert dataset.train.images.shape == (4, 6, 6, 1) and dataset.train.images.max() == 3
     assert dataset.protocol["dataset"] == "dots" and dataset.protocol["ink"] is True
-    with pytest.raises(ValueError, match="dots has one split alone"):
+    with pytest.raises(ValueError, match="dots doesn't take split"):
         load("dots", split="1/1/1")
     with pytest.raises(ValueError, match="nearest: dots"):
         load("dot")

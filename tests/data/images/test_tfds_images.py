@@ -138,7 +138,7 @@ def test_sets_that_cannot_be_used_are_told_in_one_line(tmp_path):
 
 def test_damaged_sets_are_named_with_the_remedy(own_copy):
     folder = own_copy / "shades" / "1.0.0"
-    refused("shades", ValueError, "shades: ", "is of 5 classes, but there are 10", split="1/2/2")
+    refused("shades", ValueError, "shades: ", "has 5 classes, but there are 10", split="1/2/2")
 
     description = folder / "dataset_info.json"
     content = json.loads(description.read_text())
@@ -205,7 +205,7 @@ def test_no_module_is_imported_because_a_folder_says_so(
         folder.rename(tmp_path / "elsewhere")
         folder.symlink_to(tmp_path / "elsewhere")
     before = {*sys.modules}
-    refused("shades", ValueError, "features.json", "no feature of TFDS' own")
+    refused("shades", ValueError, "features.json", "not a feature of TFDS")
     assert not any("evil" in name or "scripts" in name for name in {*sys.modules} - before)
 
 

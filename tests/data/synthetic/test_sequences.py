@@ -107,8 +107,8 @@ def test_priority_sort():
         (lambda: sequences.copy(lengths=(0, 3)), "give at least 1"),
         (lambda: sequences.copy(lengths=(4, 3)), "lengths from 4 to 3; give the smaller first"),
         (lambda: sequences.repeat_copy(repeats=(0, 1)), "give at least 1"),
-        (lambda: sequences.associative_recall(lengths=(1, 3)), "give at least 2 items"),
-        (lambda: sequences.priority_sort(count=3, kept=4), "4 kept of 3 shown"),
+        (lambda: sequences.associative_recall(lengths=(1, 3)), "give at least 2, so"),
+        (lambda: sequences.priority_sort(count=3, kept=4), "kept is 4 and count is 3"),
     ],
 )
 def test_errors_come_early(build, told):
