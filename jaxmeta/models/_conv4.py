@@ -47,7 +47,7 @@ class _Conv4(nn.Module):
         return features[references:]
 
     def _is_pooled_block(self) -> bool:
-        """Whether the first block is computed as one; the layers themselves make its parameters."""
+        """Whether the first block is computed as one; at `init`, the layers make its parameters."""
         return (
             not self.is_initializing()
             and self.downsampling == "pool"
@@ -80,16 +80,16 @@ def conv4(
     and flattening, as Vinyals et al. 2016 (section 4.1) and Snell et al. 2017 (section 3.1).
 
     Args:
-      outputs: width of the head, whose parameters are named `head`; None leaves it out, so
-        that the model embeds: 28×28 images to `width` features in both forms.
+      outputs: width of the head, whose parameters are named `head`; with None the model has no
+        head and embeds images, 28×28 images as `width` features.
       width: channels of every convolution.
-      downsampling: see above.
+      downsampling: `stride` or `pool`, see above.
       query_statistics: see `Normalisation`.
 
     Shapes: images float `[N, H, W, C]` to `[N, outputs]`; with pooling H and W are at least 16.
 
     Raises:
-      ValueError: an unknown downsampling; smaller images, of which pooling would leave nothing.
+      ValueError: the downsampling is unknown, or images are too small for four poolings.
 
     >>> import jax, jax.numpy as jnp
     >>> model = conv4(5, width=8, downsampling="stride")

@@ -18,7 +18,7 @@ class _MLP(nn.Module):
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
         if 0 in inputs.shape[1:]:
             raise ValueError(
-                f"mlp: inputs of the shape {inputs.shape}; give numbers to learn from."
+                f"mlp: inputs of the shape {inputs.shape}; give inputs without an axis of size 0."
             )
         values, references = with_reference(self.normalisation, inputs, reference)
         values = values.reshape(values.shape[0], -1)
@@ -40,7 +40,7 @@ def mlp(
 
         h_{l+1} = ReLU(norm(W_l h_l + b_l)),  y = W h_L + b
 
-    MAML's networks are `mlp((40, 40), 1)` for sinusoids and
+    The networks of MAML are `mlp((40, 40), 1)` for sinusoids and
     `mlp((256, 128, 64, 64), ways, query_statistics="batch")` for Omniglot (Finn et al. 2017,
     sections 5.1, 5.2).
 
@@ -50,7 +50,7 @@ def mlp(
       query_statistics: see `Normalisation`.
 
     Raises:
-      ValueError: inputs without numbers.
+      ValueError: inputs have an axis of size 0.
 
     >>> import jax, jax.numpy as jnp
     >>> model = mlp((40, 40), 1)

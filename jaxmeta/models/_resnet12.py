@@ -55,20 +55,20 @@ def resnet12(
 
         block(x) = max_pool(act(norm(conv(act(norm(conv(act(norm(conv x)))))) + norm(conv₁ₓ₁ x)))
 
-    with `act` the leaky ReLU of slope 0.1 (Lee et al. 2019, MetaOptNet, section 4.1), 2×2
-    max-pooling, and twice the channels from block to block (Oreshkin et al. 2018, TADAM: 64, 128,
-    256, 512).
+    where `act` is the leaky ReLU of slope 0.1 (Lee et al. 2019, MetaOptNet, section 4.1) and
+    `max_pool` has 2×2 windows. The channels double from block to block (Oreshkin et al. 2018,
+    TADAM: 64, 128, 256, 512).
 
     Args:
-      outputs: width of the head, whose parameters are named `head`; None leaves it out, so
-        that the model embeds: images of 16 pixels or more to `8 · width` features.
-      width: channels of the first block; a narrow one trains on a CPU.
+      outputs: width of the head, whose parameters are named `head`; with None the model has no
+        head and embeds images as `8 · width` features.
+      width: channels of the first block; narrow networks can be trained on a CPU.
       query_statistics: see `Normalisation`.
 
     Shapes: images float `[N, H, W, C]`, H and W at least 16, to `[N, outputs]`.
 
     Raises:
-      ValueError: images smaller than 16 pixels, of which pooling would leave nothing.
+      ValueError: images smaller than 16 pixels, which are too small for four poolings.
 
     >>> import jax, jax.numpy as jnp
     >>> model = resnet12(5, width=2)

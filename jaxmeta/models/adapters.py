@@ -12,12 +12,12 @@ from jaxmeta.core import Key, Model, PyTree
 def from_linen(module: nn.Module) -> Model:
     """A Flax Linen module as a `Model`.
 
-    The module is called as `module(inputs)`, with `reference=` too if its `__call__` takes
-    one, and with the key as the `dropout` stream if one is given.
+    The module is called as `module(inputs)`, with `reference=` if its `__call__` has this
+    argument, and with the key as the `dropout` stream if a key is given.
 
     Raises:
-      ValueError: at `init`, if the module keeps state besides its parameters (running
-        statistics, say): an inner loop would use it without showing it.
+      ValueError: at `init`, if the module has state besides its parameters, such as running
+        statistics, which inner loops don't support.
 
     >>> import jax, jax.numpy as jnp
     >>> model = from_linen(nn.Dense(3))
@@ -33,8 +33,8 @@ def from_linen(module: nn.Module) -> Model:
         if variables:
             raise ValueError(
                 f"{type(module).__name__} keeps {', '.join(sorted(variables))} besides its "
-                "parameters. State hidden from the inner loop makes results wrong: normalise with "
-                "jaxmeta.models.Normalisation, or with layer or group norm, instead."
+                "parameters. State hidden from the inner loop makes results wrong: use "
+                "jaxmeta.models.Normalisation, or layer or group norm, instead."
             )
         return params
 
@@ -52,8 +52,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
     """A Flax NNX module as a `Model`; `build(rngs) -> module` makes it from `nnx.Rngs`.
 
     Raises:
-      ValueError: if the module holds variables that are no `nnx.Param` (running statistics,
-        dropout streams): splitting them off would freeze them silently.
+      ValueError: the module has variables that are not `nnx.Param` (running statistics, dropout
+        streams), which would be silently frozen.
 
     >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
@@ -69,8 +69,8 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         others = {str(".".join(map(str, path))) for path, _ in nnx.to_flat_state(rest)}
         if others:
             raise ValueError(
-                f"the NNX module holds state that is no parameter: {', '.join(sorted(others))}. "
-                "Use layers without running statistics or streams of their own."
+                f"the NNX module has state that is not a parameter: {', '.join(sorted(others))}. "
+                "Use layers without running statistics or random streams."
             )
         return graph, nnx.to_pure_dict(params)
 

@@ -1,4 +1,4 @@
-"""The networks of learned comparison: maps of images, and what compares two of them."""
+"""The networks of learned comparison: feature maps of images, and comparators of pairs."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -36,12 +36,13 @@ class _Comparator(nn.Module):
     def __call__(self, maps: tuple[Array, Array]) -> Array:
         maps_W, maps_Q = maps
         for each in maps:
-            remedy = ", such as conv_maps makes of images of 16×16 or more"
+            remedy = ", such as conv_maps of images of 16×16 or more"
             check_image_size("comparator", each, 4, remedy)
         channels = maps_W.shape[-1]
         shape = (3, 3, 2 * channels, self.width)
         kernel = self.param("conv_0", nn.initializers.glorot_uniform(), shape)
-        # A convolution of two maps side by side is the sum of one of each: Q + W, and not Q W.
+        # The convolution of concatenated maps is the sum of one for each map: Q + W convolutions
+        # instead of Q W.
         of_classes = convolve(maps_W, kernel[:, :, :channels])
         of_queries = convolve(maps_Q, kernel[:, :, channels:])
         pairs_QW = of_queries[:, None] + of_classes[None]
@@ -66,13 +67,13 @@ def _normalised(
 
 
 def conv_maps(*, width: int = 64, query_statistics: NormalisationKind = "batch") -> Model:
-    """Four 3×3 convolutions, max-pooling after the first two, and no head: maps, not features.
+    """Four 3×3 convolutions with max-pooling after the first two, and no head.
 
     Shapes: images float `[N, H, W, C]`, H and W at least 4, to `[N, H/4, W/4, width]`; a
-    `comparator` takes maps of images of 16 pixels or more.
+    `comparator` requires images of at least 16×16.
 
     Raises:
-      ValueError: smaller images.
+      ValueError: images are smaller than 4×4.
 
     Source: Sung et al. 2018, "Learning to compare", section 3.4.
 
@@ -86,18 +87,18 @@ def conv_maps(*, width: int = 64, query_statistics: NormalisationKind = "batch")
 
 
 def comparator(*, width: int = 64, query_statistics: NormalisationKind = "batch") -> Model:
-    """Two 3×3 convolutions with max-pooling and two dense layers: a number for each pair of maps.
+    """Two 3×3 convolutions with max-pooling and two dense layers: a score for each pair of maps.
 
         g([C_w, f(x)]) for every class w and query x
 
-    Statistics are those of all pairs given (`batch`), of each pair by itself (`layer`, `group`), or
-    none; a pair has no support set.
+    The statistics are taken over all pairs (`batch`) or over each pair (`layer`, `group`); `none`
+    is possible, `support` is not.
 
     Shapes: a pair of arrays, classes float `[ways, H, W, C]` and queries `[Q, H, W, C]`, H and W at
     least 4, to `[Q, ways]`.
 
     Raises:
-      ValueError: the query statistics `support`; smaller maps.
+      ValueError: `query_statistics` is `support`; maps are smaller than 4×4.
 
     Source: Sung et al. 2018, "Learning to compare", section 3.4.
 
@@ -110,14 +111,14 @@ def comparator(*, width: int = 64, query_statistics: NormalisationKind = "batch"
     """
     if query_statistics == "support":
         raise ValueError(
-            "comparator: a pair of maps has no support set to take statistics from; give "
-            "query_statistics batch, layer, group or none."
+            "comparator: query_statistics support is not available, since a pair of maps has no "
+            "support set; give batch, layer, group or none."
         )
     return from_linen(_Comparator(width, query_statistics))
 
 
 def pairwise(model: Model) -> Model:
-    """A network of two things side by side as one that compares all of one set with all of another.
+    """A network of concatenated pairs as one that compares every class with every query.
 
         (a, b) ↦ model([a_w, b_q]) for every w and q
 
@@ -125,7 +126,7 @@ def pairwise(model: Model) -> Model:
     inputs are `[Q ways, ..., 2 C]`, its outputs `[Q ways, 1]`.
 
     Raises:
-      ValueError: features of two shapes.
+      ValueError: the two sets of features differ in shape.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxmeta.models import mlp
@@ -138,8 +139,8 @@ def pairwise(model: Model) -> Model:
         features_W, features_Q = features
         if features_W.shape[1:] != features_Q.shape[1:]:
             raise ValueError(
-                f"pairwise: {features_W.shape[1:]} and {features_Q.shape[1:]} are no pair; give "
-                "two sets of features of one shape."
+                f"pairwise: features of shapes {features_W.shape[1:]} and {features_Q.shape[1:]}; "
+                "give two sets of features of the same shape."
             )
         both = jnp.broadcast_arrays(features_W[None], features_Q[:, None])
         pairs_QW = jnp.concatenate(both, axis=-1)

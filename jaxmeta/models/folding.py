@@ -17,18 +17,19 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
 
         γ' = γ / √(σ² + ε),  β' = β − μ γ'
 
-    μ and σ² are a layer's, over all the batches; the layers before it normalise by each batch, as
-    they did in training. Use the result with the network built with `query_statistics="none"`.
+    μ and σ² are the statistics of a layer over all batches; the layers before it normalise each
+    batch by its own statistics, as in training. Use the result with the same network built with
+    `query_statistics="none"`.
 
     Args:
-      model: of a Linen module, with `Normalisation` layers of the kind `batch`.
-      params: its parameters, a head included or not.
+      model: made from a Linen module, with `Normalisation` layers of the kind `batch`.
+      params: its parameters, with or without a head.
       batches: images float `[batches, examples, H, W, C]`.
       epsilon: ε, as in the normalisation.
 
     Raises:
-      ValueError: the model has no such layer, or computes one within a fused block (the first of
-        `conv4` with pooling).
+      ValueError: the model has no such layer, or a layer is part of a fused block (the first block
+        of `conv4` with pooling).
 
     >>> from jaxmeta.models import resnet12
     >>> network, key = resnet12(width=2), jax.random.key(0)
@@ -43,7 +44,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
 
         def record(run: Callable, args: Any, kwargs: Any, context: Any) -> Any:
             if isinstance(context.module, Normalisation) and context.method_name == "__call__":
-                # As `standardise` does: widened, and centred before squaring.
+                # As in `standardise`: widened, and centred before squaring.
                 values = args[0].astype(jnp.promote_types(args[0].dtype, jnp.float32))
                 axes = tuple(range(values.ndim - 1))
                 found[context.module.path] = Moments(values.mean(axes), values.var(axes))
@@ -58,8 +59,8 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     layers = _layers(result)
     if not layers or set(layers) != set(moments):
         raise ValueError(
-            "folded: the model's normalisation layers are not all seen by themselves "
-            f"({len(moments)} of {len(layers)}); take a network without fused blocks, resnet12."
+            f"folded: found {len(moments)} of {len(layers)} normalisation layers of the model; use "
+            "a network with normalisation and without fused blocks, such as resnet12."
         )
     for path, (means, variances) in moments.items():
         layer = layers[path]
@@ -70,7 +71,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
 
 
 def _layers(tree: PyTree, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The parameters of normalisation layers, a scale and a bias, by their path."""
+    """The parameters of normalisation layers, those with a scale and a bias, by path."""
     if not isinstance(tree, dict):
         return {}
     if set(tree) == {"scale", "bias"}:
@@ -85,9 +86,9 @@ def _layers(tree: PyTree, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], d
 def frozen_encoder(
     model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-5
 ) -> PyTree:
-    """The parameters of `folded` without those of the head: an encoder with no statistics.
+    """The parameters of `folded` without the head: an encoder that computes no statistics.
 
-    Arguments and errors are those of `folded`; the result fits the same network built without a
+    Arguments and errors are as for `folded`. Use the result with the same network built without a
     head and with `query_statistics="none"`.
 
     >>> from jaxmeta.models import resnet12

@@ -14,7 +14,7 @@ NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
 
 
 class Convolution(nn.Module):
-    """Convolution with `SAME` padding and without bias, on `jaxmeta.ops.convolve`."""
+    """Convolution with `SAME` padding and without bias, see `jaxmeta.ops.convolve`."""
 
     features: int
     window: int = 3
@@ -31,23 +31,24 @@ class Convolution(nn.Module):
 
 
 class Normalisation(nn.Module):
-    """Standardise, then scale and shift every channel by learned factors.
+    """Standardisation, followed by a learned scale and shift of every channel.
 
         y = γ (x − μ) / √(σ² + ε) + β
 
-    The statistics μ, σ² are those of
-      `batch`: all examples given, per channel (transductive where those are a query set);
-      `support`: the first `references` examples, per channel, so that every query example is
-        judged by itself; all examples where there are no references (the support set itself);
-      `layer`: each example by itself, over space and channels;
-      `group`: each example by itself, over space and a group of eight channels;
+    The statistics μ, σ² are taken over
+      `batch`: all examples given, per channel (transductive for a query set);
+      `support`: the first `references` examples, per channel, so that query examples don't affect
+        each other; all examples if there are no references (the support set itself);
+      `layer`: space and channels of each example;
+      `group`: space and groups of eight channels of each example;
       `none`: no standardisation, only γ and β.
-    Nothing is remembered between calls. `batch` and `support` raise `ValueError` for tasks with a
-    mask, whose padding they would count.
+    No statistics are stored between calls. `batch` and `support` raise `ValueError` for tasks with
+    a mask, since the padding would enter the statistics.
 
-    With `pool`, the maximum of every `pool` × `pool` square of y, computed the other way round:
-    the largest x is kept (the smallest where γ < 0) and standardised with the statistics of all.
-    The backward pass then sums over a quarter of the entries.
+    With `pool`, the result is the maximum of every `pool` × `pool` square of y. The pooling is
+    computed first: it keeps the largest x (the smallest where γ < 0), which is standardised with
+    the statistics of all x. With `pool=2` the backward pass then sums over a quarter of the
+    entries.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = Normalisation("layer")
@@ -64,7 +65,7 @@ class Normalisation(nn.Module):
     def __call__(self, values: Array, references: int = 0, *, pool: int = 1) -> Array:
         if self.kind not in NORMALISATIONS:
             raise ValueError(
-                f"query statistics {self.kind!r} is none of {', '.join(NORMALISATIONS)}."
+                f"unknown query statistics {self.kind!r}; give {', '.join(NORMALISATIONS)}."
             )
         if self.kind in ("batch", "support"):
             check_no_padding(self.kind)
@@ -97,13 +98,13 @@ class Normalisation(nn.Module):
 
 
 def check_image_size(network: str, images: Array, smallest: int = 1, remedy: str = "") -> None:
-    """Raises `ValueError`, before anything is built, where a network can't take images so small.
+    """Raises `ValueError` if images are too small for a network.
 
     Args:
-      network: its name.
+      network: its name, for the message.
       images: `[N, H, W, C]`.
-      smallest: the least height and width.
-      remedy: what else would do, behind the size.
+      smallest: the smallest height and width.
+      remedy: an addition to the message, after the size.
     """
     shape = images.shape
     if len(shape) != 4 or not all(shape[1:]):
@@ -122,7 +123,7 @@ def check_image_size(network: str, images: Array, smallest: int = 1, remedy: str
 def with_reference(
     kind: NormalisationKind, inputs: Array, reference: Array | None
 ) -> tuple[Array, int]:
-    """Put the reference in front of the inputs where normalisation needs it; and their number."""
+    """The inputs, after the reference if the normalisation uses it; and the reference's length."""
     if kind != "support" or reference is None:
         return inputs, 0
     return jnp.concatenate([reference, inputs]), reference.shape[0]

@@ -1,4 +1,4 @@
-"""A network computed in another floating-point type than its parameters are kept in."""
+"""Networks computed in another floating-point type than that of their parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ from jaxmeta.core import Key, Model, PyTree
 
 
 def computed_in(model: Model, dtype: jnp.dtype | type) -> Model:
-    """`model` computed in `dtype`; parameters, gradients and outputs stay as they are.
+    """`model` computed in `dtype`; parameters, gradients and outputs keep their type.
 
         apply(θ, x) = float(model.apply(dtype(θ), dtype(x)))
 
-    The statistics of a normalisation are taken in float32 at least, and so are losses. With
-    `bfloat16`, activations take half the memory, and accelerators multiply matrices faster.
+    Losses and the statistics of normalisations are computed in float32 or wider. With `bfloat16`,
+    activations take half the memory, and accelerators multiply matrices faster.
 
     >>> from jaxmeta.models import mlp
     >>> model = computed_in(mlp((8,), 3), jnp.bfloat16)

@@ -1,4 +1,4 @@
-"""Parameters as one small file, which NumPy reads too."""
+"""Parameters as a small file that NumPy can read."""
 
 import io
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import numpy as np
 from jaxmeta.core import PyTree
 from jaxmeta.files import read_arrays
 
-IDENTITY = "@identity"  # an entry that is no leaf
+IDENTITY = "@identity"  # an entry that is not a leaf
 
 
 def pack(params: PyTree, identity: str | None = None) -> bytes:
     """The bytes of an `.npz` file with every leaf under its name, such as `block_0/conv_0/kernel`.
 
-    `identity`, of the run that trained them, is kept beside them.
+    `identity` identifies the run that trained the parameters, and is stored with them.
 
     >>> data = pack({"head": {"bias": np.zeros(3)}})
     >>> np.load(io.BytesIO(data))["head/bias"].shape
@@ -29,17 +29,17 @@ def pack(params: PyTree, identity: str | None = None) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The parameters from what `pack` gave, as nested dictionaries of arrays.
+    """The parameters in the bytes of `pack`, as nested dictionaries of arrays.
 
     Raises:
-      ValueError: not such a file, or a damaged one.
+      ValueError: the bytes are not a file of parameters, or are damaged.
 
     >>> unpack(pack({"head": {"bias": np.ones(3)}}))["head"]["bias"].tolist()
     [1.0, 1.0, 1.0]
     """
     try:
         found = read_arrays(data)
-    except Exception as error:  # a damaged zip raises many kinds
+    except Exception as error:  # a damaged zip raises exceptions of many types
         raise ValueError(f"not a file of parameters, or a damaged one ({error})") from error
     params: dict[str, Any] = {}
     for name, values in found.items():
@@ -58,19 +58,19 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 
 def check_alike(params: PyTree, like: PyTree) -> None:
-    """Raises `ValueError` unless both have the same names and shapes; says which first differs.
+    """Raises `ValueError`, naming the first difference, unless names and shapes are the same.
 
     >>> check_alike({"bias": np.ones(3)}, {"bias": np.ones(4)})
     Traceback (most recent call last):
     ...
-    ValueError: parameters of another network: bias is (3,), where (4,) is wanted
+    ValueError: parameters of another network: bias is (3,), expected (4,)
     """
     found, wanted = _named(params, np.shape), _named(like, np.shape)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ValueError(
-                f"parameters of another network: {name} is {found.get(name, 'missing')}, where "
-                f"{wanted.get(name, 'nothing')} is wanted"
+                f"parameters of another network: {name} is {found.get(name, 'missing')}, expected "
+                f"{wanted.get(name, 'no array')}"
             )
 
 

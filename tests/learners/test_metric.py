@@ -174,7 +174,7 @@ def test_relation_of_maps():
         for model in (compare, one_by_one)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"\(4, 4, 4\) and \(4, 4, 1\) are no pair"):
+    with pytest.raises(ValueError, match=r"shapes \(4, 4, 4\) and \(4, 4, 1\)"):
         one_by_one.apply(params.comparator, (memory.maps_W, maps_Q[..., :1]))
     with pytest.raises(ValueError, match="a pair of maps has no support set"):
         comparator(query_statistics="support")

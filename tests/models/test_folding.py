@@ -41,5 +41,5 @@ def test_statistics_are_those_of_all_batches():
 def test_layers_that_cannot_be_seen_are_an_error():
     images = jnp.ones((1, 2, 16, 16, 1))
     for network in (conv4(width=1), mlp((3,), 2)):
-        with pytest.raises(ValueError, match="not all seen"):
+        with pytest.raises(ValueError, match="normalisation layers of the model"):
             folded(network, network.init(KEY, images[0]), images)

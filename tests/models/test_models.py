@@ -190,7 +190,7 @@ def test_no_bias_stands_before_a_normalisation():
 
 
 def test_an_unknown_normalisation_is_named():
-    with pytest.raises(ValueError, match="'btach' is none of batch, support"):
+    with pytest.raises(ValueError, match="unknown query statistics 'btach'; give batch, support"):
         conv4(3, query_statistics="btach").init(KEY, images(0, 1))  # pyright: ignore[reportArgumentType]
 
 

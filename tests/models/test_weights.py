@@ -35,7 +35,7 @@ def test_another_network_is_an_error():
     params = mlp((4,), 2).init(KEY, jnp.zeros((1, 3)))
     check_alike(params, mlp((4,), 2).init(jax.random.key(1), jnp.zeros((1, 3))))
     other = mlp((4, 4), 2).init(KEY, jnp.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"hidden_1/bias is missing, where \(4,\) is wanted"):
+    with pytest.raises(ValueError, match=r"hidden_1/bias is missing, expected \(4,\)"):
         check_alike(params, other)
-    with pytest.raises(ValueError, match=r"hidden_1/bias is \(4,\), where nothing is wanted"):
+    with pytest.raises(ValueError, match=r"hidden_1/bias is \(4,\), expected no array"):
         check_alike(other, params)
