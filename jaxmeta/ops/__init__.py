@@ -1,4 +1,4 @@
-"""Array operations closed under differentiation: convolution, pooling, normalisation."""
+"""Array operations with derivatives of every order: convolution, pooling, normalisation."""
 
 from jaxmeta.ops.block import pooled_block
 from jaxmeta.ops.convolution import convolve

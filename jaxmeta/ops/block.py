@@ -1,4 +1,4 @@
-"""A first block of a network, from convolution to pooling."""
+"""The first block of a network, from convolution to pooling."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from jaxmeta.ops.cpu.block import pooled_block_in_groups
 from jaxmeta.ops.normalisation import standardise
 from jaxmeta.ops.pooling import extreme_pool
 
-# The form for the CPU keeps patches of the images: nine times as large with a 3 × 3 kernel.
+# The CPU form stores patches of the images, which are nine times as large with a 3 × 3 kernel.
 _FEW_CHANNELS = 3
 
 
@@ -29,15 +29,15 @@ def pooled_block(
 
         y = max_pool(ReLU(γ (x ∗ w − μ) / √(σ² + ε) + β)),  μ, σ² per channel of x ∗ w
 
-    On a CPU, images of up to three channels are taken a few at a time, so that the maps before
-    the pooling stay in the cache. Which form is used is decided when the program is lowered.
+    On a CPU, images of up to three channels are processed a few at a time, so that the maps before
+    the pooling stay in the cache. The form is chosen when the program is lowered.
 
     Args:
       images_NHWC: float `[N, H, W, C]`.
       kernel_hwCD: float `[h, w, C, D]`.
       scale_D, bias_D: γ and β, `[D]`.
-      references: the statistics are those of the first `references` images. Defaults to all.
-      window: of the pooling, also its stride.
+      references: number of leading images that the statistics are taken over. Defaults to all.
+      window: window and stride of the pooling.
 
     Returns:
       float `[N, ⌊H/window⌋, ⌊W/window⌋, D]`.
@@ -69,7 +69,7 @@ def _pooled_block(
     references: int | None,
     window: int,
 ) -> Array:
-    """One operation after the other, on all images."""
+    """Applies each operation to all images at once."""
     values = convolve(images, kernel)
     scale, bias = scale[None, None, None], bias[None, None, None]
     kept = extreme_pool(values, scale, window)

@@ -4,16 +4,15 @@
     x̄ = gradient_to_images(ȳ, w), the transpose of y in x
     w̄ = gradient_to_kernel(x, ȳ), the transpose of y in w
 
-Each is linear in both of its arguments, and the transpose of each in either is one of the other
-two. With that table derivatives of every order, forward and reverse, stay within the three. Each
-takes one axis of tasks more, in front of both arguments: `vmap` puts it there where every task
-has a kernel of its own.
+Each is linear in both of its arguments, and its transpose in either argument is one of the other
+two, so that derivatives of every order, forward and reverse, consist of these three. Both arguments
+may have a leading task axis, which `vmap` adds if every task has its own kernel.
 
-How a primitive is computed is decided by the platform that the program is lowered for. On a CPU
-(`jaxmeta.ops.cpu.convolution`) XLA's own gradient to the kernel falls to a fifth of the forward's
-speed, and tasks are taken one after the other, because each fits the cache. Elsewhere XLA's
-convolution is used, and for tasks with kernels of their own patches and a batched product: as a
-grouped convolution, they would be the slowest form there is.
+The implementation depends on the platform that the program is lowered for. On a CPU it is that of
+`jaxmeta.ops.cpu.convolution`, since the kernel gradient of XLA can fall to a fifth of the forward
+speed, and tasks are processed sequentially, since each fits the cache. Other platforms use the
+convolution of XLA, and patches with a batched product for tasks with their own kernels, since a
+grouped convolution is the slowest form.
 """
 
 from functools import partial
@@ -39,15 +38,15 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
 
     Args:
       images_NHWC: float `[N, H, W, C]`.
-      kernel_hwCD: float `[h, w, C, D]`. Of two types the wider is computed in.
-      stride: s, in pixels, the same both ways.
+      kernel_hwCD: float `[h, w, C, D]`. If the types differ, both are promoted to the wider one.
+      stride: s, in pixels, the same on both axes.
 
     Returns:
       float `[N, ⌈H/s⌉, ⌈W/s⌉, D]`.
 
     Raises:
-      ValueError: an argument has no four axes; the channels of images and kernel differ; the
-        stride is not positive.
+      ValueError: an argument doesn't have four axes; the channels of images and kernel differ;
+        the stride is not positive.
 
     >>> convolve(jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 4)), stride=2).shape
     (2, 3, 3, 4)
@@ -60,12 +59,12 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
         )
     if images_NHWC.shape[-1] != kernel_hwCD.shape[-2]:
         raise ValueError(
-            f"convolve: images {images_NHWC.shape} have {images_NHWC.shape[-1]} channels, the "
-            f"kernel {kernel_hwCD.shape} takes {kernel_hwCD.shape[-2]}; give both the same number."
+            f"convolve: images {images_NHWC.shape} have {images_NHWC.shape[-1]} channels, but the "
+            f"kernel {kernel_hwCD.shape} has {kernel_hwCD.shape[-2]}; give both the same number."
         )
     if stride < 1:
         raise ValueError(f"convolve: stride {stride}; give at least 1.")
-    # Alike, as JAX's own operations see to.
+    # Type promotion, as in JAX's own operations.
     dtype = jnp.promote_types(images_NHWC.dtype, kernel_hwCD.dtype)
     images_NHWC, kernel_hwCD = images_NHWC.astype(dtype), kernel_hwCD.astype(dtype)
     images_NHWC = varying_with(images_NHWC, kernel_hwCD)
@@ -75,13 +74,13 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
 
 
 def _define(name: str, *, form: Form, per_task: Form, on_cpu: Form) -> Primitive:
-    """A primitive of two arrays and a `Geometry`, with one lowering for the CPU and one for others.
+    """A primitive of two arrays and a `Geometry`, with one lowering for CPUs and one for others.
 
     Args:
-      name: of the primitive.
-      form: for arguments of four axes, on any platform but the CPU.
-      per_task: the same for one task of arguments of five axes.
-      on_cpu: for both, on the CPU.
+      name: the name of the primitive.
+      form: computes it for arguments of four axes, on any platform but the CPU.
+      per_task: the same for one task of arguments with five axes.
+      on_cpu: computes it in both cases on the CPU.
     """
     primitive = Primitive(name)
 
@@ -96,7 +95,7 @@ def _define(name: str, *, form: Form, per_task: Form, on_cpu: Form) -> Primitive
         return lax.map(lambda pair: on_cpu(pair[0], pair[1], geometry), (left, right))
 
     primitive.def_impl(partial(xla.apply_primitive, primitive))
-    # Traced, not built by hand, so that the type knows over which mesh axes it varies.
+    # Traced, so that the type includes the mesh axes that the result varies over.
     primitive.def_abstract_eval(
         lambda left, right, *, geometry: jax.make_jaxpr(partial(by_default, geometry=geometry))(
             left, right
@@ -128,8 +127,8 @@ gradient_to_kernel_p = _define(
     on_cpu=cpu.gradient_to_kernel_on_cpu,
 )
 
-# primitive(left, right): the transpose in left as a function of (cotangent, right), the
-# transpose in right as one of (cotangent, left).
+# For primitive(left, right): the transpose in left, a function of the cotangent and right, and the
+# transpose in right, a function of the cotangent and left.
 ad.defbilinear(
     convolve_p,
     lambda outputs, images, kernel, **sizes: gradient_to_images_p.bind(outputs, kernel, **sizes),
@@ -156,11 +155,11 @@ def _batch(
     *,
     geometry: Geometry,
 ) -> tuple[Array, int]:
-    """One more axis in one argument or both, without a primitive of more than five axes.
+    """The batching rule: one more axis in one or both arguments, at most five axes in all.
 
-    Where one argument alone has it, it is folded into an axis that the map leaves alone.
-    `left_only` and `right_only` name that axis of four in the argument and in the result. Where
-    both have it, it is the axis of tasks, or is folded into that.
+    If only one argument has the new axis, it is folded into an axis that the operation maps over:
+    `left_only` and `right_only` give that axis, of four, in the argument and in the result. If both
+    arguments have it, it becomes the task axis, or is folded into the task axis.
     """
     (left, right), (left_axis, right_axis) = args, axes
     run = partial(primitive.bind, geometry=geometry)

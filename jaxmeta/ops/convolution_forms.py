@@ -1,6 +1,6 @@
-"""Forms of a convolution that suit any platform, and their transposes.
+"""Implementations of a convolution for any platform, and their transposes.
 
-Those that pay on a CPU only are in `jaxmeta.ops.cpu.convolution`.
+Implementations that are faster only on a CPU are in `jaxmeta.ops.cpu.convolution`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Geometry(NamedTuple):
     Attributes:
       images: H, W of the inputs.
       kernel: h, w of the kernel.
-      stride: the same both ways.
+      stride: the same on both axes.
     """
 
     images: tuple[int, ...]
@@ -36,7 +36,7 @@ Form = Callable[[Array, Array, Geometry], Array]
 
 
 def transposed_in_images(form: Form) -> Form:
-    """`(outputs, kernel) -> images`, the transpose of a form of the convolution."""
+    """`(outputs, kernel) -> images`, the transpose of a convolution in the images."""
 
     def transposed(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
         shape = (outputs.shape[0], *geometry.images, kernel.shape[2])
@@ -47,7 +47,7 @@ def transposed_in_images(form: Form) -> Form:
 
 
 def transposed_in_kernel(form: Form) -> Form:
-    """`(images, outputs) -> kernel`, the transpose of a form of the convolution."""
+    """`(images, outputs) -> kernel`, the transpose of a convolution in the kernel."""
 
     def transposed(images: Array, outputs: Array, geometry: Geometry) -> Array:
         shape = (*geometry.kernel, images.shape[3], outputs.shape[3])
@@ -58,7 +58,7 @@ def transposed_in_kernel(form: Form) -> Form:
 
 
 def _placeholder(shape: tuple[int, ...], left: Array, right: Array) -> Array:
-    """Of that shape, varying over the mesh axes that either operand varies over; never computed."""
+    """A shape that varies over the mesh axes of both operands; its values are not computed."""
     return jnp.zeros(shape, left.dtype) + left.reshape(-1)[0] + right.reshape(-1)[0]
 
 
@@ -89,8 +89,8 @@ def patches_of(images: Array, geometry: Geometry) -> Array:
 
 
 def convolve_by_patches(images: Array, kernel: Array, geometry: Geometry) -> Array:
-    """Patches and one matrix product."""
+    """Convolution by patches and one matrix product."""
     patches = patches_of(images, geometry)
-    # Two axes: of a product over more, XLA lays the transpose out anew, entry by entry.
+    # Two axes, since the transpose of a product over more axes is copied entry by entry by XLA.
     products = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
     return products.reshape(*patches.shape[:-1], -1)

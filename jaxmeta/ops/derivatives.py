@@ -1,4 +1,4 @@
-"""Which derivatives of a traced program are rules that someone wrote, and may not be true ones."""
+"""Custom derivative rules in a traced program, which may differ from the true derivatives."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +12,7 @@ _JAX, _OPS = Path(jax.__file__).parent, Path(__file__).parent
 
 
 def equations(program: Any) -> Iterator[Any]:
-    """The equations of a traced program (a jaxpr), those of programs within it included."""
+    """The equations of a traced program (a jaxpr), including those of nested programs."""
     for equation in _open(program).eqns:
         yield equation
         for inner in _programs_of(equation):
@@ -20,12 +20,12 @@ def equations(program: Any) -> Iterator[Any]:
 
 
 def own_derivatives(program: Any) -> list[str]:
-    """The functions of a traced program whose derivative is a rule of the caller's.
+    """The functions of a traced program with a custom derivative rule of the user.
 
-    Such a rule may differ from the derivative of what it computes: reversed or clipped gradients,
+    Such a rule may differ from the true derivative, as with reversed or clipped gradients and
     straight-through estimators. Then second derivatives don't commute, and forward mode may not
-    exist. Rules of JAX itself and of `jaxmeta.ops` are true. `stop_gradient` makes a constant, of
-    which all derivatives are zero, and is true in this sense, too.
+    be available. The rules of JAX itself and of `jaxmeta.ops` are true derivatives, including
+    `stop_gradient`, whose result is a constant.
 
     >>> @jax.custom_vjp
     ... def reverse(x):
@@ -44,10 +44,10 @@ def own_derivatives(program: Any) -> list[str]:
                 found[about.func_name] = None
             continue
         if name.startswith(("linear_call", "custom_transpose", "call_hi_primitive")):
-            found[name] = None  # with a transpose, or all derivatives, of the caller's
+            found[name] = None  # with a custom transpose, or custom derivatives
         elif name == "custom_linear_solve" and any(
             equation.primitive.name == "while" for part in inner for equation in equations(part)
-        ):  # to some tolerance: no more than nearly the inverse
+        ):  # solved to some tolerance, so that the derivative is only approximate
             found["an iterative linear solver"] = None
         elif not _is_known(equation.primitive):
             found[name] = None
@@ -59,7 +59,7 @@ def own_derivatives(program: Any) -> list[str]:
 def _is_true(kind: str, function: str, file: Path) -> bool:
     if _OPS in file.parents:
         return True
-    # A `custom_vjp` has no forward mode. `custom_root` solves for a function of the caller's.
+    # A `custom_vjp` has no forward mode. `custom_root` has a solver of the user.
     return kind.startswith("custom_jvp") and _JAX in file.parents and function != "_custom_root"
 
 
@@ -69,7 +69,7 @@ def _is_known(primitive: Any) -> bool:
 
 
 def _is_written_here(rule: Any) -> bool:
-    """Whether a rule of a primitive, and all that it was made of, is JAX's or that of the ops."""
+    """Whether a primitive's rule, with all its parts, is defined in JAX or in `jaxmeta.ops`."""
     if isinstance(rule, partial):
         parts = (rule.func, *rule.args, *rule.keywords.values())
         return all(map(_is_written_here, parts))
@@ -89,5 +89,5 @@ def _is_program(value: Any) -> bool:
 
 
 def _open(program: Any) -> Any:
-    """Without the constants that it may carry."""
+    """The jaxpr of a closed jaxpr; others unchanged."""
     return program if hasattr(program, "eqns") else getattr(program, "jaxpr", program)

@@ -1,4 +1,4 @@
-"""Standardisation with statistics that are named, never remembered."""
+"""Standardisation with explicit statistics, without running averages."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxmeta.core import Array
 
 
 class Moments(NamedTuple):
-    """Mean and variance, float32 at least, that broadcast against the values they describe."""
+    """Mean and variance, in float32 or wider, that broadcast against the values."""
 
     mean: Array
     variance: Array
@@ -30,11 +30,11 @@ def standardise(
         y = (x − μ) / √(σ² + ε),  μ and σ² over `axes` of `reference`
 
     Args:
-      values: float array x; shorter types than float32 are widened in between.
-      axes: the axes that the statistics run over; a reference may be longer or shorter there.
-      reference: whose statistics. Defaults to `values` itself.
-      moments: μ and σ² where they are known otherwise; nothing is summed then.
-      epsilon: ε, in the values' unit squared.
+      values: float array x; types shorter than float32 are widened for the computation.
+      axes: the axes that the statistics are taken over; `reference` may have other sizes there.
+      reference: the array that the statistics are taken from. Defaults to `values`.
+      moments: μ and σ², if they are known already.
+      epsilon: ε, added to the variance.
 
     >>> standardise(jnp.array([[0.0], [2.0]]), (0,), epsilon=0.0).tolist()
     [[-1.0], [1.0]]
@@ -44,7 +44,7 @@ def standardise(
     """
     given = [values, reference, *(moments or ())]
     chex.assert_equal_rank([array for array in given if array is not None])
-    # Not in a short type: the sum of many entries would lose the small ones.
+    # Not in a short type: in a sum of many entries, small ones would be rounded away.
     wide = jnp.promote_types(values.dtype, jnp.float32)
     if moments is None:
         reference = (values if reference is None else reference).astype(wide)

@@ -1,4 +1,4 @@
-"""Over which mesh axes a value varies, under `shard_map`."""
+"""The mesh axes that a value varies over, under `shard_map`."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from jaxmeta.core import PyTree
 
 
 def varying_with(tree: PyTree, data: PyTree) -> PyTree:
-    """The tree, varying over the mesh axes that the data varies over; itself outside `shard_map`.
+    """Makes a tree vary over the mesh axes that the data varies over; no-op outside `shard_map`.
 
-    A start that all devices share, zeros for instance, would else get the inner gradient of all
-    their tasks, summed, without a word. The transpose is the sum over those axes.
+    Required for an initial value that all devices share, such as zeros: its inner gradient would
+    otherwise be silently summed over the tasks of all devices. The transpose is the sum over these
+    axes.
 
     >>> varying_with({"w": 0.0}, jax.numpy.ones(3))
     {'w': 0.0}

@@ -1,1 +1,1 @@
-"""Kernels for the CPU; `jaxmeta.ops` picks them when a program is lowered for one."""
+"""Kernels for CPUs, which `jaxmeta.ops` uses when a program is lowered for a CPU."""

@@ -1,7 +1,7 @@
-"""The fastest form of a convolution and of its transposes on a CPU.
+"""The fastest implementations of a convolution and its transposes on a CPU.
 
-GFLOP/s of the direct sum's operations, 75 images, 64 to 64 channels, on 2 CPU cores whose
-matrix product runs at 210 (`experiments.benchmark` measures whole steps):
+GFLOP/s, counting the operations of the direct sum, for 75 images and 64 to 64 channels, on 2 CPU
+cores whose matrix product runs at 210 GFLOP/s (`experiments.benchmark` measures whole steps):
 
 | 3×3, stride 1 | 14×14: y, x̄, w̄ | 7×7: y, x̄, w̄ | 3×3: y, x̄, w̄ |
 |---|---|---|---|
@@ -9,8 +9,8 @@ matrix product runs at 210 (`experiments.benchmark` measures whole steps):
 | patches and a product | 27, 53, 36 | 82, 166, 96 | 107, 131, 85 |
 | Winograd, sixteen products | 299, 299, 123 | 160, 154, 112 | 76, 87, 48 |
 
-XLA's w̄ falls to 7-20 for 600 images. With stride 2, patches lead (114, 160, 85 against 92,
-141, 56 on 14×14).
+The w̄ of XLA falls to 7-20 for 600 images. With stride 2, patches are fastest (114, 160, 85 against
+92, 141, 56 for XLA on 14×14).
 """
 
 import jax.numpy as jnp
@@ -33,12 +33,12 @@ def convolve_by_winograd(
         y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A  for every 4×4 tile x of the input
 
     for a 3×3 kernel and stride 1 (Lavin and Gray 2016, arXiv 1509.09308, section 4.1). Summed
-    over channels, ⊙ is sixteen matrix products `[tiles, C] @ [C, D]`. They are kept apart:
-    stacked into one batched product, the copies cost more than the products. The halves of G
-    stand in A.
+    over channels, ⊙ is sixteen matrix products `[tiles, C] @ [C, D]`. They are not stacked into
+    one batched product, since the copies would cost more than the products. The factors 1/2 of G
+    are moved into A.
 
-    `contract` is the axis of the kernel that the channels of the images meet: 2, or 3 for the
-    kernel transposed, which is never laid out (entry by entry, that took a tenth of a step).
+    `contract` is the kernel axis that is contracted with the channels of the images: 2, or 3 for
+    the transposed kernel, which is not copied (the copy took a tenth of a step).
     """
     (height, width), _, _ = geometry
     count, channels, features = images.shape[0], images.shape[3], kernel.shape[5 - contract]
@@ -84,7 +84,7 @@ def _winograd_pays(geometry: Geometry, channels: int, features: int, dtype: jnp.
         and geometry.stride == 1
         and min(geometry.images) >= 6
         and min(channels, features) >= 16
-        and dtype in (jnp.float32, jnp.float64)  # sums of four entries: too coarse in bfloat16
+        and dtype in (jnp.float32, jnp.float64)  # bfloat16 is too coarse for sums of four entries
     )
 
 
@@ -96,8 +96,8 @@ def convolve_on_cpu(images: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def gradient_to_images_on_cpu(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
     if _winograd_pays(geometry, kernel.shape[2], kernel.shape[3], outputs.dtype):
-        # With stride 1 and an odd window, the convolution with the kernel turned by a half and
-        # transposed.
+        # With stride 1 and an odd window, this is the convolution with the kernel rotated by 180
+        # degrees and transposed.
         return convolve_by_winograd(outputs, kernel[::-1, ::-1], geometry, contract=3)
     return transposed_in_images(convolve_by_patches)(outputs, kernel, geometry)
 
