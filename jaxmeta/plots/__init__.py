@@ -1,7 +1,7 @@
-"""Pictures of a run: how it learned, how it adapts, what it says about one task.
+"""Plots of a run: learning curves, adaptation, and predictions on single tasks.
 
-Every function takes plain arrays, replaces the PNG at `path` in one step, and returns the
-matplotlib figure to show. matplotlib is imported by the first picture.
+Every function takes plain arrays, writes a PNG to `path`, replacing an existing file atomically,
+and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
 from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve

@@ -1,4 +1,4 @@
-"""Curves: how a run learned, how it adapts, one regression task."""
+"""Learning curves, adaptation curves, and the fits of one regression task."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 
 
 def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
-    """Loss, and accuracy where there is one, over the meta-updates; the best validation marked.
+    """Loss and, if logged, accuracy over the meta-updates, with the best validation marked.
+
+    Without accuracies, a loss that spans more than a factor of 10 has a logarithmic axis.
 
     Args:
       path: the PNG to write.
-      rows: as `read_metrics` gives them: `step`, `train_loss`, and perhaps `train_accuracy`,
-        `validation_loss`, `validation_accuracy`. Validation may be rarer. A loss without
-        accuracies is drawn on a logarithmic axis where it spans a decade.
-      title: above the picture.
+      rows: as returned by `read_metrics`, with `step`, `train_loss`, and optionally
+        `train_accuracy`, `validation_loss`, `validation_accuracy`. Not every row needs validation.
+      title: one line above the plot.
 
     Raises:
-      ValueError: no row holds a finite `train_loss`.
+      ValueError: no row has a finite `train_loss`.
 
     >>> import tempfile
     >>> rows = [{"step": step, "train_loss": 1 / step} for step in range(1, 100)]
@@ -92,12 +93,12 @@ def _draw_learning(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, b
             markeredgecolor="white",
             markersize=15,
             linestyle="none",
-            label=f"kept: {said} after {best:,.0f}",
+            label=f"best: {said} at step {best:,.0f}",
         )
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and values of the rows that have a finite one; null stands for NaN and ±inf."""
+    """The steps and values of the rows with a finite value; the log has null for NaN and ±inf."""
     points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     steps, values = np.array(points, float).reshape(-1, 2).T
     finite = np.isfinite(values)
@@ -105,7 +106,7 @@ def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, n
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """The centred mean over a twentieth of the rows; over fewer at both ends, as many each side."""
+    """The centred mean over a twentieth of the rows, with shorter windows at both ends."""
     row = np.arange(len(values))
     reach = np.minimum(len(values) // 40, np.minimum(row, row[::-1]))
     total = np.cumsum([0.0, *values])
@@ -121,19 +122,19 @@ def adaptation_curve(
     title: str,
     trained_steps: int,
 ) -> "Figure":
-    """A metric on test tasks after 0, 1, 2, ... inner steps, with a 95 % band.
+    """A metric on test tasks after 0, 1, 2, ... inner steps, with its 95 % interval.
 
     Args:
       path: the PNG to write.
-      means: `[steps + 1]`, accuracy as a fraction or an error.
-      half_widths: `[steps + 1]`, of the 95 % interval.
-      ylabel: what `means` is; with the word accuracy in it the axis is in percent, else it is
-        logarithmic where the means span more than a factor of 10.
-      title: one line above the picture.
-      trained_steps: the number of inner steps in training, marked.
+      means: `[steps + 1]`, accuracy as a fraction, or an error.
+      half_widths: `[steps + 1]`, half-widths of the 95 % intervals.
+      ylabel: the name of the metric. If it contains the word accuracy, the axis is in percent;
+        otherwise the axis is logarithmic if the means span more than a factor of 10.
+      title: one line above the plot.
+      trained_steps: the number of inner steps in training, marked by a line.
 
     Raises:
-      ValueError: `means` and `half_widths` are not vectors of one length.
+      ValueError: `means` and `half_widths` are not vectors of the same length.
 
     >>> import tempfile
     >>> figure = adaptation_curve(
@@ -158,7 +159,11 @@ def adaptation_curve(
     marker = "o" if len(means) <= 30 else ""
     axes.plot(steps, means, color=BLUE, marker=marker, markersize=5, label="mean and 95 % interval")
     axes.axvline(
-        trained_steps, color=ORANGE, linestyle="--", zorder=0, label=f"in training: {trained_steps}"
+        trained_steps,
+        color=ORANGE,
+        linestyle="--",
+        zorder=0,
+        label=f"steps in training: {trained_steps}",
     )
     count_ticks(axes.xaxis)
     if "accuracy" in ylabel:
@@ -182,17 +187,17 @@ def curve_episode(
     *,
     title: str,
 ) -> "Figure":
-    """One regression task: the true curve, the points given, the fit before and after adaptation.
+    """One regression task: the true curve, the support, and fits before and after adaptation.
 
     Args:
       path: the PNG to write.
-      x, true_y: `[points]`, the curve to be found.
-      support_x, support_y: `[S]`, the points to learn from.
-      fits: `[points]` for each number of inner steps shown; 0 is before adaptation.
-      title: one line above the picture.
+      x, true_y: `[points]`, the true curve.
+      support_x, support_y: `[S]`, the support points.
+      fits: `[points]` by number of inner steps; 0 is before adaptation.
+      title: one line above the plot.
 
     Raises:
-      ValueError: arrays that are not vectors of matching lengths.
+      ValueError: an array is not a vector, or lengths differ.
 
     >>> import tempfile
     >>> x = np.linspace(-5, 5, 50)
@@ -209,9 +214,9 @@ def curve_episode(
         or np.shape(support_x) != np.shape(support_y)
     ):
         raise ValueError(
-            "curve_episode requires vectors: one true value and one of every fit for each x, one y "
-            f"for each support x; got curves {sorted(shapes)}, support {np.shape(support_x)} and "
-            f"{np.shape(support_y)}."
+            "curve_episode requires vectors: the true curve and the fits of the length of x, and "
+            f"support_x and support_y of one length; got curves {sorted(shapes)}, support "
+            f"{np.shape(support_x)} and {np.shape(support_y)}."
         )
     figure = new_figure(8.6, 4.4, title)
     axes = figure.subplots()
@@ -234,7 +239,7 @@ def curve_episode(
         else:
             plural = "step" if steps == 1 else "steps"
             axes.plot(x, y, color=next(after, GREY), label=f"after {steps} {plural}", linewidth=1.6)
-    # A fit that runs away must not flatten the curve.
+    # Clipped, so that a diverging fit doesn't flatten the curve.
     low, high = np.min(true_y), np.max(true_y)
     room = max(high - low, 1e-3) / 2
     shown = np.clip(np.concatenate([true_y, *fits.values()]), low - room, high + room)

@@ -1,4 +1,4 @@
-"""Where a metric learner puts the examples of one task."""
+"""The embeddings of the examples of one task by a metric learner."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLASS_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, BLACK)
-CLASS_MARKERS = "os^Dv"  # with the colours, 40 classes that look different
+CLASS_MARKERS = "os^Dv"  # with the colours, 40 distinct classes
 
 
 def embedding_map(
@@ -39,18 +39,18 @@ def embedding_map(
     *,
     title: str,
 ) -> "Figure":
-    """The embeddings of one task in the plane of their first two principal components.
+    """The embeddings of one task, projected on their first two principal components.
 
     Args:
       path: the PNG to write.
-      support, query: `[S, D]` and `[Q, D]`, drawn large and small.
+      support, query: embeddings `[S, D]` and `[Q, D]`, drawn as large and small markers.
       support_labels, query_labels: int `[S]` and `[Q]`.
-      prototypes: None or `[W, D]` in the order of the labels, drawn as crosses.
-      title: one line above the picture.
+      prototypes: None, or `[W, D]` in the order of the labels, drawn as crosses.
+      title: one line above the plot.
 
     Raises:
-      ValueError: embeddings that are not `[examples, D]` or not finite, prototypes of another
-        width, labels of another length.
+      ValueError: embeddings are not `[examples, D]` or not finite; prototypes have another width;
+        labels have another length.
 
     >>> import tempfile
     >>> points = np.eye(4)

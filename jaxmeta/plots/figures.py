@@ -1,4 +1,4 @@
-"""What all pictures share: the palette, the axes' style, the way to the file."""
+"""Shared by all plots: the palette, the style of axes, writing files."""
 
 import io
 import warnings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 130
-# Okabe and Ito's palette, which the colour-blind can tell apart.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BROWN, BLACK = "#E69F00", "#56B4E9", "#7A5C2E", "#222222"
 MISTAKE = "#C81E1E"
@@ -28,16 +28,16 @@ def new_figure(
 ) -> "Figure":
     """An empty figure of this size in inches, with a title above all axes."""
     with extra("train"):
-        from matplotlib.figure import Figure  # not pyplot, which keeps global state and a window
+        from matplotlib.figure import Figure  # not pyplot, which has global state and windows
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     if title is not None:
-        figure.suptitle(title, fontsize=12, parse_math=False)  # a $ in a name is a $
+        figure.suptitle(title, fontsize=12, parse_math=False)  # names may contain a $
     return figure
 
 
 def style(axes: "Axes", xlabel: str, ylabel: str) -> None:
-    """Labels, a faint grid, no frame."""
+    """Sets the labels, a light grid, and no frame."""
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.spines[["top", "right"]].set_visible(False)
@@ -46,7 +46,7 @@ def style(axes: "Axes", xlabel: str, ylabel: str) -> None:
 
 
 def count_ticks(axis: "XAxis") -> None:
-    """Ticks at whole numbers only."""
+    """Sets ticks at integers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=7))
@@ -54,7 +54,7 @@ def count_ticks(axis: "XAxis") -> None:
 
 
 def logarithmic(axes: "Axes") -> None:
-    """A logarithmic y axis with numbers as people write them."""
+    """Sets a logarithmic y axis with plain decimal numbers."""
     from matplotlib.ticker import LogLocator
 
     axes.set_yscale("log")
@@ -64,7 +64,7 @@ def logarithmic(axes: "Axes") -> None:
 
 
 def percent(fraction: float, position: float = 0) -> str:
-    """`93.1 %` of 0.931; takes a tick's position, which is not used."""
+    """Formats 0.931 as `93.1 %`; the position is an unused argument of tick formatters."""
     return f"{round(100 * float(fraction), 1):g} %"
 
 
@@ -75,7 +75,7 @@ def check_labels(
     query: np.ndarray,
     query_labels: np.ndarray,
 ) -> None:
-    """Refuse other than one label for each example."""
+    """Raises `ValueError` unless there is one label for each example."""
     for part, examples, labels in (
         ("support", support, support_labels),
         ("query", query, query_labels),
@@ -88,10 +88,10 @@ def check_labels(
 
 
 def write(figure: "Figure", path: str | Path) -> "Figure":
-    """Replace the PNG at `path` in one step."""
+    """Writes the figure as a PNG, replacing the file atomically."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A class may be named in a script that the font lacks: a box stands there then.
+        # Class names may contain letters that the font lacks, which are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Boards of images: one task, and the predictions for images of one's own."""
+"""Sheets of images: one task, and the predictions for a user's images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,23 +36,23 @@ def image_episode(
     title: str,
     class_names: Sequence[str] | None = None,
 ) -> "Figure":
-    """One task of images, a row for each class: support, queries with predictions, errors framed.
+    """One task of images, a row for each class: support and queries, with errors marked.
 
-    A query that was taken for another class has a red frame, and that class is written below.
-    Of large tasks the first 20 classes, 10 support and 15 query images of a class are shown, and
-    as many without a label as fit; the share of right answers above the picture counts them all.
+    A misclassified query has a red frame, with the predicted class below it. Of large tasks the
+    first 20 classes, 10 support and 15 query images per class are shown, and as many unlabelled
+    images as fit; the accuracy above the plot includes all queries.
 
     Args:
       path: the PNG to write.
       support_images, query_images: `[S, H, W, C]` and `[Q, H, W, C]`, C = 1 or 3, uint8 or
-        floats, of which [0, 1] is black to white.
-      support_labels, query_labels, predicted: int `[S]`, `[Q]` and `[Q]`; −1 in the support is an
-        example without a label, shown in a row of its own.
-      title: one line above the picture.
-      class_names: None or one name for each label.
+        floats, with 0 as black and 1 as white.
+      support_labels, query_labels, predicted: int `[S]`, `[Q]` and `[Q]`; support examples of
+        label −1 are unlabelled and shown in a separate row.
+      title: one line above the plot.
+      class_names: None, or one name for each label.
 
     Raises:
-      ValueError: images or labels of other shapes, fewer names than labels.
+      ValueError: images or labels have other shapes, or there are fewer names than labels.
 
     >>> import tempfile
     >>> images = np.zeros((4, 8, 8, 1))
@@ -78,7 +78,7 @@ def image_episode(
     shots = min(max(len(support_of[label]) for label in labels if label >= 0), SHOWN_SUPPORT)
     queries = min(max(map(len, query_of.values())), SHOWN_QUERIES)
     free = support_of.get(-1, np.array([], int))
-    if len(free) > shots + queries:  # its row has no queries, and so the whole width
+    if len(free) > shots + queries:  # the row of unlabelled images has the whole width
         support_of[-1] = free[np.linspace(0, len(free) - 1, shots + queries).round().astype(int)]
 
     if class_names is not None and len(class_names) <= max(*labels, *predicted.tolist()):
@@ -89,7 +89,7 @@ def image_episode(
     shown = sum(min(len(query_of[label]), queries) for label in labels)
     cut = "" if shown == len(query_labels) else f"; {shown} of the queries are shown"
     if len(free) > shots + queries:
-        cut += f"; {shots + queries} of {len(free)} without a label are shown"
+        cut += f"; {shots + queries} of {len(free)} unlabelled images are shown"
 
     def name(label: int) -> str:
         if label < 0:
@@ -103,7 +103,7 @@ def image_episode(
         query_left + queries,
         1.25 * len(labels) + 0.4,
         0.6,
-        f"{title}\n{right} of {len(predicted)} queries right "
+        f"{title}\n{right} of {len(predicted)} queries correct "
         f"({percent(right / len(predicted))}){cut}",
     )
     for left, text in ((margin, "support"), (query_left, "query")):
@@ -137,19 +137,19 @@ def prediction_sheet(
     title: str,
     support: Mapping[str, np.ndarray] | None = None,
 ) -> "Figure":
-    """Images with the class each was taken for and how probable that is, at most 60 of them.
+    """Images with their predicted classes and probabilities, at most 60 of them.
 
     Args:
       path: the PNG to write.
       images: `[Q, H, W, C]`, as for `image_episode`.
-      names: the predicted class of each.
-      probabilities: `[Q]` in [0, 1], of that class.
-      title: one line above the picture.
-      support: None, or images `[S, H, W, C]` of each class learned from, of which the first one
+      names: the predicted class of each image.
+      probabilities: `[Q]` in [0, 1], of the predicted classes.
+      title: one line above the plot.
+      support: None, or the support images `[S, H, W, C]` of each class by name, of which the first
         is shown at the top.
 
     Raises:
-      ValueError: other than one name and one probability for each image.
+      ValueError: there is not one name and one probability for each image.
 
     >>> import tempfile
     >>> figure = prediction_sheet(
@@ -173,8 +173,8 @@ def prediction_sheet(
     part = f"\nthe first {shown} of {len(images)}" if shown < len(images) else ""
     figure, axes = _board(1.16 * columns, above + 1.62 * -(-shown // columns), 1.0, title + part)
     if examples:
-        axes.text(0, 0.15, "learned from", color=GREY, fontsize=9, va="center")
-        axes.text(0, above - 0.2, "named", color=GREY, fontsize=9, va="center")
+        axes.text(0, 0.15, "support", color=GREY, fontsize=9, va="center")
+        axes.text(0, above - 0.2, "predictions", color=GREY, fontsize=9, va="center")
     for index, (name, group) in enumerate(zip(examples, firsts)):
         left, top = 1.16 * (index % columns), 1.4 * (index // columns) + 0.3
         _place(axes, group[0], left, top, size=1.08)
@@ -203,11 +203,11 @@ def prediction_sheet(
 
 
 def _pictures(*groups: np.ndarray) -> list[np.ndarray]:
-    """Images `[N, H, W, C]` as RGB floats in [0, 1], on one scale for all groups."""
+    """Images `[N, H, W, C]` as RGB floats in [0, 1], with the same scale for all groups."""
     for images in groups:
         if np.ndim(images) != 4 or np.shape(images)[-1] not in (1, 3):
             raise ValueError(
-                "a picture requires images [examples, height, width, channels] of 1 or 3 channels; "
+                "a plot requires images [examples, height, width, channels] with 1 or 3 channels; "
                 f"got shape {np.shape(images)}."
             )
     floats = [
@@ -222,7 +222,7 @@ def _pictures(*groups: np.ndarray) -> list[np.ndarray]:
 
 
 def _board(width: float, height: float, cell: float, title: str) -> tuple["Figure", "Axes"]:
-    """A figure whose only axes count in cells of `cell` inches, from the top left."""
+    """A figure with one axes, whose unit is a cell of `cell` inches, from the top left."""
     edge, head = 0.2 / cell, (0.24 + 0.22 * (1 + title.count("\n"))) / cell
     across = max(width + 2 * edge, 6 / cell)  # wide enough for the title
     down = height + head + edge
@@ -244,10 +244,10 @@ def _board(width: float, height: float, cell: float, title: str) -> tuple["Figur
 
 
 def _place(axes: "Axes", image: np.ndarray, left: float, top: float, size: float = 0.94) -> None:
-    """Draw an image into the square cell at `(left, top)`, keeping its proportions."""
+    """Draw an image into the square cell at `(left, top)`, keeping its aspect ratio."""
     height, width = np.array(image.shape[:2]) * size / max(image.shape[:2])
     left, top = left + (size - width) / 2, top + (size - height) / 2
-    limits = axes.axis()  # imshow would fit them to the image
+    limits = axes.axis()  # since imshow sets them to the image
     axes.imshow(image, extent=(left, left + width, top + height, top), aspect="auto")
     axes.axis(limits)
 
@@ -277,6 +277,6 @@ def _caption(axes: "Axes", text: str, left: float, top: float) -> None:
 
 
 def _shortened(text: str, length: int) -> str:
-    """Both ends of a long text: names of classes often differ in the last letters alone."""
+    """Both ends of a long text, since class names often differ only in the last letters."""
     tail, text = length // 2, shown(text)
     return text if len(text) <= length else f"{text[: length - 1 - tail]}…{text[-tail:]}"

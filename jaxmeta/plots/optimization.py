@@ -1,4 +1,4 @@
-"""Optimizers' losses over their steps."""
+"""The losses of optimizers over their steps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 def optimization_curves(
     path: str | Path, panels: Mapping[str, Mapping[str, np.ndarray]], *, title: str
 ) -> "Figure":
-    """A panel for each set of problems: the mean loss of each optimizer, with its 95 % interval.
+    """The mean loss of each optimizer with its 95 % interval, in a panel for each set of problems.
 
     Args:
       path: the PNG to write.
-      panels: by name, the optimizers' losses by name, float `[tasks, steps + 1]`.
-      title: one line above the picture.
+      panels: for each panel by name, the losses of each optimizer by name, float
+        `[tasks, steps + 1]`.
+      title: one line above the plot.
 
     Raises:
-      ValueError: no panel, or more than four optimizers in one.
+      ValueError: there are no panels, or more than four optimizers in one.
 
     >>> import tempfile
     >>> losses = 1 / (1 + np.arange(11.0)) + np.random.default_rng(0).random((5, 1))

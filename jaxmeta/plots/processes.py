@@ -1,4 +1,4 @@
-"""Functions as neural processes see them: a mean, and how sure of it."""
+"""The predictions of neural processes: means with standard deviations."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,18 +24,18 @@ def process_episode(
     oracle: Band | None = None,
     title: str,
 ) -> "Figure":
-    """One curve: the context points, the prediction with ± 2 σ, the targets, the oracle's band.
+    """One curve: context and target points, the prediction with ± 2 σ, and the oracle's ± 2 σ.
 
     Args:
       path: the PNG to write.
-      x: `[points]`, in rising order.
-      prediction: mean and standard deviation `[points]` each.
-      context, targets: x and y of the points given, and of those asked for.
-      oracle: mean and standard deviation of what can be known; None leaves it out.
-      title: one line above the picture.
+      x: `[points]`, in ascending order.
+      prediction: mean and standard deviation, `[points]` each.
+      context, targets: x and y of the context points, and of the target points.
+      oracle: None, or mean and standard deviation of the exact posterior.
+      title: one line above the plot.
 
     Raises:
-      ValueError: a band with another number of points than x.
+      ValueError: a mean or standard deviation has another length than x.
 
     >>> import tempfile
     >>> x = np.linspace(-2, 2, 50)
@@ -76,14 +76,14 @@ def completions(
     *,
     title: str,
 ) -> "Figure":
-    """An image completed from more and more of its pixels.
+    """The completion of an image from different numbers of known pixels, a row for each.
 
     Args:
       path: the PNG to write.
       image: `[H, W]`, from 0 to 1.
-      rows: by the number of known pixels: which are known (bool `[H, W]`), the mean and the
-        standard deviation of the prediction, `[H, W]` each.
-      title: one line above the picture.
+      rows: by the number of known pixels, a mask of these pixels (bool `[H, W]`), and the mean
+        and standard deviation of the prediction, `[H, W]` each.
+      title: one line above the plot.
 
     >>> import tempfile
     >>> image = np.eye(5)

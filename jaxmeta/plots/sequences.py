@@ -1,4 +1,4 @@
-"""A sequence as people draw it: what was asked, what was said, and where the heads were."""
+"""One sequence task: inputs, targets, outputs, and the weightings of memory heads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,19 +22,19 @@ def sequence_episode(
     *,
     title: str,
 ) -> "Figure":
-    """Rows of one sequence over its steps: input, target, output, error, then the weightings.
+    """One sequence over its steps: rows for input, target, output, error and the weightings.
 
     Args:
       path: the PNG to write.
       inputs: float `[T, D]`.
       targets: float `[T, B]`, 0 to 1.
       outputs: float `[T, B]`, probabilities.
-      judged: bool `[T]`, the steps whose output counts; the others are left blank.
-      seen: weightings by name, float `[T, heads, N]` or `[T, N]`; several heads are summed.
-      title: one line above the picture.
+      judged: bool `[T]`, a mask of the steps whose output counts; the others are left blank.
+      seen: weightings by name, float `[T, heads, N]` or `[T, N]`; heads are summed.
+      title: one line above the plot.
 
     Raises:
-      ValueError: targets, outputs and steps don't have the same length.
+      ValueError: inputs, targets, outputs and `judged` differ in length.
 
     >>> import tempfile
     >>> bits = np.random.default_rng(0).integers(0, 2, (6, 3)).astype(float)
@@ -46,8 +46,8 @@ def sequence_episode(
     """
     if not len(inputs) == len(targets) == len(outputs) == len(judged):
         raise ValueError(
-            f"sequence_episode requires one input, target and output a step; got {len(inputs)}, "
-            f"{len(targets)}, {len(outputs)} of {len(judged)}."
+            f"sequence_episode requires one input, target and output per step; got {len(inputs)}, "
+            f"{len(targets)} and {len(outputs)} for {len(judged)} steps."
         )
     blank = np.where(judged[:, None], 1.0, np.nan)
     rows = {

@@ -66,8 +66,8 @@ def test_a_classifiers_learning_curve_marks_the_best_validation(tmp_path):
     accuracy, loss = figure.axes
     assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("accuracy", "loss")
     assert loss.get_yscale() == "linear"
-    assert legend(accuracy) == ["training", "validation", "kept: 90 % after 800"]
-    assert legend(loss)[-1] == "kept: 0.5 after 800"
+    assert legend(accuracy) == ["training", "validation", "best: 90 % at step 800"]
+    assert legend(loss)[-1] == "best: 0.5 at step 800"
     shown = pixels(path)
     assert count(shown, BLUE) > 500 and count(shown, ORANGE) > 200
 
@@ -77,7 +77,7 @@ def test_a_regressors_learning_curve_is_logarithmic_and_keeps_the_least_loss(tmp
     figure = plots.learning_curve(path, run(1000, accuracy=False), title="maml · sinusoids")
     axes = only_axes(figure)
     assert axes.get_yscale() == "log"
-    assert legend(axes)[-1] == "kept: 0.5 after 800"
+    assert legend(axes)[-1] == "best: 0.5 at step 800"
     pixels(path)
 
 
@@ -126,7 +126,7 @@ def test_adaptation_of_a_classifier_is_in_percent(tmp_path):
     axes = only_axes(figure)
     assert axes.get_yscale() == "linear"
     assert axes.yaxis.get_major_formatter()(0.8, 0) == "80 %"
-    assert legend(axes) == ["mean and 95 % interval", "in training: 1"]
+    assert legend(axes) == ["mean and 95 % interval", "steps in training: 1"]
     np.testing.assert_array_equal(axes.lines[1].get_xdata(), [1, 1])
     band = axes.collections[0].get_paths()[0].vertices
     np.testing.assert_allclose([band[:, 1].min(), band[:, 1].max()], [0.19, 0.91])
@@ -270,7 +270,7 @@ def test_an_episode_shows_every_image_and_every_mistake(tmp_path, ways, shots, q
     assert sorted(written) == sorted(expected)
     right, total = len(labels) - 4, len(labels)
     share = round(100 * right / total, 1)
-    assert figure.texts[0].get_text() == f"maml\n{right} of {total} queries right ({share:g} %)"
+    assert figure.texts[0].get_text() == f"maml\n{right} of {total} queries correct ({share:g} %)"
     assert count(pixels(path), RED) > 4 * 100
 
 
@@ -315,7 +315,7 @@ def test_as_many_examples_without_a_label_are_shown_as_fit(tmp_path):
         tmp_path / "episode.png", support, labels, query, query_labels, query_labels, title="maml"
     )
     assert len(figure.axes[0].images) == 3 * (1 + 2) + 3
-    assert "3 of 21 without a label are shown" in figure.texts[0].get_text()
+    assert "3 of 21 unlabelled images are shown" in figure.texts[0].get_text()
 
 
 def test_large_tasks_are_shown_in_part_but_counted_whole(tmp_path):
@@ -327,7 +327,7 @@ def test_large_tasks_are_shown_in_part_but_counted_whole(tmp_path):
     figure = plots.image_episode(path, *task, predicted, title="maml")
     assert len(figure.axes[0].images) == 20 * (10 + 15)
     assert mistakes(figure) == 0
-    assert f"{24 * 18} of {25 * 18} queries right" in figure.texts[0].get_text()
+    assert f"{24 * 18} of {25 * 18} queries correct" in figure.texts[0].get_text()
     pixels(path)
 
 
@@ -402,9 +402,9 @@ def test_a_curve_with_its_fits(tmp_path):
 
 def test_curves_of_other_lengths_are_refused(tmp_path):
     x = np.linspace(-5, 5, 20)
-    with pytest.raises(ValueError, match="one y for each support x"):
+    with pytest.raises(ValueError, match="support_x and support_y of one length"):
         plots.curve_episode(tmp_path / "c.png", x, x, x[:3], x[:2], {0: x}, title="maml")
-    with pytest.raises(ValueError, match="every fit for each x"):
+    with pytest.raises(ValueError, match="fits of the length of x"):
         plots.curve_episode(tmp_path / "c.png", x, x, x[:3], x[:3], {0: x[:, None]}, title="maml")
 
 
@@ -441,7 +441,7 @@ def test_a_sheet_shows_what_was_learned_from(tmp_path):
     )
     axes = only_axes(figure)
     assert len(axes.images) == 3 + 2
-    assert texts(axes)[:4] == ["learned from", "named", "apple", "pear"]
+    assert texts(axes)[:4] == ["support", "predictions", "apple", "pear"]
     pixels(path)
 
 
