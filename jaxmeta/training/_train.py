@@ -21,18 +21,19 @@ def train(
     tasks_at_once: int | None = None,
     aggregate: Aggregate = mean,
 ) -> tuple[Trained, Info]:
-    """Train a learner for `steps` meta-updates; what was trained, and the info of each update.
+    """Train a learner for `steps` meta-updates.
 
         φ_0 = init(key),  φ_{t+1} = optimizer(φ_t, 1/T Σ_i grad(φ_t; task_i))
 
-    A pure function of the key, in one scan: it can be compiled, and several seeds are a `vmap` over
-    keys. For long runs, with validation and checkpoints, see `train_with_checkpoints`.
+    A pure function of the key, with one scan over the updates: it can be compiled, and mapped over
+    keys to train several seeds. For long runs, with validation and checkpoints, see
+    `train_with_checkpoints`.
 
     Args:
-      learner: to train.
+      learner: the learner to train.
       sample: draws a task from a key; any function.
-      key: of the run: its initialisation and its tasks.
-      steps: meta-updates.
+      key: the source of all randomness of the run, initialisation and tasks.
+      steps: number of meta-updates.
       optimizer: the outer optimizer.
       task_batch, tasks_at_once, aggregate: as in `meta_update`.
 
@@ -40,7 +41,7 @@ def train(
       `Trained(meta_params, shared)`, and an `Info` whose leaves are `[steps, ...]`.
 
     Raises:
-      ValueError: a negative number of steps; as `meta_update`.
+      ValueError: the number of steps is negative; as `meta_update`.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids

@@ -1,4 +1,4 @@
-"""How the meta-gradients of the tasks become one, where it is not their mean."""
+"""Aggregation of the meta-gradients of tasks, by their mean or otherwise."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +15,12 @@ Aggregation = Literal["mean", "clipped", "median", "pcgrad", "balanced"]
 
 
 class Aggregate(NamedTuple):
-    """What happens to the gradients before and in place of their mean.
+    """How to aggregate the gradients of the tasks of a batch.
 
     Attributes:
-      each: `each(grads) -> grads`, of one task; None leaves them as they are.
-      together: `together(key, grads) -> grads`, of all tasks, stacked `[tasks, ...]`, to that of
-        one. Defaults to the mean. For it devices exchange what it needs of all gradients.
+      each: `each(grads) -> grads`, applied to the gradients of each task. Defaults to the identity.
+      together: `together(key, grads) -> grads`, from the gradients of all tasks, stacked
+        `[tasks, ...]`, to those of the batch. Defaults to the mean. Devices exchange what it needs.
     """
 
     each: Callable[[PyTree], PyTree] | None = None
@@ -28,15 +28,15 @@ class Aggregate(NamedTuple):
 
 
 mean: Aggregate = Aggregate()
-"""Of the gradients as they are."""
+"""The mean of the gradients."""
 
 
 def clipped(largest: float) -> Aggregate:
-    """The mean of gradients none of which is longer than `largest`.
+    """The mean of gradients clipped to a norm of at most `largest`.
 
         ḡ = 1/T Σ_t g_t · min(1, c / ‖g_t‖)
 
-    No single task leads the update astray. Devices exchange no more than for the mean.
+    This limits the influence of single tasks. Devices exchange no more than for the mean.
 
     >>> clipped(2.5).each(jnp.array([3.0, 4.0])).tolist()
     [1.5, 2.0]
@@ -50,10 +50,12 @@ def clipped(largest: float) -> Aggregate:
 
 
 def median() -> Aggregate:
-    """The median of each entry over the tasks: robust against tasks far off, not only long ones.
+    """The median of each entry over the tasks, which is robust against outliers.
 
-    Devices exchange the gradients of all tasks. Source: Yin, Chen, Ramchandran, Bartlett 2018,
-    "Byzantine-robust distributed learning", definition 1.
+    Devices exchange the gradients of all tasks.
+
+    Source: Yin, Chen, Ramchandran, Bartlett 2018, "Byzantine-robust distributed learning",
+    definition 1.
 
     >>> median().together(jax.random.key(0), jnp.array([[0.0], [1.0], [9.0]])).tolist()
     [1.0]
@@ -62,9 +64,9 @@ def median() -> Aggregate:
 
 
 def pcgrad() -> Aggregate:
-    """The mean of gradients from which conflict with others is projected away.
+    """The mean of gradients after projecting out conflicts with other gradients.
 
-        g_i ← g_i − (g_i·g_j / ‖g_j‖²) g_j  where g_i·g_j < 0,  j over the others in random order
+        g_i ← g_i − (g_i·g_j / ‖g_j‖²) g_j  if g_i·g_j < 0,  for all other tasks j in random order
 
     Devices exchange the gradients of all tasks.
 
@@ -93,12 +95,14 @@ def pcgrad() -> Aggregate:
 
 
 def balanced() -> Aggregate:
-    """The mean of gradients made as long as they are on average: every task has the same say.
+    """The mean of gradients rescaled to their mean norm, so that all tasks have equal weight.
 
         ḡ = (1/T Σ_t ‖g_t‖) · 1/T Σ_t g_t / ‖g_t‖
 
-    Devices exchange norms and sums alone. Source: Chen et al. 2018, "GradNorm", section 3.1, with
-    equal training rates and the norms set, not learned.
+    Devices exchange only norms and sums.
+
+    Source: Chen et al. 2018, "GradNorm", section 3.1, with equal training rates, and with norms
+    that are set directly instead of by learned weights.
 
     >>> balanced().together(jax.random.key(0), jnp.array([[3.0], [-1.0]])).tolist()
     [0.0]
@@ -114,13 +118,13 @@ def balanced() -> Aggregate:
 
 
 def _rows(grads: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
-    """The tasks' gradients as the rows of a matrix, and the way back for one of them."""
+    """The gradients of tasks as rows of a matrix, and the function that unravels one row."""
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], grads))
     return jax.vmap(lambda grads: ravel_pytree(grads)[0])(grads), unravel
 
 
 def aggregate_of(name: Aggregation, largest: float = 1.0) -> Aggregate:
-    """The aggregation of that name; `largest` is the norm of `clipped`."""
+    """The aggregation of a given name; `largest` is the argument of `clipped`."""
     return {
         "mean": lambda: mean,
         "clipped": partial(clipped, largest),

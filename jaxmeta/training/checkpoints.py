@@ -1,18 +1,18 @@
-"""Checkpoints: Orbax writes the arrays, checksums vouch for them.
+"""Checkpoints: arrays written by Orbax, verified by checksums.
 
-Orbax loads a flipped byte without a word, so nothing is handed to it that has not been
-verified. A checkpoint is a folder
+Orbax doesn't detect corrupted bytes, so files are verified before it reads them. A checkpoint is a
+folder
 
     step_00001234/arrays/        the leaves, by Orbax, as one flat dictionary of their names
     step_00001234/manifest.json  step, metadata; name, dtype, shape and SHA-256 of every leaf
     step_00001234/SHA256SUMS     of the files above (`sha256sum -c SHA256SUMS` verifies it too)
 
-It is written under a hidden name, synced, and only then renamed: a folder of that name is
-complete, whatever kills the process. A folder is never written twice; a second checkpoint
-of one step stands beside the first as `step_00001234_1` before the first is removed.
+It is written under a hidden name, synced, and then renamed, so that a folder of this name is
+complete even if the process was killed. A folder is never overwritten: a second checkpoint of the
+same step is written as `step_00001234_1` before the first is removed.
 
-Several processes save and restore together, in a folder that all of them see; any number of
-processes and devices reads what any other number wrote.
+Several processes save and restore together, in a folder that all of them can access. A checkpoint
+can be restored with any number of processes and devices.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ class Restored(NamedTuple):
     """A checkpoint read back.
 
     Attributes:
-      step: the number of meta-updates when it was saved.
-      tree: the PyTree that was saved, bit-identical, on the default device.
-      metadata: the dictionary that was saved with it.
+      step: the number of meta-updates when the checkpoint was saved.
+      tree: the saved PyTree, bit-identical, on the default device.
+      metadata: the saved metadata.
     """
 
     step: int
@@ -56,17 +56,17 @@ class Restored(NamedTuple):
 
 
 def save(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, Any]) -> None:
-    """Write `directory/step_<step>`, wholly or not at all, and keep the last two steps.
+    """Writes `directory/step_<step>` atomically, and keeps the last two steps.
 
-    Checkpoints of later steps are removed too: after a resume they belong to a past that
-    did not happen.
+    Checkpoints of later steps are removed, as they may exist when a run was resumed from an earlier
+    step.
 
     Args:
       directory: folder of the checkpoints, made if missing.
       step: number of meta-updates so far.
       tree: PyTree of arrays, typed PRNG keys and Python numbers.
-      metadata: what else to remember, JSON-able (NaN becomes None). Its `identity`, such as a
-        digest of the run's settings, says whose the checkpoint is: see `restore`.
+      metadata: further values, serialisable as JSON (NaN becomes None). Its entry `identity`, such
+        as a digest of the run's settings, identifies the run: see `restore`.
 
     Raises:
       OSError: the folder cannot be written, or the disk is full.
@@ -82,15 +82,15 @@ def save(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, 
 
 
 def save_best(directory: str | Path, step: int, tree: PyTree, *, metadata: dict[str, Any]) -> None:
-    """Write `directory/best_<step>`, then remove the best before it: one is always complete.
+    """Writes `directory/best_<step>` atomically, then removes the previous best checkpoint.
 
-    Arguments and errors are those of `save`; `restore(..., step="best")` reads it.
+    Arguments and errors are as for `save`; `restore(..., step="best")` reads it.
     """
     _write(Path(directory), "best", step, tree, metadata)
 
 
 def newest_step(directory: str | Path, kind: Literal["step", "best"] = "step") -> int | None:
-    """The step of the newest complete checkpoint, damaged or not; None where there is none."""
+    """The step of the newest complete checkpoint, damaged or not; None if there are none."""
     return max((folder.step for folder in _folders(Path(directory), kind)), default=None)
 
 
@@ -102,20 +102,20 @@ def restore(
     identity: str | None = None,
     warn: Callable[[str], object] = warnings.warn,
 ) -> Restored | None:
-    """The newest checkpoint whose checksums are right, or None where there is none at all.
+    """Restores the newest checkpoint that passes verification; None if there are no checkpoints.
 
     Args:
       directory: folder of the checkpoints.
-      like: a PyTree of the same structure: arrays, or `jax.ShapeDtypeStruct` as
-        `jax.eval_shape` gives them. Its NumPy arrays and Python numbers come back as such,
-        everything else as JAX arrays.
-      step: None for the newest, a number for that step alone, "best" for the best one.
-      identity: of the run; a checkpoint whose metadata has another one is refused.
-      warn: is told in one line of each damaged checkpoint that is passed over.
+      like: a PyTree of the same structure, of arrays, or of `jax.ShapeDtypeStruct` as returned
+        by `jax.eval_shape`. Leaves that are NumPy arrays or Python numbers are restored as
+        such, all others as JAX arrays.
+      step: None for the newest checkpoint, a number for that step, "best" for the best one.
+      identity: identifies the run; a checkpoint whose metadata has another identity is rejected.
+      warn: called with one line for each damaged checkpoint that is skipped.
 
     Raises:
-      ValueError: the checkpoint is of another learner, model or optimizer (with the first
-        array that differs) or of another run, or every one is damaged.
+      ValueError: the checkpoint is of another learner, model or optimizer (the message names the
+        first array that differs) or of another run, or all checkpoints are damaged.
       OSError: the folder cannot be read.
     """
     kind = "best" if step == "best" else "step"
@@ -136,8 +136,8 @@ def restore(
         return restored
     if damages:
         raise ValueError(
-            f"{damages[0]} and there is no other to use in its place: delete {directory} to "
-            f"train from the start, or copy the checkpoint back from elsewhere."
+            f"{damages[0]}, and there is no other one: delete {directory} to train from the "
+            "start, or copy the checkpoint back from a backup."
         )
     return None
 
@@ -161,7 +161,7 @@ def parameters_sha256(tree: PyTree) -> str:
 
 
 class _Damaged(Exception):
-    """Not what was written; says in plain words why."""
+    """The files of a checkpoint changed after it was written; the message says how."""
 
 
 class _Folder(NamedTuple):
@@ -192,7 +192,7 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
 
     def prepare() -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        for leftover in directory.glob(f".{kind}_*.tmp"):  # of a kill
+        for leftover in directory.glob(f".{kind}_*.tmp"):  # of a killed process
             files.remove(leftover)
         temporary.mkdir()
 
@@ -226,7 +226,7 @@ def _write(directory: Path, kind: str, step: int, tree: PyTree, metadata: dict[s
 
 
 def _retire(directory: Path, kind: str, step: int) -> None:
-    """Remove all but the newest checkpoints up to this step."""
+    """Removes all but the newest checkpoints up to this step."""
     folders = _folders(directory, kind)
     newest: dict[int, _Folder] = {}
     for folder in folders:
@@ -235,7 +235,7 @@ def _retire(directory: Path, kind: str, step: int) -> None:
     kept = list(newest.values())[: _KEPT[kind]]
     for folder in folders:
         if folder not in kept:
-            # Renamed first: half of a removed folder must not look like a damaged checkpoint.
+            # Renamed first, since a partly removed folder would look like a damaged checkpoint.
             hidden = folder.path.with_name(f".{folder.path.name}.tmp")
             os.rename(folder.path, hidden)
             files.remove(hidden)
@@ -246,7 +246,7 @@ def _read(folder: _Folder, like: PyTree, identity: str | None) -> Restored:
     step, metadata, found = _manifest(folder)
     examples = named(like)
     _compare(folder.path, {name: type_of(leaf) for name, leaf in examples.items()}, found)
-    owner = metadata.get("identity", identity)  # of an earlier version: none
+    owner = metadata.get("identity", identity)  # earlier versions stored no identity
     if identity is not None and owner != identity:
         raise ValueError(
             f"The checkpoint {folder.path} is of another run: it was saved by {owner}, this run is "
@@ -276,14 +276,14 @@ def _manifest(folder: _Folder) -> tuple[int, dict[str, Any], dict[str, dict[str,
         sound = step == folder.step and isinstance(metadata, dict)
         sound = sound and all({*own} == {"type", "sha256"} for own in found.values())
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _Damaged(f"its manifest.json is none: {error}") from error
+        raise _Damaged(f"its manifest.json is invalid: {error}") from error
     if not sound:
-        raise _Damaged("its manifest.json is that of another checkpoint, or none")
+        raise _Damaged("its manifest.json is invalid, or belongs to another checkpoint")
     return step, metadata, found
 
 
 def _compare(folder: Path, expected: dict[str, str], found: dict[str, dict[str, str]]) -> None:
-    """Raise ValueError on the first array that is not in both, of one shape and dtype."""
+    """Raises `ValueError` with the first array that is not in both with the same type."""
     for name, expected_type in expected.items():
         if name not in found:
             difference = f"it has no {name}, expected as {expected_type}"
@@ -307,7 +307,7 @@ def _compare(folder: Path, expected: dict[str, str], found: dict[str, dict[str, 
 
 
 def _sums(folder: Path) -> bytes:
-    """What `sha256sum` prints of the folder's files, hidden ones left out."""
+    """The output of `sha256sum` for the files in a folder, without hidden ones."""
     paths = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("[!.]*")
@@ -320,12 +320,12 @@ def _sums(folder: Path) -> bytes:
 
 
 def _verify(folder: Path) -> None:
-    """Raise `_Damaged` unless the files are those that were written."""
+    """Raises `_Damaged` unless the files match their checksums."""
     try:
         recorded, found = (folder / _SUMS).read_bytes(), _sums(folder)
     except PermissionError:
         raise
-    except OSError as error:  # a file is gone, or the disk cannot read it
+    except OSError as error:  # a file is missing, or can't be read from the disk
         raise _Damaged(str(error)) from error
     if recorded != found:
         lines = set(recorded.splitlines()) ^ set(found.splitlines())
@@ -334,7 +334,7 @@ def _verify(folder: Path) -> None:
 
 
 def _write_arrays(path: Path, bits: dict[str, np.ndarray]) -> None:
-    # Orbax takes neither an array without elements nor a dictionary without arrays.
+    # Orbax supports neither arrays without elements nor dictionaries without arrays.
     stored = {name: array for name, array in bits.items() if array.size}
     if stored:
         with extra("train"):
@@ -356,7 +356,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _quiet(path: Path) -> Iterator[None]:
-    """Orbax tells a failure in hundreds of lines on stderr; here it becomes one OSError."""
+    """Silences Orbax, which prints hundreds of lines on failure, and raises one OSError."""
     disabled = logging.root.manager.disable
     logging.disable()
     try:
@@ -364,7 +364,7 @@ def _quiet(path: Path) -> Iterator[None]:
             try:
                 yield
             except Exception:
-                time.sleep(1)  # its other writes, still under way, each print a traceback
+                time.sleep(1)  # until its other writes have printed their tracebacks
                 raise
     except Exception as error:
         reason = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What held-out tasks say of a learner: a value for each task, their means and intervals."""
+"""Evaluation on held-out tasks: values for each task, their means and intervals."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Estimate(NamedTuple):
     """A mean over tasks.
 
     Attributes:
-      mean: over tasks; a number, or an array where each task gives one.
-      ci95: half the width of its 95 % interval, 1.96 s / √n, s the standard deviation over tasks.
+      mean: the mean over tasks; a number, or an array if each task has an array.
+      ci95: half-width of the 95 % interval, 1.96 s / √n, with the standard deviation s over tasks.
     """
 
     mean: np.ndarray
@@ -30,30 +30,30 @@ Judge = Callable[[Key, PyTree, Task], tuple[Array, Mapping[str, Array]]]
 PerTask = Callable[[PyTree, Source, Key], dict[str, np.ndarray]]
 Evaluate = Callable[[PyTree, Source, Key], dict[str, Estimate]]
 
-# The host hears from the device this often, so that an interrupt is not left waiting.
+# Tasks per compiled call, limited so that an interrupt takes effect soon.
 _TASKS_A_CALL = 100
 
 
 def per_task(
     judge: Judge, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
 ) -> PerTask:
-    """`evaluate(given, source, key)`: the loss and the metrics of each of `num_tasks` tasks.
+    """Evaluates each task: `evaluate(given, source, key)` returns the loss and metrics of all.
 
         values[name][i] = judge(key_i, given, task_i)[name],
-        task_i = sample(key_i), or the i-th of a stream
+        task_i = sample(key_i), or the i-th task of a stream
 
     Args:
-      judge: `judge(key, given, task) -> (loss, metrics)`, of one task; arrays of any shape.
-      num_tasks: n.
-      tasks_at_once: tasks that `vmap` takes together.
+      judge: `judge(key, given, task) -> (loss, metrics)`, for one task; arrays of any shape.
+      num_tasks: n, the number of tasks.
+      tasks_at_once: number of tasks mapped at once by `vmap`.
       mesh: the devices that share the tasks. Defaults to one device. See
         `jaxmeta.training.parallel`.
 
     Returns:
       a function that compiles once for all calls with tasks of one shape. `given` is any PyTree,
-      such as a `Trained`; constants that the judge needs belong in it, those of a
-      `Supplied` source are left aside. The values are `[num_tasks, ...]` by name, the loss as
-      `loss`, in the order of the tasks, whatever the devices.
+      such as a `Trained`; it must include the constants that the judge needs, since those of a
+      `Supplied` source are ignored. The values are `[num_tasks, ...]` by name, with the loss as
+      `loss`, in the order of the tasks, on any number of devices.
 
     Raises:
       ValueError: fewer than one task, or more than the source has; when traced, a metric with a
@@ -93,7 +93,7 @@ def per_task(
         available = count_tasks(source)
         if available is not None and num_tasks > available:
             raise ValueError(f"num_tasks is {num_tasks}, but the source has {available} tasks.")
-        # Every call has one shape; tasks beyond the last are left out.
+        # All calls have the same shape; tasks beyond the last are dropped.
         size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
         keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
         replicated = replicate((given, sampler(source)), mesh)
@@ -114,23 +114,23 @@ def per_task(
 def evaluation(
     learner: MetaLearner, num_tasks: int, *, tasks_at_once: int = 1, mesh: Mesh | None = None
 ) -> Evaluate:
-    """`evaluate(meta_params, source, key)`: mean loss and metrics on `num_tasks` tasks.
+    """Mean loss and metrics on `num_tasks` tasks: `evaluate(meta_params, source, key)`.
 
-        mean ± 1.96 s / √n over tasks,  task_i = sample(key_i), or the i-th of a stream
+        mean ± 1.96 s / √n over tasks,  task_i = sample(key_i), or the i-th task of a stream
 
     Args:
-      learner: whose `loss` is evaluated: it adapts on the support, is judged on the query.
-      num_tasks: n.
-      tasks_at_once: tasks that `vmap` takes together.
+      learner: the learner whose `loss` is evaluated: adaptation on the support, loss on the query.
+      num_tasks: n, the number of tasks.
+      tasks_at_once: number of tasks mapped at once by `vmap`.
       mesh: the devices that share the tasks. Defaults to one device. See
         `jaxmeta.training.parallel`.
 
     Returns:
-      a function that compiles once, for all calls with tasks of one shape. In place of
-      meta-parameters it takes a `Trained`, which learners that keep `shared` values require.
+      a function that compiles once for all calls with tasks of one shape. It also takes a
+      `Trained` instead of meta-parameters, which is required for learners with shared values.
 
     Raises:
-      ValueError: fewer than two tasks, which have no standard deviation.
+      ValueError: fewer than two tasks, whose standard deviation is undefined.
 
     >>> import jaxmeta, jax.numpy as jnp
     >>> from jaxmeta.data import sinusoids
@@ -160,13 +160,13 @@ def trajectory_evaluation(
     tasks_at_once: int = 1,
     mesh: Mesh | None = None,
 ) -> Evaluate:
-    """As `evaluation`, with the estimates after 0, 1, 2, ... inner steps: arrays `[steps + 1]`.
+    """As `evaluation`, with estimates after 0, 1, 2, ... inner steps: arrays `[steps + 1]`.
 
     Raises:
       ValueError: the learner has no trajectory; fewer than two tasks.
     """
     if learner.trajectory is None:
-        raise ValueError("this learner takes no inner steps: it has no trajectory to evaluate.")
+        raise ValueError("this learner has no inner steps, and so no trajectory to evaluate.")
 
     def judge(key: Key, given: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
         meta_params, shared = _parts(learner, given)
@@ -191,27 +191,27 @@ def after_steps(
 
 
 def _parts(learner: MetaLearner, given: PyTree) -> tuple[PyTree, dict[str, PyTree]]:
-    """The meta-parameters of what is evaluated, and the keywords that the learner takes."""
+    """The meta-parameters to evaluate, and the learner's keyword arguments."""
     trained = given if isinstance(given, Trained) else None
     if learner.shared is None:
         return (given if trained is None else trained.meta_params), {}
     if trained is None:
         raise ValueError(
-            "this learner keeps shared values: evaluate a `Trained(meta_params, shared)`, such as "
-            "`state.trained`, in place of the meta-parameters alone."
+            "this learner has shared values: evaluate a `Trained(meta_params, shared)`, such as "
+            "`state.trained`, instead of only the meta-parameters."
         )
     return trained.meta_params, {"shared": trained.shared}
 
 
 def _means(judge: Judge, num_tasks: int, tasks_at_once: int, mesh: Mesh | None) -> Evaluate:
     if num_tasks < 2:
-        raise ValueError(f"{num_tasks} tasks to evaluate: an interval needs at least 2.")
+        raise ValueError(f"num_tasks is {num_tasks}: a 95 % interval needs at least 2 tasks.")
     evaluate = per_task(judge, num_tasks, tasks_at_once=tasks_at_once, mesh=mesh)
     return lambda given, source, key: estimates(evaluate(given, source, key))
 
 
 def estimates(values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
-    """The `estimate` of every entry, `[tasks, ...]` each, as `per_task` gives them.
+    """The `estimate` of every entry of the result of `per_task`, `[tasks, ...]` each.
 
     >>> estimates({"loss": np.array([1.0, 3.0])})["loss"].mean.item()
     2.0
@@ -220,13 +220,13 @@ def estimates(values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """The mean over the first axis, of tasks, and the half-width of its interval.
+    """The mean over the first axis, the tasks, and the half-width of its 95 % interval.
 
     >>> estimate(np.array([0.0, 1.0, 1.0, 0.0])).mean.item()
     0.5
     """
     values = values.astype(np.float64)
-    with np.errstate(all="ignore"):  # of values that diverged the mean says so
+    with np.errstate(all="ignore"):  # the mean of diverged values is NaN or infinite
         return Estimate(
             values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])
         )

@@ -1,4 +1,4 @@
-"""How compiled steps get their tasks: drawn on the device, or read from a stream on the host."""
+"""The tasks of compiled steps: drawn on the device, or read from a stream on the host."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,19 +15,20 @@ from jaxmeta.training.state import Sample
 from jaxmeta.training.update import Supplied
 
 Source = Sample | TaskStream | Supplied
-"""Of tasks: a sampler, a stream, or one of them with constants."""
+"""A source of tasks: a sampler, a stream, or one of them with constants."""
 
 
 class Feed(NamedTuple):
     """The tasks of a training run.
 
     Attributes:
-      sample: what the compiled steps are given: it draws from a key, or unpacks what was read;
-        a `Supplied` with it where the source has constants.
-      take: `take(length)`, the tasks of the next `length` steps, `[length, task_batch, ...]`;
-        None where the steps draw their own.
-      position: `position()`, where the stream stands, fit for JSON; `{}` where there is none.
-      longest: steps that `take` may be asked for at once. Defaults to any number.
+      sample: the sampler argument of the compiled steps: it draws a task from a key, or prepares
+        a task from the host; in a `Supplied` if the source has constants.
+      take: `take(length)` returns the tasks of the next `length` steps,
+        `[length, task_batch, ...]`, or None if the steps draw their own tasks.
+      position: `position()` returns the position of the stream, serialisable as JSON; `{}` for a
+        sampler.
+      longest: the largest length for `take`. Defaults to any length.
     """
 
     sample: Any
@@ -36,14 +37,14 @@ class Feed(NamedTuple):
     longest: int | None = None
 
 
-_BYTES_A_CHUNK = 2**29  # on the devices; the chunk before may still be there
+_BYTES_A_CHUNK = 2**29  # on the devices, which may still hold the previous chunk
 
 
 def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict[str, Any]) -> Feed:
-    """The feed of a run that goes on at `position`; `{}` stands for the beginning."""
+    """The feed of a run, starting at `position`; `{}` is the beginning."""
     sample, stream = sampler(source), without_constants(source)
     if isinstance(sample, Supplied) and mesh is None:
-        # Sent to the device once, not with every chunk.
+        # Sent to the device once, instead of with every chunk.
         sample = sample._replace(constants=jax.tree.map(jnp.asarray, sample.constants))
     if not isinstance(stream, TaskStream):
         return Feed(sample, lambda length: None, dict)
@@ -59,12 +60,12 @@ def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict
 
 
 def without_constants(source: Source) -> Sample | TaskStream:
-    """The sampler or the stream itself."""
+    """The sampler or stream of a source."""
     return source[0] if isinstance(source, Supplied) else source
 
 
 def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
-    """The source with what it keeps on the devices laid on all of the mesh, once and for all."""
+    """The source with its arrays replicated on all devices of the mesh."""
     if isinstance(source, Supplied):
         inner, constants = source
         return Supplied(on_all_devices(inner, mesh), replicate(constants, mesh))
@@ -74,7 +75,7 @@ def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
 
 
 def sampler(source: Source) -> Any:
-    """What steps compiled for this source are given; see `Feed.sample`."""
+    """The sampler argument of steps compiled for this source, see `Feed.sample`."""
     if isinstance(source, Supplied):
         inner, constants = source
         return Supplied(sampler(inner), constants)
@@ -84,15 +85,15 @@ def sampler(source: Source) -> Any:
 
 
 def count_tasks(source: Source) -> int | None:
-    """How many tasks a stream has, some 2⁶³ where it is endless; None of a sampler."""
+    """The number of tasks of a stream, 2⁶² or more if it is endless; None for a sampler."""
     source = without_constants(source)
     return len(source.tasks) if isinstance(source, TaskStream) else None
 
 
 def tasks_at(source: Source, start: int, count: int, mesh: Mesh | None) -> PyTree:
-    """`count` tasks of a stream from the `start`-th on; None where the steps draw their own.
+    """`count` tasks of a stream from the `start`-th on; None for a sampler.
 
-    Past the end of a stream its last task stands, so that every call has one shape.
+    The last task of a stream is repeated past its end, so that all calls have the same shape.
     """
     source = without_constants(source)
     if not isinstance(source, TaskStream):
@@ -106,7 +107,7 @@ def tasks_at(source: Source, start: int, count: int, mesh: Mesh | None) -> PyTre
 
 
 def first_task(source: Source) -> Any:
-    """A sampler for where one task will do: of a stream it gives the first, whatever the key."""
+    """A sampler for initialisation: of a stream it returns the first task, whatever the key."""
     if isinstance(source, Supplied):
         inner, constants = source
         return Supplied(first_task(inner), constants)

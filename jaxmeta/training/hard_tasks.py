@@ -1,4 +1,4 @@
-"""Hard tasks: every second batch is drawn from the classes that the one before failed at."""
+"""Hard tasks: every second batch is drawn from the worst classes of the batch before."""
 
 from typing import Any
 
@@ -25,13 +25,13 @@ from jaxmeta.training.state import TrainState, draw_keys, task_keys
 from jaxmeta.training.update import MetaUpdate, meta_update
 
 _WORST = "worst_class"
-_OTHER_WEIGHT = 1e-6  # of a class that was not failed: drawn where those don't suffice
+_OTHER_WEIGHT = 1e-6  # of the other classes, which are drawn if the failed ones are too few
 
 
 def cross_entropy_and_worst_class(ways: int) -> Objective:
-    """`cross_entropy` with one metric more, the class that the task was worst at.
+    """`cross_entropy` with the additional metric `worst_class`.
 
-    That is the label with the lowest accuracy, of several the one with the highest mean loss.
+    This is the label with the lowest accuracy; ties are broken by the highest mean loss.
 
     >>> logits = jnp.array([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
     >>> _, metrics = cross_entropy_and_worst_class(2)(logits, jnp.array([0, 1, 1]))
@@ -52,7 +52,7 @@ def cross_entropy_and_worst_class(ways: int) -> Objective:
         correct_Q = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
         losses_Q = -(jax.nn.log_softmax(outputs) * members_QW).sum(axis=1)
         accuracies_W = jnp.where(counts_W > 0, correct_Q @ shares_QW, jnp.inf)
-        # Sorted, not compared with the minimum, which a compiler may have rounded otherwise.
+        # Sorted, not compared with the minimum, which a compiler may round differently.
         worst = jnp.lexsort((-(losses_Q @ shares_QW), accuracies_W))[0]
         return loss, {**metrics, _WORST: worst.astype(jnp.int32)}
 
@@ -68,38 +68,37 @@ def hard_task_update(
     aggregate: Aggregate = mean,
     mesh: Mesh | None = None,
 ) -> MetaUpdate:
-    """As `meta_update`, with every second batch from the classes that the one before failed at.
+    """As `meta_update`, with every second batch drawn from the worst classes of the batch before.
 
         failed = {worst class of task_t},  weight_c = number of tasks that failed at c, else 1e-6
 
-    The failed classes are kept in the state's `slots`.
+    The failed classes are stored in the `slots` of the state. The sampler must be one of
+    `episodes`, on the device.
 
     Args:
-      learner: built with `cross_entropy_and_worst_class`.
+      learner: built with the objective `cross_entropy_and_worst_class`.
       optimizer, task_batch, tasks_at_once, aggregate, mesh: as in `meta_update`.
 
-    The sampler must be that of `episodes`, on the device.
-
     Raises:
-      ValueError: as `meta_update`; the learner keeps a slot of its own; its metrics don't name the
-        worst class; tasks are sent by the host.
+      ValueError: as `meta_update`; the learner has slots of its own; its metrics have no
+        `worst_class`; tasks come from the host.
 
     Source: Sun, Liu, Chua, Schiele 2019, "Meta-transfer learning for few-shot learning",
     section 4.3.
     """
     if learner.slot is not None:
-        raise ValueError("hard tasks: the learner keeps a slot of its own, which this would take.")
+        raise ValueError("hard tasks: learners with a slot of their own are not supported.")
 
     def grad(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info, Carry]:
         grads, info, carry = learner.grad(key, meta_params, task, carry._replace(slot=()))
         metrics = dict(info.metrics)
         if _WORST not in metrics:
             raise ValueError("hard tasks require the objective `cross_entropy_and_worst_class`.")
-        # Of each task; a mean of labels would say nothing.
+        # Stored per task, since a mean of labels is meaningless.
         carry = carry._replace(slot=metrics.pop(_WORST))
         return grads, info._replace(metrics=metrics), carry
 
-    # No class has been failed at first.
+    # Initially no class has failed; the first batch ignores the slots.
     init, update_plain = meta_update(
         learner._replace(grad=grad, slot=lambda *_: jnp.zeros((), jnp.int32)),
         optimizer,
@@ -111,7 +110,7 @@ def hard_task_update(
 
     def update(state: TrainState, sample: Any, given: PyTree = None) -> tuple[TrainState, Info]:
         if given is not None:
-            raise ValueError("hard tasks are drawn on the device: give a sampler, no stream.")
+            raise ValueError("hard tasks are drawn on the device: give a sampler, not a stream.")
         failed = jnp.zeros((count_classes(sample),)).at[state.slots].add(1.0)
         hard = state.step % 2 == 1
         weights = jnp.where(hard, jnp.maximum(failed, _OTHER_WEIGHT), 1.0)

@@ -1,4 +1,4 @@
-"""The leaves of a tree as a checkpoint keeps them: names, types, bits and their checksums."""
+"""The leaves of a tree as stored in a checkpoint: names, types, bits and checksums."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ from jaxmeta.core import PyTree
 
 
 def named(tree: PyTree) -> dict[str, Any]:
-    """Every leaf under the expression that reaches it, such as `params['Dense_0']['kernel']`."""
+    """Every leaf by its path, such as `params['Dense_0']['kernel']`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in leaves}
 
@@ -23,14 +23,14 @@ def _is_key(leaf: Any) -> bool:
 
 
 def type_of(leaf: Any) -> str:
-    """Such as `float32[5, 5]`; Python numbers as JAX would take them."""
+    """The type of a leaf, such as `float32[5, 5]`; Python numbers have their JAX type."""
     if not hasattr(leaf, "dtype"):
         leaf = jnp.asarray(leaf)
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def bits_of(leaf: Any) -> np.ndarray:
-    """The leaf as a host array; a key as its data."""
+    """A leaf as a host array; for a key its data."""
     if _is_key(leaf):
         leaf = jax.random.key_data(leaf)
     if not hasattr(leaf, "dtype"):
@@ -39,23 +39,23 @@ def bits_of(leaf: Any) -> np.ndarray:
 
 
 def no_bits(example: Any) -> np.ndarray:
-    """What `bits_of` gives for a leaf without elements."""
+    """The result of `bits_of` for a leaf without elements."""
     if _is_key(example):
         example = jax.eval_shape(jax.random.key_data, example)
     return np.zeros(example.shape, example.dtype)
 
 
 def sha256_of(leaf: Any, bits: np.ndarray) -> str:
-    """Of its type and its bits."""
+    """The SHA-256 of a leaf's type and bits."""
     return hashlib.sha256(type_of(leaf).encode() + bits.tobytes()).hexdigest()
 
 
 def as_leaf(example: Any, bits: np.ndarray) -> Any:
-    """The bits as a leaf like the example."""
+    """The bits as a leaf of the type of `example`."""
     if isinstance(example, np.ndarray | np.generic):
         return bits
     if isinstance(example, int | float | complex):
         return bits.item()
-    # A copy: JAX may otherwise borrow NumPy's memory, and training donates its state.
+    # A copy: JAX may otherwise share NumPy's memory, and training donates its state.
     array = jnp.array(bits)
     return jax.random.wrap_key_data(array, dtype=example.dtype) if _is_key(example) else array

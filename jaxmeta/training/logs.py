@@ -1,7 +1,7 @@
-"""The log of a run: `metrics.jsonl`, and the same as TensorBoard events.
+"""The log of a run: `metrics.jsonl`, and the same values as TensorBoard events.
 
-`metrics.jsonl` is the truth and the events are a picture of it: a resume cuts the lines back
-to the checkpoint and draws the events anew, so no reader meets a step twice.
+When a run is resumed, `metrics.jsonl` is truncated to the step of the checkpoint, and the events
+are written again from it, so that no step occurs twice.
 """
 
 import json
@@ -27,9 +27,9 @@ class Log(NamedTuple):
     """An open log.
 
     Attributes:
-      write: `write(step, scalars)` appends one line, on the disk when it returns; `scalars`
-        maps names to numbers (of Python, NumPy or JAX), NaN and ±inf become null.
-      close: `close()`; no write after it.
+      write: `write(step, scalars)` appends one line and syncs it to disk; `scalars` maps names
+        to numbers (of Python, NumPy or JAX), NaN and ±inf become null.
+      close: `close()`; nothing can be written afterwards.
     """
 
     write: Callable[[int, Mapping[str, Any]], None]
@@ -39,17 +39,17 @@ class Log(NamedTuple):
 def open_log(
     run_directory: str | Path, *, resume_step: int | None, identity: str | None = None
 ) -> Log:
-    """Open `metrics.jsonl` and `tensorboard/` in a run folder.
+    """Opens `metrics.jsonl` and `tensorboard/` in a run folder.
 
     Args:
-      run_directory: the run's folder, made if missing.
-      resume_step: None starts a new log and removes an older one; a number keeps the lines up
-        to that step and cuts off everything after it.
-      identity: of the run, kept in every line. Defaults to none.
+      run_directory: the run folder, made if missing.
+      resume_step: None starts a new log, replacing an older one; a number keeps the lines up to
+        that step and removes later ones.
+      identity: identifies the run, and is stored in every line. Defaults to no identity.
 
     Raises:
       OSError: the folder cannot be written.
-      ValueError: the log to be continued has a broken line, or is of another run.
+      ValueError: the log to resume has a broken line, or belongs to another run.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -95,10 +95,10 @@ def open_log(
 
 
 def read_metrics(run_directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`, oldest first; none where there is no such file.
+    """The rows of a run's `metrics.jsonl`, oldest first; an empty list if there is no such file.
 
-    A row holds `step`, `time` (seconds since 1970) and the scalars, and whose it is where the run
-    has an identity. A last line that a kill left half-written is dropped.
+    A row has `step`, `time` (seconds since 1970), the scalars, and the `identity` of the run if it
+    has one. A last line that is incomplete, because the run was killed, is dropped.
 
     Raises:
       OSError: the file can't be read.
@@ -123,10 +123,10 @@ def read_metrics(run_directory: str | Path) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes) -> dict[str, Any]:
-    """A line as it was written, or ValueError."""
+    """The row of a line; raises `ValueError` if it is broken."""
     row = files.parse_json(line)
     if not isinstance(row, dict):
-        raise ValueError("it is no row of names and numbers")
+        raise ValueError("it is not a JSON object")
     step, then = row.get("step"), row.get("time", 0.0)
     if type(step) is not int or not 0 <= step < 2**63:
         raise ValueError(f"its step is {reprlib.repr(step)}")
@@ -141,7 +141,7 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it fits a float; True is none."""
+    """Whether a value is a number that fits a float, and not a bool."""
     if type(value) is int:
         return value.bit_length() < 1024
     return type(value) is float and math.isfinite(value)
@@ -152,8 +152,8 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 def _open_events(folder: Path) -> Any:
-    # The record writer rather than SummaryWriter, whose queue and thread lose the last events
-    # of a killed process and whose files of one second share a name.
+    # Not SummaryWriter, whose queue loses the last events of a killed process, and whose files
+    # opened within the same second have the same name.
     with extra("train"):
         import tensorboardX
 

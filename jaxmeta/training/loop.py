@@ -1,4 +1,4 @@
-"""The training loop: compiled chunks, logs, validation, checkpoints, and a clean end."""
+"""The training loop: compiled chunks, logs, validation, checkpoints, and handling of signals."""
 
 import contextlib
 import signal
@@ -26,36 +26,36 @@ CHECKPOINTS = "checkpoints"
 
 
 class NotFinite(ArithmeticError):
-    """A loss or a parameter became NaN or infinite; the last good checkpoint is kept.
+    """A loss or a parameter became NaN or infinite; the last checkpoint is kept.
 
     Attributes:
-      what: became so, such as `loss`.
-      step: when it did.
-      checkpoint: the name of the newest checkpoint; None where there is none.
+      what: the value that became NaN or infinite, such as `loss`.
+      step: the step at which it was detected.
+      checkpoint: the name of the newest checkpoint; None if there is no checkpoint.
     """
 
     def __init__(self, what: str, step: int, checkpoint: str | None):
-        kept = f"{checkpoint} is kept" if checkpoint else "there is no checkpoint before it"
+        kept = f"{checkpoint} is kept" if checkpoint else "there is no earlier checkpoint"
         super().__init__(
             f"the {what} became NaN or infinite at step {step}; {kept}. Try a smaller inner or "
-            "outer rate, or clip the meta-gradients."
+            "outer learning rate, or clip the meta-gradients."
         )
         self.what, self.step, self.checkpoint = what, step, checkpoint
 
 
 class Interrupted(Exception):
-    """SIGINT, SIGTERM or SIGHUP ended the run after a checkpoint.
+    """SIGINT, SIGTERM or SIGHUP stopped the run after a checkpoint.
 
     Attributes:
-      signal_number: which of them.
-      step: that is saved.
-      folder: of the run.
+      signal_number: the number of the signal.
+      step: the step of the checkpoint.
+      folder: the run folder.
     """
 
     def __init__(self, signal_number: int, step: int, folder: Path):
         super().__init__(
-            f"stopped at step {step}, which is saved in {folder}; train with resume=True to go on "
-            "from there."
+            f"stopped at step {step}, which is saved in {folder}; train with resume=True to "
+            "continue."
         )
         self.signal_number, self.step, self.folder = signal_number, step, folder
 
@@ -64,12 +64,13 @@ class Outcome(NamedTuple):
     """The result of `train_with_checkpoints`.
 
     Attributes:
-      state: after the last step.
-      best: what was best in validation.
-      best_step: when it was.
-      resumed_from_step: the checkpoint's step, None if the run was never resumed.
-      wall_seconds: of training with its validations, over all resumes.
-      tasks_per_second: of the compiled chunks, compilation left out.
+      state: the state after the last step.
+      best: the checkpoint with the best validation score.
+      best_step: the step of `best`.
+      resumed_from_step: the step of the checkpoint last resumed from; None if the run was never
+        resumed.
+      wall_seconds: wall time of training and validation, over all resumes.
+      tasks_per_second: throughput of the compiled chunks, without compilation.
     """
 
     state: TrainState
@@ -81,7 +82,7 @@ class Outcome(NamedTuple):
 
 
 class _Progress(NamedTuple):
-    """What a checkpoint remembers besides the state."""
+    """The progress of a run, saved in a checkpoint besides the state."""
 
     best_step: int | None = None
     best_value: float | None = None
@@ -89,14 +90,14 @@ class _Progress(NamedTuple):
     timed_tasks: int = 0
     timed_seconds: float = 0.0
     resumed_from_step: int | None = None
-    stream_position: dict[str, Any] = {}  # noqa: RUF012  (a default that nobody changes)
+    stream_position: dict[str, Any] = {}  # noqa: RUF012  (never modified)
 
 
 Report = Callable[[int, Mapping[str, float]], None]
 
 
 def accuracy_or_minus_loss(estimates: Mapping[str, Estimate]) -> float:
-    """What training maximises by default: the mean accuracy, or minus the loss without one."""
+    """The default score of validation: the mean accuracy, or minus the loss without accuracy."""
     if "accuracy" in estimates:
         return float(estimates["accuracy"].mean)
     return -float(estimates["loss"].mean)
@@ -120,35 +121,35 @@ def train_with_checkpoints(
     report: Report = lambda step, scalars: None,
     say: Callable[[str], object] = warnings.warn,
 ) -> Outcome:
-    """Train for `steps` meta-updates, with logs, validation and checkpoints to resume from.
+    """Train for `steps` meta-updates, with logs, validation, and checkpoints to resume from.
 
-    Every step's randomness is a function of the key and the step alone: a run that is killed and
-    resumed is bit-identical to an uninterrupted one.
+    The randomness of a step depends only on the key and the step: a run that is killed and resumed
+    is bit-identical to an uninterrupted one.
 
     Args:
-      run_directory: takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
+      run_directory: the folder for `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
       meta_update: see `jaxmeta.training.meta_update`.
-      source: of training tasks: a sampler, or a stream (`jaxmeta.data.stream`); in a `Supplied`
+      source: the training tasks: a sampler, or a stream (`jaxmeta.data.stream`); in a `Supplied`
         for a meta-update `with_constants`.
-      key: of the run.
-      steps: meta-updates in all.
-      task_batch: tasks of a meta-update, for the rate that is reported.
-      validate: `validate(trained)`, estimates on validation tasks.
-      score: of those estimates, the number that the best checkpoint maximises. Defaults to the
-        accuracy, or minus the loss where there is none.
+      key: PRNG key of the run.
+      steps: total number of meta-updates.
+      task_batch: tasks per meta-update; for streams, and for the reported tasks per second.
+      validate: `validate(trained)` returns estimates on validation tasks.
+      score: `score(estimates)`, a number that is maximised by the best checkpoint. Defaults to
+        the accuracy, or minus the loss if there is no accuracy.
       checkpoint_every: meta-updates between validations, each followed by a checkpoint.
-      chunk: meta-updates of one compiled call.
-      mesh: that `meta_update` was built with. Several processes call this together; the first
-        one writes, and all must see the run folder to resume.
-      resume: go on from the newest whole checkpoint.
-      identity: of the run, such as a digest of its settings and data: checkpoints and a log of
-        another one are refused. Defaults to none.
-      report: is called with the step and the scalars of each line that is logged.
-      say: is told in a line what the user should know.
+      chunk: meta-updates per compiled call.
+      mesh: the mesh that `meta_update` was built with. All processes of a run must call this
+        function; the first one writes, and all must have access to the run folder to resume.
+      resume: continue from the newest complete checkpoint.
+      identity: identifies the run, such as a digest of its settings and data; checkpoints and logs
+        of another identity are rejected. Defaults to no check.
+      report: called with the step and the scalars of each line that is logged.
+      say: called with messages for the user, one line each.
 
     Raises:
-      NotFinite: at which step the loss or a parameter became NaN or infinite.
-      Interrupted: after SIGINT, SIGTERM or SIGHUP, when a checkpoint has been written.
+      NotFinite: the loss or a parameter became NaN or infinite.
+      Interrupted: SIGINT, SIGTERM or SIGHUP arrived, and a checkpoint has been written.
       ValueError: the checkpoint is of another learner, model or run, or all are damaged.
       OSError: the run folder cannot be written.
     """
@@ -161,12 +162,12 @@ def train_with_checkpoints(
         like = jax.eval_shape(init)
         parallel.check_same(
             checkpoints.newest_step(folder),
-            f"all must see the checkpoints in {folder}; share the folder between the hosts.",
+            f"all need access to the checkpoints in {folder}; share the folder between the hosts.",
         )
         restored = parallel.raise_on_all_processes(lambda: restore(like))
         parallel.check_same(
             None if restored is None else restored.step,
-            f"not all can read the newest checkpoint in {folder}; run again, or copy it anew.",
+            f"not all can read the newest checkpoint in {folder}; run again, or copy it again.",
         )
     if restored is None:
         if resume:
@@ -194,7 +195,7 @@ def train_with_checkpoints(
     clock = _Clock(progress)
 
     def read(end: int, infos: Info) -> None:
-        """Wait for the metrics of the chunk that ended at step `end`, check and log them."""
+        """Waits for the metrics of the chunk that ended at step `end`, checks and logs them."""
         infos = jax.device_get(infos)
         bad = np.flatnonzero(~np.isfinite(infos.loss))
         if bad.size:
@@ -213,14 +214,14 @@ def train_with_checkpoints(
             pending = None
             while step < steps:
                 boundary = min(steps, (step // checkpoint_every + 1) * checkpoint_every)
-                # Chunks end where they would in a run never interrupted.
+                # Chunks end at the same steps as in an uninterrupted run.
                 length = min(boundary - step, chunk - step % checkpoint_every % chunk)
                 state, infos = run_chunk(state, sample, feed.take(length), length=length)
                 step += length
                 if pending is not None:  # read while the next chunk runs
                     read(*pending)
                 pending = (step, infos)
-                # Several processes wait here for the chunk: none may stop without the others.
+                # Several processes synchronise here, since all must stop together.
                 stopping = parallel.any_process(bool(received))
                 if step < boundary and not stopping:
                     continue
@@ -237,7 +238,7 @@ def train_with_checkpoints(
                     scalars = {k: float(mean) for k, mean in means.items() if np.ndim(mean) == 0}
                     tell(step, {f"validation_{name}": value for name, value in scalars.items()})
                     if progress.best_value is None or value > progress.best_value:
-                        # Not a number is no value to beat, here or after a resume from JSON.
+                        # None for NaN and ±inf, which JSON lacks; any later score is better.
                         best_value = value if np.isfinite(value) else None
                         progress = progress._replace(best_step=step, best_value=best_value)
                         checkpoints.save_best(folder, step, state.trained, metadata=owner)
@@ -252,7 +253,7 @@ def train_with_checkpoints(
 
     best = parallel.raise_on_all_processes(lambda: restore(state.trained, step="best"))
     if best is None:
-        raise ValueError(f"{folder} holds no best checkpoint; delete the run and train anew.")
+        raise ValueError(f"{folder} holds no best checkpoint; delete the run and train it again.")
     return Outcome(
         state,
         best.tree,
@@ -264,13 +265,13 @@ def train_with_checkpoints(
 
 
 def _read_progress(folder: Path, metadata: dict[str, Any]) -> _Progress:
-    """What a checkpoint remembers, or ValueError where `train_with_checkpoints` never wrote it."""
+    """The progress in a checkpoint; ValueError if it isn't one of `train_with_checkpoints`."""
     kinds = get_type_hints(_Progress) | {"stream_position": dict}
     own = {name: value for name, value in metadata.items() if name != "identity"}
     if all(isinstance(value, kinds.get(name, ())) for name, value in own.items()):
         return _Progress(**own)
     raise ValueError(
-        f"{folder} holds checkpoints that another program or version saved, with "
+        f"{folder} holds checkpoints of another program or version, with the fields "
         f"{', '.join(sorted(metadata))}; train from the start."
     )
 
@@ -283,19 +284,19 @@ def _keep_best(
     owner: dict[str, Any],
     say: Callable[[str], object],
 ) -> None:
-    """Before training goes on, see that the best checkpoint is whole.
+    """Ensures that the best checkpoint is complete before training continues.
 
-    Where it is damaged or missing it is written anew from a checkpoint of the same step.
+    If it is damaged or missing, it is written again from a checkpoint of the same step.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is no such checkpoint.
     """
     newest = checkpoints.newest_step(folder, "best")
     if best_step is None or (newest is not None and newest > restored.step):
-        return  # of a step that comes again
+        return  # a later step, which will be validated again
     like = jax.eval_shape(lambda: restored.tree)
     damage = ValueError(
-        f"{folder} has lost its best checkpoint, of step {best_step}: copy it back from elsewhere, "
+        f"{folder} has lost its best checkpoint, of step {best_step}: copy it back from a backup, "
         "or train from the start."
     )
     try:
@@ -310,12 +311,12 @@ def _keep_best(
     )
     if same is None:
         raise damage
-    say(f"the best checkpoint can't be used: written anew from that of the same step, {best_step}.")
+    say(f"the best checkpoint is damaged or missing: restored from that of step {best_step}.")
     checkpoints.save_best(folder, best_step, same.tree.trained, metadata=owner)
 
 
 class _Clock:
-    """Seconds in all, and seconds of the chunks alone, the first of a process left out."""
+    """Measures the total time, and the time of chunks except the first one, which compiles."""
 
     def __init__(self, progress: _Progress):
         self.before = progress
@@ -333,7 +334,7 @@ class _Clock:
         return {"tasks_per_second": tasks / elapsed}
 
     def restart(self) -> None:
-        """The next chunk starts now: a validation and a checkpoint lay between."""
+        """Starts the time of the next chunk, after a validation and a checkpoint."""
         self.last = time.perf_counter()
 
     def add_to(self, progress: _Progress) -> _Progress:
@@ -350,7 +351,7 @@ def _all(test: Callable[[np.ndarray], Any], tree: PyTree) -> bool:
 
 
 def _is_number(values: np.ndarray) -> np.ndarray:
-    """Infinity is one: a lowest value so far may begin there."""
+    """Whether values are not NaN; infinity is allowed, such as the initial value of a minimum."""
     return ~np.isnan(values)
 
 
@@ -360,8 +361,8 @@ def _newest(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect the signals that end a process instead of dying of them; a second SIGINT interrupts
-    at once. A SIGHUP that is ignored, as `nohup` has it, stays so."""
+    """Collects SIGINT, SIGTERM and SIGHUP instead of ending the process; a second SIGINT interrupts
+    at once. SIGHUP stays ignored where it is, as under `nohup`."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -374,7 +375,7 @@ def _stop_signals() -> Iterator[list[int]]:
         numbers.append(signal.SIGHUP)
     try:
         before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not in the main thread, where no signal arrives either
+    except ValueError:  # not the main thread, which is the only one to receive signals
         yield received
         return
     try:

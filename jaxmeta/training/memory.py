@@ -1,4 +1,4 @@
-"""Whether a program can fit the machine: an estimate from shapes, before anything is allocated."""
+"""Estimates from shapes whether a program fits into memory, before anything is allocated."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ class TooLarge(ValueError):
     """A program requires more memory than the machine has.
 
     Attributes:
-      shape: of its largest array.
+      shape: the shape of its largest array.
     """
 
     def __init__(self, message: str, shape: tuple[int, ...]):
@@ -31,7 +31,7 @@ class _Array(NamedTuple):
 
 
 def machine_memory() -> int:
-    """Bytes that arrays may take: of the accelerator, else of the machine or of its control group.
+    """Available bytes: of the accelerator, or on a CPU of the machine or its control group.
 
     >>> machine_memory() > 2**20
     True
@@ -45,20 +45,20 @@ def machine_memory() -> int:
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # not this kind of system; "max", which is no limit
+        except (OSError, ValueError):  # no such file; "max", which means no limit
             continue
     return min(limits)
 
 
 def check_fits(what: str, *trees: PyTree) -> None:
-    """Refuse arrays that together are larger than the machine's memory.
+    """Raises `TooLarge` if arrays together are larger than the machine's memory.
 
     Args:
-      what: they are, for the message.
-      trees: of arrays or `jax.ShapeDtypeStruct`, which all exist at one time.
+      what: the name of the arrays, for the message.
+      trees: PyTrees of arrays or `jax.ShapeDtypeStruct`, which exist at the same time.
 
     Raises:
-      TooLarge: with what they take, what there is, and the largest of them.
+      TooLarge: with the required memory, the available memory, and the largest array.
 
     >>> check_fits("parameters", {"kernel": jax.ShapeDtypeStruct((10**9, 10**6), "float32")})
     Traceback (most recent call last):
@@ -74,10 +74,10 @@ def check_fits(what: str, *trees: PyTree) -> None:
 
 
 def check_program_fits(what: str, function: Callable[..., Any], *arguments: PyTree) -> PyTree:
-    """Trace a function and refuse it where a single array in it is larger than the memory.
+    """Traces a function, and raises `TooLarge` if a single array in it exceeds the memory.
 
     Returns:
-      the shapes of its results.
+      the shapes of the function's results.
 
     Raises:
       TooLarge: as `check_fits`.
@@ -103,8 +103,8 @@ def _check(what: str, needed: int, arrays: list[_Array]) -> None:
     if needed > there:
         largest = max(arrays)
         raise TooLarge(
-            f"{what} take at least {_words(needed)}, and there are {_words(there)} of memory; the "
-            f"largest array is {largest.name}, of the shape {largest.shape}.",
+            f"{what} take at least {_words(needed)}, but only {_words(there)} of memory are "
+            f"available; the largest array is {largest.name}, of the shape {largest.shape}.",
             largest.shape,
         )
 

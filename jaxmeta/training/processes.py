@@ -1,4 +1,4 @@
-"""Joining several processes that train together, and ending plainly when one of them is lost."""
+"""Joining the processes of a distributed run, and exiting cleanly when one of them is lost."""
 
 import contextlib
 import ctypes
@@ -15,20 +15,20 @@ from typing import Any, NoReturn
 import jax
 
 WAIT = 120
-"""Seconds that all processes have to join."""
+"""Seconds within which all processes must join."""
 SILENCE = 30
-"""Seconds without a sign of life after which a process counts as lost."""
+"""Seconds without a heartbeat after which a process is considered lost."""
 
 _LOST = (
-    f"error: another process of this run has ended, or gave no sign of life for {SILENCE} s; the "
-    "newest checkpoint is kept: start all processes again to go on from there."
+    f"error: another process of this run has ended, or has not responded for {SILENCE} s; the "
+    "newest checkpoint is kept: restart all processes to continue from it."
 )
-# What JAX, its collectives and its coordination service say where a process is gone.
+# In the messages of JAX, its collectives and its coordination service when a process is lost.
 _OF_LOSS = re.compile(
     "gloo|nccl|rccl|coordination|heartbeat|unavailable|deadline_exceeded|connection (reset|closed)",
     re.IGNORECASE,
 )
-_RECORD = re.compile(rb"[IWEF]\d{4} ")  # a line that begins a message of XLA
+_RECORD = re.compile(rb"[IWEF]\d{4} ")  # the first line of an XLA message
 _TOLD_INSTEAD = re.compile(rb"([WEF])\d{4} .*(coordination_service|preemption_sync|client\.h)")
 
 
@@ -39,22 +39,23 @@ def join(
     *,
     wait: int = WAIT,
 ) -> None:
-    """Join the processes that train together; call it before any array is made.
+    """Joins the processes of a distributed run; must be called before any array is made.
 
-    A line on standard error says that others are waited for. When one of them is lost later, this
-    process ends with one line and the status 1: at once where its connection breaks, or after
-    `SILENCE` seconds.
+    While waiting for other processes, a message is printed on standard error. If another process
+    is lost later, this process exits with one line and status 1: immediately if the connection
+    breaks, or after `SILENCE` seconds.
 
     Args:
-      coordinator: `HOST:PORT` of process 0, which the others can reach; `auto` takes it, and what
-        else is missing, from the cluster's environment (Slurm, Open MPI, Kubernetes, TPU pods).
-      processes: how many there are.
-      process_id: which of them this is, from 0.
-      wait: seconds that all have to join.
+      coordinator: `HOST:PORT` of process 0, which must be reachable from all processes; with
+        `auto`, this and other missing arguments are taken from the environment of the cluster
+        (Slurm, Open MPI, Kubernetes, TPU pods).
+      processes: the number of processes.
+      process_id: the number of this process, from 0.
+      wait: seconds within which all processes must join.
 
     Raises:
-      ValueError: the numbers are missing or don't fit; the cluster's environment says nothing;
-        process 0 can't be reached in time.
+      ValueError: the numbers are missing or invalid; the environment has no description of a
+        cluster; process 0 can't be reached in time.
 
     In each of two processes, with its own id:
 
@@ -65,7 +66,7 @@ def join(
         if processes is None or process_id is None or not 0 <= process_id < processes:
             raise ValueError(
                 f"coordinator {coordinator!r} with processes {processes} and process_id "
-                f"{process_id}: give the number of processes, and to each its own id from 0."
+                f"{process_id}: give the number of processes, and each process its own id from 0."
             )
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 2**16:
@@ -74,7 +75,7 @@ def join(
             )
         if process_id:
             _reach(host.strip("[]"), int(port), wait)
-    late = f"error: not all processes have joined within {wait} s; start all of them again."
+    late = f"error: not all processes have joined within {wait} s; restart all of them."
     told = _Plain(late)
     try:
         with _waiting("the other processes", wait):
@@ -91,7 +92,7 @@ def join(
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error says that another process is gone.
+    """Whether an error means that another process was lost.
 
     >>> is_loss(ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"))
     False
@@ -100,7 +101,7 @@ def is_loss(error: BaseException) -> bool:
 
 
 def leave() -> NoReturn:
-    """End this process with the one line: what ends it otherwise waits for those that are gone."""
+    """Exits with one line; an ordinary exit would wait for the lost processes."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         print(_LOST, file=sys.stderr, flush=True)
@@ -108,7 +109,7 @@ def leave() -> NoReturn:
 
 
 def _reach(host: str, port: int, wait: int) -> None:
-    """Wait until process 0 listens: JAX would wait without a word, and then abort."""
+    """Waits until process 0 listens; JAX would wait without a message, and then abort."""
     end = time.monotonic() + wait
     with _waiting(f"process 0 at {host}:{port}", wait):
         while True:
@@ -118,7 +119,7 @@ def _reach(host: str, port: int, wait: int) -> None:
             except OSError as error:
                 if time.monotonic() > end:
                     raise ValueError(
-                        f"process 0 can't be reached at {host}:{port} within {wait} s ({error}); "
+                        f"process 0 was not reached at {host}:{port} within {wait} s ({error}); "
                         "start it, and give all processes an address that they can reach."
                     ) from error
             time.sleep(0.5)
@@ -126,7 +127,7 @@ def _reach(host: str, port: int, wait: int) -> None:
 
 @contextlib.contextmanager
 def _waiting(whom: str, wait: int) -> Iterator[None]:
-    """Say after 2 s, and then every 10, for whom is waited, and how long at most."""
+    """Prints after 2 s, and then every 10 s, which process is awaited, and the time limit."""
     done = threading.Event()
 
     def tell() -> None:
@@ -144,11 +145,11 @@ def _waiting(whom: str, wait: int) -> Iterator[None]:
 
 
 class _Plain:
-    """One line and the status 1 in place of XLA's abort, its stack trace and its messages.
+    """Replaces XLA's abort, with its stack trace and messages, by one line and status 1.
 
-    XLA watches over the processes and has no way to be told what to do when one is lost: it writes
-    to the file descriptor of standard error, and aborts. That descriptor becomes a pipe, from which
-    a thread passes on all but those messages, and the signal of the abort ends the process.
+    When a process is lost, XLA writes to the file descriptor of standard error and aborts, which
+    can't be configured. Here this descriptor becomes a pipe, from which a thread passes on all
+    other messages, and a handler of the abort signal ends the process.
     """
 
     def __init__(self, line: str) -> None:
@@ -158,17 +159,17 @@ class _Plain:
             plain = sys.stderr.fileno() == 2
         except (OSError, AttributeError):
             return
-        if not plain:  # a notebook or a test has taken it
+        if not plain:  # redirected by a notebook or a test
             return
         reads, writes = os.pipe()
         os.dup2(writes, 2)
         os.close(writes)
-        # Open to the end of the process.
+        # Stays open until the process ends.
         sys.stderr = open(  # noqa: SIM115
             self.error, "w", buffering=1, errors="backslashreplace", closefd=False
         )
         threading.Thread(target=self._pass_on, args=(reads,), daemon=True).start()
-        # In C: a handler of Python's would only run after the abort.
+        # A C handler, since one in Python would only run after the abort.
         handler: Any = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._on_abort)
         self.kept = handler
         signal_in_c: Callable[..., Any] = ctypes.CDLL(None).signal
@@ -187,7 +188,7 @@ class _Plain:
                         os.write(self.error, line)
 
     def _on_abort(self, number: int) -> None:
-        time.sleep(0.2)  # until what was written is read
+        time.sleep(0.2)  # until the thread has read the messages
         if self.lost:
             with contextlib.suppress(OSError):
                 os.write(self.error, self.line.encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and how its tasks are drawn."""
+"""The state of a training run, and how its tasks are drawn."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,11 +13,11 @@ Sample = Callable[
 
 
 class Trained(NamedTuple):
-    """What training has made: it is validated, evaluated, and kept as the best checkpoint.
+    """The result of training, which is validated, evaluated and saved as the best checkpoint.
 
     Attributes:
       meta_params: the learner's meta-parameters.
-      shared: what changes over training without being a meta-parameter; see `jaxmeta.Carry`.
+      shared: values that change during training but are not meta-parameters; see `jaxmeta.Carry`.
     """
 
     meta_params: PyTree
@@ -25,17 +25,17 @@ class Trained(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that a training run carries from step to step, and all that a checkpoint holds.
+    """The complete state of a training run, as saved in checkpoints.
 
     Attributes:
-      step: int32 scalar, meta-updates done.
-      key: typed PRNG key of the run, never changed: step t uses `fold_in(key, t)`.
+      step: int32 scalar, the number of meta-updates so far.
+      key: typed PRNG key of the run, which is constant: step t uses `fold_in(key, t)`.
       meta_params: the learner's meta-parameters.
-      optimizer_state: of the outer optimizer.
+      optimizer_state: the state of the outer optimizer.
       shared: see `jaxmeta.Carry`.
       slots: one slot per task of the batch, stacked; see `jaxmeta.Carry`.
 
-    `state.trained` is the part of it that is evaluated.
+    `state.trained` is the part that is evaluated.
     """
 
     step: Array
@@ -51,14 +51,14 @@ class TrainState(NamedTuple):
 
 
 def untrained(learner: MetaLearner, key: Key, task: Task) -> Trained:
-    """What a learner begins with, for its shapes."""
+    """The initial values of a learner, for their shapes."""
     meta_params = learner.init(key, task)
     shared = () if learner.shared is None else learner.shared(key, meta_params, task)
     return Trained(meta_params, shared)
 
 
 def shared_of(learner: MetaLearner, trained: Trained) -> dict[str, PyTree]:
-    """The keyword with which a learner that keeps `shared` values is called; else none."""
+    """The keyword argument `shared` for learners that have shared values; empty for others."""
     return {} if learner.shared is None else {"shared": trained.shared}
 
 
@@ -68,11 +68,11 @@ def task_keys(state: TrainState, task_batch: int) -> Key:
 
 
 def draw_keys(key: Key) -> Key:
-    """Of a task's key, the one that it is drawn with and the one to learn from it with."""
+    """Splits the key of a task into the key to draw it and the key to learn from it."""
     return jax.random.split(key)
 
 
 def draw(sample: Sample, key: Key, given: PyTree = None) -> tuple[Task, Key]:
-    """A task, drawn or `given` by the host, and the key to learn from it with."""
+    """A task, drawn or `given` by the host, and the key to learn from it."""
     sample_key, learn_key = draw_keys(key)
     return sample(sample_key if given is None else given), learn_key

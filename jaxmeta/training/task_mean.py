@@ -1,4 +1,4 @@
-"""The mean over the tasks of one device: of gradients, infos, and changes of what all share."""
+"""The mean over the tasks of one device: of gradients, infos, and changes of shared values."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,17 +21,16 @@ def mean_over_tasks(
     vary: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> OverTasks:
     """`mean((state, sample), (keys, given, slots, weights)) -> ((grads, info, change), (slots,
-    each))`, of the tasks of one device, with the weights of their mean, which default to 1 each.
-    `change` is that of `state.shared`, with None for each leaf that no task changes.
+    each))`, for the tasks of one device, weighted by `weights`, which default to 1. `change` is the
+    mean change of `state.shared`, with None for leaves that no task changes.
 
     Args:
-      learner: whose `grad` is averaged; where that is the gradient of its loss, and the mean
-        asked for, the mean loss is differentiated.
-      tasks_at_once: how many tasks `vmap` takes together. Defaults to all.
-      aggregate: where it takes the gradients together, they come in `each`, one for each task,
-        in place of `grads`.
-      vary: makes what is the same on all devices a device's own: `parallel.vary` for a mean that
-        is to be taken under `shard_map`.
+      learner: the learner whose `grad` is averaged. If this is the gradient of its loss, and
+        `aggregate` is the mean, the mean loss is differentiated instead.
+      tasks_at_once: number of tasks mapped at once by `vmap`. Defaults to all.
+      aggregate: if it has a function `together`, the gradients of each task are returned in `each`
+        instead of their mean in `grads`.
+      vary: applied to the initial sum; `parallel.vary` under `shard_map`.
     """
 
     def of_one_task(
@@ -53,7 +52,7 @@ def mean_over_tasks(
         return _weighed((grads, info, change), weight), (after.slot, each)
 
     def total_of_gradients(replicated: PyTree, group: tuple[Any, ...]) -> tuple[PyTree, PyTree]:
-        """Of the tasks of a group the gradients, added, and what is kept of each."""
+        """The sum of the gradients of a group of tasks, and the values kept for each task."""
         to_sum, to_keep = jax.vmap(partial(of_one_task, *replicated))(*group)
         return jax.tree.map(lambda leaf: leaf.sum(axis=0), to_sum), to_keep
 
@@ -90,11 +89,11 @@ def _gradient_of_total(
     replicated: tuple[TrainState, Sample],
     group: tuple[Any, ...],
 ) -> tuple[PyTree, PyTree]:
-    """The sum of the gradients as the gradient of a sum, without holding that of any one task.
+    """The sum of the gradients as the gradient of a sum, without the gradients of single tasks.
 
-    The same to rounding. Weights that all tasks share then have one product with the examples of
-    all, and not a matrix for each task: recurrent networks and neural processes train 1.2 to 3
-    times as fast on a CPU.
+    Equal up to rounding. The gradient of shared weights is then one product with the examples of
+    all tasks instead of a matrix per task, which makes recurrent networks and neural processes
+    train 1.2 to 3 times as fast on a CPU.
     """
     state, sample = replicated
     keys, given, slots, weights = group
@@ -114,12 +113,12 @@ def _gradient_of_total(
 
 
 def _change(before: PyTree, after: PyTree) -> PyTree:
-    """What one task adds to each leaf that all tasks share; None where it leaves it alone."""
+    """The change of each shared leaf by one task; None for leaves that are unchanged."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         raise TypeError(
-            f"grad returns a carry.shared of another structure, {jax.tree.structure(after)}, than "
-            f"it was given, {jax.tree.structure(before)}; return `carry._replace(shared=...)` "
-            "with the same structure."
+            f"grad returns a carry.shared of structure {jax.tree.structure(after)}, but was given "
+            f"{jax.tree.structure(before)}; return `carry._replace(shared=...)` with the same "
+            "structure."
         )
 
     def of_leaf(path: Any, old: Any, new: Any) -> Array | None:
@@ -129,22 +128,22 @@ def _change(before: PyTree, after: PyTree) -> PyTree:
         name = f"carry.shared{jax.tree_util.keystr(path)}"
         if (found.shape, found.dtype) != (expected.shape, expected.dtype):
             raise TypeError(
-                f"grad returns {name} as {found.str_short()}, given as {expected.str_short()}; "
-                "keep its shape and dtype."
+                f"grad returns {name} as {found.str_short()}, but was given "
+                f"{expected.str_short()}; keep its shape and dtype."
             )
         if not jnp.issubdtype(found.dtype, jnp.inexact):
             raise TypeError(
-                f"grad returns another {name} than it was given. It is {found.str_short()}, which "
-                "has no mean over tasks: return the leaf itself that was given, outside of any "
-                "`jit`, and change it in an `update` around the one of `meta_update`."
+                f"grad returns a new {name} of type {found.str_short()}, which has no mean over "
+                "tasks: return the given leaf itself, not through a `jit`, and change it in an "
+                "`update` that wraps the one of `meta_update`."
             )
-        return jnp.where(new == old, 0, new - old)  # unchanged infinities have no difference
+        return jnp.where(new == old, 0, new - old)  # the difference of equal infinities is NaN
 
     return jax.tree_util.tree_map_with_path(of_leaf, before, after)
 
 
 def with_changes(shared: PyTree, change: PyTree) -> PyTree:
-    """What all tasks share after a mean change; leaves that no task changes stay as they are."""
+    """The shared values after their mean change; leaves with change None are unchanged."""
     return jax.tree.map(lambda leaf, by: leaf if by is None else leaf + by, shared, change)
 
 

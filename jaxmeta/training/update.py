@@ -15,18 +15,18 @@ from jaxmeta.objectives import check_metrics
 from jaxmeta.training.aggregation import Aggregate, mean
 from jaxmeta.training.parallel import averaged_over_devices, check_divides, size_of, vary
 from jaxmeta.training.state import Sample, TrainState, draw, task_keys
-from jaxmeta.training.state import Trained as Trained  # the name that others import from here
+from jaxmeta.training.state import Trained as Trained  # re-exported
 from jaxmeta.training.task_mean import mean_over_tasks, with_changes
 
 
 class MetaUpdate(NamedTuple):
-    """How to train a learner.
+    """A pair of functions that train a learner.
 
     Attributes:
       init: `init(key, sample) -> TrainState`.
       update: `update(state, sample, given=None) -> (state, info)`, one meta-update; `info` is
-        the mean over the task batch. Where the tasks come from the host, `given` holds them,
-        stacked, and `sample` is called with each in place of a key.
+        the mean over the task batch. If tasks come from the host, `given` is the stacked batch,
+        and `sample` is called with each task instead of a key.
     """
 
     init: Callable[[Key, Sample], TrainState]
@@ -42,26 +42,28 @@ def meta_update(
     aggregate: Aggregate = mean,
     mesh: Mesh | None = None,
 ) -> MetaUpdate:
-    """The training step that serves every learner.
+    """The training step of any learner.
 
         φ ← optimizer(φ, 1/T Σ_t grad(φ; task_t)),  task_t = sample(key_t)
         s ← s + 1/T Σ_t (s_t − s),  s_t the float leaves of the `carry.shared` that grad returns
 
     Args:
-      learner: whose `grad` is averaged, and whose `shared` and `slot` fill the first state.
+      learner: its `grad` is averaged, and its `shared` and `slot` initialise the state.
       optimizer: the outer optimizer.
-      task_batch: T, tasks of a meta-update.
-      tasks_at_once: how many of them `vmap` takes together; the others wait their turn. The
-        same mean gradient (to rounding) in less memory. Defaults to all.
-      aggregate: what to take in place of the mean, see `jaxmeta.training.aggregation`.
+      task_batch: T, tasks per meta-update.
+      tasks_at_once: number of tasks mapped at once by `vmap`, the groups being processed
+        sequentially. Smaller numbers use less memory; the gradient is equal up to rounding.
+        Defaults to all.
+      aggregate: how gradients are aggregated, see `jaxmeta.training.aggregation`. Defaults to the
+        mean.
       mesh: the devices that share the tasks. Defaults to one device. A batch that doesn't
         divide among them is padded with tasks of zero weight. See
         `jaxmeta.training.parallel`.
 
     Raises:
-      ValueError: `task_batch` or `tasks_at_once` is not positive, or the first no multiple of the
-        second; tasks that the host sends don't divide among the devices.
-      TypeError: when traced, where `grad` changes a leaf of `carry.shared` that is no float.
+      ValueError: `task_batch` or `tasks_at_once` is not positive, or the first is not a multiple
+        of the second; tasks from the host don't divide among the devices.
+      TypeError: when traced, if `grad` changes a leaf of `carry.shared` that is not a float.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -94,7 +96,7 @@ def meta_update(
         state = TrainState(
             jnp.zeros((), jnp.int32), run_key, meta_params, optimizer.init(meta_params)
         )
-        # What is filled in is copied, for a state is donated: no two leaves may be one buffer.
+        # Copied, since the state is donated, and its leaves must not share buffers.
         if learner.shared is not None:
             shared = learner.shared(jax.random.fold_in(key, 4), meta_params, task)
             state = state._replace(shared=jax.tree.map(jnp.copy, shared))
@@ -123,7 +125,7 @@ def meta_update(
         if padded > task_batch:
             if given is not None:
                 check_divides(task_batch, devices)
-            # Tasks again from the first on, with zero weight.
+            # Pads with the first tasks, with zero weight.
             again = jnp.arange(padded) % task_batch
             per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
             weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
@@ -149,13 +151,13 @@ def meta_update(
 
 
 class Supplied(NamedTuple):
-    """A sampler, and the constants that a learner is built from where it is compiled.
+    """A sampler with the constants of a meta-update `with_constants`.
 
     Attributes:
-      sample: the sampler, or a stream (`jaxmeta.data.stream`) where the tasks come from the host.
-      constants: PyTree of arrays that are never optimised, such as pre-trained weights.
+      sample: the sampler, or a stream (`jaxmeta.data.stream`) for tasks from the host.
+      constants: PyTree of arrays that are not optimised, such as pre-trained weights.
 
-    A PyTree: an argument of compiled functions. See `with_constants`.
+    A PyTree, to be passed to compiled functions as an argument. See `with_constants`.
     """
 
     sample: Any
@@ -163,18 +165,18 @@ class Supplied(NamedTuple):
 
 
 def with_constants(build: Callable[[PyTree], MetaUpdate]) -> MetaUpdate:
-    """A meta-update with frozen arrays as an argument: no part of the state or the program.
+    """A meta-update with frozen arrays as an argument, outside the state and the program.
 
         init(key, supplied) = build(supplied.constants).init(key, supplied.sample)
         update(state, supplied, given) = build(supplied.constants).update(state, ..., given)
 
-    Neither the optimizer nor a checkpoint sees the constants, and the compiled program holds none.
-    `build` is called each time that `init` or `update` is traced. Inner loops may start from the
-    constants, by `jaxmeta.inner.unroll`; a gradient of your own with respect to them requires
-    `jaxmeta.ops.varying_with` on a mesh, and is refused without it.
+    The constants are neither optimised, nor stored in checkpoints, nor part of the compiled
+    program. `build` is called each time that `init` or `update` is traced. Inner loops may start
+    from the constants with `jaxmeta.inner.unroll`; on a mesh, other gradients with respect to the
+    constants require `jaxmeta.ops.varying_with`, and raise an error without it.
 
     Args:
-      build: of the constants, the meta-update of the learner that uses them.
+      build: `build(constants)`, the meta-update of the learner that uses the constants.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -210,10 +212,9 @@ def with_constants(build: Callable[[PyTree], MetaUpdate]) -> MetaUpdate:
 def chunk_of(update: Callable[..., tuple[TrainState, Info]]) -> Callable[..., Any]:
     """`chunk(state, sample, given=None, *, length)`: `length` updates as one compiled scan.
 
-    It gives the state and the info of every step. `given` holds the tasks of all of them,
-    `[length, task_batch, ...]`, where they come from the host. The state is donated: its
-    buffers are used again, and the one passed in is gone. The updates are the same to the bit
-    however they are cut into chunks.
+    Returns the state, and the infos of all steps. `given` are the tasks of all steps,
+    `[length, task_batch, ...]`, if they come from the host. The state is donated: the state passed
+    in can't be used afterwards. Results are bit-identical for any division into chunks.
     """
 
     @partial(jax.jit, static_argnames="length", donate_argnames="state")
@@ -225,8 +226,8 @@ def chunk_of(update: Callable[..., tuple[TrainState, Info]]) -> Callable[..., An
 
         if length > 1:
             return jax.lax.scan(step, state, given, length=length)
-        # A loop of one turn would be compiled as none, and rounded otherwise than its body within
-        # a loop (jax 0.12 does). So the compiler is not to know that there is but one turn.
+        # XLA would inline a loop with one iteration and round its body differently (jax 0.12), so
+        # the number of iterations is hidden from the compiler.
         turns = jnp.where(state.step < 0, 2, 1)
         alone = jax.tree.map(lambda leaf: leaf[0], given)
         info = jax.eval_shape(step, state, alone)[1]

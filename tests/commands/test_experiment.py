@@ -498,7 +498,7 @@ def test_overwrite_starts_anew(status, trained, tiny, tmp_path):
         ("--num-processes 2", "--num-processes 2 without --coordinator"),
         ("--process-id 1", "--process-id 1 without --coordinator"),
         ("--coordinator localhost:1", "several processes need --out"),
-        ("--coordinator localhost:1 --out x", "to each its own id from 0"),
+        ("--coordinator localhost:1 --out x", "each process its own id from 0"),
         ("--coordinator here --num-processes 1 --process-id 0 --out x", "give HOST:PORT"),
     ],
 )

@@ -43,7 +43,7 @@ def raises(error):
             NotFinite("loss", 3, "step_00000002"),
             1,
             "error: the loss became NaN or infinite at step 3; step_00000002 is kept. Try a "
-            "smaller inner or outer rate, or clip the meta-gradients.",
+            "smaller inner or outer learning rate, or clip the meta-gradients.",
         ),
         (
             RuntimeError("Could not determine home directory."),

@@ -119,7 +119,7 @@ def test_an_error_ends_all_of_them(start_two, tmp_path):
     )
     assert (first, second) == (1, 1)
     assert "is not empty and holds no run" in err
-    assert "another process could not go on; its own message says why." in other
+    assert "another process failed; see its message for the reason." in other
 
 
 @pytest.mark.parametrize("killed", [0, 1])
@@ -138,5 +138,5 @@ def test_where_one_is_killed_the_other_ends_with_one_line(killed, start_two, tmp
     progress = r"compiling|tasks/s|^waiting for "
     told = [line for line in err.splitlines() if not re.search(progress, line)]
     assert len(told) == 1, err
-    assert told[0].startswith("error: another process of this run has ended, or gave no sign")
+    assert told[0].startswith("error: another process of this run has ended, or has not responded")
     assert list(folder.glob("step_*"))

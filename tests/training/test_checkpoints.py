@@ -395,7 +395,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path):
     said: list[str] = []
     restored = restore(tmp_path, {"a": jnp.zeros(2)}, warn=said.append)
     assert restored is not None and restored.step == 1
-    assert "manifest.json is that of another checkpoint" in said[0]
+    assert "manifest.json is invalid, or belongs to another checkpoint" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_gradient_that_devices_would_sum_is_refused():
 
     supplied = Supplied(SAMPLE, jnp.asarray(0.5))
     shared = with_constants(lambda w: update_of(build(w), mesh=task_mesh(2)))
-    with pytest.raises(ValueError, match="closed over, which would be summed over all devices"):
+    with pytest.raises(ValueError, match="closes over, which would be summed over all devices"):
         ended(shared, supplied)
     own = with_constants(lambda w: update_of(build(w, varying_with), mesh=task_mesh(2)))
     alone = with_constants(lambda w: update_of(build(w)))

@@ -102,7 +102,7 @@ def test_trajectory_gives_what_learners_of_fewer_steps_give():
 
 
 def test_what_cannot_be_estimated_is_refused():
-    with pytest.raises(ValueError, match="1 tasks to evaluate"):
+    with pytest.raises(ValueError, match="num_tasks is 1: a 95 % interval"):
         evaluation(ZERO, 1)
     with pytest.raises(ValueError, match="no trajectory"):
         trajectory_evaluation(ZERO, squared_error, 10)

@@ -230,7 +230,7 @@ def test_a_best_checkpoint_that_is_held_twice_may_be_lost(best, how, tmp_path):
     (folder,) = (tmp_path / "checkpoints").glob("best_*")
     how(folder)
     again, said = run(tmp_path, resume=True, identity="mine")
-    assert said[0].startswith("the best checkpoint can't be used: written anew")
+    assert said[0].startswith("the best checkpoint is damaged or missing: restored")
     assert parameters_sha256(again.best) == parameters_sha256(outcome.best)
     assert again.best_step == best
     assert run(tmp_path, resume=True, identity="mine")[1] == ["resuming from step 30."]
@@ -333,7 +333,7 @@ def test_bad_parameters_are_never_saved(tmp_path):
 
 
 def test_a_bad_first_step_has_no_checkpoint(tmp_path):
-    with pytest.raises(NotFinite, match="at step 1; there is no checkpoint before it"):
+    with pytest.raises(NotFinite, match="at step 1; there is no earlier checkpoint"):
         run(tmp_path, update=spoiled(1, "loss", np.nan))
 
 

@@ -127,7 +127,7 @@ def test_one_all_reduce_takes_the_shared_values_along():
         ),
         (lambda shared: {**shared, "key": jax.random.key(1)}, r"another carry.shared\['key'\]"),
         (lambda shared: {**shared, "mean": jnp.zeros(3)}, r"\['mean'\] as float32\[3\]"),
-        (lambda shared: {"mean": shared["mean"]}, "another structure"),
+        (lambda shared: {"mean": shared["mean"]}, "with the same structure"),
     ],
 )
 def test_what_has_no_mean_is_refused_when_traced(change, message):
