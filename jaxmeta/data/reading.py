@@ -65,7 +65,10 @@ def regular(path: Path) -> os.stat_result:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise type(error)(f"can't read {shown(path)} ({error.strerror}); remove it") from error
+        raise type(error)(
+            f"can't read {shown(path)} ({error.strerror}); give a file that exists and can be "
+            "read, or remove it"
+        ) from error
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{shown(path)} is not a regular file; replace or remove it")
     return found

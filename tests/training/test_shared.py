@@ -123,9 +123,9 @@ def test_one_all_reduce_takes_the_shared_values_along():
     [
         (
             lambda shared: {**shared, "count": shared["count"] + 1},
-            r"another carry.shared\['count'\]",
+            r"new carry.shared\['count'\]",
         ),
-        (lambda shared: {**shared, "key": jax.random.key(1)}, r"another carry.shared\['key'\]"),
+        (lambda shared: {**shared, "key": jax.random.key(1)}, r"new carry.shared\['key'\]"),
         (lambda shared: {**shared, "mean": jnp.zeros(3)}, r"\['mean'\] as float32\[3\]"),
         (lambda shared: {"mean": shared["mean"]}, "with the same structure"),
     ],

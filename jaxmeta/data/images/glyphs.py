@@ -186,7 +186,7 @@ def _covered_letters() -> tuple[list[str], np.ndarray]:
         if unicodedata.category(chr(code)) in ("Lu", "Ll")
         and _script(chr(code)) in TRAIN_SCRIPTS + TEST_SCRIPTS
     )
-    # Glyph 0 is the box that stands for a missing letter.
+    # Glyph 0 is the box for missing letters.
     covered = np.array([[table.get(code, 0) != 0 for code in codes] for table in tables])
     enough = np.flatnonzero(covered.sum(axis=0) >= FEWEST_FACES)
     return [chr(codes[index]) for index in enough], covered[:, enough]

@@ -61,8 +61,10 @@ def repeat_copy(
 ) -> Sampler:
     """Repeat copy: reproduce a sequence of random bits several times, then an end marker.
 
-        inputs:   start, v_1 … v_L, n, 0 … 0        channels: bits, start, n: R scaled to a
-        targets:                       (v_1 … v_L) R times, end              std of about 1
+        inputs:   start, v_1 … v_L, n, 0 … 0                       channels: bits, start, n
+        targets:                       (v_1 … v_L) R times, end    channels: bits, end
+
+    The number n is R, scaled to a standard deviation of about 1.
 
     Args:
       bits: bits of each vector.
