@@ -2,9 +2,9 @@
 
     python -m experiments.benchmark [--out bench.json] [--workload NAME ...]
 
-All contestants first have to agree on the loss and the meta-gradient from the same weights and
-data; then they take turns, A B A B, and medians are compared. `experiments.peers` has the code of
-the others, `experiments.workloads` this library's.
+Contestants are first checked to agree on the loss and the meta-gradient for the same weights and
+data. They then take turns, A B A B, and medians are compared. The code of the peers is in
+`experiments.peers`, jaxmeta's in `experiments.workloads`.
 """
 
 import gc
@@ -42,10 +42,10 @@ from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import Count
 from jaxmeta.training.parallel import mesh_for, size_of
 
-TORCH = "pip install torch==2.13.0"  # of which a CPU build is to be had
+TORCH = "pip install torch==2.13.0"  # has a CPU build
 
-_TURN = 0.5  # seconds at least: the system takes tens of ms to settle threads on their cores
-_LONG = 20.0  # seconds of a call from which on one step a call says as much as many
+_TURN = 0.5  # least seconds per turn: the system takes tens of ms to place threads on cores
+_LONG = 20.0  # seconds of a call above which one step per call is enough
 
 PEERS = {
     "torch_loop": peers.torch_loop,
@@ -59,13 +59,13 @@ class Benchmark:
     """Measure jaxmeta and its peers on this machine."""
 
     out: Path = Path("bench.json")
-    """The figures as JSON; a chart goes beside it, with the suffix .png."""
+    """JSON file for the figures; a chart is written next to it, with the suffix .png."""
     workload: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Workloads to measure, all unless named."""
+    """Workloads to measure. Defaults to all."""
     rounds: Count = 5
-    """Timed rounds; in each every contestant has a turn."""
+    """Number of timed rounds, in each of which every contestant has a turn."""
     peer: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Peers to measure, all unless named: torch_loop, torch_vmap, plain_jax."""
+    """Peers to measure, from torch_loop, torch_vmap and plain_jax. Defaults to all."""
 
 
 # --- the comparison -----------------------------------------------------------------------
@@ -74,8 +74,11 @@ class Benchmark:
 def assert_agreement(
     workload: Workload, contestants: dict[str, Contestant], dtype: str, tolerance: float
 ) -> None:
-    """Raises `ArithmeticError` if loss or meta-gradient differ from jaxmeta's, relative to its
-    size (its norm: rounding alone takes single entries across the kinks of ReLU and maximum)."""
+    """Raise `ArithmeticError` if a loss or meta-gradient differs from jaxmeta's.
+
+    The meta-gradient is compared relative to its norm, since rounding can take single entries
+    across the kinks of ReLU and maximum.
+    """
     params, tasks = initial(workload.problem, dtype), draw(workload, dtype)
     loss, grads = contestants["jaxmeta"].measure(params, tasks)
     for name, contestant in contestants.items():
@@ -87,13 +90,13 @@ def assert_agreement(
         errors = [abs(loss - other_loss) / abs(loss), difference / size]
         if not max(errors) < tolerance:
             raise ArithmeticError(
-                f"{name} and jaxmeta differ by {max(errors):.1e} in {dtype}; a comparison of their "
-                "speed would say nothing."
+                f"{name} and jaxmeta differ by {max(errors):.1e} in {dtype}; their speed can't be "
+                "compared."
             )
 
 
 def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]:
-    """Agreement, then medians of the seconds that `length` steps take, in turns."""
+    """Check agreement, then measure all contestants in turns, and take medians."""
     contestants = {"jaxmeta": jaxmeta_contestant(workload)}
     contestants |= {name: PEERS[name](workload.problem) for name in names}
     few = workload._replace(tasks=min(workload.tasks, 2))
@@ -107,7 +110,7 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
     for name, contestant in contestants.items():
         for steps[name] in (1, workload.length):
             work[name] = contestant.train(params, tasks, steps[name])
-            work[name]()  # compiles, and warms the caches
+            work[name]()  # compiles and warms the caches
             once = seconds_of(work[name])
             if once * workload.length > _LONG:
                 break
@@ -138,7 +141,7 @@ def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]
 
 
 def seconds_of(work: Callable[[], Any], calls: int = 1) -> float:
-    """Of one call, when it is called so often in a row."""
+    """Seconds per call, averaged over this many calls in a row."""
     start = time.perf_counter()
     for _ in range(calls):
         work()
@@ -146,8 +149,8 @@ def seconds_of(work: Callable[[], Any], calls: int = 1) -> float:
 
 
 def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
-    """Seconds to trace and compile, with an empty cache on the disk and with a full one, and the
-    bytes that the compiled steps take."""
+    """Seconds to trace and compile, with an empty and with a filled cache on disk, and the memory
+    of the compiled steps in bytes."""
     if workload.problem.method == "evaluation":
         return dict.fromkeys(("compile_seconds", "cached_compile_seconds", "peak_memory_bytes"))
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
@@ -169,7 +172,7 @@ def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, An
             compilation_cache.reset_cache()
     sizes = compiled.memory_analysis()
     total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    total *= size_of(mesh_for(workload.tasks))  # it is told of one device
+    total *= size_of(mesh_for(workload.tasks))  # the analysis is of one device
     return {
         "compile_seconds": seconds[0],
         "cached_compile_seconds": seconds[1],
@@ -178,7 +181,7 @@ def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, An
 
 
 def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
-    """Floating-point operations a second of a float32 matrix product, the machine's own measure."""
+    """Floating-point operations per second of a float32 matrix product on this machine."""
     matrix = jnp.ones((size, size)) / size
     product = jax.jit(lambda a: a @ a)
     product(matrix).block_until_ready()
@@ -187,18 +190,18 @@ def matmul_rate(size: int = 2048, rounds: int = 9) -> float:
 
 
 def benchmark(options: Benchmark) -> None:
-    """Measure, print the table, write the JSON and the chart."""
+    """Measure, print the table, write the JSON file and the chart."""
     from rich.console import Console
 
     console = Console()
-    console.width = max(console.width, 140)  # what the table needs, in a log file too
+    console.width = max(console.width, 140)  # the width of the table, in a log file too
     for kind, given, known in (
         ("workload", options.workload, WORKLOADS),
         ("peer", options.peer, PEERS),
     ):
         for name in given:
             if name not in known:
-                raise ValueError(f"unknown {kind} {name!r}; there are {', '.join(known)}.")
+                raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(known)}.")
     chosen = options.workload or tuple(WORKLOADS)
 
     def own(found: Any) -> bool:
@@ -214,7 +217,7 @@ def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> Non
     names = list(options.peer or PEERS)
     if importlib.util.find_spec("torch") is None:
         names = [name for name in names if not name.startswith("torch")]
-        console.print(f"PyTorch is not installed: its columns stay empty. To add it: {TORCH}")
+        console.print(f"PyTorch is not installed, so its columns are empty. To install it: {TORCH}")
     results = []
     for name in chosen:
         console.print(f"measuring {name}")
@@ -225,7 +228,7 @@ def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> Non
         results.append(
             {"name": name, **measured, "matmul_rate": rate, "fraction_of_matmul_peak": used / rate}
         )
-        # After every workload: what has been measured survives an interrupt.
+        # After every workload, so that an interrupt loses no measurements.
         files.write_json(
             options.out, {"workloads": results, **provenance(mesh_for(jax.device_count()))}
         )
@@ -251,7 +254,7 @@ def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> Non
 
 
 def chart(path: Path, results: list[dict[str, Any]]) -> None:
-    """Tasks per second relative to the best peer, a group of bars a workload."""
+    """Draw tasks per second relative to the best peer, one group of bars per workload."""
     from matplotlib.figure import Figure
 
     from jaxmeta.plots.figures import write

@@ -1,7 +1,7 @@
-"""How much memory a meta-gradient takes, by inner steps and way: `python -m experiments.memory`.
+"""Memory of a meta-gradient, by inner steps and differentiation: `python -m experiments.memory`.
 
-The bytes that XLA sets aside for temporary values of the compiled meta-gradient of one 5-way 1-shot
-task with 15 queries, as on this device; nothing is run.
+Measures the bytes that XLA reserves on this device for temporary values of the compiled
+meta-gradient of one 5-way 1-shot task with 15 queries. Programs are compiled, but not run.
 """
 
 import sys
@@ -36,15 +36,15 @@ class Memory:
     """Measure the memory of meta-gradients."""
 
     steps: tuple[Count, ...] = (5, 20, 80)
-    """Inner steps."""
+    """Numbers of inner steps to measure."""
     width: Count = 64
-    """Channels of the four convolutions, of stride 2."""
+    """Channels of the four convolutions of stride 2."""
     out: Path = Path("memory.json")
-    """The figures as JSON."""
+    """JSON file for the figures."""
 
 
 def learners(steps: int, width: int) -> dict[str, MetaLearner]:
-    """What is compared, by name."""
+    """The learners to compare, by name."""
     model = conv4(5, width=width, downsampling="stride")
     found = {
         name: maml(model, cross_entropy, optax.sgd(0.1), steps, differentiation=way)
@@ -68,7 +68,7 @@ def bytes_of(learner: MetaLearner) -> int:
 
 
 def measure(options: Memory) -> dict[str, Any]:
-    """Compile each, write the file; return it."""
+    """Compile all meta-gradients, write the figures and return them."""
     what = f"conv4-stride, width {options.width}, one 5-way 1-shot task with 15 queries"
 
     def own(found: Any) -> bool:

@@ -1,16 +1,16 @@
-"""What jaxmeta is measured against, each written the fast way its users write it.
+"""The peers that jaxmeta is compared with, each written in its framework's fast, usual way.
 
-`torch_loop`: PyTorch, a Python loop over tasks with `autograd.grad(create_graph=True)`, as
-learn2learn and higher do it. `torch_vmap`: PyTorch's `torch.func`, `vmap` over tasks of a gradient
-through gradients. `plain_jax`: JAX without this library's kernels, `lax.conv` under `vmap`.
+`torch_loop`: PyTorch, a Python loop over tasks with `autograd.grad(create_graph=True)`, as in
+learn2learn and higher. `torch_vmap`: PyTorch's `torch.func`, a `vmap` over tasks of nested
+gradients. `plain_jax`: JAX without this library's kernels, `lax.conv` under `vmap`.
 
 Parameters are a list of arrays in one order for all: for every convolution its kernel
 `[h, w, C, D]`, scale and shift; for every dense layer its matrix `[in, out]` and bias. A task is
 `(support inputs, support targets, query inputs, query targets)`, images as `[N, H, W, C]`; a
-batch of tasks has one axis more in front of each.
+batch of tasks has a leading task axis.
 """
 
-# PyTorch is no dependency: where it is absent, so are its contestants.
+# PyTorch is not a dependency; without it, its contestants are left out.
 # pyright: reportMissingImports=false
 
 import time
@@ -24,12 +24,12 @@ import optax
 from jax import lax
 
 Arrays = list[np.ndarray]
-EPSILON = 1e-5  # of batch normalisation
-OUTER_RATE = 1e-3  # of Adam
+EPSILON = 1e-5  # for batch normalisation
+OUTER_RATE = 1e-3  # learning rate of Adam
 
 
 class Problem(NamedTuple):
-    """What every contestant computes.
+    """The computation of all contestants.
 
     Attributes:
       network: `mlp`, `conv-pool` or `conv-stride`.
@@ -47,13 +47,13 @@ class Problem(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """A way to compute a problem.
+    """An implementation of a problem.
 
     Attributes:
-      measure: `measure(params, tasks) -> (loss, gradients)`, means over the tasks; an evaluation
-        has no gradients, `[]`.
+      measure: `measure(params, tasks) -> (loss, gradients)`, means over the tasks; for an
+        evaluation, gradients are `[]`.
       train: `train(params, tasks, length) -> work`; `work()` takes `length` steps of Adam, each on
-        all the tasks (or evaluates them so many times), and returns when they are done.
+        all tasks (or evaluates them `length` times), and returns when they are done.
     """
 
     measure: Callable[[Arrays, Any], tuple[float, Arrays]]
@@ -159,9 +159,9 @@ def plain_jax(problem: Problem) -> Contestant:
 
 
 def operations(problem: Problem, params: Arrays, tasks: Any) -> float:
-    """Floating-point operations of the means over the tasks, by direct sums.
+    """Floating-point operations of the loss and gradients of all tasks.
 
-    XLA's own count of what `plain_jax` computes, before any rewriting.
+    This is XLA's count for `plain_jax`, before any optimisation.
     """
     counted = jax.jit(plain_jax_means(problem)).lower(params, tasks).cost_analysis()
     return float("nan") if counted is None else counted["flops"]
@@ -197,8 +197,7 @@ def _torch_apply(problem: Problem) -> Callable[..., Any]:
 
 
 def _torch_loss(problem: Problem) -> Callable[..., Any]:
-    """`loss(params, task, gradient)`; `gradient(function, params)` is how the inner loop takes
-    one."""
+    """`loss(params, task, gradient)`; `gradient(function, params)` gives the inner gradient."""
     import torch
     import torch.nn.functional as F
 
@@ -225,8 +224,10 @@ def _torch_loss(problem: Problem) -> Callable[..., Any]:
 
 
 def _torch_contestant(problem: Problem, means: Callable[..., Any]) -> Contestant:
-    """`means(params, tasks) -> (loss, gradients)` of tensors, in the memory layout that is
-    faster here: channels first or channels last."""
+    """A contestant from `means(params, tasks) -> (loss, gradients)` of tensors.
+
+    It uses the faster memory layout on this machine, channels first or channels last.
+    """
     import torch
 
     def to_torch(array: np.ndarray, layout: Any) -> Any:
@@ -234,7 +235,7 @@ def _torch_contestant(problem: Problem, means: Callable[..., Any]) -> Contestant
         if tensor.dtype == torch.int32:
             return tensor.long()
         if tensor.ndim == 5:  # images of a batch of tasks
-            tensor = tensor.permute(0, 1, 4, 2, 3)  # as it lies, this is channels last
+            tensor = tensor.permute(0, 1, 4, 2, 3)  # without a copy, this is channels last
             return tensor if layout is torch.channels_last else tensor.contiguous()
         return tensor
 
@@ -284,7 +285,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def torch_loop(problem: Problem) -> Contestant:
-    """One task after the other."""
+    """PyTorch with a Python loop over tasks."""
     import torch
 
     exact = problem.method == "maml"
@@ -311,7 +312,7 @@ def torch_loop(problem: Problem) -> Contestant:
 
 
 def torch_vmap(problem: Problem) -> Contestant:
-    """All tasks together, by `torch.func`."""
+    """PyTorch with `torch.func.vmap` over tasks."""
     import torch
 
     loss = _torch_loss(problem)

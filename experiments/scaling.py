@@ -1,9 +1,9 @@
-"""What a second process brings, and what streaming costs, measured on this machine.
+"""The speed of several processes, and of streaming from the host, measured on this machine.
 
-    python -m experiments.scaling processes     # each pinned to a core of its own (Linux)
-    python -m experiments.scaling pipelines     # images on the host against images on the device
+    python -m experiments.scaling processes     # each pinned to its own core (Linux)
+    python -m experiments.scaling pipelines     # images on the host or on the device
 
-Both train MAML as published on Omniglot, 32 tasks a step, and take turns, A B A B.
+Both train MAML as published on Omniglot with 32 tasks per step, and take turns, A B A B.
 """
 
 import dataclasses
@@ -41,23 +41,23 @@ class Scaling:
     """Measure tasks per second, of several processes or of both pipelines."""
 
     what: Annotated[Literal["processes", "pipelines"], tyro.conf.Positional]
-    """Which of the two."""
+    """Compare several processes with one, or streamed images with images on the device."""
     processes: AtLeastTwo = 2
-    """Processes to compare with one."""
+    """Number of processes to compare with one."""
     dataset: str = "omniglot"
-    """The image set."""
+    """The image data set, as in `experiments.few_shot`."""
     tasks: Count = 32
-    """Tasks of a step."""
+    """Tasks per step."""
     steps: Count = 10
-    """Steps of a timed chunk."""
+    """Steps per timed chunk."""
     rounds: Count = 5
-    """Timed rounds; in each, both have a turn."""
+    """Number of timed rounds, in each of which both have a turn."""
     out: Path = Path("scaling.json")
-    """The figures as JSON."""
+    """JSON file for the figures."""
 
 
 def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable[[], None]:
-    """`work()`: trains a chunk of steps, with all devices of all processes."""
+    """`work()`, which trains a chunk of steps on all devices of all processes."""
     changes: dict[str, Any] = {"dataset": options.dataset, "task_batch": options.tasks}
     if options.dataset != "omniglot":
         changes |= {"rotations": "none"}
@@ -82,7 +82,7 @@ def trainer(options: Scaling, pipeline: Literal["device", "stream"]) -> Callable
 
 
 def pipelines(options: Scaling) -> dict[str, Any]:
-    """Both pipelines in this process, in turns."""
+    """Measure both pipelines in this process, in turns."""
     work = {name: trainer(options, name) for name in ("device", "stream")}
     for train in work.values():
         train()
@@ -100,7 +100,7 @@ def pipelines(options: Scaling) -> dict[str, Any]:
 
 
 def processes(options: Scaling) -> dict[str, Any]:
-    """One pinned process, then several, in turns; each round starts them anew.
+    """Measure one pinned process and several in turns; each round starts them anew.
 
     Raises:
       ValueError: fewer cores than processes.
@@ -127,25 +127,25 @@ def _seconds_of_processes(options: Scaling, cores: list[int]) -> float:
     for number, core in enumerate(cores):
         told = json.dumps([fields, address, len(cores), number])
         command = [sys.executable, "-c", "from experiments.scaling import worker; worker()", told]
-        # One device in each, which has the one core that it is pinned to.
+        # Each process has one device, on the one core that it is pinned to.
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
         pinned = ["taskset", "-c", str(core), *command]
         started.append(subprocess.Popen(pinned, env=environment, stdout=subprocess.PIPE, text=True))
     said = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise ValueError("a process failed; its own message is above.")
+        raise ValueError("a process failed; see its message above.")
     return float(said[0].splitlines()[-1])
 
 
 def free_address() -> str:
-    """`HOST:PORT` on loopback that nothing listens at."""
+    """A free `HOST:PORT` on the loopback interface."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def worker() -> None:
-    """One of the processes: joins the others, warms up, prints the median seconds of a chunk."""
+    """Run as one of the processes: join the others, warm up, print the median seconds per chunk."""
     fields, address, count, number = json.loads(sys.argv[1])
     options = Scaling(**fields | {"out": Path(fields["out"])})
     if count > 1:
@@ -156,7 +156,7 @@ def worker() -> None:
 
 
 def scaling(options: Scaling) -> None:
-    """Measure, print, write the JSON."""
+    """Measure, print the speeds, write the JSON file."""
     settings = dataclasses.asdict(options) | {"out": options.out.name}
     with result_file(options.out, lambda found: found["settings"] == files.plain(settings)):
         measured = {"processes": processes, "pipelines": pipelines}[options.what](options)

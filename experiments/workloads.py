@@ -1,4 +1,4 @@
-"""What `experiments.benchmark` measures: the workloads, their data, and jaxmeta's part in them."""
+"""The workloads of `experiments.benchmark`, their data, and their implementation in jaxmeta."""
 
 import math
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from jaxmeta.training.parallel import mesh_for, replicate
 from jaxmeta.training.state import Sample
 from jaxmeta.training.update import chunk_of
 
-# With this one no activation lies so near a kink of ReLU or maximum that the rounding of one
-# contestant takes it across: they could then not be told to compute the same gradient.
+# With this seed no activation is so close to a kink of ReLU or maximum that rounding takes it
+# across in one contestant only, which would make their gradients differ.
 _SEED = 30
 
 
@@ -29,9 +29,9 @@ class Workload(NamedTuple):
 
     Attributes:
       problem: see `Problem`.
-      tasks: of a batch.
-      support, queries: examples a class, or points of a curve.
-      length: steps of a timed call.
+      tasks: tasks per batch.
+      support, queries: examples per class, or points of a curve.
+      length: steps per timed call.
     """
 
     problem: Problem
@@ -59,7 +59,7 @@ WORKLOADS = {
 
 
 def initial(problem: Problem, dtype: str = "float32") -> Arrays:
-    """Weights that all contestants start from, in the order that `experiments.peers` says."""
+    """The initial weights of all contestants, in the order described in `experiments.peers`."""
     random = np.random.default_rng(_SEED)
 
     def weights(*shape: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def initial(problem: Problem, dtype: str = "float32") -> Arrays:
     ]
     arrays = [array for block in blocks for array in block]
     if problem.method == "prototypical":
-        arrays[-2] *= 0.2  # small features: a softmax of large distances is all but a step
+        arrays[-2] *= 0.2  # small features, since a softmax of large distances saturates
         return arrays
     return [*arrays, weights(64, problem.ways), np.zeros(problem.ways, dtype)]
 
@@ -119,7 +119,7 @@ def learner_of(problem: Problem) -> MetaLearner:
 
 
 def tree_of(problem: Problem, params: list[Any]) -> dict[str, Any]:
-    """The list of arrays as the model's parameters."""
+    """The model's parameters from a list of arrays."""
     dense = lambda kernel, bias: {"kernel": kernel, "bias": bias}  # noqa: E731
     if problem.network == "mlp":
         names = ("hidden_0", "hidden_1", "head")
@@ -137,7 +137,7 @@ def tree_of(problem: Problem, params: list[Any]) -> dict[str, Any]:
 
 
 def list_of(problem: Problem, tree: dict[str, Any]) -> Arrays:
-    """The model's parameters as the list of arrays: `tree_of` the other way."""
+    """The list of arrays from the model's parameters, the inverse of `tree_of`."""
     count = len(jax.tree.leaves(tree))
     places = tree_of(problem, list(range(count)))
     found: list[Any] = [None] * count
@@ -151,7 +151,7 @@ def as_tasks(tasks: Any) -> Task:
 
 
 def sampler_of(tasks: Any) -> Sample:
-    """The sampler of a run whose tasks are given."""
+    """A sampler that draws from the given tasks."""
     return jax.tree_util.Partial(_pick, jax.device_put(as_tasks(tasks)))
 
 
@@ -161,7 +161,7 @@ def _pick(tasks: Task, key: jax.Array) -> Task:
 
 
 def jaxmeta_contestant(workload: Workload) -> Contestant:
-    """The library as its experiments use it: sampling, meta-gradient and Adam in one scan."""
+    """jaxmeta as its experiments use it: sampling, meta-gradient and Adam in one scan."""
     problem = workload.problem
     learner = learner_of(problem)
 
@@ -205,13 +205,13 @@ def jaxmeta_contestant(workload: Workload) -> Contestant:
 
 
 def at_once(workload: Workload) -> int | None:
-    """The tasks that an experiment would map together, or None for all."""
+    """The number of tasks that an experiment would map together, or None for all."""
     images = workload.problem.network != "mlp"
     return 1 if images and jax.default_backend() == "cpu" else None
 
 
 def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
-    """The compiled chunk of a training workload, its first state, and the sampler of its tasks."""
+    """The compiled chunk of a training workload, its initial state, and its sampler."""
     mesh = mesh_for(workload.tasks)
     init, update = meta_update(
         learner_of(workload.problem),

@@ -75,5 +75,5 @@ def test_the_figures_are_whole(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"workload": ("nosuch",)}, {"peer": ("nosuch",)}])
 def test_unknown_names(options, tmp_path):
-    with pytest.raises(ValueError, match="'nosuch'; there are"):
+    with pytest.raises(ValueError, match="'nosuch'; choose from"):
         bench.benchmark(Benchmark(out=tmp_path / "bench.json", **options))
