@@ -16,13 +16,13 @@ class AttentiveNeuralProcess(Recipe):
     """Attentive neural process (Kim et al. 2019): its targets attend to the context."""
 
     representation: Count = 128
-    """Width of the layers of encoder and decoder, and of the latent variable."""
+    """Width of the encoder's and decoder's layers, and of the latent variable."""
     samples: Count = 64
-    """Draws of the latent variable at test; training takes one."""
+    """Samples of the latent variable at test; training uses one."""
     attention: Literal["laplace", "dot-product", "multi-head"] = "multi-head"
-    """How a target attends to the context."""
+    """Kind of attention of a target to the context."""
     heads: Count = 8
-    """Of the multi-head attention."""
+    """Number of heads of the multi-head attention."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("regression/gp*", {}, wall_time="40 min on a CPU core"),
     )

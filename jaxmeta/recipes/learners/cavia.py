@@ -23,10 +23,10 @@ class Cavia(Differentiated, Batches, GradientDescent):
     eval_inner_steps: Annotated[Natural, AT_TEST] = 2
     """Inner steps in evaluation."""
     context: Count = 100
-    """Size of the context."""
+    """Size of the context vector."""
     conditions: str | None = None
-    """Parameters that the context moves, by name. Defaults to scale and shift of the third block's
-    last normalisation, or the bias of a perceptron's first layer."""
+    """Parameters that the context modulates, by name.
+    Defaults to the third block's last normalisation, or the first layer of a perceptron."""
     presets: ClassVar[tuple[Preset, ...]] = (
         presets.omniglot(wall_time="2 h on a CPU core"),
         # Section 5.1 of the paper.

@@ -1,4 +1,4 @@
-"""Conditional neural processes on the command line, of functions and of classes."""
+"""Conditional neural processes on the command line, for regression and classification."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,11 +21,11 @@ class ConditionalNeuralProcess(Recipe):
     """Conditional neural process (Garnelo et al. 2018): averages the encoded support."""
 
     representation: Count = 128
-    """Width of the layers of encoder and decoder, and of the representation; of images, of the
-    decoder's layers alone."""
+    """Width of the encoder's and decoder's layers; in classification, of the decoder's only."""
     decoder: Literal["class-by-class", "joint"] = "class-by-class"
-    """Of classes: the same weights compare a query with each class, or, as published, one network
-    sees all classes side by side."""
+    """How a classifier compares a query with the classes.
+    class-by-class: with each class, by the same weights;
+    joint: with all classes together in one network, as published."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
         presets.omniglot("95.3, 98.5, 89.9, 96.8", wall_time="3 h on a CPU core"),

@@ -14,13 +14,13 @@ class Dnc(MachineRecipe):
     """Differentiable neural computer (Graves et al. 2016): an NTM that frees and links its rows."""
 
     slots: Count = 16
-    """Rows of the memory."""
+    """Number of memory rows."""
     slot_width: Count = 16
-    """Size of a row."""
+    """Size of a memory row."""
     controller_width: Count = 64
     """Size of the controller's hidden state."""
     read_heads: Count = 4
-    """Heads that read."""
+    """Number of read heads."""
 
     def machine(self, problem: Problem) -> Machine:
         return dnc(

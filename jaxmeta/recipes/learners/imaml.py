@@ -23,18 +23,18 @@ class Imaml(GradientDescent):
     eval_inner_steps: Annotated[Natural, AT_TEST] = 16
     """Inner steps in evaluation."""
     strength: Positive = 2.0
-    """How strongly adaptation is held near the initialisation, at test too: λ."""
+    """Strength λ of the pull towards the initialisation in adaptation, also at test."""
     damping: NonNegative = 1.0
-    """Added to λ in the meta-gradient."""
+    """Damping that is added to λ in the meta-gradient."""
     solver: Literal["conjugate-gradients", "neumann"] = "conjugate-gradients"
-    """What solves the meta-gradient's linear system; the Neumann series converges where the loss is
-    curved less than λ and the damping."""
+    """Solver of the meta-gradient's linear system.
+    The Neumann series converges if the loss has curvature below λ plus the damping."""
     solver_steps: Count = 5
     """Conjugate-gradient steps, or terms of the Neumann series."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {"steps": 400, "checkpoint_every": 100}),
-        # The paper's λ is 2. Its authors' code takes plain steps and one towards the start, and
-        # solves with I + H/24: a weak λ and a strong damping.
+        # The paper's λ is 2. The authors' code takes plain steps and one towards the start, and
+        # solves with I + H/24: a small λ and a large damping.
         presets.omniglot(
             "99.50 ± 0.26, 99.74 ± 0.11, 96.18 ± 0.36, 99.14 ± 0.10",
             wall_time="12 h on a CPU core",

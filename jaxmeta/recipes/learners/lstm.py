@@ -17,7 +17,7 @@ class Lstm(MachineRecipe):
     width: Count = 256
     """Size of each layer."""
     layers: Count = 1
-    """Layers on top of each other."""
+    """Number of stacked layers."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(  # Santoro et al. 2016, table 1
             "sequence/*",

@@ -1,4 +1,4 @@
-"""A learned optimizer on the command line: an LSTM for each coordinate."""
+"""A learned optimizer on the command line: the same LSTM for every coordinate."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class LstmOptimizer(LearnedRule):
     """LSTM optimizer (Andrychowicz et al. 2016): a coordinate-wise LSTM as the update rule."""
 
     hidden: Count = 20
-    """Width of the rule."""
+    """Width of the LSTM."""
 
     def rule(self) -> LearnedOptimizer:
         return lstm_optimizer(hidden=self.hidden, scale=self.scale)

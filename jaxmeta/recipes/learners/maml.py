@@ -43,7 +43,7 @@ class FirstOrderMaml(Maml):
     """First-order MAML (Finn et al. 2017): MAML without second derivatives."""
 
     differentiation: Way = "first-order"
-    """As of maml."""
+    """As for maml; here inner gradients are constants by default."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.MAML,
         presets.omniglot(

@@ -14,13 +14,10 @@ from jaxmeta.recipes.settings import AT_TEST, Fraction, Natural, Positive
 @recipe("maml-plus-plus", paper="Antoniou et al. 2019", kinds=("classification", "regression"))
 @dataclass(frozen=True)
 class MamlPlusPlus(Differentiated, Batches, Steps):
-    """MAML++ (Antoniou et al. 2019): MAML with rates and normalisation learned per step.
-
-    Its loss and its order of differentiation anneal.
-    """
+    """MAML++ (Antoniou et al. 2019): MAML with rates and normalisation learned per step."""
 
     inner_rate: Positive = 0.1
-    """Learning rate of the inner loop; where the learned rates start."""
+    """Learning rate of the inner loop; the initial value of learned rates."""
     inner_steps: Natural = 5
     """Inner steps in training."""
     eval_inner_steps: Annotated[Natural, AT_TEST] = 5
@@ -28,12 +25,11 @@ class MamlPlusPlus(Differentiated, Batches, Steps):
     learned_rates: bool = True
     """Learn a rate for every parameter tensor and inner step."""
     normalisation_per_step: bool = True
-    """Learn scale and shift of every normalisation for each inner step, instead of adapting
-    them."""
+    """Learn each normalisation's scale and shift for every inner step, instead of adapting them."""
     multi_step_loss_fraction: Fraction = 0.1
-    """Fraction of the training in which the losses after every inner step count."""
+    """Initial fraction of training in which the losses after all inner steps count, annealed."""
     first_order_fraction: Fraction = 0.0
-    """Fraction of the training, at its beginning, with first-order gradients."""
+    """Initial fraction of training with first-order gradients."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {"steps": 600, "checkpoint_every": 100}),
         presets.omniglot(

@@ -1,4 +1,4 @@
-"""Memory-augmented networks on the command line, of images in a task and of sequences."""
+"""Memory-augmented networks on the command line, for classification and for sequences."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,15 +17,15 @@ class Mann(MachineRecipe):
     """Memory-augmented network (Santoro et al. 2016): writes what it sees into a memory."""
 
     slots: Count = 128
-    """Rows of the memory."""
+    """Number of memory rows."""
     slot_width: Count = 40
-    """Size of a row."""
+    """Size of a memory row."""
     controller_width: Count = 200
-    """Size of the LSTM that moves the heads."""
+    """Size of the LSTM that controls the heads."""
     read_heads: Count = 4
-    """Heads, each of which reads and writes."""
+    """Number of heads, each of which reads and writes."""
     strength: Positive | None = None
-    """Learned sharpness of the reads, at first. Defaults to 1, not learned, as published."""
+    """Initial value of the learned read strength. Defaults to 1, not learned, as published."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
         presets.omniglot(wall_time="5 h on a CPU core"),

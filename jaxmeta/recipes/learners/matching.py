@@ -15,9 +15,9 @@ class Matching(Recipe):
     """Matching networks (Vinyals et al. 2016): attends to the support set and takes its labels."""
 
     full_context: bool = False
-    """Embed each support example in the light of the others, the query in that of the support."""
+    """Full context embeddings: of a support example given the others, of a query given them all."""
     reads: Count = 5
-    """Read-outs of the query's LSTM, with full context."""
+    """Steps of the query's LSTM, each of which reads the support, with --full-context."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
         presets.omniglot("98.1, 98.9, 93.8, 98.5", wall_time="1.5 h on a CPU core"),

@@ -24,7 +24,7 @@ class MetaLstm(Batches, Steps):
     lstm_width: Count = 20
     """Size of the LSTM's state for each parameter."""
     inner_rate: Positive = 0.01
-    """About the learning rate of the inner loop at first; the LSTM learns another."""
+    """Approximate initial learning rate of the inner loop, from which the LSTM learns its own."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_AS_PUBLISHED, "steps": 1200, "checkpoint_every": 200}),
         presets.omniglot(

@@ -17,7 +17,7 @@ class MetaSgd(Differentiated, Batches, Steps):
     """Meta-SGD (Li et al. 2017): MAML with a learned rate for every parameter."""
 
     initial_rate: tuple[float, float] = (0.005, 0.1)
-    """The learned rates start uniformly between these two."""
+    """Range of the learned rates' initial values, drawn uniformly."""
     eval_inner_steps: Annotated[Natural, AT_TEST] = 1
     """Inner steps in evaluation."""
     presets: ClassVar[tuple[Preset, ...]] = (
@@ -37,8 +37,8 @@ class MetaSgd(Differentiated, Batches, Steps):
         low, high = self.initial_rate
         if not 0 < low <= high < math.inf:
             raise ValueError(
-                f"--initial-rate {low} {high}: give the ends of a range, positive and finite, the "
-                "smaller first."
+                f"--initial-rate {low} {high}: give two positive, finite numbers, the smaller "
+                "first."
             )
 
     def build(self, problem: Problem) -> MetaLearner:

@@ -25,9 +25,9 @@ class MetaTransfer(Differentiated, GradientDescent):
     pretrained: Annotated[str | None, PLACE] = None
     """Run folder of a pre-trained network, see `python -m experiments.pretrain`."""
     inner_rate: Positive = 0.01
-    """Learning rate of the head."""
+    """Learning rate of the head in the inner loop."""
     filter_rate: Positive = 1e-4
-    """Outer learning rate of scales and shifts; where the head starts takes --outer-rate."""
+    """Outer learning rate of scales and shifts. The initial head is trained at --outer-rate."""
     inner_steps: Natural = 100
     """Inner steps in training."""
     eval_inner_steps: Annotated[Natural, AT_TEST] = 100
@@ -52,7 +52,7 @@ class MetaTransfer(Differentiated, GradientDescent):
             problem.encoder(),
             problem.objective,
             problem.same_ways(),
-            # A trained run has all its parameters: the pre-trained ones are read for training.
+            # The pre-trained network is read for training only; a trained run contains it.
             pretrained=self._pretrained(problem) if problem.train else None,
             **self.inner(problem),
         )
@@ -60,9 +60,9 @@ class MetaTransfer(Differentiated, GradientDescent):
     def _pretrained(self, problem: Problem) -> Any:
         if self.pretrained is None:
             raise ValueError(
-                "meta-transfer starts from a pre-trained network: run python -m "
-                "experiments.pretrain with the same --dataset, --network and --width and --out "
-                "FOLDER, then give --pretrained FOLDER."
+                "meta-transfer requires a pre-trained network: run python -m experiments.pretrain "
+                "--out FOLDER with the same --dataset, --network and --width, then give "
+                "--pretrained FOLDER."
             )
         return frozen_network(self.pretrained, problem)
 
@@ -73,21 +73,21 @@ class MetaTransfer(Differentiated, GradientDescent):
 
 
 def frozen_network(folder: str, problem: Problem) -> Any:
-    """The frozen network of a pre-training run on the very images of this problem.
+    """The frozen network of a pre-training run on the images of this problem.
 
     Raises:
-      ValueError: it was trained on other images or another split, so that it may know the test
-        classes; it is no such run.
+      ValueError: the folder is not a pre-training run, or a run on other images or another split,
+        which may have seen the test classes.
       OSError: it can't be read.
     """
     from jaxmeta.recipes.restoring import restore
 
     run = restore(folder)
     if run.experiment.domain.kind != "supervised":
-        raise ValueError(f"--pretrained {folder} is no run of python -m experiments.pretrain.")
+        raise ValueError(f"--pretrained {folder} is not a run of python -m experiments.pretrain.")
     if run.data["images_sha256"] != problem.data["images_sha256"]:
         raise ValueError(
-            f"{folder} was trained on other images or another split of them; give the --dataset, "
-            "--split, --seed and --image-size of its pre-training."
+            f"{folder} was trained on other images or on another split; give the --dataset, "
+            "--split, --seed and --image-size of the pre-training."
         )
     return run.trained.meta_params

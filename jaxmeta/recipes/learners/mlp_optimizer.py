@@ -1,4 +1,4 @@
-"""A learned optimizer on the command line: a perceptron for each coordinate."""
+"""A learned optimizer on the command line: the same perceptron for every coordinate."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class MlpOptimizer(LearnedRule):
     """MLP optimizer (Metz et al. 2019): a perceptron as the update rule."""
 
     hidden: Count = 16
-    """Width of the rule."""
+    """Width of the perceptron."""
 
     def rule(self) -> LearnedOptimizer:
         return mlp_optimizer(hidden=self.hidden, scale=self.scale)

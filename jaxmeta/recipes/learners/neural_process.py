@@ -15,9 +15,9 @@ class NeuralProcess(Recipe):
     """Neural process (Garnelo et al. 2018): a latent variable for each function."""
 
     representation: Count = 128
-    """Width of the layers of encoder and decoder, and of the latent variable."""
+    """Width of the encoder's and decoder's layers, and of the latent variable."""
     samples: Count = 64
-    """Draws of the latent variable at test; training takes one."""
+    """Samples of the latent variable at test; training uses one."""
 
     def build(self, problem: Problem) -> MetaLearner:
         size = self.representation

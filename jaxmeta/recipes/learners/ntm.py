@@ -15,15 +15,15 @@ class Ntm(MachineRecipe):
     """Neural Turing machine (Graves et al. 2014): a controller that reads and writes a memory."""
 
     slots: Count = 128
-    """Rows of the memory."""
+    """Number of memory rows."""
     slot_width: Count = 20
-    """Size of a row."""
+    """Size of a memory row."""
     controller_width: Count = 100
     """Size of the controller's hidden state."""
     read_heads: Count = 1
-    """Heads that read."""
+    """Number of read heads."""
     controller: Literal["lstm", "feedforward"] = "lstm"
-    """What moves the heads."""
+    """Network that controls the heads."""
 
     def machine(self, problem: Problem) -> Machine:
         return ntm(

@@ -27,7 +27,7 @@ class Prototypical(Recipe):
     """Prototypical networks (Snell et al. 2017): classifies by the nearest class mean."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
-    """Squared Euclidean as published, or cosine with a learned temperature."""
+    """Squared Euclidean distance as published, or cosine with a learned temperature."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(
             "few-shot/default",

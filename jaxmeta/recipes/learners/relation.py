@@ -14,11 +14,7 @@ from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 @recipe("relation", paper="Sung et al. 2018", kinds=("classification",))
 @dataclass(frozen=True)
 class Relation(Recipe):
-    """Relation networks (Sung et al. 2018): learns the similarity of two examples.
-
-    The network is the one that the domain has for comparison: of images, four convolutions without
-    a head.
-    """
+    """Relation networks (Sung et al. 2018): learns the similarity of two examples."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
@@ -33,9 +29,9 @@ class Relation(Recipe):
 
     def build(self, problem: Problem) -> MetaLearner:
         if problem.comparison is None:
-            raise ValueError("relation: these tasks have no network that compares two inputs.")
+            raise ValueError("relation requires tasks with a network that compares two inputs.")
         encoder, comparator = problem.comparison()
         return relation(encoder, comparator, one_hot_squared_error, problem.ways)
 
     def probabilities(self, outputs: Array) -> Array:
-        return jax.nn.softmax(jnp.log(outputs))  # scores between 0 and 1, no logits
+        return jax.nn.softmax(jnp.log(outputs))  # the outputs are scores in [0, 1], not logits

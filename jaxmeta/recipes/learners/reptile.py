@@ -29,10 +29,10 @@ class Reptile(Batches, Steps):
     eval_inner_steps: Annotated[Natural, AT_TEST] = 50
     """Inner steps in evaluation."""
     inner_batch: Count | None = 10
-    """Support examples an inner step; a smaller support set is taken whole."""
+    """Support examples per inner step, at most all of them."""
     inner_optimizer: Literal["sgd", "adam", "rmsprop"] = "rmsprop"
-    """Optimizer of the inner loop. rmsprop: Adam with β1 = 0 whose second moments run on from
-    task to task, as in the authors' code; adam: they start anew in every task."""
+    """Optimizer of the inner loop. adam has β1 = 0 and starts anew in every task;
+    rmsprop carries its second moments from task to task, as in the authors' code."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/*", {**_OUTER, "train_shots": 10, "train_queries": 1}),
         Preset("few-shot/default", {"steps": 1500}),
@@ -63,7 +63,7 @@ class Reptile(Batches, Steps):
         optimizer = {
             "sgd": optax.sgd,
             "adam": partial(adam, b1=0.0),
-            # Second moments start well above those of gradients, so that the first steps are small.
+            # The second moments start well above squared gradients, so the first steps are small.
             "rmsprop": partial(optax.rmsprop, decay=0.999, initial_scale=1e-4, eps_in_sqrt=False),
         }[self.inner_optimizer](self.inner_rate)
         return reptile(
@@ -79,9 +79,9 @@ class Reptile(Batches, Steps):
         plain = outer.outer_optimizer == "sgd" and outer.outer_rate <= 1
         if self.inner_optimizer == "rmsprop" and not plain:
             raise ValueError(
-                f"--outer-optimizer {outer.outer_optimizer} --outer-rate {outer.outer_rate:g}: the "
-                "second moments that --inner-optimizer rmsprop carries from task to task stay "
-                "positive only under sgd with a rate of at most 1; give these, or "
-                "--inner-optimizer adam."
+                f"--outer-optimizer {outer.outer_optimizer} --outer-rate {outer.outer_rate:g}: "
+                "--inner-optimizer rmsprop carries second moments from task to task, which stay "
+                "positive only with --outer-optimizer sgd and an --outer-rate of at most 1; give "
+                "these, or --inner-optimizer adam."
             )
         return engine.update(learner)

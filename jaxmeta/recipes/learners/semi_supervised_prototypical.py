@@ -12,18 +12,15 @@ from jaxmeta.recipes.settings import Natural
 @recipe("semi-supervised-prototypical", paper="Ren et al. 2018", kinds=("classification",))
 @dataclass(frozen=True)
 class SemiSupervisedPrototypical(Recipe):
-    """Semi-supervised prototypical networks (Ren et al. 2018): refined by unlabelled examples.
-
-    Give --unlabelled, their number.
-    """
+    """Semi-supervised prototypical networks (Ren et al. 2018): refined by unlabelled examples."""
 
     refinements: Natural = 1
-    """Times that the unlabelled examples refine the prototypes."""
+    """Number of refinements of the prototypes by the --unlabelled examples."""
     distractor_cluster: bool = False
-    """One cluster more, for unlabelled examples that are of no class."""
+    """Add a cluster for unlabelled examples that belong to none of the classes."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
-        # Of 20 images of a class, 1 or 5 shots and 5 without a label leave 10.
+        # Of the 20 images of a class, up to 5 shots and 5 unlabelled examples leave 10.
         Preset("few-shot/*", {"unlabelled": 5, "queries": 10}),
         presets.omniglot(wall_time="2.5 h on a CPU core"),
     )

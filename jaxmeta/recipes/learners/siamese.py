@@ -15,7 +15,7 @@ class Siamese(Recipe):
     """Siamese networks (Koch et al. 2015): learns to verify, classifies by similarity."""
 
     features: Count = 256
-    """Size of the embedding that is compared, from a dense layer at the network's end."""
+    """Size of the compared embedding, the output of a dense layer after the network."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.COMPARING,
         Preset("few-shot/*", {"distortions": True}),

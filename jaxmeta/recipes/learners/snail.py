@@ -15,9 +15,9 @@ class Snail(Recipe):
     """SNAIL (Mishra et al. 2018): temporal convolutions and attention over the support."""
 
     features: Count = 64
-    """Size of an embedded example, from a linear layer behind the network."""
+    """Size of an example's embedding, the output of a linear layer after the network."""
     filters: Count = 128
-    """Filters of each convolution."""
+    """Filters of each temporal convolution."""
     presets: ClassVar[tuple[Preset, ...]] = (
         *presets.READING,
         presets.omniglot(

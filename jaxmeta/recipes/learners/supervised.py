@@ -1,4 +1,4 @@
-"""Ordinary supervised training on the command line: what meta-learning is compared with."""
+"""Ordinary supervised training on the command line, a baseline for meta-learning."""
 
 from dataclasses import dataclass
 
@@ -18,5 +18,5 @@ class Supervised(Recipe):
         return supervised(problem.model(), problem.objective)
 
     def finish(self, key: Key, trained: Trained, problem: Problem, calibration: PyTree) -> Trained:
-        """The network without its head, the statistics of the calibration images folded in."""
+        """Remove the network's head, and fold in the statistics of the calibration images."""
         return Trained(frozen_encoder(problem.model(), trained.meta_params, calibration))

@@ -14,11 +14,11 @@ class TransformerNeuralProcess(Recipe):
     """Transformer neural process (Nguyen, Grover 2022): tokens that attend to the context."""
 
     width: Count = 64
-    """Of a token."""
+    """Width of a token."""
     layers: Count = 4
-    """Blocks of attention and perceptron."""
+    """Number of blocks of attention and perceptron."""
     heads: Count = 4
-    """Of the attention."""
+    """Number of attention heads."""
 
     def build(self, problem: Problem) -> MetaLearner:
         return transformer_neural_process(width=self.width, layers=self.layers, heads=self.heads)

@@ -74,12 +74,12 @@ def test_meta_transfer_needs_the_network_that_was_trained(
 ):
     for options, told in [
         ((), "run python -m experiments.pretrain"),
-        (("--pretrained", tmp_path / "missing"), "is no run folder"),
-        (("--pretrained", trained("regression")), "is no run of python -m experiments.pretrain"),
-        (("--pretrained", pretrained, "--query-statistics", "batch"), "give none"),
+        (("--pretrained", tmp_path / "missing"), "is not a run folder"),
+        (("--pretrained", trained("regression")), "is not a run of python -m experiments.pretrain"),
+        (("--pretrained", pretrained, "--query-statistics", "batch"), "statistics none"),
         (("--pretrained", pretrained, "--width", "8"), "conv_0/kernel"),
-        (("--pretrained", pretrained, "--seed", "1"), "another split of them"),
-        (("--pretrained", pretrained, "--pipeline", "stream"), "give --pipeline device"),
+        (("--pretrained", pretrained, "--seed", "1"), "or on another split"),
+        (("--pretrained", pretrained, "--pipeline", "stream"), "--pipeline device"),
     ]:
         capsys.readouterr()
         assert status("few-shot", *line, *options, "--overwrite") == 1
@@ -111,11 +111,11 @@ def test_baselines_beside_it(pretrained, status, tmp_path, capsys):
 
 
 def test_baselines_need_a_run_of_pretraining(trained, status, tmp_path, capsys):
-    with pytest.raises(OSError, match="is no run folder"):
+    with pytest.raises(OSError, match="is not a run folder"):
         run_baselines(Baselines(tmp_path))
     capsys.readouterr()
     folder = trained("regression")
     assert status("baselines", folder) == 1
     assert capsys.readouterr().err == (
-        f"error: {folder} is a run of regression; give one of pretrain.\n"
+        f"error: {folder} is a run of regression; give a run of pretrain.\n"
     )
