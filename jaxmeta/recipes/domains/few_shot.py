@@ -40,38 +40,37 @@ from jaxmeta.training.state import shared_of
 
 @dataclass(frozen=True)
 class Episode:
-    """The tasks."""
+    """The tasks (episodes)."""
 
     ways: Annotated[AtLeastTwo, AT_TEST] = 5
-    """Classes of a test task."""
+    """Classes per test task."""
     shots: Annotated[Count, AT_TEST] = 1
-    """Support examples a class of a test task."""
+    """Support examples per class of a test task."""
     queries: Annotated[Count, AT_TEST] = 15
-    """Query examples a class of a test task."""
+    """Query examples per class of a test task."""
     train_ways: AtLeastTwo | None = None
-    """Classes of a training task. Defaults to the test value. Learners that can be tested with
-    other ways take all classes of a set that has fewer."""
+    """Classes per training task. Defaults to the test value.
+    If the data set has fewer, learners that can be tested with other ways use all of them."""
     train_shots: Count | None = None
-    """Support examples a class of a training task. Defaults to the test value."""
+    """Support examples per class of a training task. Defaults to the test value."""
     train_queries: Count | None = None
-    """Query examples a class of a training task. Defaults to the test value."""
+    """Query examples per class of a training task. Defaults to the test value."""
     rotations: Rotations = "none"
-    """Rotations by 0, 90, 180, 270 degrees: none, drawn per task, or as classes of their own."""
+    """Rotations by 0, 90, 180, 270 degrees: none, drawn per task, or as additional classes."""
     unlabelled: Natural = 0
-    """Support examples without a label, of each class."""
+    """Unlabelled support examples per class."""
     distractors: Natural = 0
-    """Classes of which the support has only unlabelled examples."""
+    """Number of additional classes whose support examples are all unlabelled."""
     distortions: bool = False
-    """Distort the images of training tasks at random, by affine maps."""
+    """Distort the images of training tasks by random affine maps."""
     hard_tasks: bool = False
-    """Draw every second training batch from the classes that the one before failed at."""
+    """Draw every second training batch from the classes with most errors in the batch before."""
     shuffle_labels: Annotated[bool, AT_TEST] = False
-    """The control: shuffle the labels of every task, so that only chance can be reached."""
+    """A control: shuffle the labels of every task, so that accuracy is at chance."""
     pipeline: Literal["auto", "device", "stream"] = "auto"
-    """Where the images lie: on the device, which draws the tasks in the compiled step, or on the
-    host, which sends them; auto: on the device if they fit the budget."""
+    """Keep the images on the device, or stream tasks from the host. auto: device if they fit."""
     device_budget: Positive = 2.0
-    """GiB of a device's memory that images may take."""
+    """Device memory for images, in GiB, with --pipeline auto."""
 
     def check(self) -> None:
         if self.distractors and not self.unlabelled:
@@ -83,9 +82,7 @@ class Episode:
         if self.shuffle_labels and self.unlabelled:
             raise ValueError("--shuffle-labels cannot be combined with --unlabelled.")
         if self.pipeline == "stream" and (self.hard_tasks or self.distortions):
-            raise ValueError(
-                "--hard-tasks and --distortions are drawn on the device: give --pipeline device."
-            )
+            raise ValueError("--hard-tasks and --distortions require --pipeline device.")
 
     def sizes(self, train: bool) -> dict[str, int]:
         """Ways, shots and queries of a training or a test task."""
@@ -134,14 +131,14 @@ def _groceries(shots: int) -> Preset:
 @domain("few-shot", kind="classification")
 @dataclass(frozen=True)
 class FewShot(Domain):
-    """Meta-train a few-shot image classifier and evaluate it on classes never seen."""
+    """Meta-train a few-shot image classifier and evaluate it on unseen classes."""
 
     images: Images = field(default_factory=Images)
     episode: Episode = field(default_factory=Episode)
     image_network: ImageNetwork = field(default_factory=ImageNetwork)
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        # MAML's network and settings with fewer tasks and more queries a step.
+        # MAML's network and settings with fewer tasks per step and more queries per class.
         Preset(
             "default",
             {
@@ -212,17 +209,17 @@ class FewShot(Domain):
                 "example; leave --unlabelled out, or choose a semi-supervised learner."
             )
         if episode.hard_tasks and needs.own_objective:
-            raise ValueError("--hard-tasks: this learner is not trained by cross-entropy.")
+            raise ValueError("--hard-tasks requires a learner that is trained by cross-entropy.")
         if needs.comparison and self.image_network.network != "conv4-stride":
             raise ValueError(
-                f"--network {self.image_network.network}: this learner compares maps with a "
-                "network of its own; leave --network out."
+                f"--network {self.image_network.network}: this learner has a network of its own; "
+                "leave --network out."
             )
         statistics = self.image_network.query_statistics
         if needs.folded and statistics != "none":
             raise ValueError(
-                f"--query-statistics {statistics}: a pre-trained network has the statistics of its "
-                "training in its scales and shifts; give none."
+                f"--query-statistics {statistics}: the training statistics of a pre-trained "
+                "network are folded into its scales and shifts; give --query-statistics none."
             )
         dataset = self.images.load(training.seed, episode.rotations, needs.seen)
         data = data_identity(dataset)
@@ -241,13 +238,16 @@ class FewShot(Domain):
             return self._source(dataset, part, sizes[part == "train"], needs, training.seed)
 
         def held_out(part: str) -> HeldOut:
-            # A curve costs a query prediction a step, Reptile's 50 of them: fewer tasks.
+            # A curve takes a query prediction per inner step (50 for Reptile), so fewer tasks.
             return HeldOut(source(part), {**identity, "part": part}, trajectory_tasks=200)
 
         notes = ()
         if sizes[True]["ways"] < episode.sizes(True)["ways"]:
             fewer = sizes[True]["ways"]
-            notes = (f"{self.images.dataset} has {fewer} classes to train on: {fewer}-way tasks.",)
+            notes = (
+                f"{self.images.dataset} has only {fewer} training classes; training tasks are "
+                f"{fewer}-way.",
+            )
         return Tasks(
             train=lambda: source("train"),
             validation=lambda: held_out("validation"),
@@ -272,8 +272,8 @@ class FewShot(Domain):
             data=data,
             classes=partial(classes_of, dataset),
             meta_update=hard_task_update if episode.hard_tasks else None,
-            # On a CPU the working set of one convolutional task fits the cache, that of 32 does
-            # not: 0.23 s against 0.39 s a step.
+            # On a CPU the working set of one convolutional task fits in the cache, the working set
+            # of 32 does not: 0.23 s against 0.39 s per step.
             at_once=1 if jax.default_backend() == "cpu" else None,
             streamed=streamed,
             notes=notes,
@@ -281,7 +281,7 @@ class FewShot(Domain):
         )
 
     def _pipeline(self, dataset: Dataset) -> str:
-        """As configured, else the device if the images of all parts fit the budget there."""
+        """As configured; for auto, the device if the images of all parts fit in the budget."""
         if self.episode.pipeline != "auto":
             return self.episode.pipeline
         size = sum(getattr(dataset, part).images.nbytes for part in PARTS)
@@ -290,7 +290,7 @@ class FewShot(Domain):
     def _source(
         self, dataset: Dataset, part: str, sizes: dict[str, int], needs: Needs, seed: int
     ) -> Source:
-        """The tasks of a part of the classes; no two parts share a class."""
+        """The tasks of one part of the classes; no two parts share a class."""
         episode, classes = self.episode, getattr(dataset, part)
         drawn: dict[str, Any] = {
             "rotations": episode.rotations,
@@ -314,9 +314,8 @@ class FewShot(Domain):
         if self._pipeline(dataset) == "stream":
             if episode.distortions or needs.in_order:
                 raise ValueError(
-                    "distortions, and the random order of the support that this learner requires, "
-                    "are drawn on the device, which these images don't fit: give --pipeline device "
-                    "or a larger --device-budget."
+                    "--distortions, and learners that require the support in random order, do not "
+                    "support streamed tasks; give --pipeline device or a larger --device-budget."
                 )
             stream = task_stream(classes, **drawn, seed=(seed, PARTS.index(part)))
             return stream._replace(prepare=labelled(stream.prepare))
@@ -326,8 +325,8 @@ class FewShot(Domain):
             if not episode.unlabelled:
                 raise
             raise ValueError(
-                f"{error}. Of these ways {episode.distractors} are --distractors, of these shots "
-                f"{episode.unlabelled} are --unlabelled."
+                f"{error}. These ways include {episode.distractors} --distractors, and these shots "
+                f"{episode.unlabelled} --unlabelled."
             ) from error
         sample = in_random_order(sample) if needs.in_order else sample
         return distorted(sample) if episode.distortions and part == "train" else sample
@@ -335,7 +334,7 @@ class FewShot(Domain):
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
-        """Folders of images: `support/class/*.png`, and images by themselves or in folders."""
+        """Read `support/class/*.png`, and query images from a file or a folder."""
         from jaxmeta.data.images.folder import class_files, read_images
 
         size, _, channels = data["image_shape"]
@@ -370,7 +369,7 @@ class FewShot(Domain):
 
 
 def _draw(made: Report) -> None:
-    """One test task as a picture, and what adaptation did to it."""
+    """Draw one test task, and the learner's own picture of adapting to it."""
     from jaxmeta import plots
 
     test, learner, (task, _, learn_key) = made.test("test")
@@ -388,6 +387,6 @@ def _draw(made: Report) -> None:
         title=f"{made.title}: one test task",
     )
     if test.problem is not None:
-        # Beside the curve of the inner steps, where there is one.
+        # Learners with inner steps already have a curve in adaptation.png.
         name = "adapted.png" if "after_inner_steps" in made.results else "adaptation.png"
         made.recipe.draw(made.folder / name, test.problem, adapted, task, made.title)

@@ -1,8 +1,8 @@
-"""Update rules: `python -m experiments.optimizers [lstm-optimizer|mlp-optimizer]`.
+"""Learned optimizers: `python -m experiments.optimizers [lstm-optimizer|mlp-optimizer]`.
 
-A learned optimizer is compared on problems of its family that training has not seen, on runs five
-times as long, on networks twice as wide, with another activation, and on another data set, as far
-as the family has these. Adam, momentum and RMSprop are each tuned on those very problems.
+A learned optimizer is compared with Adam, momentum and RMSprop, each tuned on the same problems:
+unseen problems of its family, runs five times as long, and, where they apply to the family,
+problems twice as large, another activation, and another data set.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,13 +43,13 @@ from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, 
 from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import Trained
 
-RULE = "rule.npz"  # the weights of the rule, for use elsewhere
+RULE = "rule.npz"  # the weights of the rule, for use in other code
 _EXAMPLES = {"digits": (100, 20), "glyphs": (7, 3), "omniglot": (15, 5)}  # shots, queries
 _OTHER_SET: dict[str, Any] = {"digits": "glyphs", "glyphs": "digits", "omniglot": "digits"}
 
 
 class Course(NamedTuple):
-    """Problems to compare on, and for how many steps."""
+    """Problems for a comparison, and the number of steps."""
 
     family: Family
     horizon: int
@@ -58,24 +58,24 @@ class Course(NamedTuple):
 @domain("optimizers", kind="optimization")
 @dataclass(frozen=True)
 class Optimizers(Domain):
-    """Meta-train an optimizer on a family of problems and compare it with tuned ones."""
+    """Meta-train an optimizer on a family of problems and compare it with tuned optimizers."""
 
     family: Literal["quadratics", "digits", "glyphs", "omniglot"] = "quadratics"
     """Random quadratics, or perceptrons of random width, activation and scale on images."""
     horizon: Count = 100
-    """Steps of a run in training."""
+    """Steps per optimization run in training."""
     dimensions: Count = 10
-    """Of the quadratics."""
+    """Dimensions of the quadratics."""
     widths: tuple[int, int] = (8, 32)
-    """Least and largest width of the perceptrons."""
+    """Smallest and largest width of the perceptrons."""
     activations: tuple[str, ...] = ("relu", "tanh", "sigmoid")
-    """Their activations, of relu, tanh, sigmoid and elu."""
+    """Activations of the perceptrons, from relu, tanh, sigmoid and elu."""
     scales: tuple[float, float] = (0.5, 2.0)
-    """Least and largest factor to the standard deviation of their first weights."""
+    """Smallest and largest factor to the standard deviation of the perceptrons' initial weights."""
     problem_batch: Count = 64
-    """Images a step."""
+    """Images per step of the perceptrons."""
     tuning_tasks: Count = 200
-    """The first so many of the test problems choose the rates of Adam and the others."""
+    """Number of test problems on which the rates of Adam, momentum and RMSprop are tuned."""
 
     default_learner: ClassVar[str] = "lstm-optimizer"
     presets: ClassVar[tuple[Preset, ...]] = (
@@ -89,7 +89,7 @@ class Optimizers(Domain):
         return self.family
 
     def _problems(self, classes: ClassImages | None, **changes: Any) -> Family:
-        """Problems on these classes, on quadratics without; `changes` replace settings."""
+        """Problems on these classes, or quadratics if None; `changes` replace settings."""
         own = replace(self, **changes)
         if classes is None:
             return quadratics(own.dimensions)
@@ -106,7 +106,7 @@ class Optimizers(Domain):
         )
 
     def courses(self, seed: int) -> dict[str, Course]:
-        """What the optimizers are compared on."""
+        """The problems on which the optimizers are compared, by name."""
 
         def unseen(**changes: Any) -> Family:
             family = changes.get("family", self.family)
@@ -135,7 +135,7 @@ class Optimizers(Domain):
     def problem(
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
-        # The network is the same whatever the images show: blank ones of their shape will do.
+        # The network depends on the shape of the images only, so blank images suffice.
         classes = None if self.family == "quadratics" else _blank(data["image_shape"], self.family)
         return _problem(Course(self._problems(classes), self.horizon), training, train)
 
@@ -161,7 +161,7 @@ class Optimizers(Domain):
 
         return Tasks(
             train=lambda: self._problems(train).sample,
-            # The loss alone decides, also where there is an accuracy.
+            # Checkpoints are chosen by the loss, even if there is an accuracy.
             validation=lambda: held_out(
                 "validation", Course(self._problems(validation), self.horizon)
             ),
@@ -185,14 +185,14 @@ class Optimizers(Domain):
 
 
 def _classes(name: str, part: str, seed: int) -> ClassImages | None:
-    """Digits are the same ten classes in all parts: there the networks alone are unseen."""
+    """The classes of a part. Digits has the same ten in all parts; only its networks are unseen."""
     if name == "quadratics":
         return None
     return digits() if name == "digits" else getattr(load(name, seed=seed), part)
 
 
 def _blank(shape: list[int], family: str) -> ClassImages:
-    """Ten classes of black images, as many of each as a problem takes."""
+    """Ten classes of black images, with as many examples as a problem takes."""
     each = sum(_EXAMPLES[family])
     labels = np.repeat(np.arange(10), each)
     return class_images(np.zeros((10 * each, *shape), np.uint8), labels, "0123456789")
@@ -216,7 +216,7 @@ def _problem(course: Course, training: Training, train: bool) -> Problem:
 def _judge(
     course: Course, key: Key, learner: MetaLearner, trained: Trained, task: Task
 ) -> tuple[Array, Mapping[str, Array]]:
-    """The mean query loss over a run, that after its last step, and all of them (`losses`)."""
+    """The mean query loss over a run, with the last (`final_loss`) and all of them (`losses`)."""
     given = (key, trained.meta_params, task)
     losses, metrics = after_steps(learner, course.family.objective, *given)
     check_metrics(metrics, "final_loss", "losses")
@@ -237,12 +237,12 @@ _DIVERGED = 1e6
 
 
 class Curve(NamedTuple):
-    """How an optimizer did.
+    """The losses of an optimizer.
 
     Attributes:
       losses: query losses, float `[tasks, steps + 1]`.
-      rate: the tuned one; None for a learned optimizer.
-      inside: whether that rate lies inside the grid, which was widened for it.
+      rate: the tuned learning rate; None for a learned optimizer.
+      inside: whether the rate is inside the grid, not at an end, after widening.
     """
 
     losses: np.ndarray
@@ -251,10 +251,10 @@ class Curve(NamedTuple):
 
 
 def compare(course: Course, key: Key, tasks: int, tuning_tasks: int) -> dict[str, Curve]:
-    """Each tuned optimizer at its best rate on these very tasks.
+    """The losses of each tuned optimizer at its best rate on these tasks.
 
-    A rate is best by the mean loss after the last step, over the first `tuning_tasks` of the
-    tasks. Where the best one lies at an end of the grid, the grid is widened.
+    The best rate has the lowest mean loss after the last step, over the first `tuning_tasks` of
+    the tasks. If it is at an end of the grid, the grid is widened.
     """
     keys = jax.random.split(key, tasks)
     curves = {}
@@ -277,9 +277,9 @@ def _best(found: dict[float, np.ndarray]) -> float:
 def losses_of(
     course: Course, make: Callable[[Any], optax.GradientTransformation]
 ) -> Callable[[Array, Key], np.ndarray]:
-    """`losses(rate, keys)`: the query losses of the tasks of these keys, `[tasks, steps + 1]`.
+    """`losses(rate, keys)`: the query losses of the tasks with these keys, `[tasks, steps + 1]`.
 
-    Tasks, first parameters and minibatches are those that a learner gets with the same keys.
+    Tasks, initial parameters and minibatches are the same as for a learner with these keys.
     """
     model, objective = course.family.model, course.family.objective
     run = unroll(
@@ -308,7 +308,7 @@ def losses_of(
     losses = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
 
     def finite(rate: Array, keys: Key) -> np.ndarray:
-        # As many as divide among the devices; those that are too many are left out again.
+        # Padded to a multiple of the devices; the padding is removed from the result.
         count = -(-len(keys) // size_of(mesh)) * size_of(mesh)
         padded = keys[jnp.arange(count) % len(keys)]
         given, padded = replicate(((course.family.sample, rate), padded), mesh)
@@ -318,7 +318,7 @@ def losses_of(
 
 
 def _clipped(values: np.ndarray) -> np.ndarray:
-    """What has diverged counts as far worse than anything that has not."""
+    """Losses with diverged values set to a large finite one."""
     return np.clip(np.nan_to_num(values, nan=_DIVERGED, posinf=_DIVERGED), None, _DIVERGED)
 
 
@@ -333,7 +333,7 @@ def summary(curves: dict[str, Curve]) -> dict[str, Any]:
     for name, curve in curves.items():
         last, last_ci95 = of_values(curve.losses[:, -1])
         mean, mean_ci95 = of_values(curve.losses[:, 1:].mean(axis=1))
-        # The same tasks for all: their difference has a smaller interval than either.
+        # On the same tasks, the paired difference has a smaller interval than either mean.
         lead = of_values(curves["learned"].losses[:, -1] - curve.losses[:, -1])
         rows[name] = {
             "final_loss": last,
@@ -355,9 +355,9 @@ def _report(
     curves: dict[str, dict[str, Curve]],
     made: Report,
 ) -> dict[str, Any]:
-    """Every course with the learned optimizer and the tuned ones."""
+    """Compare the learned optimizer with the tuned ones on every course."""
     for name, course in courses.items():
-        made.say(f"tuning the others: {name}.")
+        made.say(f"tuning Adam, momentum and RMSprop: {name}.")
         learned = _clipped(np.asarray(made.values[name]["losses"], np.float64))
         tuned = compare(course, made.key, len(learned), tuning_tasks)
         curves[name] = {"learned": Curve(learned, None), **tuned}

@@ -1,9 +1,9 @@
 """Supervised pre-training on all training classes: `python -m experiments.pretrain`.
 
-What meta-transfer learning starts from, and the baselines of `experiments.baselines`. Checkpoints
-are chosen by prototypes of the frozen features on few-shot tasks of the validation classes; so is
-what is tested. What is kept at the end is the network without its head, with the statistics of
-the training images folded into scale and shift, so that it has none of its own.
+The network is the start of meta-transfer learning and of the baselines of `experiments.baselines`.
+Validation and test classify few-shot tasks by prototypes of the frozen features. The final
+network has no head, and the statistics of the training images are folded into its scales and
+shifts, so that it does not normalise by a batch.
 """
 
 import functools
@@ -37,36 +37,36 @@ from jaxmeta.recipes.images import ImageNetwork, Images, data_identity
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.training.update import Trained
 
-_CALIBRATION_IMAGES = 1024  # of the training classes, for the statistics that are folded in
-WAYS, SHOTS, QUERIES = 5, 1, 15  # of the tasks that judge the features
+_CALIBRATION_IMAGES = 1024  # training images for the statistics that are folded in
+WAYS, SHOTS, QUERIES = 5, 1, 15  # the few-shot tasks on which the features are evaluated
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained."""
+    """The network."""
 
     network: Literal["conv4-stride", "resnet12"] = "resnet12"
     """Four convolutions of stride 2, or a residual network of twelve layers."""
     width: Count = 16
-    """Channels of each convolution; of the first block in resnet12 (64 as published)."""
+    """Channels of each convolution (of the first block in resnet12; 64 as published)."""
 
     def build(self, outputs: int | None, query_statistics: Literal["batch", "none"]) -> Model:
-        """The network; without `outputs` the encoder, which has no head."""
+        """The network; without `outputs`, the encoder, which has no head."""
         return ImageNetwork(self.network, self.width, query_statistics).build(outputs)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The batches of training, and how their images are changed at random."""
+    """The training batches and their augmentation."""
 
     batch_size: Count = 32
-    """Images of a batch."""
+    """Images per batch."""
     shift: Natural = 8
-    """Each image moved by up to so many pixels."""
+    """Shift each image at random by up to this many pixels."""
     flip: bool = True
-    """Half of the images mirrored left to right."""
+    """Mirror half of the images left to right."""
     light: Fraction = 0.3
-    """Brightness and contrast changed by up to this fraction."""
+    """Change brightness and contrast at random by up to this fraction."""
 
 
 @domain("pretrain", kind="supervised")
@@ -142,7 +142,7 @@ class Pretrain(Domain):
                 features = features_of(encoder, freeze(trained.meta_params), classes)
                 return episodes(features, **sizes), Trained({"encoder": ()})
 
-            # Of images only to say at once what the classes cannot give.
+            # Built from images only to raise errors about the classes early.
             source = episodes(classes, **sizes)
             identity = {"images_sha256": data["images_sha256"], "part": part, **sizes}
             return HeldOut(source, identity, judge=judge, prepare=prepare, at_once=100)
@@ -153,7 +153,7 @@ class Pretrain(Domain):
                 dataset.train, own.batch_size, shift=own.shift, flip=own.flip, light=own.light
             ),
             validation=lambda: held_out("validation", lambda params: fold(params, calibration)),
-            # What is finished is frozen already.
+            # The finished network is frozen already.
             tests={"test": held_out("test", lambda params: params)},
             figures=(ACCURACY,),
             selection=ACCURACY,
@@ -182,7 +182,7 @@ class Pretrain(Domain):
         return self.images.evaluation_changes(changes)
 
     def _calibration(self, classes: ClassImages, seed: int) -> Array:
-        """Images as they are, `[batches, batch_size, H, W, C]`, drawn evenly from all."""
+        """Training images without augmentation, `[batches, batch_size, H, W, C]`."""
         images = classes.images
         size = min(self.batches.batch_size, len(images))
         count = max(1, min(_CALIBRATION_IMAGES, len(images)) // size)
@@ -191,26 +191,26 @@ class Pretrain(Domain):
 
 
 def _queries(classes: ClassImages) -> int:
-    """Query images a class: as many as the smallest class has beside its support, at most 15."""
+    """Query images per class: as many as the smallest class has left, at most 15."""
     return min(QUERIES, int(classes.counts.min()) - SHOTS)
 
 
 def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:
-    """The frozen features of all images in their place: float32 `[total, 1, 1, D]`."""
+    """The classes with frozen features in place of the images: float32 `[total, 1, 1, D]`."""
     embed = _embedding(encoder)
     parts = np.array_split(classes.images, -(-len(classes.images) // 64))
-    # Of two sizes at most, so that two programs serve all.
+    # The parts have at most two sizes, so at most two programs are compiled.
     features = np.concatenate([np.asarray(embed(params, part)) for part in parts])
     return classes._replace(images=features[:, None, None])
 
 
-@functools.cache  # one network's validations, and the parts of its images, share two programs
+@functools.cache  # so that all validations of a network use the same compiled programs
 def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
     return jax.jit(lambda params, images: encoder.apply(params, scaled(images)))
 
 
 def on_features() -> Model:
-    """The encoder of images that are features already."""
+    """An encoder for inputs that are features already."""
     return Model(
         lambda key, inputs: (),
         lambda params, inputs, *, reference=None, key=None: inputs.reshape(len(inputs), -1),

@@ -38,15 +38,15 @@ class Points:
     """The points of a task."""
 
     shots: Annotated[Count, AT_TEST] = 5
-    """Of sinusoids: support points of a test task."""
+    """Support points per test task, for sinusoids."""
     queries: Annotated[Count, AT_TEST] = 100
-    """Query points of a test task; of images all pixels are judged."""
+    """Query points per test task, for sinusoids and gp; all pixels for images."""
     train_shots: Count | None = None
-    """Of sinusoids: support points of a training task. Defaults to the test value."""
+    """Support points per training task, for sinusoids. Defaults to the test value."""
     train_queries: Count | None = None
-    """Query points of a training task. Defaults to the test value."""
+    """Query points per training task. Defaults to the test value."""
     points: tuple[int, int] = (3, 10)
-    """Of gp and images: least and most support points of a task."""
+    """Smallest and largest number of support points per task, for gp and images."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Sinusoids:
     phase: Range = (0.0, math.pi)
     """Range of the phase, in radians."""
     frequency: Range = (1.0, 1.0)
-    """Range of the angular frequency; MAML's curves all have 1."""
+    """Range of the angular frequency; 1 for all curves in the MAML paper."""
     domain: Range = (-5.0, 5.0)
     """Range of x."""
 
@@ -74,9 +74,9 @@ class Processes:
     kernel_scale: Range = (1.0, 1.0)
     """Range of the curves' standard deviation."""
     kernel_period: Range = (1.0, 1.0)
-    """Range of the period, where the kernel is periodic; x is from -2 to 2."""
+    """Range of the period, for periodic kernels; x is from -2 to 2."""
     noise: float = 0.02
-    """Standard deviation of each point from its curve."""
+    """Standard deviation of the observation noise."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Completions:
     """Images to complete."""
 
     dataset: Annotated[str, PLACE] = "glyphs"
-    """As in `experiments.few_shot`; images are taken in grey."""
+    """As in `experiments.few_shot`; images are converted to grey."""
 
 
 _CURVES = {"task_batch": 25, "train_shots": 10, "train_queries": 10, "checkpoint_every": 5000}
@@ -99,13 +99,13 @@ _IMAGES = {"task": "images", "train_queries": 200, "steps": 5000, "checkpoint_ev
 @domain("regression", kind="regression")
 @dataclass(frozen=True)
 class Regression(Domain):
-    """Meta-train a regressor of curves or images and evaluate it on some never seen."""
+    """Meta-train a regressor of curves or images and evaluate it on unseen ones."""
 
     task: Literal["sinusoids", "gp", "images"] = "sinusoids"
-    """Sine waves, curves of Gaussian processes, or images as functions of the place; without
-    --preset, gp and images start from the presets gp and completion."""
+    """Sine waves, curves of Gaussian processes, or images as functions of the pixel position.
+    Without --preset, gp and images start from the presets gp and completion."""
     hidden: tuple[int, ...] = (40, 40)
-    """Widths of the hidden layers, where the learner trains a network; processes have their own."""
+    """Widths of the network's hidden layers; not used by neural processes."""
     points: Points = field(default_factory=Points)
     sinusoids: Sinusoids = field(default_factory=Sinusoids)
     gp: Processes = field(default_factory=Processes)
@@ -130,7 +130,7 @@ class Regression(Domain):
             {**_GP, **_RANDOM_KERNELS, "points": (3, 50), "task_batch": 16},
             wall_time="10 min on a CPU core",
         ),
-        # Garnelo et al. 2018, section 4.2: letters from 10 to 300 of their 784 pixels.
+        # Garnelo et al. 2018, section 4.2: letters completed from 10 to 300 of their 784 pixels.
         Preset(
             "completion",
             {**_GP, **_IMAGES, "points": (10, 300), "task_batch": 16, "chunk": 50},
@@ -142,17 +142,17 @@ class Regression(Domain):
         return {"gp": "gp", "images": "completion"}.get(self.task, "default")
 
     def check(self) -> None:
-        """Refuse options of another task than this."""
+        """Check that no options of another task are given."""
         check_chosen(self, self.task, {name: name for name in ("sinusoids", "gp", "images")})
         own, default = self.points, Points()
         if self.task == "sinusoids" and own.points != default.points:
-            raise ValueError(f"{option('points', own.points)}: sinusoids have none; give --shots.")
+            raise ValueError(f"{option('points', own.points)}: sinusoids require --shots instead.")
         for name in ("shots", "train_shots"):
             value = getattr(own, name)
             if self.task != "sinusoids" and value != getattr(default, name):
                 raise ValueError(
-                    f"{option(name, value)}: tasks of a random number of points have no shots; "
-                    "give --points."
+                    f"{option(name, value)}: tasks with a random number of points require --points "
+                    "instead."
                 )
 
     def resolved(self) -> "Regression":
@@ -166,7 +166,7 @@ class Regression(Domain):
         return names.get(self.task, f"sinusoid-{self.points.shots}s")
 
     def _sizes(self, train: bool) -> tuple[int, int]:
-        """Support points, the most where their number varies, and query points."""
+        """The numbers of support points (the largest, where it varies) and of query points."""
         own = self.points
         shots = own.train_shots if train and own.train_shots else own.shots
         queries = own.train_queries if train and own.train_queries else own.queries
@@ -246,7 +246,7 @@ class Regression(Domain):
         )
 
     def _load(self, seed: int, seen: Seen) -> Dataset | None:
-        """The images to complete, in grey; None for curves."""
+        """The images to complete, in grey; None if the task is curves."""
         if self.task != "images":
             return None
         dataset = load(self.images.dataset, seed=seed)
@@ -260,13 +260,13 @@ class Regression(Domain):
         if self.task == "gp":
             return gaussian_curves(points=points, queries=queries, **dataclasses.asdict(self.gp))
         if dataset is not None:
-            # All pixels are judged at test, some in training.
+            # All pixels are query points at test, some of them in training.
             judged = queries if part == "train" else None
             return image_completion(getattr(dataset, part), points=points, queries=judged)
         return sinusoids(shots=shots, queries=queries, **dataclasses.asdict(self.sinusoids))
 
     def _draw(self, made: Report) -> None:
-        """One test task with what the learner makes of it."""
+        """Draw one test task with the learner's predictions."""
         from jaxmeta import plots
 
         test, learner, (task, sample_key, learn_key) = made.test("test")
@@ -315,7 +315,7 @@ class Regression(Domain):
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
-        """Tables of numbers (CSV): places and their value in the support, places in the query."""
+        """Read tables of numbers (CSV): inputs and values in the support, inputs in the query."""
         places = 2 if "image_shape" in data else 1
         known, asked = read_numbers(support, places + 1), read_numbers(query, places)
         return UserTask(
@@ -327,12 +327,12 @@ class Regression(Domain):
 
 
 def _oracle(made: Report) -> dict[str, Any]:
-    """The exact posterior on the very tasks of the test: what no learner can beat.
+    """The exact posterior on the test tasks: an upper bound for every learner.
 
-    It knows the kernel of each task and its noise, which a learner has to infer. `lead` is its
-    log-likelihood minus the learner's, and `floor` the part of it that no learner can make up,
-    whose standard deviations are 0.1 at least: what the same floor costs the posterior. Intervals
-    are of the differences.
+    It uses the kernel and the noise of each task, which a learner has to infer. `lead` is its
+    log-likelihood minus the learner's. A learner's standard deviations are at least 0.1; `floor`
+    is the log-likelihood that the posterior loses under the same bound, and so the part of `lead`
+    that no learner can make up. Intervals are of the differences.
     """
     test, learned = made.tests["test"], made.values["test"]
 
@@ -351,7 +351,7 @@ def _oracle(made: Report) -> dict[str, Any]:
         return jax.lax.map(lambda key: of_task(sample, key), keys)
 
     count = len(learned["loss"])
-    # Evaluation's keys: the i-th is the same however many are split off.
+    # The keys of the evaluation: the i-th does not depend on the number of keys.
     found = jax.device_get(of_tasks(test.source, jax.random.split(made.key, count)))
     if "log_likelihood" in learned:
         found["lead"] = found["log_likelihood"] - learned["log_likelihood"]
@@ -379,7 +379,7 @@ def _real_points(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_completion(path: Path, task: Task, predict: Any, title: str) -> None:
-    """An image completed from 10, 50, 100 and 300 of its pixels, as far as tasks have them."""
+    """Draw an image completed from 10, 50, 100 and 300 pixels, up to the size of the support."""
     from jaxmeta import plots
 
     support, query = jax.device_get(task)
@@ -390,7 +390,7 @@ def draw_completion(path: Path, task: Task, predict: Any, title: str) -> None:
         count: Batch(query.inputs[order], query.targets[order], jnp.arange(most) < count)
         for count in (10, 50, 100, 300)
         if count <= most
-    } or {int(support.mask.sum()): support}  # all of these are larger: the task's own
+    } or {int(support.mask.sum()): support}  # the support has fewer than 10: all of it
     rows = {}
     for count, context in contexts.items():
         shown = context.inputs[np.asarray(context.mask)]

@@ -1,7 +1,6 @@
 """Sequences for networks with a memory: `python -m experiments.sequence [LEARNER]`.
 
-Training draws the lengths of its sequences from a range; every test has one length, longer ones
-too.
+Training draws sequence lengths from a range. Each test has a fixed length, which may be longer.
 """
 
 import dataclasses
@@ -55,41 +54,41 @@ class Vectors:
     """Sequences of random bits."""
 
     bits: Count | None = None
-    """Of each vector. Defaults to the published 6 for associative-recall, else 8."""
+    """Bits per vector. Defaults to the published values, 6 for associative-recall, else 8."""
     lengths: Lengths | None = None
-    """Least and most vectors of a training sequence, items of associative-recall, vectors kept and
-    shown of priority-sort. Defaults to the published ones."""
+    """Smallest and largest number of vectors in training, or of items for associative-recall.
+    For priority-sort, the numbers kept and shown. Defaults to the published values."""
     repeats: Lengths = (1, 10)
-    """Least and most repeats of repeat-copy in training; the most at test."""
+    """Smallest and largest number of repeats in training, for repeat-copy; the largest at test."""
     test_lengths: Annotated[tuple[int, ...] | None, AT_TEST] = None
-    """Lengths at test. Defaults to 20, 40, 80, 120 for copy, else to the longest of training."""
+    """Lengths at test. Defaults to 20, 40, 80, 120 for copy, else to the longest in training."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Streams of images, each with the label of the one before."""
+    """Streams of images, where each image comes with the label of the previous one."""
 
     dataset: Annotated[str, PLACE] = "omniglot"
     """As in `experiments.few_shot`."""
     image_size: Count = 20
     """Side of the images in pixels."""
     ways: AtLeastTwo = 5
-    """Classes of a stream."""
+    """Classes per stream."""
     instances: AtLeastTwo = 10
-    """Images of each class."""
+    """Images per class."""
     labels: LabelKind = "one-hot"
-    """How a class is told: one-hot, or as a string of five letters."""
+    """Encoding of the labels: one-hot, or as strings of five letters."""
     distortions: bool = False
-    """Distort the images of training at random, by affine maps."""
+    """Distort the training images by random affine maps."""
 
 
 @domain("sequence", kind="sequence")
 @dataclass(frozen=True)
 class Sequence(Domain):
-    """Train a network with a memory on sequences, evaluate it on longer ones."""
+    """Train a network with a memory on sequences and evaluate it on longer ones."""
 
     task: Literal["copy", "repeat-copy", "associative-recall", "priority-sort", "labels"] = "copy"
-    """What to do with a sequence; labels: name images, told the label of the one before."""
+    """Operation on the sequence; labels: classify images, given the label of the previous one."""
     vectors: Vectors = field(default_factory=Vectors)
     stream: Labels = field(default_factory=Labels)
 
@@ -99,7 +98,7 @@ class Sequence(Domain):
     )
 
     def check(self) -> None:
-        """Refuse options of another task than this."""
+        """Check that no options of another task are given."""
         others = " or ".join(_LENGTHS) if self.task == "labels" else self.task
         check_chosen(self, self.task, {"labels": "stream", others: "vectors"})
         repeats = self.vectors.repeats
@@ -170,7 +169,7 @@ class Sequence(Domain):
             outputs = query.targets.shape[-1]
 
         def no_network(constants: Any, outputs: int | None) -> Model:
-            raise ValueError("sequences are read by a machine with a memory, not by a network.")
+            raise ValueError("sequences require a machine with a memory, not a network.")
 
         return Problem(
             kind="sequence",
@@ -232,7 +231,7 @@ class Sequence(Domain):
         return f"length {length}"
 
     def _lines(self, results: Mapping[str, Any]) -> list[str]:
-        """Wrong bits of every length, or the accuracy at every instance of a class."""
+        """The bit error at every length, or the accuracy at every instance of a class."""
         if self.task == "labels":
             shown = [
                 f"{number}: {100 * results[name]:.1f} %"
@@ -242,17 +241,17 @@ class Sequence(Domain):
             return [f"accuracy at instance {', '.join(shown)}"]
         rows = results.get("tests") or {next(iter(self._tested())): results}
         wrong = [f"{name}: {100 * row['bit_error']:.2g} %" for name, row in rows.items()]
-        return [f"wrong bits at {', '.join(wrong)}"]
+        return [f"bit error at {', '.join(wrong)}"]
 
     def _tested(self) -> list[str]:
         return [self._named(length) for length in self.vectors.test_lengths or ()]
 
     def _draw(self, made: Report) -> None:
-        """Of every test the first sequence: what is said, and where the memory is read."""
+        """Draw a sequence of every test: the outputs, and the reads and writes of the memory."""
         from jaxmeta import plots
 
         if not hasattr(made.recipe, "machine"):
-            return  # there is no memory to look into
+            return  # no memory to draw
         for name, test in made.tests.items():
             task = jax.jit(test.source)(made.key)  # pyright: ignore[reportArgumentType, reportCallIssue]
             number = next(word for word in name.split() if word.isdigit())
@@ -262,12 +261,12 @@ class Sequence(Domain):
             )
             inputs, targets, mask = jax.device_get(task.query)
             if self.task == "labels":
-                letters = targets.reshape(len(targets), -1)  # of a one-hot label, one
+                letters = targets.reshape(len(targets), -1)  # a single one for a one-hot label
                 logits = outputs.reshape(*letters.shape, -1)
                 probabilities = jax.nn.softmax(logits).reshape(outputs.shape)
                 targets = np.eye(logits.shape[2])[letters].reshape(outputs.shape)
                 mask = np.ones(len(targets), bool)
-                inputs = inputs[:, -outputs.shape[1] :]  # labels before; pixels say little
+                inputs = inputs[:, -outputs.shape[1] :]  # the previous labels, without the pixels
             else:
                 probabilities = jax.nn.sigmoid(outputs)
             plots.sequence_episode(
@@ -283,7 +282,7 @@ class Sequence(Domain):
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
-        """A table of numbers (CSV), a row a step: what the machine reads. There is no support."""
+        """Read the inputs from a table of numbers (CSV), one row per step. There is no support."""
         inputs = read_numbers(query)
         rows = [f"step {number}" for number in range(len(inputs))]
         return UserTask(support=(), inputs=inputs, rows=rows, names=[])  # pyright: ignore[reportArgumentType]

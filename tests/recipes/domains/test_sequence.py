@@ -45,7 +45,7 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tiny, status, tmp_path, ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ntm · copy · length 3 · ")
     assert lines[1].startswith("ntm · copy · length 6 · ")
-    assert any(line.startswith("wrong bits at length 3: ") for line in lines)
+    assert any(line.startswith("bit error at length 3: ") for line in lines)
 
     # Another length needs no other training.
     again = tmp_path / "five.json"
