@@ -2,8 +2,8 @@
 
     from jaxmeta.recipes import restore, run, start
 
-A *recipe* is a learner with its settings (`jaxmeta/recipes/learners/`), a *domain* a distribution
-of tasks with what is judged and drawn (`jaxmeta/recipes/domains/`); each is one file.
+A *recipe* is a learner with its settings (`jaxmeta/recipes/learners/`). A *domain* is a
+distribution of tasks with its metrics and pictures (`jaxmeta/recipes/domains/`). Each is one file.
 """
 
 from jaxmeta.recipes.base import (

@@ -1,4 +1,4 @@
-"""What recipes and domains derive from, and the training settings that all runs share."""
+"""Base classes of recipes and domains, and the training settings that all runs share."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,46 +23,49 @@ Schedule = Literal["constant", "linear", "cosine", "halving"]
 
 @dataclass(frozen=True)
 class Training:
-    """How meta-parameters are trained and chosen, in every experiment; see `start`."""
+    """Settings of meta-training, the same in every experiment; see `start`."""
 
     steps: Count = 10_000
-    """Meta-updates."""
+    """Number of meta-updates."""
     task_batch: Count = 16
-    """Tasks of a meta-update."""
+    """Tasks per meta-update (the meta-batch size)."""
     tasks_at_once: Count | None = None
-    """Tasks mapped together: the same mean gradient in less memory. Defaults to all, for images on
-    a CPU to 1, which is faster there."""
+    """Tasks mapped together; fewer use less memory. Defaults to all (1 for few-shot on a CPU)."""
     outer_optimizer: Literal["adam", "sgd"] = "adam"
     """Optimizer of the meta-parameters."""
     outer_rate: Positive = 1e-3
     """Learning rate of the meta-parameters."""
     outer_schedule: Schedule = "constant"
-    """The outer rate over the run: constant, down to 0 (linear, cosine), or halved repeatedly."""
+    """Schedule of the outer rate: constant, decayed to 0 (linear, cosine), or halved repeatedly."""
     halve_every: Count = 2000
-    """Meta-updates between halvings, where the schedule is halving."""
+    """Meta-updates between halvings, with --outer-schedule halving."""
     clip: Positive | None = None
-    """Clip each entry of the meta-gradient to ± this. Defaults to no clipping."""
+    """Clip each entry of the meta-gradient to ± this value. Defaults to no clipping."""
     clip_norm: Positive | None = None
-    """Scale the meta-gradient down to this norm where it is larger. Defaults to no clipping."""
+    """Clip the meta-gradient to this global norm. Defaults to no clipping."""
     aggregate: Aggregation = "mean"
-    """How the gradients of the tasks become one: mean; mean of those clipped to --aggregate-norm;
-    median of each entry; pcgrad: conflicting ones projected; balanced: all of one norm. For
-    median and pcgrad, devices exchange the gradients of all tasks."""
+    """How task gradients are combined.
+    mean: their mean;
+    clipped: mean of gradients that are clipped to --aggregate-norm;
+    median: median of each entry;
+    pcgrad: mean without conflicting components;
+    balanced: mean at equal norms.
+    With median and pcgrad, devices exchange the gradients of all tasks."""
     aggregate_norm: Positive = 1.0
-    """Largest norm of a task's gradient, where the aggregation is clipped."""
+    """Largest norm of a task's gradient, with --aggregate clipped."""
     seed: Seed = 0
     """Seed of the run: initialisation, tasks, data splits."""
     eval_tasks: AtLeastTwo = 1000
-    """Test tasks of the final evaluation."""
+    """Number of test tasks in the final evaluation."""
     validation_tasks: AtLeastTwo = 200
-    """Validation tasks that choose the best checkpoint."""
+    """Number of validation tasks, by which the best checkpoint is chosen."""
     checkpoint_every: Count = 500
-    """Meta-updates between validations and checkpoints."""
+    """Meta-updates between checkpoints, each with a validation."""
     chunk: Count = 20
-    """Meta-updates of one compiled call; logs and interrupts come at its end."""
+    """Meta-updates per compiled call; logging and interrupts take place between calls."""
 
     def optimizer(self, last: optax.GradientTransformation | None = None) -> Any:
-        """The optimizer of the meta-parameters: clipping, its schedule, and then `last`."""
+        """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`."""
         schedule = {
             "constant": optax.constant_schedule(self.outer_rate),
             "linear": optax.linear_schedule(self.outer_rate, 0.0, self.steps),
@@ -82,12 +85,12 @@ class Training:
 
 
 class Engine(NamedTuple):
-    """What a recipe's meta-update is made with.
+    """The inputs of `Recipe.update`.
 
     Attributes:
-      training: the settings.
-      tasks: of the domain.
-      mesh: the devices that share a batch. Defaults to one.
+      training: the training settings.
+      tasks: the domain's tasks.
+      mesh: the devices that share a task batch; None for a single device.
     """
 
     training: Training
@@ -96,12 +99,12 @@ class Engine(NamedTuple):
 
     @property
     def at_once(self) -> int | None:
-        """Tasks mapped together; None for all."""
+        """Number of tasks mapped together; None for all."""
         chosen = self.training.tasks_at_once
         return self.tasks.at_once if chosen is None else chosen
 
     def update(self, learner: MetaLearner, optimizer: Any = None) -> MetaUpdate:
-        """The default: the mean of the tasks' gradients, and a step of the optimizer."""
+        """The default meta-update: aggregates the tasks' gradients and takes an optimizer step."""
         make = self.tasks.meta_update or meta_update
         return make(
             learner,
@@ -114,15 +117,15 @@ class Engine(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """Settings worth a name.
+    """Named settings of a domain or of a learner.
 
     Attributes:
-      pattern: `EXPERIMENT/PRESET`, where * stands for any letters; of a domain the preset's name
-        alone. Where several apply, the later ones override the earlier.
-      settings: by the names of the options.
-      published: the published result by preset, such as `{"omniglot-5w1s": "98.7 ± 0.4"}`; of
-        curves the losses by inner step, of streams the accuracies by instance of a class.
-      wall_time: wall time and on what.
+      pattern: in a domain the preset's name; in a recipe `EXPERIMENT/PRESET` with shell wildcards
+        such as `*`. Where several match, later ones override earlier ones.
+      settings: values by setting name.
+      published: the published result by preset, such as `{"omniglot-5w1s": "98.7 ± 0.4"}`; for
+        curves the losses by inner step, for image streams the accuracies by instance of a class.
+      wall_time: the time a run takes and the device, such as `3 h on a CPU core`.
     """
 
     pattern: str
@@ -133,9 +136,9 @@ class Preset(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A learner's settings, and how it is built from them: the base of every recipe.
+    """A learner's settings, and how it is built from them: the base class of recipes.
 
-    A subclass has `build`, and what else differs from what stands here; see `recipe`.
+    A subclass defines `build`, and overrides other methods where it differs; see `recipe`.
     """
 
     name: ClassVar[str]
@@ -145,18 +148,18 @@ class Recipe:
 
     @property
     def needs(self) -> Needs:
-        """What it needs of its tasks."""
+        """What the learner requires of its tasks."""
         return Needs()
 
     def data(self) -> Mapping[str, Any]:
-        """What identifies the files that it reads for training, fit for JSON.
+        """Identifies the files that the recipe reads for training, as JSON values.
 
-        A run keeps it beside `Tasks.data`.
+        A run stores it with `Tasks.data`.
         """
         return {}
 
     def build(self, problem: Problem) -> MetaLearner:
-        """The learner for the tasks of training or of a test."""
+        """The learner for the training tasks or for a test."""
         raise NotImplementedError(f"{type(self).__name__} has no build(problem).")
 
     def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
@@ -166,26 +169,26 @@ class Recipe:
     def finish(
         self, key: Key, trained: Trained, problem: Problem, calibration: PyTree
     ) -> Trained | None:
-        """What is done once after training, such as to fold or prune; None for nothing.
+        """A transformation of the best checkpoint after training, such as folding or pruning.
 
-        `calibration` holds inputs of training, `[batches, ...]`. The function is also traced for
-        its shapes, when a run is restored.
+        Returns None to keep the checkpoint as it is, the default. `calibration` holds training
+        inputs, `[batches, ...]`. The method is also traced for its shapes when a run is restored.
         """
         return None
 
     def probabilities(self, outputs: Array) -> Array:
-        """Of the classes, from what `predict` gives `[examples, ways]`."""
+        """Class probabilities from the outputs of `predict`, `[examples, ways]`."""
         return jax.nn.softmax(outputs)
 
     def draw(self, path: Path, problem: Problem, adapted: Any, task: Task, title: str) -> None:
-        """A picture of what adaptation did, where the learner has one of its own."""
+        """Draw the adapted learner, where the recipe has a picture of its own."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain's settings, and the tasks that they describe: the base of every domain.
+    """A domain's settings, and the tasks that they describe: the base class of domains.
 
-    A subclass has `problem` and `tasks`, and whatever else differs from what stands here;
+    A subclass defines `problem` and `tasks`, and overrides other methods where it differs;
     see `domain`.
     """
 
@@ -195,50 +198,51 @@ class Domain:
     presets: ClassVar[tuple[Preset, ...]] = (Preset("default", {}),)
 
     def default_preset(self) -> str:
-        """The preset that these settings start from where none is named."""
+        """The preset to start from where none is given."""
         return "default"
 
     def resolved(self) -> "Domain":
-        """The settings with every default spelled out, as `config.json` keeps them."""
+        """The settings with every default filled in, as stored in `config.json`."""
         return self
 
     def label(self) -> str:
-        """Of the run folder, behind the learner's name."""
+        """The part of the run folder's name that follows the learner's name."""
         return self.name
 
     def problem(
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
-        """What a learner is built for, from settings and `Tasks.data` alone."""
+        """The problem that a learner is built for, from the settings and `Tasks.data` alone."""
         raise NotImplementedError(f"{type(self).__name__} has no problem(...).")
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
-        """The tasks: data is loaded here.
+        """Load the data and return the tasks.
 
         Raises:
-          ValueError, OSError: data that is missing or damaged, tasks that it cannot give.
+          ValueError, OSError: the data is missing, damaged, or too small for these tasks.
         """
         raise NotImplementedError(f"{type(self).__name__} has no tasks(...).")
 
     def constants(self, data: Mapping[str, Any]) -> PyTree:
-        """Frozen weights that networks need; never optimised, never in a checkpoint.
+        """Frozen weights of the networks, which are neither optimised nor stored in checkpoints.
 
-        They come to `Problem.constants`. A run keeps their checksum and is restored with the same.
+        They are passed on in `Problem.constants`. A run stores their checksum, and is restored
+        only with the same weights.
         """
         return ()
 
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> "UserTask":
-        """A user's own task, for `predict`; `ink` says whether dark drawings are read as 1."""
+        """A user's own task, for `predict`; with `ink`, dark drawings are read as 1."""
         raise ValueError(f"predict does not support runs of {self.name}.")
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What else changes with these settings, where a run is evaluated with others."""
+        """The changes of an evaluation, and other settings that have to change with them."""
         return changes
 
     def for_user_task(self, given: "UserTask") -> "Domain":
-        """The settings of the task that a user gives."""
+        """The settings for a task that a user gives."""
         return self
 
 
@@ -246,11 +250,11 @@ class UserTask(NamedTuple):
     """A task that a user gives, for `predict`.
 
     Attributes:
-      support: to learn from.
-      inputs: of the query.
-      rows: what each row of the query is called.
-      names: of the classes; empty where there are none.
-      draw: `draw(path, names, probabilities, title)`, a picture of the predictions; None without.
+      support: the examples to learn from.
+      inputs: the query inputs.
+      rows: a label for each query input.
+      names: the class names; empty outside classification.
+      draw: `draw(path, names, probabilities, title)` draws the predictions; None for no picture.
     """
 
     support: Batch
@@ -262,7 +266,7 @@ class UserTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that a run is made from; see `start`.
+    """The domain, the learner and the training settings of a run; see `start`.
 
     >>> from jaxmeta.recipes import find_domain, find_learner
     >>> experiment = Experiment(find_domain("regression")(), find_learner("maml")())
@@ -275,16 +279,16 @@ class Experiment:
     training: Training = Training()
 
     def check(self) -> None:
-        """Refuse a learner that does not take tasks of this kind, and settings of one name.
+        """Check that the learner supports the domain's tasks, and that setting names are unique.
 
         Raises:
-          ValueError: which learners do; the name that two settings have.
+          ValueError: it does not, with the learners that do; two settings have the same name.
         """
         if self.domain.kind not in self.learner.kinds:
             fitting = ", ".join(registry.known_learners(self.domain.kind))
             raise ValueError(
-                f"{self.learner.name} does not take tasks of {self.domain.name}, which are of the "
-                f"kind {self.domain.kind}; these learners do: {fitting}."
+                f"{self.learner.name} does not support tasks of {self.domain.name} (kind "
+                f"{self.domain.kind}); these learners do: {fitting}."
             )
         parts = [settings.names(part) for part in (self.domain, self.learner, self.training)]
         if twice := (parts[0] & parts[1]) | (parts[2] & (parts[0] | parts[1])):
@@ -294,18 +298,18 @@ class Experiment:
             )
 
     def resolved(self) -> "Experiment":
-        """With every default of the domain spelled out."""
+        """The experiment with every default of the domain filled in."""
         return dataclasses.replace(self, domain=self.domain.resolved())
 
     def replaced(self, domain: Domain) -> "Experiment":
-        """With other settings of the domain."""
+        """The experiment on another domain."""
         return dataclasses.replace(self, domain=domain)
 
     def changed(self, **changes: Any) -> "Experiment":
-        """With other values of some settings, by name.
+        """The experiment with other values of some settings, by name.
 
         Raises:
-          ValueError: a name that no setting has.
+          ValueError: an unknown setting.
         """
         unknown = changes.keys() - settings.names(self)
         if unknown:
@@ -321,7 +325,7 @@ def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") 
     """The experiment of a preset: the domain's settings for it, then the learner's.
 
     Raises:
-      ValueError: no preset of that name, with the nearest names.
+      ValueError: an unknown preset, with the nearest names.
 
     >>> from jaxmeta.recipes import find_domain, find_learner
     >>> start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s").training.steps
@@ -340,7 +344,7 @@ def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") 
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as a dictionary fit for JSON; `from_json` is the inverse.
+    """The experiment as a dictionary of JSON values; `from_json` is the inverse.
 
     >>> from jaxmeta.recipes import find_domain, find_learner
     >>> to_json(start(find_domain("sequence"), find_learner("lstm")))["learner"]
@@ -355,11 +359,10 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(fields: Any) -> Experiment:
-    """The experiment from what `to_json` gave, checked.
+    """The experiment from the result of `to_json`, checked.
 
     Raises:
-      ValueError: it names a domain, a learner or a setting that is not known here, or a value
-        of another type.
+      ValueError: an unknown domain, learner or setting, or a value of the wrong type.
 
     >>> from jaxmeta.recipes import find_domain, find_learner
     >>> experiment = start(find_domain("sequence"), find_learner("lstm"))

@@ -1,4 +1,4 @@
-"""The evaluation of what was trained, on held-out tasks."""
+"""The evaluation of a trained learner on held-out tasks."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,18 +20,18 @@ from jaxmeta.training.update import Trained
 
 
 class Evaluator(NamedTuple):
-    """Judges what was trained on held-out tasks."""
+    """Evaluates a trained learner on held-out tasks."""
 
     loaded: Loaded
     mesh: Mesh | None
 
     def problem(self, test: HeldOut) -> Problem:
-        """What the learner is built for there."""
+        """The problem that the learner is built for in this test."""
         problem = test.problem or self.loaded.of_test
         return problem._replace(constants=self.loaded.constants)
 
     def judged(self, test: HeldOut, count: int) -> Any:
-        """`evaluate(trained, key)`: the metrics of `count` tasks by name, `[count, ...]`."""
+        """`evaluate(trained, key)`: the metrics of `count` tasks, by name, `[count, ...]`."""
 
         def judge(
             key: Key, learner: MetaLearner, trained: Trained, task: Task
@@ -43,7 +43,7 @@ class Evaluator(NamedTuple):
         return self._over_tasks(test, test.number or count, test.judge or judge)
 
     def followed(self, test: HeldOut, count: int) -> Any:
-        """As `judged`, with the metrics after 0, 1, 2, ... inner steps, `[count, steps + 1]`."""
+        """As `judged`, but after each of 0, 1, 2, ... inner steps, `[count, steps + 1]`."""
         objective = self.problem(test).objective
 
         def judge(
@@ -90,7 +90,7 @@ def evaluate(
     key: Key | None = None,
     say: Callable[[str], object] = print,
 ) -> tuple[dict[str, Any], dict[str, PerTask], Report]:
-    """The results with the figures of every test, the values of its tasks, and what to draw."""
+    """Evaluate on every test: the results, the values of each task, and a report for pictures."""
     training, tasks, recipe = loaded.experiment.training, loaded.tasks, loaded.experiment.learner
     key = run_keys(training.seed)[2] if key is None else key
     evaluator = Evaluator(loaded, mesh)

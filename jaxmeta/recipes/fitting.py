@@ -1,4 +1,4 @@
-"""What is too large for the machine is refused, with the settings that made it so."""
+"""Errors for experiments that exceed the machine's memory, with the settings to reduce."""
 
 import contextlib
 import re
@@ -14,7 +14,7 @@ from jaxmeta.training.state import Trained
 
 
 def check_training(training: Training, trained: Trained, problem: Problem) -> None:
-    """Refuse what can't fit: parameters, their gradient, the optimizer's state, a task batch."""
+    """Raise where parameters, gradient, optimizer state and task batch exceed the memory."""
     params = trained.meta_params
     state = jax.eval_shape(training.optimizer().init, params)
     tasks = jax.tree.map(
@@ -26,11 +26,11 @@ def check_training(training: Training, trained: Trained, problem: Problem) -> No
 
 @contextlib.contextmanager
 def naming_settings(experiment: Experiment) -> Iterator[None]:
-    """What is too large is told with the settings that made it so."""
+    """Add to an error about memory the settings whose values cause it."""
     try:
         yield
     except (TooLarge, OverflowError, MemoryError) as error:
-        # Not even a shape can be made of the larger ones: their numbers stand in the message.
+        # The largest numbers can't even form a shape; they appear in the message only.
         shape = getattr(error, "shape", ())
         sizes = {size for size in shape if size >= 1000} | _long_numbers(str(error))
         found = [

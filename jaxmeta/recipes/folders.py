@@ -1,7 +1,7 @@
-"""Run folders: what a run is made from is written there, and another run is refused.
+"""Run folders: they store a run's settings, and can't be used by a different run.
 
-A run has an identity: a digest of its settings and its data, which every file that it writes holds.
-Where the data lies is no part of it, so that folders may move.
+A run's identity is a digest of its settings and its data, stored in every file that it writes.
+The location of the data is not part of it, so that folders may move.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from jaxmeta.training.loop import CHECKPOINTS
 
 CONFIG, RESULTS, FINISHED = "config.json", "results.json", "finished"
 PER_TASK, METRICS, IDENTITY = "per_task.npz", "metrics.jsonl", "identity"
-# All that a run writes beside its configuration, and the commands that read it; --overwrite
-# removes it, and all files of results that hold an identity.
+# Everything that a run, and the commands that read it, write next to its configuration.
+# --overwrite removes these, and all result files with an identity.
 _FOLDERS = (CHECKPOINTS, FINISHED, "tensorboard")
 _FILES = (RESULTS, METRICS, "classes.json", "*.npz", "baselines*.json", "evaluation*.json", "*.png")
-_DIGEST = "data_sha256"  # in config.json, of its data, which nobody writes by hand
+_DIGEST = "data_sha256"  # in config.json: a digest of its data, which is not edited by hand
 
 
 class Stored(NamedTuple):
-    """What `config.json` holds.
+    """The content of `config.json`.
 
     Attributes:
       experiment: the settings of the run.
-      data: what identifies its data, see `Tasks.data`.
+      data: identifies its data, see `Tasks.data`.
     """
 
     experiment: Experiment
@@ -38,11 +38,11 @@ class Stored(NamedTuple):
 
 
 def read_config(folder: Path) -> Stored:
-    """The settings of a run folder.
+    """The settings stored in a run folder.
 
     Raises:
-      FileNotFoundError: there is no `config.json`.
-      ValueError: it can't be read.
+      FileNotFoundError: the folder has no `config.json`.
+      ValueError: `config.json` can't be read.
     """
     return _read(folder)[0]
 
@@ -57,11 +57,11 @@ def read_identity(folder: Path) -> str:
 
 
 def _read(folder: Path) -> tuple[Stored, dict[str, Any]]:
-    """The settings of a run folder, and all that its `config.json` holds."""
+    """The settings stored in a run folder, and the whole content of its `config.json`."""
     path = folder / CONFIG
     if not path.is_file():
         refuse_seeds(folder, CONFIG)
-        raise FileNotFoundError(f"{folder} is no run folder: it has no {CONFIG}.")
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no {CONFIG}.")
     try:
         fields = files.parse_json(path.read_bytes())
         own = dict(fields) if isinstance(fields, dict) else {}
@@ -77,7 +77,7 @@ def _read(folder: Path) -> tuple[Stored, dict[str, Any]]:
 
 
 def _identity(fields: dict[str, Any]) -> str:
-    """Of what `config.json` holds, as it stands there: settings that came later change nothing."""
+    """The identity from `config.json` as written, so that new settings do not change old runs'."""
     names = _places(fields)
 
     def kept(entry: Any) -> Any:
@@ -90,7 +90,7 @@ def _identity(fields: dict[str, Any]) -> str:
 
 
 def _places(fields: dict[str, Any]) -> set[str]:
-    """The names of the settings that say where something lies."""
+    """The names of the settings that are locations of files."""
     kinds = (
         registry.find_domain(fields["experiment"]),
         registry.find_learner(fields["learner"]["name"]),
@@ -99,23 +99,23 @@ def _places(fields: dict[str, Any]) -> set[str]:
 
 
 def refuse_seeds(folder: Path, name: str) -> None:
-    """Raises FileNotFoundError where not the folder but one for each seed holds a run's file."""
+    """Raise FileNotFoundError if the file is in the folders of single seeds instead."""
     if seeds := sorted(folder.glob(f"seed_*/{name}")):
-        raise FileNotFoundError(f"{folder} holds a run of each seed; give {seeds[0].parent}.")
+        raise FileNotFoundError(f"{folder} holds one run per seed; give {seeds[0].parent}.")
 
 
 @contextlib.contextmanager
 def taken(
     folder: Path, *, resume: bool, overwrite: bool, say: Callable[[str], object]
 ) -> Iterator[None]:
-    """Make the folder of a run, or refuse one that holds something else, and hold its lock.
+    """Make the folder of a run, and hold its lock.
 
     A folder that is made here and stays empty is removed again.
 
     Raises:
-      ValueError: it holds other files than those of a run; both `resume` and `overwrite`.
-      BlockingIOError: another process writes there.
-      OSError: it cannot be written.
+      ValueError: the folder holds files that are not a run's; both `resume` and `overwrite`.
+      BlockingIOError: another process is writing to it.
+      OSError: it can't be written.
     """
     if resume and overwrite:
         raise ValueError("--resume continues a run, --overwrite deletes it; give one of them.")
@@ -127,7 +127,7 @@ def taken(
 
 @contextlib.contextmanager
 def made(folder: Path) -> Iterator[None]:
-    """Make a folder with those above it; what is still empty at the end is removed again."""
+    """Make a folder and its parents; those still empty at the end are removed again."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"--out {folder} is a file; name a folder.")
@@ -149,14 +149,14 @@ def taken_for_seeds(
     overwrite: bool,
     say: Callable[[str], object],
 ) -> Iterator[None]:
-    """As `taken`, of a folder that holds a run of each seed, and their mean.
+    """As `taken`, for a folder that holds one run per seed and their mean.
 
     Raises:
-      ValueError: it holds a single run, or the mean over other seeds.
+      ValueError: the folder holds a single run, or the mean over other seeds.
     """
     with made(folder), files.locked(folder, say=say):
         if (folder / CONFIG).exists():
-            raise ValueError(f"{folder} holds a run; give --seeds another --out.")
+            raise ValueError(f"{folder} holds a single run; give another --out with --seeds.")
         before = _seeds_of(folder / RESULTS)
         if overwrite:
             for path in folder.glob(f"seed_*/{CONFIG}"):
@@ -168,44 +168,44 @@ def taken_for_seeds(
         elif before and not (resume and before <= {*seeds}):
             kept = ", ".join(map(str, sorted(before)))
             raise ValueError(
-                f"{folder / RESULTS} holds the results of the seeds {kept}; "
-                "give --resume with these among the --seeds, --overwrite, or another --out."
+                f"{folder / RESULTS} holds the results of the seeds {kept}; give --resume with "
+                "--seeds that include these, --overwrite, or another --out."
             )
         yield
 
 
 def _seeds_of(path: Path) -> set[int]:
-    """Whose mean a file holds; none where there is no file."""
+    """The seeds whose mean a file holds; empty if the file does not exist."""
     if not path.exists():
         return set()
     found = files.read_json(path)
     seeds = found.get("seeds") if isinstance(found, dict) else None
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
-        raise ValueError(f"{path} does not hold the mean over seeds; give another --out.")
+        raise ValueError(f"{path} does not hold a mean over seeds; give another --out.")
     return {*seeds}
 
 
 def _refuse_others(folder: Path) -> None:
     path = folder / CONFIG
-    others = {*os.listdir(folder)} - {files.LOCK, f".{CONFIG}.tmp"}  # which a kill leaves
+    others = {*os.listdir(folder)} - {files.LOCK, f".{CONFIG}.tmp"}  # left by a killed run
     if path.exists():
-        try:  # a damaged one may be overwritten, that of another program not
+        try:  # a damaged file may be overwritten, another program's may not
             others = not {"experiment", "learner"} & {*files.read_json(path)}
         except (ValueError, TypeError):
             others = False
     if others:
-        raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
+        raise ValueError(f"{folder} is not empty and is not a run folder; give another --out.")
 
 
 def prepare_folder(
     folder: Path, experiment: Experiment, data: dict[str, Any], *, resume: bool, overwrite: bool
 ) -> None:
-    """Write what the run is made from into its folder, or refuse one that holds another run.
+    """Write the settings of a run into its folder.
 
     Raises:
-      ValueError: the folder holds a run and neither `resume` nor `overwrite` says what to do,
-        or a run with other settings or data.
-      OSError: it cannot be written.
+      ValueError: the folder holds a run and neither `resume` nor `overwrite` is given, or it
+        holds a run with other settings or data.
+      OSError: it can't be written.
     """
     path = folder / CONFIG
     fields = files.plain({**to_json(experiment), "data": data})
@@ -215,16 +215,16 @@ def prepare_folder(
         if different := _differences(found, there, fields):
             more = len(different) - _SHOWN
             shown = "; ".join(different[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-            go_on = f"the options it began with, which {path} has, " if resume else ""
+            go_on = f"its original options (see {path}), " if resume else ""
             raise ValueError(
                 f"{folder} holds a run with another configuration ({shown}); give {go_on}"
-                "another --out, or --overwrite to start it anew."
+                "another --out, or --overwrite to replace it."
             )
         if not resume:
             raise ValueError(
-                f"{folder} holds a run; give --resume to continue it or --overwrite to start again."
+                f"{folder} holds a run; give --resume to continue it or --overwrite to replace it."
             )
-        # As it was written, so that its identity stays; but the data may lie elsewhere now.
+        # As it was written, so that its identity does not change; the data may have moved.
         fields = _moved(there, fields, _places(fields))
     else:
         fields[_DIGEST] = files.sha256(fields["data"])
@@ -232,12 +232,12 @@ def prepare_folder(
         clear(folder)
     for name in (RESULTS, METRICS, PER_TASK):
         if (folder / name).is_dir():
-            raise IsADirectoryError(f"{folder / name} is a folder; move it, a file goes there.")
+            raise IsADirectoryError(f"{folder / name} is a folder, but must be a file; move it.")
     files.write_json(path, fields)
 
 
 def clear(folder: Path) -> None:
-    """Remove all that a run writes but its configuration."""
+    """Remove everything that a run writes, except its configuration."""
     written = [folder / name for name in _FOLDERS]
     written += [path for pattern in _FILES for path in folder.glob(pattern)]
     written += [path for path in folder.glob("*.json") if path.name != CONFIG and _is_result(path)]
@@ -254,7 +254,7 @@ def _is_result(path: Path) -> bool:
 
 
 def _moved(there: Any, here: Any, names: set[str]) -> Any:
-    """The entries of one dictionary, those of these names from the other."""
+    """The entries of `there`, with those in `names` taken from `here`."""
     if not isinstance(there, dict) or not isinstance(here, dict):
         return there
     return {
@@ -264,33 +264,33 @@ def _moved(there: Any, here: Any, names: set[str]) -> Any:
 
 
 def run_folder(name: str, resume: bool) -> Path:
-    """`runs/NAME`, numbered where that is taken; to resume, the last of these.
+    """`runs/NAME`, with a number if that exists; to resume, the one with the highest number.
 
     Raises:
-      ValueError: there is none to resume.
+      ValueError: no such folder to resume.
     """
     folders = [Path("runs") / name]
     while folders[-1].exists():
         folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
     *taken, free = folders
     if resume and not taken:
-        raise ValueError(f"--resume: there is no {free}; give --out, the folder of the run.")
+        raise ValueError(f"--resume: {free} does not exist; give the run folder with --out.")
     return taken[-1] if resume else free
 
 
-_SHOWN = 4  # differences that a message names
+_SHOWN = 4  # differences that a message lists
 
 
 def _differences(found: Stored, there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Which settings differ, as `steps: 100 there, 200 here`; experiment and learner first."""
+    """The settings that differ, as `steps: 100 there, 200 here`; experiment and learner first."""
     stored = {**to_json(found.experiment.resolved()), "data": found.data}
     before, now = _flat(files.plain(stored)), _flat(here)
     first = {"experiment": 0, "learner.name": 1}
     names = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-    if _DIGEST not in there:  # of an earlier version, which did not keep all of the data
+    if _DIGEST not in there:  # written by an earlier version, which did not store all of the data
         names = [name for name in names if name in before or not name.startswith("data.")]
     if {name.rpartition(".")[2] for name in names} <= _places(here):
-        return []  # the same lies elsewhere
+        return []  # the same data in another place
     return [
         f"{name.rpartition('.')[2] if name not in first else name.split('.')[0]}: "
         f"{_brief(before.get(name))} there, {_brief(now.get(name))} here"

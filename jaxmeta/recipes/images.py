@@ -1,4 +1,4 @@
-"""Settings of images, and of the networks that see them, for several domains."""
+"""Settings of images and of image networks, shared by several domains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,19 @@ from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
 
 @dataclass(frozen=True)
 class Images:
-    """Which images."""
+    """The images."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "glyphs"
-    """glyphs, omniglot, grocery, a TFDS image-classification set, or a folder of folders of images,
-    FOLDER/class/*.png."""
+    """glyphs, omniglot, grocery, a TFDS image set, or a FOLDER with images FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None
-    """Class split: vinyals or maml (omniglot), TRAIN/VALIDATION/TEST counts (others)."""
+    """Class split: vinyals or maml for omniglot, TRAIN/VALIDATION/TEST counts for other sets."""
     image_size: Count | None = None
-    """Side of the images in pixels. Defaults to the set's own."""
+    """Side of the images in pixels. Defaults to the data set's own size."""
     color: bool | None = None
-    """Three channels or one. Defaults to what the images have."""
+    """Read images with three channels, or with one. Defaults to the data set's own."""
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Another set has its own split."""
+        """The changes, with the split reset where the data set changes."""
         other = changes.get("dataset", self.dataset) != self.dataset
         return {"split": None, **changes} if other else changes
 
@@ -51,21 +50,19 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """What sees the images."""
+    """The image network."""
 
     network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
-    """Four convolutions of stride 2 (MAML's), the same with max-pooling, a residual network of
-    twelve layers, or a perceptron."""
+    """Four convolutions (of stride 2 as in MAML, or max-pooled), a 12-layer ResNet, or an MLP."""
     width: Count = 64
-    """Channels of each convolution; of the first block in resnet12."""
+    """Channels of each convolution (of the first block in resnet12)."""
     query_statistics: NormalisationKind = "batch"
-    """Whose statistics normalise the query: its own batch (transductive), the support set's,
-    each example's own (layer, group), or none."""
+    """Normalise a query by its batch (transductive), by the support, or alone (layer, group)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; meta-parameters, statistics and losses stay float32."""
+    """Precision of the network; meta-parameters, statistics and losses stay float32."""
 
     def build(self, outputs: int | None) -> Model:
-        """The network; without `outputs` the encoder, which has no head."""
+        """The network; without `outputs`, the encoder, which has no head."""
         return self._computed(self._in_float32(outputs))
 
     def _computed(self, network: Model) -> Model:
@@ -73,7 +70,7 @@ class ImageNetwork:
 
     def _in_float32(self, outputs: int | None) -> Model:
         statistics: Any = {"query_statistics": self.query_statistics}
-        if self.network == "mlp":  # the one of Finn et al. 2017, section 5.2
+        if self.network == "mlp":  # as in Finn et al. 2017, section 5.2
             hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
             return mlp(hidden, outputs or 64, **statistics)
         if self.network == "resnet12":
@@ -82,30 +79,30 @@ class ImageNetwork:
         return conv4(outputs, width=self.width, downsampling=halving, **statistics)
 
     def described(self, *, comparison: bool = False) -> str:
-        """For the protocol, such as `conv4-stride, width 64, float32`."""
+        """The network as the protocol names it, such as `conv4-stride, width 64, float32`."""
         name = "conv-maps" if comparison else self.network
         return f"{name}, width {self.width}, {self.precision}"
 
     def comparison(self) -> tuple[Model, Model]:
-        """For relation networks: maps of images, and what compares two of them."""
+        """For relation networks: an encoder to feature maps, and a network that compares two."""
         statistics: Any = {"width": self.width, "query_statistics": self.query_statistics}
         return self._computed(conv_maps(**statistics)), comparator(**statistics)
 
     @property
     def context_layer(self) -> str:
-        """Scale and shift of the third block's last normalisation."""
+        """The parameters that a context modulates: the third block's last normalisation."""
         return {"mlp": "norm_0", "resnet12": "block_2/norm_2"}.get(self.network, "norm_2")
 
 
 def data_identity(dataset: Dataset) -> dict[str, Any]:
-    """What identifies an image set, for `config.json`."""
+    """The entries of `config.json` that identify an image set."""
     names = ("images_sha256", "classes", "ink")
     shape = list(dataset.train.images.shape[1:])
     return {"image_shape": shape, **{name: dataset.protocol[name] for name in names}}
 
 
 def query_files(path: Path) -> list[Path]:
-    """The images of a folder, of the folders in it, or the one image itself.
+    """The image files in a folder and its subfolders, or a single image.
 
     Raises:
       ValueError, FileNotFoundError: there are none.

@@ -13,7 +13,7 @@ from jaxmeta.recipes.tasks import Problem
 
 @dataclass(frozen=True)
 class Inner(Recipe):
-    """What each part adds: the arguments of the learner's function, by name."""
+    """Base class of the groups of settings; `inner` gives arguments of the learner, by name."""
 
     def inner(self, problem: Problem) -> dict[str, Any]:
         return {}
@@ -34,8 +34,7 @@ class Steps(Inner):
 @dataclass(frozen=True)
 class Batches(Inner):
     inner_batch: Count | None = None
-    """Support examples an inner step. Defaults to all of them; a smaller support set is taken
-    whole."""
+    """Support examples per inner step, at most all of them. Defaults to all."""
 
     def inner(self, problem: Problem) -> dict[str, Any]:
         whole = problem.support <= (self.inner_batch or 0)
@@ -60,12 +59,14 @@ Way = Literal["second-order", "first-order", "mixed-mode", "rematerialised", "re
 @dataclass(frozen=True)
 class Differentiated(Inner):
     differentiation: Way = "second-order"
-    """How the meta-gradient goes back through the inner steps. first-order takes the inner
-    gradients as constants; the others are exact: mixed-mode (forward over reverse) takes least
-    time, rematerialised (each step computed anew) as little memory, reverse-mode most of it;
-    second-order is the best of these, mixed-mode."""
+    """How to differentiate through the inner steps; all but first-order are exact.
+    first-order: takes inner gradients as constants;
+    mixed-mode: forward over reverse, the fastest;
+    rematerialised: recomputes each step, with as little memory;
+    reverse-mode: takes the most memory;
+    second-order: the recommended exact one, mixed-mode."""
     truncate: Natural | None = None
-    """Differentiate through this many last inner steps only. Defaults to all."""
+    """Number of last inner steps to differentiate through. Defaults to all."""
 
     def inner(self, problem: Problem) -> dict[str, Any]:
         way = DIFFERENTIATIONS[self.differentiation]
@@ -77,6 +78,6 @@ class Differentiated(Inner):
         steps = getattr(self, "inner_steps", None)
         if self.truncate is not None and steps is not None and self.truncate > steps:
             raise ValueError(
-                f"{option('truncate', self.truncate)}: there are {steps} inner steps; give at most "
-                "as many."
+                f"{option('truncate', self.truncate)} exceeds {option('inner_steps', steps)}; give "
+                f"at most {steps}."
             )

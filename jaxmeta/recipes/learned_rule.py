@@ -1,4 +1,4 @@
-"""Settings that learned optimizers share, and the ways to train them."""
+"""Settings that learned optimizers share, and the ways to meta-train them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,19 +13,19 @@ from jaxmeta.recipes.tasks import Problem
 
 @dataclass(frozen=True)
 class LearnedRule(Recipe):
-    """A learned optimizer; a subclass has its `rule()`."""
+    """A learned optimizer; a subclass defines `rule()`."""
 
     meta_gradient: Literal["truncated", "full", "evolution", "persistent"] = "truncated"
-    """By backpropagation through windows or whole runs, by evolution strategies on whole runs, or
-    by persistent evolution strategies on windows."""
+    """truncated, full: backpropagation through windows, or through whole runs;
+    evolution, persistent: evolution strategies on whole runs, or persistent ones on windows."""
     window: Count = 20
-    """Steps of a window, where training goes by windows."""
+    """Steps per window, with truncated and persistent."""
     std: Positive = 0.01
-    """Standard deviation of the perturbations, where training is by evolution."""
+    """Standard deviation of the perturbations, with evolution and persistent."""
     pairs: Count = 8
-    """Antithetic pairs of perturbations a problem."""
+    """Antithetic pairs of perturbations per problem, with evolution and persistent."""
     scale: Positive = 0.01
-    """Of the rule's output."""
+    """Factor by which the rule's output is multiplied."""
 
     def rule(self) -> LearnedOptimizer:
         """The update rule whose parameters are learned."""

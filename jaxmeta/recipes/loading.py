@@ -1,4 +1,4 @@
-"""An experiment with its tasks: what is trained and what is evaluated is loaded here."""
+"""Loads the tasks of an experiment, for training and for evaluation."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,11 +20,11 @@ class Loaded(NamedTuple):
     """An experiment with its tasks.
 
     Attributes:
-      experiment: resolved.
-      tasks: of its domain.
-      constants: frozen weights; `()` where there are none.
+      experiment: the experiment, resolved.
+      tasks: the tasks of its domain.
+      constants: frozen weights; `()` for domains without any.
       data: `Tasks.data`, and the checksum of the constants.
-      of_training, of_test: the problems of training and, by default, of tests.
+      of_training, of_test: the problem of training, and the default problem of tests.
     """
 
     experiment: Experiment
@@ -36,22 +36,22 @@ class Loaded(NamedTuple):
 
 
 def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
-    """The tasks of an experiment; data is loaded here. No test has a class that was `seen`.
+    """Load the data and tasks of an experiment. No test contains a class that was `seen`.
 
     Raises:
-      ValueError, OSError: of the domain.
+      ValueError, OSError: as `Domain.tasks`.
     """
     domain = experiment.domain
     tasks = domain.tasks(experiment.training, experiment.learner.needs._replace(seen=seen))
     constants = domain.constants(tasks.data)
     data = with_checksum(tasks.data, constants)
-    with naming_settings(experiment):  # before they are made
+    with naming_settings(experiment):  # checked before the arrays are made
         for shapes in jax.eval_shape(
             lambda: [own.example for own in problems(experiment, tasks.data, constants)]
         ):
             check_fits("the arrays of a single task", shapes)
         for test in tasks.tests.values():
-            if count_tasks(test.source) is None:  # drawn, not read
+            if count_tasks(test.source) is None:  # drawn by key, not read from a stream
                 draw: Any = without_constants(test.source)
                 shapes = jax.eval_shape(draw, jax.random.key(0))
                 count = test.number or experiment.training.eval_tasks
@@ -61,14 +61,14 @@ def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
 
 
 def tasks_at_once(experiment: Experiment, tasks: Tasks, test: HeldOut) -> int:
-    """How many tasks of a test are mapped together."""
+    """The number of a test's tasks that are mapped together."""
     return test.at_once or min(experiment.training.tasks_at_once or tasks.at_once or 100, 100)
 
 
 def problems(
     experiment: Experiment, data: Mapping[str, Any], constants: PyTree
 ) -> tuple[Problem, Problem]:
-    """What the learner is built for in training, and by default in tests."""
+    """The problem of training, and the default problem of tests."""
     of_training, of_test = (
         experiment.domain.problem(
             experiment.training, experiment.learner.needs, data, train=train
@@ -79,14 +79,14 @@ def problems(
 
 
 def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
-    """What identifies the data, with the checksum of frozen weights where there are some."""
+    """The entries that identify the data, with the checksum of frozen weights, if any."""
     if not jax.tree.leaves(constants):
         return dict(data)
     return {**data, "constants_sha256": checkpoints.parameters_sha256(constants)}
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:
-    """What was learned from what, and the protocol that makes the number comparable."""
+    """The experiment, the learner, and the protocol that makes a result comparable."""
     experiment, tasks = loaded.experiment, loaded.tasks
     training, select = experiment.training, tasks.selection
     fields = to_json(experiment)["learner"]
@@ -106,5 +106,5 @@ def describe(loaded: Loaded) -> dict[str, Any]:
 
 
 def run_keys(seed: int) -> Key:
-    """Three keys of a run: of training, of validation tasks, of test tasks."""
+    """The three keys of a run: for training, for validation tasks, for test tasks."""
     return jax.random.split(jax.random.key(seed), 3)

@@ -1,4 +1,4 @@
-"""What recipes of machines share: a learner of sequences, made from a machine with a memory."""
+"""The base class of recipes for machines with a memory, which learn sequences."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from jaxmeta.recipes.tasks import Problem
 
 @dataclass(frozen=True)
 class MachineRecipe(Recipe):
-    """A machine that reads sequences; a subclass has its `machine(problem)`."""
+    """A machine that reads sequences; a subclass defines `machine(problem)`."""
 
     def machine(self, problem: Problem) -> Machine:
         """The machine, with as many outputs as the problem has."""

@@ -1,4 +1,4 @@
-"""Files of results: each says what it was made from, and none takes the place of another's."""
+"""Result files: each stores what it was made from, and none overwrites a different result."""
 
 import contextlib
 import re
@@ -10,20 +10,20 @@ from jaxmeta import files
 from jaxmeta.recipes.folders import CONFIG
 
 MADE_FROM = "made_from"
-_LONGEST = 120  # of a file's name, which file systems cut off or refuse at 255
+_LONGEST = 120  # characters of a file's name; file systems truncate or refuse 255
 
 
 def digest_of(*parts: Any) -> str:
-    """16 hexadecimal digits of all that a result is made from, fit for JSON."""
+    """A digest (16 hexadecimal digits) of everything that a result is made from."""
     return files.sha256(files.plain(parts))[:16]
 
 
 def result_path(
     folder: Path, stem: str, changes: Mapping[str, Any], made_from: str, beside: str = ""
 ) -> Path:
-    """Such as `evaluation-ways-20-shots-5.json`, named after what was changed.
+    """A path such as `evaluation-ways-20-shots-5.json`, named after the changed settings.
 
-    With the digest behind it where another result has that name, or the name says too little.
+    The digest is appended if another result has that name, or if the name had to be shortened.
     """
     parts = [stem]
     for name, value in changes.items():
@@ -38,12 +38,12 @@ def result_path(
 
 
 def of(made_from: str) -> Callable[[Any], bool]:
-    """Whether a result is the one that was made from this."""
+    """A predicate: was a result made from this digest?"""
     return lambda found: isinstance(found, dict) and found.get(MADE_FROM) == made_from
 
 
 def _is_free(path: Path, own: Callable[[Any], bool], beside: str) -> bool:
-    """Whether nothing is there, or what is `own`."""
+    """Whether the path is free, or holds a result that satisfies `own`."""
     if not path.exists():
         return not (beside and path.with_suffix(beside).exists())
     try:
@@ -54,26 +54,28 @@ def _is_free(path: Path, own: Callable[[Any], bool], beside: str) -> bool:
 
 @contextlib.contextmanager
 def result_file(path: Path, own: Callable[[Any], bool], beside: str = "") -> Iterator[None]:
-    """Before the work: the file can be written, and holds no other result than `own`.
+    """Check before the work that the result can be written without overwriting another one.
 
-    In a run folder, with its lock until the end.
+    In a run folder, the folder's lock is held until the end.
 
     Args:
-      path: takes the result, as JSON.
-      own: whether what a file holds is this very result, made before.
-      beside: the suffix of a second file that is written beside it, where there is one.
+      path: the JSON file for the result.
+      own: whether the content of a file is an earlier version of this result.
+      beside: the suffix of a second file written next to it, if any.
 
     Raises:
-      ValueError: it holds something else, or has the suffix of the second file.
-      BlockingIOError: another process writes to that run folder.
+      ValueError: the file holds something else, or has the suffix of the second file.
+      BlockingIOError: another process is writing to the run folder.
       OSError: it can't be written.
     """
     files.check_writable(path)
     if beside and path.suffix == beside:
-        raise ValueError(f"{path} is to hold JSON; what stands beside it has the suffix {beside}.")
+        raise ValueError(
+            f"{path}: the suffix {beside} is taken by a second file; name a JSON file."
+        )
     in_run = (path.parent / CONFIG).is_file()
     with files.locked(path.parent) if in_run else contextlib.nullcontext():
         if not _is_free(path, own, beside):
             taken = path if path.exists() else path.with_suffix(beside)
-            raise ValueError(f"{taken} holds another result; name another file, or move that one.")
+            raise ValueError(f"{taken} holds another result; give another file, or move this one.")
         yield

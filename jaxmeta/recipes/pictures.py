@@ -1,4 +1,4 @@
-"""The pictures that every run has."""
+"""The pictures that are drawn for every run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from jaxmeta.training.logs import read_metrics
 
 
 def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
-    """The pictures that every run has, and those of its domain."""
+    """Draw the pictures that every run has, and the pictures of its domain."""
     path, results = made.folder / "learning_curve.png", made.results
     title = made.title
     if episode := results["protocol"].get("train_episode"):
@@ -35,7 +35,7 @@ def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
 
 
 def _sizes_in_words(sizes: Mapping[str, Any]) -> str:
-    """Such as `5 ways, 1 shot, 15 queries` or `3 to 10 points, 50 queries`."""
+    """Sizes in words, such as `5 ways, 1 shot, 15 queries` or `3 to 10 points, 50 queries`."""
     one = {"ways": "way", "shots": "shot", "queries": "query"}
     words = []
     for name, size in sizes.items():

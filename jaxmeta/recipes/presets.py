@@ -8,13 +8,13 @@ _OMNIGLOT = ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s
 
 
 def omniglot(published: str = "", *, wall_time: str = "", **settings: Any) -> Preset:
-    """What a learner changes in all presets of Omniglot.
+    """The settings that a learner changes in all presets of Omniglot.
 
     Args:
       published: accuracies at 5-way 1- and 5-shot, 20-way 1- and 5-shot, separated by commas; –
-        for none.
-      wall_time: wall time of 5-way 1-shot, and on what.
-      settings: by the names of the options.
+        for a missing one.
+      wall_time: wall time of 5-way 1-shot, and the device.
+      settings: values by setting name.
 
     >>> omniglot("98.8, 99.7, 96.0, –", steps=10_000).published["omniglot-20w1s"]
     '96.0'
@@ -38,10 +38,10 @@ MAML = (
         {"inner_rate": 1e-2, "inner_steps": 1, "eval_inner_steps": 1},
     ),
 )
-"""MAML and what differs from it by one idea."""
+"""For MAML and its close variants."""
 
 COMPARING = (
-    # Each example is judged by itself, with 20-way training.
+    # Each example is normalised by itself; training is 20-way.
     Preset(
         "few-shot/*",
         {"train_ways": 20, "train_queries": 5, "task_batch": 2, "query_statistics": "group"},
@@ -49,12 +49,12 @@ COMPARING = (
     Preset("few-shot/omniglot-*", {"rotations": "as-classes"}),
     Preset("few-shot/grocery-*", {"train_ways": None, "task_batch": 4}),
 )
-"""Learned comparison."""
+"""For learners that compare examples."""
 
 READING = (
-    # Each example is judged by itself, with more tasks a step.
+    # Each example is normalised by itself; a step has more tasks.
     Preset("few-shot/*", {"train_queries": 5, "task_batch": 16, "query_statistics": "group"}),
     Preset("few-shot/omniglot-*", {"rotations": "as-classes"}),
     Preset("few-shot/grocery-*", {"task_batch": 4}),
 )
-"""Reading the support set."""
+"""For learners that read the support set with a network."""

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""The progress of a run on the terminal."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -11,21 +11,21 @@ from jaxmeta.training.loop import Report
 
 
 class Progress:
-    """A bar with the live loss, accuracy, tasks per second and time left, on standard error."""
+    """A progress bar with loss, accuracy, tasks per second and time left, on standard error."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
 
     def say(self, line: str) -> None:
-        """One plain line, above the bar if there is one."""
-        with contextlib.suppress(OSError):  # of a terminal that was closed; training goes on
+        """Print one plain line, above the bar if there is one."""
+        with contextlib.suppress(OSError):  # the terminal was closed; training continues
             self.console.print(line, soft_wrap=True, markup=False)
 
     @contextlib.contextmanager
     def training(self, name: str, steps: int) -> Iterator[Report]:
-        """The bar of one training; what it yields takes the step and its scalars."""
+        """Show the bar of one training; yields a function to report a step and its scalars."""
         bar = Bar(
-            BarColumn(bar_width=None),  # what is left of the line: 13 of 80 columns
+            BarColumn(bar_width=None),  # the rest of the line: 13 of 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[scalars]}"),
             TimeRemainingColumn(),
@@ -40,7 +40,7 @@ class Progress:
                 with contextlib.suppress(OSError):
                     bar.update(task, completed=step, scalars=_summary(seen))
                 if "validation_loss" in scalars and not self.console.is_terminal:
-                    # A log file gets a line a validation instead of a bar.
+                    # A log file gets one line per validation instead of a bar.
                     self.say(f"step {step}/{steps}  {_summary(seen)}")
 
             seen: dict[str, float] = {}
@@ -48,7 +48,7 @@ class Progress:
 
 
 def _summary(scalars: Mapping[str, float]) -> str:
-    """Such as `loss 0.123  acc 95.1%  val 93.0%  285 tasks/s`."""
+    """A summary such as `loss 0.123  acc 95.1%  val 93.0%  285 tasks/s`."""
     parts = []
     if "train_loss" in scalars:
         parts.append(f"loss {scalars['train_loss']:.3f}")

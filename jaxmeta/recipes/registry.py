@@ -1,9 +1,9 @@
 """Recipes and domains by name; the name leads to the file.
 
 `meta-sgd` is declared in `jaxmeta/recipes/learners/meta_sgd.py`, `few-shot` in
-`jaxmeta/recipes/domains/few_shot.py`. A user's own stand in any module that the user names:
+`jaxmeta/recipes/domains/few_shot.py`. Your own can be in any module that you name:
 `--recipes my_module`, or `restore(run, recipes=["my_module"])`. No module is ever imported
-because a file says so.
+because a file names it.
 """
 
 import difflib
@@ -22,16 +22,16 @@ _DOMAINS: dict[str, Any] = {}
 
 
 def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class], Class]:
-    """Declare a learner's settings, a frozen dataclass that derives from `Recipe`.
+    """Register a learner's settings, a frozen dataclass that derives from `Recipe`.
 
         @recipe("tethered", paper="Authors 2020", kinds=("regression",))
         @dataclass(frozen=True)
         class Tethered(Recipe): ...
 
     Args:
-      name: on the command line, in `config.json` and in results.
+      name: its name on the command line, in `config.json` and in results.
       paper: authors and year, such as "Li et al. 2017".
-      kinds: of tasks that the learner takes: classification, regression, sequence, ...
+      kinds: the kinds of tasks that it supports: classification, regression, sequence, ...
 
     Raises:
       ValueError: another class has that name.
@@ -40,15 +40,15 @@ def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class]
 
 
 def domain(name: str, *, kind: str) -> Callable[[Class], Class]:
-    """Declare a domain's settings, a frozen dataclass that derives from `Domain`.
+    """Register a domain's settings, a frozen dataclass that derives from `Domain`.
 
         @domain("lines", kind="regression")
         @dataclass(frozen=True)
         class Lines(Domain): ...
 
     Args:
-      name: of its command, `python -m jaxmeta NAME`, and in `config.json`.
-      kind: of its tasks.
+      name: its name as a command, `python -m jaxmeta NAME`, and in `config.json`.
+      kind: the kind of its tasks.
 
     Raises:
       ValueError: another class has that name.
@@ -63,7 +63,7 @@ def _declare(known: dict[str, Any], name: str, **attributes: Any) -> Callable[[C
             kind.__module__,
             kind.__name__,
         ):
-            raise ValueError(f"{name!r} is declared in {other.__module__} already; rename one.")
+            raise ValueError(f"{name!r} is already declared in {other.__module__}; rename one.")
         for attribute, value in {"name": name, **attributes}.items():
             setattr(kind, attribute, value)
         known[name] = kind
@@ -73,10 +73,10 @@ def _declare(known: dict[str, Any], name: str, **attributes: Any) -> Callable[[C
 
 
 def load(modules: Iterable[str]) -> None:
-    """Import the modules that a user names, which declare recipes or domains.
+    """Import the user's modules with recipes or domains.
 
     Raises:
-      ValueError: there is no such module.
+      ValueError: no such module.
     """
     for module in modules:
         if os.getcwd() not in sys.path:  # an installed command does not look in the working folder
@@ -87,8 +87,7 @@ def load(modules: Iterable[str]) -> None:
             if error.name != module.split(".")[0] and error.name != module:
                 raise
             raise ValueError(
-                f"--recipes {module}: there is no such module in the working folder or on "
-                "PYTHONPATH."
+                f"--recipes {module}: no such module in the working folder or on PYTHONPATH."
             ) from error
 
 
@@ -103,7 +102,7 @@ def find_learner(name: str) -> Any:
     """The recipe of that name.
 
     Raises:
-      ValueError: there is none, with the nearest names.
+      ValueError: an unknown name, with the nearest names.
 
     >>> find_learner("maml").paper
     'Finn et al. 2017'
@@ -115,7 +114,7 @@ def find_domain(name: str) -> Any:
     """The domain of that name, which may be written with underscores.
 
     Raises:
-      ValueError: there is none, with the nearest names.
+      ValueError: an unknown name, with the nearest names.
 
     >>> find_domain("few-shot").kind
     'classification'
@@ -130,7 +129,7 @@ def _find(what: str, known: dict[str, Any], name: str) -> Any:
 
 
 def known_learners(kind: str | None = None) -> dict[str, Any]:
-    """The recipes of a kind of task, by name; without a kind, all.
+    """The recipes that support a kind of task, by name. Defaults to all.
 
     >>> "ntm" in known_learners("sequence"), "ntm" in known_learners("regression")
     (True, False)
@@ -150,9 +149,9 @@ def known_domains() -> dict[str, Any]:
 
 
 def check_known(what: str, name: str, known: list[str]) -> None:
-    """Raises ValueError where the name is not known, with the nearest that are."""
+    """Raise ValueError with the nearest names if the name is not known."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-        hint = " Give --recipes the module that declares one of your own."
+        hint = " For one of your own, give its module with --recipes."
         hint = hint if what in ("learner", "experiment") else ""
         raise ValueError(f"unknown {what} {name!r}; the nearest are {', '.join(near)}.{hint}")

@@ -1,4 +1,4 @@
-"""A trained run read back: its settings, the learner, and what was trained."""
+"""Restores a trained run: its settings, the learner, and the trained parameters."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,16 +22,16 @@ from jaxmeta.training.state import Trained, untrained
 
 
 class TrainedRun(NamedTuple):
-    """What a run folder holds, ready for use.
+    """A trained run, ready for use.
 
     Attributes:
-      learner: as it is evaluated.
-      meta_params: those that were best in validation.
-      trained: the same, with what else changed over training (`shared`).
+      learner: the learner, built for evaluation.
+      meta_params: the meta-parameters that were best in validation.
+      trained: the same, together with other trained state (`shared`).
       experiment: the run's settings.
-      data: what identifies its data.
+      data: identifies its data, see `Tasks.data`.
       example: a task of zeros in the shapes of training.
-      step: the meta-updates after which they were saved.
+      step: the number of meta-updates at which they were saved.
     """
 
     learner: MetaLearner
@@ -46,7 +46,7 @@ class TrainedRun(NamedTuple):
 def restore(
     run_directory: str | Path, *, recipes: Iterable[str] = (), **changes: Any
 ) -> TrainedRun:
-    """Read a run folder: the learner, and its best meta-parameters in validation.
+    """Restore a run: the learner, and the meta-parameters that were best in validation.
 
         learner, meta_params, *_ = restore("runs/maml-glyphs-5w1s-seed0")
         adapted = learner.adapt(key, meta_params, support)
@@ -55,13 +55,13 @@ def restore(
     Args:
       run_directory: a folder that an experiment wrote.
       recipes: names of modules that declare recipes or domains of your own; they are imported.
-      changes: other values of settings that do not touch the parameters, by name: the `ways` of
+      changes: other values of settings that do not affect the parameters, by name: the `ways` of
         a prototypical network, `eval_inner_steps`.
 
     Raises:
-      FileNotFoundError: no run there, or no checkpoint in it yet.
-      ValueError: the checkpoint is of another model or run, or damaged; the learner has a head
-        for another number of ways; an unknown setting.
+      FileNotFoundError: the folder holds no run, or no checkpoint yet.
+      ValueError: the checkpoint is damaged, or belongs to another model or run; the learner has a
+        head for another number of ways; an unknown setting.
       ArithmeticError: the parameters are NaN or infinite.
     """
     registry.load(recipes)
@@ -71,7 +71,7 @@ def restore(
 
 
 def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> TrainedRun:
-    """As `restore`, with the settings of the run changed already."""
+    """As `restore`, with settings that are changed already."""
     settings.check(experiment)
     identity = read_identity(folder)
     recipe = experiment.learner
@@ -80,13 +80,13 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
         of_training, of_test = problems(experiment, data, constants)
     except (LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"{folder / CONFIG} can't be used: its data is not that of {experiment.domain.name} "
-            f"({type(error).__name__}: {error})."
+            f"{folder / CONFIG} can't be used: its data entries do not fit "
+            f"{experiment.domain.name} ({type(error).__name__}: {error})."
         ) from error
     if with_checksum(data, constants) != data:
         raise ValueError(
-            f"{folder} was trained with other frozen weights than those that are here; give the "
-            "same."
+            f"{folder} was trained with other frozen weights than those found here; provide the "
+            "same weights."
         )
     learner, key = recipe.build(of_test), jax.random.key(0)
     like = jax.eval_shape(lambda key: untrained(learner, key, of_test.example), key)
@@ -96,20 +96,20 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
         best = checkpoints.restore(folder / CHECKPOINTS, like, step="best", identity=identity)
     if best is None and (folder / RESULTS).is_file():
         raise FileNotFoundError(
-            f"{folder} holds the results of a run without its checkpoints; the command that trains "
-            f"it stands in its {RESULTS}."
+            f"{folder} holds the results of a run without its checkpoints; train it again with the "
+            f"command in its {RESULTS}."
         )
     if best is None:
         raise FileNotFoundError(
-            f"{folder} holds no validated checkpoint yet; train it further with --resume."
+            f"{folder} has no validated checkpoint yet; continue training with --resume."
         )
     trained: Trained = best.tree
     for name, leaf in named(trained.meta_params).items():
-        # A recipe may restore another run's while it is traced: then they are no values yet.
+        # A recipe may restore another run while it is traced; the leaves then have no values.
         known = not isinstance(leaf, Tracer) and jnp.issubdtype(leaf.dtype, jnp.inexact)
         if known and not np.isfinite(np.asarray(leaf)).all():
             raise ArithmeticError(
-                f"{folder} has diverged: its parameters of step {best.step} are NaN or infinite "
+                f"{folder} has diverged: its parameters at step {best.step} are NaN or infinite "
                 f"({name or 'the only one'}). Train again with a smaller inner or outer rate."
             )
     return TrainedRun(
@@ -118,7 +118,7 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
 
 
 def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:
-    # Of the query, since sequences have no support.
+    # From the query, since sequences have no support.
     inputs = jax.tree.map(lambda leaf: leaf[None], problem.example.query.inputs)
     key = jax.random.key(0)
     return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)

@@ -1,4 +1,4 @@
-"""What a run leaves to be read: figures, the values of every task, and where they come from."""
+"""Results of a run: figures, the values of every task, and their provenance."""
 
 import io
 import math
@@ -27,7 +27,7 @@ from jaxmeta.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
-# What else results.json and the per-task values hold: metrics of these names would replace it.
+# Other entries of results.json and of the per-task values, which no metric may be named after.
 RESERVED = ("experiment", "learner", "protocol", "seed", "steps", "best_step", "wall_seconds")
 RESERVED += ("tasks_per_second", "command", "commit", "device", "versions", "parameters_sha256")
 RESERVED += ("evaluated_parameters_sha256", "resumed_from_step", "num_tasks", "tasks", "tests")
@@ -35,7 +35,7 @@ RESERVED += ("after_inner_steps", "figure")
 
 
 def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """`{"accuracy": ..., "accuracy_ci95": ...}` of numbers or lists."""
+    """The estimates as `{"accuracy": ..., "accuracy_ci95": ...}`, of numbers or lists."""
     flat = {}
     for name, estimate in estimates.items():
         flat[name] = estimate.mean.tolist()
@@ -44,7 +44,7 @@ def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def provenance(mesh: Mesh | None = None) -> dict[str, Any]:
-    """The command, the commit of the source, the device, and the versions a result depends on."""
+    """The command, source commit, device and package versions that a result depends on."""
     device = jax.devices()[0]
     name = f"{device.device_kind} × {size_of(mesh)}"
     if device.platform == "cpu":
@@ -64,7 +64,7 @@ def provenance(mesh: Mesh | None = None) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """How the process was started, without the folders of this machine."""
+    """The command that started the process, without the machine's own paths."""
     called = Path(sys.orig_argv[1]) if len(sys.orig_argv) > 1 else Path()
     if called.name == "jaxmeta":  # the console script
         return shlex.join(["jaxmeta", *sys.orig_argv[2:]])
@@ -72,8 +72,8 @@ def _command() -> str:
 
 
 def _commit() -> str | None:
-    """The commit that the package's source is at, with `-dirty` where files have changed since;
-    None where the package does not lie in a checkout of its own."""
+    """The commit of the package's source, with `-dirty` if files have changed since; None if the
+    package is not in a checkout of its own."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -93,7 +93,7 @@ class PerTask(NamedTuple):
     """The metrics of every task of a test.
 
     Attributes:
-      tasks: a digest of what says which tasks these are, and of their key.
+      tasks: a digest that identifies the tasks and their key.
       values: by metric, `[tasks]`.
     """
 
@@ -102,15 +102,15 @@ class PerTask(NamedTuple):
 
 
 def tasks_digest(drawn: Mapping[str, Any], key: jax.Array, count: int) -> str:
-    """A SHA-256 of the tasks that are drawn with this key: equal digests mean equal tasks."""
+    """A SHA-256 of the tasks drawn with this key: equal digests mean equal tasks."""
     of_key = np.asarray(jax.random.key_data(key)).tolist()
     return files.sha256([files.plain(dict(drawn)), of_key, count])
 
 
 def write_per_task(path: Path, tests: Mapping[str, PerTask], identity: str | None = None) -> None:
-    """Write the values of every task as a compressed array file, `TEST/METRIC` each.
+    """Write the values of every task as a compressed array file with entries `TEST/METRIC`.
 
-    `identity` is that of the run.
+    `identity` is the run's identity.
     """
     arrays: dict[str, Any] = {} if identity is None else {IDENTITY: np.array(identity)}
     for test, of_test in tests.items():
@@ -124,11 +124,11 @@ def write_per_task(path: Path, tests: Mapping[str, PerTask], identity: str | Non
 
 
 def read_per_task(path: Path, identity: str | None = None) -> dict[str, PerTask]:
-    """What `write_per_task` wrote; where `identity` is given, for that run.
+    """Read the values that `write_per_task` wrote, for the run with this identity if given.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it can't be read, or is of another run.
+      ValueError: it can't be read, or belongs to another run.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -145,20 +145,20 @@ def read_per_task(path: Path, identity: str | None = None) -> dict[str, PerTask]
         for test, own in tests.items():
             kinds = {(values.dtype, values.ndim, values.size) for values in own.values.values()}
             if {kind[:2] for kind in kinds} != {(np.dtype(np.float32), 1)} or len(kinds) > 1:
-                raise ValueError(f"not one number for every task of {test!r}")
-    except Exception as error:  # a damaged archive raises many kinds
+                raise ValueError(f"it does not hold one number per task of {test!r}")
+    except Exception as error:  # a damaged archive raises many kinds of errors
         raise ValueError(f"{path} can't be read ({error}); evaluate the run again.") from error
     if None not in (identity, owner) and owner != identity:
         raise ValueError(
-            f"{path} holds the values of another run, {owner}, where {identity} is expected "
-            "(digests of settings and data); evaluate the run again."
+            f"{path} holds the values of run {owner}, but run {identity} is expected (digests of "
+            "settings and data); evaluate the run again."
         )
     return tests
 
 
 def _text(array: np.ndarray) -> str:
     if array.ndim or array.dtype.kind != "U" or not str(array).isprintable():
-        raise ValueError("something else in place of a digest")
+        raise ValueError("it does not hold a digest where one is expected")
     return str(array)
 
 
@@ -166,15 +166,15 @@ def _text(array: np.ndarray) -> str:
 
 
 def headline(tasks: Tasks, results: Mapping[str, Any]) -> Figure:
-    """The figure that these results are known by."""
+    """The main figure of these results."""
     return next((figure for figure in tasks.figures if figure.metric in results), tasks.selection)
 
 
 def check_finite(tasks: Tasks, results: Mapping[str, Any], path: Path) -> None:
-    """Refuse to show figures that are no numbers.
+    """Check that the figures are finite.
 
     Raises:
-      ArithmeticError: which figure of which test; `path` has all of them.
+      ArithmeticError: a figure that is not, and its test; `path` holds all figures.
     """
     for name, row in results.get("tests", {"": results}).items():
         for metric in (headline(tasks, row).metric, "loss"):
@@ -182,19 +182,20 @@ def check_finite(tasks: Tasks, results: Mapping[str, Any], path: Path) -> None:
                 where = f" of {name}" if name else ""
                 raise ArithmeticError(
                     f"the {metric.replace('_', ' ')}{where} is NaN or infinite on some of "
-                    f"{row['num_tasks']} held-out tasks: adaptation diverges there. Try a smaller "
-                    f"inner rate or fewer inner steps. The other figures are in {path}."
+                    f"{row['num_tasks']} held-out tasks: adaptation diverges. Try a smaller inner "
+                    f"rate or fewer inner steps. The other figures are in {path}."
                 )
 
 
 def closing_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
-    """Such as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`, one a test."""
+    """One line per test, as `maml · glyphs · 5-way 1-shot · 93.1 ± 0.6 % on 1000 held-out tasks`,
+    then the domain's own lines."""
     lines = figure_lines(tasks, results)
     return lines + (tasks.extra_lines(results) if tasks.extra_lines else [])
 
 
 def figure_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
-    """The headline of every test."""
+    """The main figure of every test, one line each."""
     lines = []
     several = results.get("tests", {})
     for name, row in several.items() or [("", results)]:
@@ -206,13 +207,13 @@ def figure_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-# What the runs of all seeds have in common.
+# The entries that the runs of all seeds have in common.
 _OF_ALL = ("experiment", "learner", "figure", "steps", "num_tasks", "protocol", "command")
 _OF_ALL += ("commit", "device", "versions")
 
 
 def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Write the mean over n seeds and its interval, t s / √n, of every test; lines that say so."""
+    """Write the mean over n seeds and its interval, t s / √n, for every test; the closing lines."""
     first = runs[0]
     figure = headline(tasks, first).metric
     summary = {

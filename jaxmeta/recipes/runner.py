@@ -47,28 +47,28 @@ def run(
     devices: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Tasks]:
-    """Train, evaluate the best checkpoint on test tasks, draw, write `results.json`.
+    """Train, evaluate the best checkpoint on test tasks, and write `results.json` and pictures.
 
         run(start(find_domain("regression"), find_learner("maml")), "runs/sinusoids")
 
     Args:
-      experiment: what the run is made from.
-      folder: takes everything that the run writes.
-      resume: go on from the newest checkpoint there.
-      overwrite: delete the run that lies there.
-      devices: that share the tasks of a batch. Defaults to as many of all as make it shorter.
-      progress: shows the training.
+      experiment: the domain, the learner and the training settings.
+      folder: the folder for everything that the run writes.
+      resume: continue from the newest checkpoint in the folder.
+      overwrite: replace the run in the folder.
+      devices: number of devices that share a task batch. Defaults to as many as speed it up.
+      progress: shows the progress. Defaults to showing nothing.
 
     Returns:
       The results, as in `results.json`, and the tasks.
 
     Raises:
-      ValueError, OSError: in one plain line, before anything is compiled where that is possible.
+      ValueError, OSError: with a message of one line, before compilation where possible.
       ArithmeticError: the run has diverged.
     """
     folder, progress = Path(folder), progress or Progress(quiet=True)
     settings.check(experiment)
-    with contextlib.ExitStack() as held:  # by process 0, for all that train together
+    with contextlib.ExitStack() as held:  # by process 0, for all processes of the run
         take = folders.taken(folder, resume=resume, overwrite=overwrite, say=progress.say)
         on_first_process(lambda: held.enter_context(take))
         return _run(experiment, folder, resume, overwrite, devices, progress)
@@ -97,7 +97,7 @@ def _run(
         _try_shapes(recipe, loaded.of_test)
         check_training(training, trained, loaded.of_training)
     update = _meta_update(recipe, Engine(training, tasks, mesh), loaded)
-    check_same(_digest(loaded), "give all the same options and the same data.")
+    check_same(_digest(loaded), "give all processes the same options and the same data.")
     on_first_process(
         lambda: folders.prepare_folder(
             folder, loaded.experiment, loaded.data, resume=resume, overwrite=overwrite
@@ -107,7 +107,7 @@ def _run(
     on_first_process(lambda: write_seen(folder, tasks, anew=not resume))
 
     train_key, validation_key, _ = run_keys(training.seed)
-    # Evaluation has tasks for all devices, also where a training batch has not.
+    # An evaluation has enough tasks for all devices, even if a training batch does not.
     everywhere = mesh_for(jax.device_count(), devices)
     validate = Evaluator(loaded, everywhere).judged(validation, training.validation_tasks)
     select = tasks.selection
@@ -161,14 +161,14 @@ def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:
     problem = loaded.of_training
     if not jax.tree.leaves(loaded.constants):
         return recipe.update(recipe.build(problem), engine)
-    # Built within the compiled program, so that big weights are its argument and not in its text.
+    # Built within the compiled program, so that large weights are arguments, not constants of it.
     return with_constants(
         lambda constants: recipe.update(recipe.build(problem._replace(constants=constants)), engine)
     )
 
 
 def _finished(folder: Path, loaded: Loaded, best: Trained, step: int, identity: str) -> Trained:
-    """What the recipe makes of the best checkpoint, if it does; kept beside the checkpoints."""
+    """The best checkpoint after `Recipe.finish`, which is saved in a folder of its own."""
     key = jax.random.fold_in(run_keys(loaded.experiment.training.seed)[0], 1)
     recipe, calibration = loaded.experiment.learner, loaded.tasks.calibration
     finished = recipe.finish(key, best, loaded.of_training, calibration)
@@ -181,7 +181,7 @@ def _finished(folder: Path, loaded: Loaded, best: Trained, step: int, identity: 
 
 
 def _try_shapes(recipe: Recipe, problem: Problem) -> Trained:
-    """Raises, before a folder is made or a program compiled, what the learner has against them.
+    """Trace the learner on these shapes, to raise its errors before anything is compiled.
 
     Returns:
       the shapes of what is trained.
@@ -201,7 +201,7 @@ def _try_shapes(recipe: Recipe, problem: Problem) -> Trained:
 
 
 def _digest(loaded: Loaded) -> int:
-    """31 bits of what all processes of a run must have in common."""
+    """A 31-bit digest of the settings and data, which must be equal in all processes of a run."""
     text = json.dumps(files.plain([to_json(loaded.experiment), loaded.data]), sort_keys=True)
     return zlib.crc32(text.encode()) >> 1
 
@@ -210,6 +210,6 @@ def _identity_of(folder: Path) -> str:
     """The identity of the run, as process 0 wrote it."""
     if not (folder / folders.CONFIG).exists():
         raise ValueError(
-            f"process 0 made {folder}, which is not seen here: share it between hosts."
+            f"process 0 made {folder}, but this process can't see it; share it between hosts."
         )
     return folders.read_identity(folder)

@@ -1,4 +1,4 @@
-"""The classes that a run has seen, kept beside its configuration: none of them is ever tested."""
+"""The classes that a run has seen, stored with its configuration and never used for testing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ CLASSES = "classes.json"
 
 
 def write_seen(folder: Path, tasks: Tasks, *, anew: bool) -> None:
-    """Keep what the classes of training and validation are known by.
+    """Write what identifies the classes of training and validation.
 
-    A run that goes on has the classes it began with.
+    A resumed run keeps the classes that it started with.
     """
     path = folder / CLASSES
     if tasks.classes is None:
@@ -24,18 +24,17 @@ def write_seen(folder: Path, tasks: Tasks, *, anew: bool) -> None:
 
 
 def seen_of(tasks: Tasks) -> Seen:
-    """What a run on these tasks is trained and validated on."""
+    """The classes that a run on these tasks is trained and validated on."""
     assert tasks.classes is not None
     data = str(tasks.data.get("images_sha256", ""))
     return Seen(data, (tasks.classes("train"), tasks.classes("validation")))
 
 
 def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
-    """What a run on this data has been trained and validated on; None of a run without, as of old
-    ones.
+    """The classes that the run was trained and validated on; None if an older run has no file.
 
     Raises:
-      ValueError: the file can't be read, or is of another run.
+      ValueError: the file can't be read, or belongs to another run.
     """
     path = folder / CLASSES
     if not path.exists():
@@ -43,30 +42,30 @@ def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
     try:
         seen = seen_from_json(files.read_json(path))
         if seen.data != data.get("images_sha256", ""):
-            raise ValueError("it is of a run on other data")
+            raise ValueError("it belongs to a run on other data")
         return seen
     except (ValueError, RecursionError, OSError) as error:
-        raise ValueError(f"{path} can't be read ({error}); its run can't be evaluated.") from error
+        raise ValueError(f"{path} can't be read ({error}); the run can't be evaluated.") from error
 
 
 def is_same(data: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
-    """Whether the data of tasks is what a run was trained on, as its `config.json` has it.
+    """Whether the data of tasks is the data a run was trained on, according to its `config.json`.
 
-    There are the entries of its recipe, too, which no tasks have.
+    `trained` also has entries of the recipe, which are not compared.
     """
     now = files.plain(dict(data))
     return all(now[name] == value for name, value in trained.items() if name in now)
 
 
 def refuse_seen(tasks: Tasks, seen: Seen) -> None:
-    """Raises ValueError where a test of other data than the run's may have a class it has seen."""
+    """Raise ValueError if a test on other data may contain a class that the run has seen."""
     if tasks.classes is None:
         raise ValueError(
-            "this is other data than the run was trained on, and it does not say which classes "
-            "or pools it holds; give the same."
+            "this is not the data that the run was trained on, and its classes or pools are "
+            "unknown; evaluate on the same data."
         )
     if found := names_seen(tasks.classes("test"), seen.classes):
         raise ValueError(
-            f"the run was trained or validated on {len(found)} of these test classes, "
-            f"{listed_names(found)}; give data without them."
+            f"the run was trained or validated on {len(found)} of these test classes "
+            f"({listed_names(found)}); give data without them."
         )

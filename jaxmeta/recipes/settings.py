@@ -1,4 +1,4 @@
-"""Settings as nested frozen dataclasses: checked where they are declared, and kept as JSON."""
+"""Settings as nested frozen dataclasses, checked by their annotations and stored as JSON."""
 
 import dataclasses
 import math
@@ -21,10 +21,10 @@ Settings = TypeVar("Settings")
 
 
 class Bound(NamedTuple):
-    """What a number must be; stands in the annotation of its field.
+    """A bound of a number, in the annotation of its field.
 
     Attributes:
-      accepts: whether a value can be used.
+      accepts: whether a value is within the bound.
       remedy: what to give instead, as in "give a number that is {remedy}".
     """
 
@@ -40,20 +40,20 @@ AT_TEST = _AtTest()
 
 
 class _Place:
-    """Marks a setting that says where something lies, such as a folder of images.
+    """Marks a setting that is a location of files, such as a folder of images.
 
-    It is no part of a run's identity: what lies there is, in `Tasks.data` or `Recipe.data`.
+    A run's identity depends on the content (`Tasks.data`, `Recipe.data`), not on the location.
     """
 
 
 PLACE = _Place()
 
-_MOST = 2**31  # what JAX counts with by default
+_MOST = 2**31  # JAX counts in 32-bit integers by default
 
 Count = Annotated[int, Bound(lambda value: 1 <= value < _MOST, "at least 1 and below 2^31")]
 AtLeastTwo = Annotated[int, Bound(lambda value: 2 <= value < _MOST, "at least 2 and below 2^31")]
 Natural = Annotated[int, Bound(lambda value: 0 <= value < _MOST, "0 or more and below 2^31")]
-# JAX's keys take 32 bits of a seed: beyond these, two seeds would be one.
+# JAX's keys use 32 bits of a seed, so larger seeds could coincide.
 Seed = Annotated[int, Bound(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")]
 Positive = Annotated[float, Bound(lambda value: 0 < value < math.inf, "positive and finite")]
 NonNegative = Annotated[float, Bound(lambda value: 0 <= value < math.inf, "0 or more and finite")]
@@ -71,14 +71,14 @@ def option(name: str, value: Any = None) -> str:
 
 
 def check(settings: Any) -> None:
-    """Refuse values that no run can use, before anything is loaded or compiled.
+    """Check all values, before anything is loaded or compiled.
 
-    Every field whose annotation holds a `Bound` or a `Literal` is checked, every number is finite,
-    then the settings' own `check()`, if they have one; nested settings likewise. None is always
-    accepted.
+    Every field is checked against the `Bound` or `Literal` in its annotation, and every number
+    must be finite; then the settings' own `check()` is called, if they have one. Nested settings
+    are checked likewise. None is always accepted.
 
     Raises:
-      ValueError: which option has which value, and what it may be.
+      ValueError: an invalid value, with its option and the valid values.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Rates:
@@ -98,7 +98,7 @@ def check(settings: Any) -> None:
                 if not all(map(bound.accepts, each)):
                     remedy = f"give a number that is {bound.remedy}."
                     raise ValueError(f"{option(name, value)}: {remedy}")
-            # Else a near miss would be taken for whatever choice is left at the end.
+            # Otherwise code that handles the choices in turn would take it for the last one.
             choices = _choices(hint)
             if choices and value not in choices:
                 raise ValueError(f"{option(name, value)}: choose from {', '.join(choices)}.")
@@ -109,12 +109,12 @@ def check(settings: Any) -> None:
 
 
 def check_chosen(settings: Any, chosen: str, groups: Mapping[str, str]) -> None:
-    """Refuse settings of groups that belong to another `--task` than the chosen one.
+    """Check that no settings of another `--task` than the chosen one are given.
 
-    `groups` has the name of the nested settings of each task.
+    `groups` maps each task to the name of its nested settings.
 
     Raises:
-      ValueError: one of them has another value than its default.
+      ValueError: a setting of another task differs from its default.
     """
     for task, group in groups.items():
         own = getattr(settings, group)
@@ -135,7 +135,7 @@ def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
 
 
 def places(settings: type) -> set[str]:
-    """The names of the settings that say where something lies, nested ones included."""
+    """The names of the settings that are locations of files, nested ones included."""
     found = set()
     for name, hint in get_type_hints(settings, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
@@ -160,7 +160,7 @@ def names(settings: Any) -> set[str]:
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with those among `changes` that they or their nested settings have.
+    """The settings with `changes` applied to them and to nested settings; others are ignored.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Inner:
@@ -182,12 +182,12 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def from_json(kind: type[Settings], fields: Any) -> Settings:
-    """Settings from what `dataclasses.asdict` and JSON made of them.
+    """Settings from the JSON form of their `dataclasses.asdict`.
 
-    Options that came later have their defaults; every other value must be of its field's type.
+    Missing settings take their defaults; every other value must be of its field's type.
 
     Raises:
-      ValueError: which entry is unknown or of another type.
+      ValueError: an entry that is unknown or of the wrong type.
     """
     return _value(kind, fields, kind.__name__)
 
@@ -229,12 +229,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _usable(value: int | str | None) -> bool:
-    """Not so of numbers beyond 64 bits, and of text that no file can be named."""
+    """Whether a number fits 64 bits, and a text can be the name of a file."""
     return value.bit_length() < 64 if isinstance(value, int) else "\0" not in (value or "")
 
 
 def _brief(value: Any) -> str:
-    """One line of a value, however long or deep."""
+    """A value in one line, shortened if it is long or deep."""
     text = " ".join(reprlib.repr(value).split())
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -251,7 +251,7 @@ def _words(hint: Any) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The values of a `Literal` in an annotation; none where there is no such."""
+    """The values of a `Literal` in an annotation; empty if there is none."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     if get_origin(hint) in (Annotated, Union, types.UnionType):
@@ -260,7 +260,7 @@ def _choices(hint: Any) -> tuple[str, ...]:
 
 
 def _marks(hint: Any, kind: type) -> list[Any]:
-    """The marks of a kind in an annotation, those within a union included."""
+    """The marks of a kind in an annotation, including marks within a union."""
     found = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, kind)]
     inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
     return found + [mark for part in inner for mark in _marks(part, kind)]

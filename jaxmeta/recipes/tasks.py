@@ -1,4 +1,4 @@
-"""What a domain gives the runner and every recipe: problems, tests, tasks."""
+"""The interface between domains, recipes and the runner: problems, tests, tasks."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,28 +14,29 @@ from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import MetaUpdate, Trained
 
 Judge = Callable[[Key, MetaLearner, Trained, Task], tuple[Array, Mapping[str, Array]]]
-"""`judge(key, learner, trained, task) -> (loss, metrics)`, in place of the learner's own loss."""
+"""`judge(key, learner, trained, task) -> (loss, metrics)`, a replacement of the learner's loss."""
 
 
 class Problem(NamedTuple):
-    """What a learner is built for: the tasks of training, or those of one test.
+    """The description of the training tasks, or of one test, from which a learner is built.
 
     Attributes:
-      kind: of the tasks: classification, regression, sequence, optimization, supervised, ...
+      kind: the kind of tasks: classification, regression, sequence, optimization, supervised, ...
       train: whether this is training.
-      example: a task of zeros in the shapes of training, from which parameters are made.
-      objective: of outputs and targets.
-      network: `network(constants, outputs) -> Model`; without `outputs` (None) an encoder.
-      outputs: numbers of the network's head.
-      ways: classes of a task, and of a training task; 0 where tasks have none.
-      support: most examples of a support set.
-      horizon: steps that a task is learned for, where the tasks say so; 0 elsewhere.
-      batch: examples a step, where the tasks say so; None for all.
-      steps: meta-updates of the training, for what changes over it.
-      comparison: an encoder and what compares two of its outputs, for learned comparison.
+      example: a task of zeros in the shapes of training, for initialising parameters.
+      objective: the objective of outputs and targets.
+      network: `network(constants, outputs) -> Model`; an encoder if `outputs` is None.
+      outputs: size of the network's output.
+      ways: classes of a task; 0 if tasks have no classes.
+      trained_ways: classes of a training task.
+      support: largest number of examples in a support set.
+      horizon: inner steps per task, where the domain fixes them; 0 elsewhere.
+      batch: examples per inner step, where the domain fixes them; None for all.
+      steps: meta-updates of the training, for schedules over it.
+      comparison: builds an encoder and a network that compares two of its outputs.
       context_layer: the parameters that a context modulates, by name.
-      data: what identifies the data, see `Tasks.data`.
-      constants: frozen weights that `network` needs; never optimised, never in a checkpoint.
+      data: identifies the data, see `Tasks.data`.
+      constants: frozen weights of `network`, neither optimised nor stored in checkpoints.
     """
 
     kind: str
@@ -56,20 +57,20 @@ class Problem(NamedTuple):
     constants: PyTree = ()
 
     def encoder(self, outputs: int | None = None) -> Model:
-        """The network without its head, or with a last layer of so many outputs."""
+        """The network without its head, or with a last layer of `outputs` units."""
         return self.network(self.constants, outputs)
 
     def same_ways(self) -> int:
-        """The classes of a task, for a learner with an output for each.
+        """The number of classes of a task, for a learner with one output per class.
 
         Raises:
-          ValueError: training tasks have another number of them.
+          ValueError: training tasks have another number of classes.
         """
         if self.ways != self.trained_ways:
             raise ValueError(
-                f"this learner has an output for each of the {self.trained_ways} classes that it "
-                f"is trained with and cannot tell {self.ways}; give both the same, or choose a "
-                "learner that compares features."
+                f"this learner has one output for each of the {self.trained_ways} classes of its "
+                f"training tasks and does not support {self.ways}; use the same number for both, "
+                "or choose a learner that compares features."
             )
         return self.ways
 
@@ -84,17 +85,17 @@ class Problem(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What a recipe needs of its tasks.
+    """A recipe's requirements of its tasks.
 
     Attributes:
-      in_order: it reads the support one example after the other, so these come in random order.
-      any_ways: it can be tested with another number of classes than it is trained with.
-      unlabelled: it takes support examples without a label, whose target is -1.
-      comparison: its network is that of `Problem.comparison`.
+      in_order: it reads the support sequentially, so the examples come in random order.
+      any_ways: it can be tested with another number of classes than in training.
+      unlabelled: it supports examples without a label, whose target is -1.
+      comparison: it uses the networks of `Problem.comparison`.
       own_objective: it is not trained by the objective of the tasks.
-      folded: its network is pre-trained, with the statistics of that folded into scale and shift.
-      seen: what the run was trained and validated on, whose classes no test may have; nothing in
-        training.
+      folded: it uses a pre-trained network, whose statistics are folded into scale and shift.
+      seen: the classes that the run was trained and validated on, which no test may contain; empty
+        in training.
     """
 
     in_order: bool = False
@@ -107,12 +108,12 @@ class Needs(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A metric that results are known by.
+    """A metric that is reported as the main result.
 
     Attributes:
-      metric: its name among the metrics.
-      label: in words, behind the figure in a closing line.
-      higher: whether more is better.
+      metric: the metric's name.
+      label: the words before the number in a closing line. Defaults to the name.
+      higher: whether higher is better.
       percent: whether it is shown in percent.
     """
 
@@ -137,18 +138,18 @@ LOSS = Figure("loss")
 
 
 class HeldOut(NamedTuple):
-    """A set of tasks to be judged on.
+    """A set of tasks for evaluation.
 
     Attributes:
-      source: where they come from; drawn by key, or enumerated by a stream.
-      identity: what says which tasks these are, fit for JSON; two runs are compared pairwise only
-        where it is the same.
-      problem: what the learner is built for here, where shapes or networks differ. Defaults to
-        `Domain.problem(..., train=False)`.
-      number: tasks. Defaults to `eval_tasks`, or `validation_tasks`.
-      judge: defaults to the learner's own query loss.
-      prepare: `prepare(learner, trained) -> (source, trained)`, once before all tasks are judged,
-        such as to compute the features of all images; None where there is nothing to prepare.
+      source: the source of the tasks: drawn by key, or enumerated by a stream.
+      identity: identifies the tasks, as JSON values; runs are compared task by task only if it is
+        the same.
+      problem: the problem that the learner is built for, where shapes or networks differ. Defaults
+        to `Domain.problem(..., train=False)`.
+      number: number of tasks. Defaults to `eval_tasks`, or to `validation_tasks` in validation.
+      judge: the loss and metrics of a task. Defaults to the learner's query loss.
+      prepare: `prepare(learner, trained) -> (source, trained)`, called once before the tasks are
+        judged, for instance to compute the features of all images. Defaults to no preparation.
       at_once: tasks mapped together. Defaults to as many as in training, at most 100.
       trajectory_tasks: tasks that are also judged after every inner step. Defaults to all.
     """
@@ -164,19 +165,19 @@ class HeldOut(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a domain's further results and pictures are made from.
+    """The evaluated run, for a domain's further results and pictures.
 
     Attributes:
-      folder: of the run.
-      title: such as `maml · glyphs · 5-way 1-shot`.
+      folder: the run folder.
+      title: the title, such as `maml · glyphs · 5-way 1-shot`.
       recipe: the learner's settings.
-      results: what `results.json` holds so far.
-      trained: what was evaluated.
-      tests: by name, as in `Tasks`, each with its problem.
-      learners: by the name of the test, each built for its test.
-      values: by the name of the test, the metrics of every task, `[tasks, ...]`.
-      key: of the test tasks; the i-th task's is the i-th of `jax.random.split(key, tasks)`.
-      say: takes a line for the user.
+      results: the content of `results.json` so far.
+      trained: the trained parameters that were evaluated.
+      tests: the tests by name, as in `Tasks`, each with its problem.
+      learners: the learner built for each test, by the test's name.
+      values: the metrics of every task, `[tasks, ...]`, by the test's name.
+      key: the key of the test tasks; task i has the i-th of `jax.random.split(key, tasks)`.
+      say: prints a line for the user.
     """
 
     folder: Path
@@ -191,7 +192,7 @@ class Report(NamedTuple):
     say: Callable[[str], object]
 
     def test(self, name: str) -> tuple[HeldOut, MetaLearner, "FirstTask"]:
-        """A test, its learner, and the first of its tasks."""
+        """A test, its learner, and the test's first task."""
         test = self.tests[name]
         sample_key, learn_key = draw_keys(jax.random.split(self.key, 2)[0])
         task = jax.jit(lambda sample, key: sample(key))(first_task(test.source), sample_key)
@@ -199,7 +200,7 @@ class Report(NamedTuple):
 
 
 class FirstTask(NamedTuple):
-    """A test task, the key it was drawn with, and the key that it was learned from with."""
+    """A test task, the key that it was drawn with, and the key for adapting to it."""
 
     task: Task
     key: Key
@@ -207,31 +208,31 @@ class FirstTask(NamedTuple):
 
 
 class Tasks(NamedTuple):
-    """A distribution of tasks, with what is judged and drawn.
+    """A distribution of tasks, with its metrics and pictures.
 
     Attributes:
-      train: `train() -> source` of training tasks. Called for training alone: an evaluation does
-        not ask what the training classes can give.
-      validation: `validation() -> HeldOut`, which chooses between checkpoints; likewise.
-      tests: by name; the figures of the first one head the results.
-      figures: that results may be known by; the first that is among the metrics is taken.
-      selection: the figure that validation chooses by.
-      title: of the tasks, such as `glyphs · 5-way 1-shot`.
-      summary: stands beside the figures in the results, such as the data set and the ways.
-      protocol: what makes a number comparable, fit for JSON.
-      data: what identifies the data, fit for JSON: kept in `config.json`, compared when a run
-        goes on, and given to `Domain.problem` when a run is restored without its data.
-      classes: `classes(part)` says what the classes, or pools, of a part are known by: `train`,
-        `validation` or `test`. Kept in the run folder, so that an evaluation never tests those of
-        training or validation. None where tasks have none: then no other data is evaluated.
-      calibration: inputs of training, `[batches, ...]`, for what a recipe does once after it.
-      meta_update: how training tasks make an update, in place of `jaxmeta.training.meta_update`.
-      at_once: tasks mapped together where the settings don't say. Defaults to all.
+      train: `train() -> source`, the training tasks. Only called for training, so that an
+        evaluation does not depend on the training classes.
+      validation: `validation() -> HeldOut`, the tasks that choose between checkpoints; likewise.
+      tests: the tests by name; the figures of the first one are the run's main results.
+      figures: candidates for the main figure; the first one that is among the metrics is used.
+      selection: the figure by which validation chooses the best checkpoint.
+      title: the title of the tasks, such as `glyphs · 5-way 1-shot`.
+      summary: further entries of the results, such as the data set and the ways.
+      protocol: what makes a number comparable, as JSON values.
+      data: identifies the data, as JSON values: stored in `config.json`, compared when a run is
+        resumed, and passed to `Domain.problem` when a run is restored without its data.
+      classes: `classes(part)` identifies the classes, or pools, of `train`, `validation` or `test`.
+        Stored in the run folder, so that an evaluation never tests classes of training or
+        validation. None if tasks have none; a run can then not be evaluated on other data.
+      calibration: training inputs, `[batches, ...]`, for `Recipe.finish`.
+      meta_update: builds the meta-update, in place of `jaxmeta.training.meta_update`.
+      at_once: the default number of tasks mapped together. Defaults to all.
       streamed: whether the host sends the tasks, so that batches must divide among devices.
-      notes: lines for the user, said before training.
-      report: `report(Report) -> further results`, after the tests.
-      draw: `draw(Report)`, pictures into the run folder, beside those that every run has.
-      extra_lines: `extra_lines(results) -> lines`, shown after the closing lines.
+      notes: lines that are printed before training.
+      report: `report(Report) -> further results`, called after the tests.
+      draw: `draw(Report)` draws the domain's own pictures into the run folder.
+      extra_lines: `extra_lines(results) -> lines`, printed after the closing lines.
     """
 
     train: Callable[[], Source]

@@ -281,7 +281,7 @@ def test_values_of_another_run_are_refused(tmp_path):
     path = tmp_path / "per_task.npz"
     write_per_task(path, {"test": PerTask("these", {"loss": np.ones(3)})}, "one")
     assert read_per_task(path, "one").keys() == read_per_task(path).keys() == {"test"}
-    with pytest.raises(ValueError, match=r"per_task\.npz holds the values of another run, one"):
+    with pytest.raises(ValueError, match=r"per_task\.npz holds the values of run one, but"):
         read_per_task(path, "other")
 
 

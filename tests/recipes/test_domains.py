@@ -95,7 +95,7 @@ def test_a_folder_is_taken_for_the_same_run_alone(domain, trained, tiny, status,
         (folder / name).write_text("of the run before")
     # The same run: neither resumed nor overwritten, or both.
     assert status(domain, *tiny(domain), "--out", folder) == 1
-    assert "give --resume to continue it or --overwrite to start again" in capsys.readouterr().err
+    assert "give --resume to continue it or --overwrite to replace it" in capsys.readouterr().err
     assert status(domain, *tiny(domain), "--out", folder, "--resume", "--overwrite") == 1
     assert "give one of them" in capsys.readouterr().err
     # Another run.

@@ -65,9 +65,9 @@ def test_settings_may_change_that_do_not_touch_the_parameters(folder):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is no run folder: it has no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run folder: it has no config\.json"):
         restore(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"is no run folder: it has no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not a run folder: it has no config\.json"):
         restore(tmp_path / "absent")
 
 
@@ -81,7 +81,7 @@ def test_a_folder_of_several_seeds(tmp_path):
     seed = tmp_path / "seed_3"
     seed.mkdir()
     (seed / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"holds a run of each seed; give .*seed_3"):
+    with pytest.raises(FileNotFoundError, match=r"holds one run per seed; give .*seed_3"):
         restore(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_parameters_that_diverged(folder, tmp_path, status, capsys):
     run = restore(copy)
     broken = run.trained._replace(meta_params=jax.tree.map(lambda a: a / 0, run.meta_params))
     save_best(copy / "checkpoints", run.step, broken, metadata={})
-    with pytest.raises(ArithmeticError, match="has diverged: its parameters of step .* are NaN"):
+    with pytest.raises(ArithmeticError, match="has diverged: its parameters at step .* are NaN"):
         restore(copy)
     capsys.readouterr()
     assert status("evaluate", copy) == 1
@@ -137,5 +137,5 @@ def test_data_that_is_no_data(trained, tmp_path):
 
 
 def test_a_learner_with_a_head_for_other_ways(trained):
-    with pytest.raises(ValueError, match="each of the 3 classes that it is trained with"):
+    with pytest.raises(ValueError, match="each of the 3 classes of its training tasks"):
         restore(trained("few-shot"), ways=4)

@@ -258,7 +258,7 @@ def test_the_folder_of_another_program_is_not_overwritten(refused, tiny, tmp_pat
     (tmp_path / "config.json").write_text('{"model": "of another program"}')
     (tmp_path / "weights.npz").write_text("precious")
     line = refused("regression", *tiny("regression"), "--out", tmp_path, "--overwrite")
-    assert "holds no run; give another --out" in line
+    assert "is not a run folder; give another --out" in line
     assert (tmp_path / "weights.npz").exists()
 
 
@@ -280,11 +280,12 @@ def test_seeds_do_not_take_the_place_of_others(stopped, tiny, refused, status, t
         line = refused("regression", *options, seeds, *more)
         assert "holds the results of the seeds 0, 1" in line
     (folder / "results.json").write_text('{"loss": 1.0}')
-    assert "does not hold the mean over seeds" in refused("regression", *options, "0,1")
-    assert "does not hold the mean" in refused("regression", *options, "0,1", "--overwrite")
+    assert "does not hold a mean over seeds" in refused("regression", *options, "0,1")
+    assert "does not hold a mean" in refused("regression", *options, "0,1", "--overwrite")
     (folder / "results.json").unlink()
     (folder / "config.json").write_text("{}")
-    assert "holds a run; give --seeds another --out" in refused("regression", *options, "0,1")
+    line = refused("regression", *options, "0,1")
+    assert "holds a single run; give another --out with --seeds" in line
 
 
 # --- where results go ---------------------------------------------------------------------
@@ -395,8 +396,8 @@ def test_no_result_is_written_over_another(own, refused, tmp_path):
     folder = shutil.copytree(own, tmp_path / "run")
     for name in ("results.json", "config.json", "metrics.jsonl", "per_task.json"):
         line = refused("evaluate", folder, "--out", folder / name)
-        assert "holds another result; name another file" in line
-    assert "is to hold JSON" in refused("evaluate", folder, "--out", tmp_path / "x.npz")
+        assert "holds another result; give another file" in line
+    assert "name a JSON file" in refused("evaluate", folder, "--out", tmp_path / "x.npz")
     (tmp_path / "x.npz").write_text("values of something else")
     assert "x.npz holds another result" in refused("evaluate", folder, "--out", tmp_path / "x.txt")
 

@@ -136,7 +136,10 @@ def test_settings_that_came_later_have_their_defaults():
         (lambda fields: fields["training"].update(outer_rate=10**400), "outer_rate|outer-rate"),
         (lambda fields: fields["training"].update(steps=None), "steps is None"),
         (lambda fields: fields["learner"].update(name="lstm"), "Lstm has no setting"),
-        (lambda fields: fields.update(learner={"name": "lstm"}), "does not take tasks of few-shot"),
+        (
+            lambda fields: fields.update(learner={"name": "lstm"}),
+            "does not support tasks of few-shot",
+        ),
     ],
 )
 def test_a_damaged_configuration_is_refused_in_one_line(change, told, tmp_path):
@@ -299,7 +302,9 @@ def test_names_of_settings_are_unique(domain, learner):
 def test_a_head_knows_as_many_ways_as_it_was_trained_with():
     many = {"ways": 7, "train_ways": 5}
     maml, prototypical = (of("few-shot", name, **many) for name in ("maml", "prototypical"))
-    with pytest.raises(ValueError, match="the 5 classes that it is trained with and cannot tell 7"):
+    with pytest.raises(
+        ValueError, match="the 5 classes of its training tasks and does not support 7"
+    ):
         maml.learner.build(problem_of(maml, train=False))
     prototypical.learner.build(problem_of(prototypical, train=False))
 
