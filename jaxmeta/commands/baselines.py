@@ -1,8 +1,8 @@
-"""What a pre-trained network does without meta-learning: `baselines RUN`.
+"""Few-shot baselines of a pre-trained network without meta-learning: `baselines RUN`.
 
-On the test classes of a pre-training run: prototypes of its frozen features, a new head on these,
-and the whole network fine-tuned with a new head for 10 steps. What they leave open (the distance;
-rate and steps of the head; the network's rate) is chosen on validation tasks.
+On the test classes of a pre-training run: prototypes of its frozen features, a new head on the
+frozen features, and the whole network fine-tuned with a new head for 10 steps. Hyperparameters
+(the distance; rate and steps of the head; rate of fine-tuning) are chosen on validation tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,33 +42,33 @@ class Baselines:
     """Evaluate a pre-trained network on few-shot tasks, without meta-learning."""
 
     run_dir: tyro.conf.Positional[Path]
-    """The run folder of `experiments.pretrain`; baselines.json is written there, of other settings
-    than those before under another name."""
+    """A run folder of `experiments.pretrain`.
+    baselines.json is written there, or baselines-DIGEST.json if that has other settings."""
     ways: AtLeastTwo = 5
-    """Classes of a task."""
+    """Classes per task."""
     shots: tuple[Count, ...] = (1, 5)
-    """Support examples a class, each by itself."""
+    """Support examples per class; each number is evaluated separately."""
     queries: Count = 15
-    """Query examples a class."""
+    """Query examples per class."""
     eval_tasks: AtLeastTwo = 1000
-    """Test tasks of frozen features."""
+    """Number of test tasks for the baselines on frozen features."""
     tuned_tasks: AtLeastTwo = 200
-    """Test tasks of the whole network, of which each takes seconds on a CPU."""
+    """Number of test tasks for fine-tuning, each of which takes seconds on a CPU."""
     choosing_tasks: AtLeastTwo = 200
-    """Validation tasks that choose distance, rate and steps, of frozen features."""
+    """Number of validation tasks that choose hyperparameters on frozen features."""
     tuned_choosing_tasks: AtLeastTwo = 20
-    """Validation tasks that choose them for the whole network."""
+    """Number of validation tasks that choose the rate of fine-tuning."""
 
 
 class Candidate(NamedTuple):
-    """A way to adapt, with the parameters to start from."""
+    """A learner with its hyperparameters, and the parameters that it starts from."""
 
     learner: MetaLearner
     start: PyTree
 
 
 def prototypes(ways: int, task: Any) -> dict[str, Candidate]:
-    """Class means of the features, by their distance."""
+    """Nearest class means of the features, by distance."""
     found = {}
     for distance in ("euclidean", "cosine"):
         learner = prototypical(on_features(), cross_entropy, ways, distance=distance)
@@ -77,7 +77,7 @@ def prototypes(ways: int, task: Any) -> dict[str, Candidate]:
 
 
 def new_heads(ways: int, task: Any) -> dict[str, Candidate]:
-    """A linear head on the features, from zero, by gradient descent."""
+    """A linear head on the features, trained from zero by gradient descent."""
     dense = from_linen(nn.Dense(ways, kernel_init=nn.initializers.zeros))
     flat = on_features().apply
     head = Model(
@@ -95,7 +95,7 @@ def new_heads(ways: int, task: Any) -> dict[str, Candidate]:
 
 
 def whole_networks(network: Model, backbone: PyTree, task: Any) -> dict[str, Candidate]:
-    """All parameters, a head from zero among them, by Adam."""
+    """All parameters fine-tuned by Adam, with a head that starts from zero."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), task.support.inputs)["head"]
     head = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     start = {**backbone, "head": head}
@@ -112,7 +112,7 @@ def whole_networks(network: Model, backbone: PyTree, task: Any) -> dict[str, Can
 def best(
     candidates: Mapping[str, Candidate], tasks: Sequence[Sample], keys: Key, counts: tuple[int, int]
 ) -> dict[str, Any]:
-    """The candidate of the highest validation accuracy, and its estimates on test tasks."""
+    """The candidate with the highest validation accuracy, with its estimates on test tasks."""
     validation_tasks, test_tasks = tasks
     validation_key, test_key = keys
 
@@ -135,24 +135,24 @@ def best(
 
 
 def command(arguments: list[str], prog: str) -> None:
-    """Evaluate, write `baselines.json` beside the run, print a line for each."""
+    """Evaluate, print a line per baseline, write `baselines.json` into the run folder."""
     options = read_arguments(Baselines, prog, arguments)
     _, path = _written(options)
     print(f"results: {path}")
 
 
 def run(options: Baselines) -> dict[str, Any]:
-    """Evaluate, write `baselines.json`; return it.
+    """Evaluate the baselines, write them into the run folder and return them.
 
     Raises:
-      ValueError, OSError: with one plain line for the command line to show.
+      ValueError, OSError: with a message of one line for the command line.
     """
     results, _ = _written(options)
     return results
 
 
 def _written(options: Baselines) -> tuple[dict[str, Any], Path]:
-    """The results, and the file that has them."""
+    """The results, and the file that holds them."""
     identity = read_identity(options.run_dir)
     given = {name: value for name, value in vars(options).items() if name != "run_dir"}
     made_from = digest_of(identity, given)
@@ -168,13 +168,14 @@ def _evaluated(options: Baselines) -> dict[str, Any]:
     domain: Any = pretrained.experiment.domain
     training = pretrained.experiment.training
     if domain.kind != "supervised":
-        raise ValueError(f"{options.run_dir} is a run of {domain.name}; give one of pretrain.")
+        raise ValueError(f"{options.run_dir} is a run of {domain.name}; give a run of pretrain.")
     backbone, network = pretrained.meta_params, domain.image_network
     dataset = domain.images.load(training.seed)
     if not is_same(data_identity(dataset), pretrained.data):
         raise ValueError(
-            f"{options.run_dir} was trained on other images than {domain.images.dataset} holds "
-            "now, so that these tests might hold some of its classes; give it the same."
+            f"{options.run_dir} was trained on other images than {domain.images.dataset} now "
+            "holds, so the test classes may include classes of its training; provide the same "
+            "images."
         )
     encoder, whole = network.build(None, "none"), network.build(options.ways, "none")
     frozen = [features_of(encoder, backbone, part) for part in (dataset.validation, dataset.test)]

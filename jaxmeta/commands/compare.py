@@ -1,7 +1,6 @@
 """Compare runs on the same test tasks, pairwise: `compare RUN RUN [RUN …]`.
 
-Where two runs were evaluated on the very same tasks, the difference of their figures has a much
-smaller interval than either: it is taken task by task.
+Differences are taken task by task, so their interval is much smaller than those of the two runs.
 """
 
 import itertools
@@ -27,11 +26,11 @@ class Compare:
     """Differences between runs on the same test tasks, with 95 % intervals."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or result files that `evaluate` wrote; at least two."""
+    """Two or more run folders, or result files of `evaluate`."""
     metric: str | None = None
-    """The metric to compare. Defaults to the figure that a run is known by and that all have."""
+    """The metric to compare. Defaults to the first main metric that all runs have."""
     out: Path | None = None
-    """File for the differences, as JSON."""
+    """JSON file for the differences. Defaults to printing only."""
 
 
 class Side(NamedTuple):
@@ -43,7 +42,7 @@ class Side(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of the second run minus the first, mean and half-width of its 95 % interval over tasks."""
+    """The second run minus the first: mean and half-width of its 95 % interval over tasks."""
 
     test: str
     first: str
@@ -80,11 +79,11 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
         d_i = value_i of the second − value_i of the first,  mean d ± 1.96 s_d / √n
 
     Raises:
-      ValueError: fewer than two runs, runs on different tasks, a metric that one does not have.
-      OSError: a run without values of single tasks.
+      ValueError: fewer than two runs, runs on different tasks, a metric that a run does not have.
+      OSError: a run without per-task values.
     """
     if len(runs) < 2:
-        raise ValueError("compare: give two runs or more.")
+        raise ValueError("compare: give two or more runs.")
     sides = [_side(path) for path in runs]
     shared = [name for name in sides[0].tests if all(name in side.tests for side in sides)]
     if not shared:
@@ -101,9 +100,9 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
         for one, other in itertools.combinations(sides, 2):
             if one.tests[test].tasks != other.tests[test].tasks:
                 raise ValueError(
-                    f"{one.name} and {other.name} were not tested on the same tasks ({test}): give "
-                    "both the same data, ways, shots, queries, seed and number of tasks; evaluate "
-                    "writes such results."
+                    f"{one.name} and {other.name} were not tested on the same tasks ({test}); "
+                    "evaluate both with the same data, ways, shots, queries, seed and number of "
+                    "tasks."
                 )
             first, second = (side.tests[test].values.get(metric) for side in (one, other))
             if first is None or second is None or len(first) != len(second):
@@ -112,7 +111,7 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
                     f"({test}); evaluate both again."
                 )
             first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-            with np.errstate(all="ignore"):  # told below
+            with np.errstate(all="ignore"):  # reported below
                 mean, ci95 = estimate(second - first)
             if not np.isfinite([mean, ci95]).all():
                 raise ValueError(
@@ -130,7 +129,7 @@ def _side(path: Path) -> Side:
     values = path / PER_TASK if path.is_dir() else path.with_suffix(".npz")
     refuse_seeds(path, RESULTS)
     if not results.is_file():
-        raise FileNotFoundError(f"{results} does not exist: give a run that has ended.")
+        raise FileNotFoundError(f"{results} does not exist; give a finished run.")
     found = files.read_json(results)
     if not isinstance(found, dict):
         raise ValueError(f"{results} can't be read: it does not hold the results of a run.")

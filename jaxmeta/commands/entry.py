@@ -1,4 +1,4 @@
-"""From a command line to a command: an experiment of some domain, or a tool for runs."""
+"""The entry point of the command line: dispatches to experiments and to tools for runs."""
 
 import importlib
 import sys
@@ -11,13 +11,13 @@ TOOLS = ("evaluate", "predict", "compare", "baselines")  # each a module of this
 def main(
     command: str | None = None, arguments: list[str] | None = None, prog: str | None = None
 ) -> int:
-    """Run a command; the exit status.
+    """Run a command and return its exit status.
 
         main("few-shot", ["prototypical", "--steps", "500"])
 
     Args:
       command: the name of an experiment or of a tool. Defaults to the first argument.
-      arguments: of the command. Defaults to those of the process.
+      arguments: the command's arguments. Defaults to the arguments of the process.
       prog: how the command was called, for its help.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -44,15 +44,15 @@ def main(
 
 
 def usage() -> str:
-    """What commands there are."""
+    """The list of commands."""
     from jaxmeta.recipes import known_domains
 
     known = {name: own.__doc__ or "" for name, own in sorted(known_domains().items())}
     tools = {
-        "evaluate": "Evaluate a run again, also under other ways, shots or data.",
+        "evaluate": "Evaluate a run again, also with other ways, shots or data.",
         "predict": "Use a run on a task of your own.",
         "compare": "Compare runs on the same test tasks, pairwise.",
-        "baselines": "What a pre-trained network does without meta-learning.",
+        "baselines": "Evaluate a pre-trained network without meta-learning.",
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]
     for name, text in (known | tools).items():

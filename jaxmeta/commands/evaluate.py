@@ -1,7 +1,7 @@
-"""Evaluate a run again, also under other ways, shots or data: `evaluate RUN [OPTIONS]`.
+"""Evaluate a run again, also with other ways, shots or data: `evaluate RUN [OPTIONS]`.
 
-The options are those of the run's own domain and learner that may change after training;
-`evaluate RUN --help` shows them.
+The options are the settings of the run's domain and learner that may change after training;
+`evaluate RUN --help` lists them.
 """
 
 import dataclasses
@@ -37,18 +37,17 @@ class Evaluate:
     run_dir: tyro.conf.Positional[Path]
     """The run folder."""
     eval_tasks: AtLeastTwo | None = None
-    """Held-out tasks. Defaults to as many as the run was evaluated on."""
+    """Number of held-out tasks. Defaults to the run's own number."""
     seed: Seed | None = None
-    """Seed of the tasks. Defaults to the run's, which gives the very tasks of its results."""
+    """Seed of the tasks. Defaults to the run's seed, with the same tasks as in its results."""
     out: Path | None = None
-    """File for the result, as JSON. Defaults to RUN_DIR/evaluation-….json, named after what was
-    changed."""
+    """JSON file for the result. Defaults to evaluation-CHANGES.json in the run folder."""
     recipes: Modules = ()
     """Modules of your own that declare recipes or domains, separated by commas."""
 
 
 def command(arguments: list[str], prog: str) -> None:
-    """Evaluate, write the result beside the run, print the closing lines."""
+    """Evaluate, write the result into the run folder or --out, print the closing lines."""
     registry.load(recipes_named(arguments))
     stored = _stored(arguments)
     options, changes = _parse(arguments, stored, prog)
@@ -56,11 +55,11 @@ def command(arguments: list[str], prog: str) -> None:
 
 
 def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate a run under other settings (`changes`, by name); the results, which are written.
+    """Evaluate a run with other settings (`changes`, by name); write and return the results.
 
     Raises:
-      ValueError, OSError: settings that the run does not have, data of another form; a file that
-        holds another result.
+      ValueError, OSError: unknown settings, data of another shape, or a file that holds another
+        result.
       ArithmeticError: the run has diverged.
     """
     settings.check(options)
@@ -82,14 +81,14 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     _check_shapes(restored.example, loaded.of_training.example)
     if not is_same(loaded.data, data):
         split = tasks.protocol.get("split")
-        print(f"other data than the run was trained on; its split: {split}", file=sys.stderr)
+        print(f"note: other data than in training, with the split {split}", file=sys.stderr)
     if tasks.streamed and seed != experiment.training.seed:
         raise ValueError(
-            f"--seed {seed}: tasks that the host sends are those of the run's own seed, "
+            f"--seed {seed}: tasks that are streamed from the host have the run's own seed, "
             f"{experiment.training.seed}; leave --seed out."
         )
     mesh = mesh_for(jax.device_count())
-    places = settings.places(type(experiment.domain))  # what lies there is in the data
+    places = settings.places(type(experiment.domain))  # their content is in the data
     own = {name: value for name, value in changed.items() if name not in places}
     made_from = digest_of(identity, own, more, seed, loaded.data)
     path = options.out or result_path(options.run_dir, "evaluation", named, made_from, ".npz")
@@ -106,7 +105,7 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
         results, values, _ = evaluate(
             loaded, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
         )
-        # The values last: without a result beside them they would be anyone's.
+        # The values last: without the result, their origin would be unknown.
         files.write_json(path, results)
         write_per_task(path.with_suffix(".npz"), values, identity)
     check_finite(tasks, results, path)
@@ -117,26 +116,26 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Loaded:
-    """The tasks of an evaluation, without those classes that the run has seen.
+    """Load the tasks of an evaluation, without classes that the run has seen.
 
     Raises:
-      ValueError: it can't be known, or tests would have some of them.
+      ValueError: the tests contain such classes, or the seen classes are unknown.
     """
     seen = read_seen(folder, data)
     loaded = load(experiment, seen or NOTHING)
     if is_same(loaded.data, data):
         return loaded
     if seen is None:
-        # An old run says only what its data was as a whole: it is looked up there.
+        # An older run stores no list of classes: they are read from its data.
         try:
             own = load(read_config(folder).experiment)
-        except (ValueError, OSError):  # it is gone, or has changed
+        except (ValueError, OSError):  # the data is missing or has changed
             own = None
         if own is None or own.tasks.classes is None or not is_same(own.data, data):
             raise ValueError(
-                f"{folder} does not say which classes it was trained on, and its data is not "
-                "there as it was: these tests might hold some of them. Evaluate it on the data "
-                "that it was trained on."
+                f"{folder} does not list the classes that it was trained on, and its data is "
+                "missing or has changed, so the tests may contain such classes. Evaluate it on the "
+                "data that it was trained on."
             )
         seen = seen_of(own.tasks)
         loaded = load(experiment, seen)
@@ -145,7 +144,7 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
 
 
 def _check_shapes(trained: Any, tested: Any) -> None:
-    """Refuse data whose examples have another shape than those of training."""
+    """Check that the examples have the same shape as in training."""
 
     def shapes(task: Any) -> list[tuple[int, ...]]:
         return [leaf.shape[1:] for leaf in jax.tree.leaves(task.query.inputs)]
@@ -153,13 +152,13 @@ def _check_shapes(trained: Any, tested: Any) -> None:
     one, other = shapes(trained), shapes(tested)
     if one != other:
         raise ValueError(
-            f"these tasks have inputs of the shape {other[0]}, the run was trained on {one[0]} "
-            "(of images: height, width, channels); choose another --dataset."
+            f"these tasks have inputs of shape {other[0]}, but the run was trained on {one[0]} "
+            "(for images: height, width, channels); choose another --dataset."
         )
 
 
 def _stored(arguments: list[str]) -> Stored | None:
-    """The settings of the run among the arguments; None where help alone is asked for."""
+    """The settings of the run among the arguments; None if no run is given, as with --help."""
     words = [word for word in arguments if not word.startswith("-")]
     runs = [Path(word) for word in words if (Path(word) / CONFIG).is_file()]
     folders = [*runs, *map(Path, words)]
@@ -184,8 +183,8 @@ def _parse(
         command,
         args=arguments,
         prog=prog,
-        description="Evaluate the best checkpoint of a run on held-out tasks. Of the run's "
-        "settings those are options that may change after training.",
+        description="Evaluate the best checkpoint of a run on held-out tasks. Settings of the run "
+        "that may change after training are options, too; give RUN and --help to list them.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     changes = {}
@@ -196,7 +195,7 @@ def _parse(
 
 
 def _testable(part: Any) -> Any:
-    """The same settings, of which only those are options that may change after training."""
+    """The same settings, with only those as options that may change after training."""
     free = {name for name, _ in settings.at_test(part)}
     redeclared, values = [], {}
     for own in dataclasses.fields(part):

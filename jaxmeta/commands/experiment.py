@@ -21,7 +21,7 @@ from jaxmeta.training.processes import join
 
 
 def words(metavar: str, read: Any) -> Any:
-    """An option that is several values in one word, separated by commas."""
+    """An option with several values in one word, separated by commas."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
@@ -32,7 +32,7 @@ def words(metavar: str, read: Any) -> Any:
 
 
 def _seeds(word: str) -> tuple[int, ...]:
-    """Nothing of what is no whole numbers: an error here would show tyro's insides."""
+    """The numbers of a word; empty if it is invalid, since tyro would show a raw error."""
     numbers = word.split(",")
     return tuple(map(int, numbers)) if all(number.strip().isdigit() for number in numbers) else ()
 
@@ -43,43 +43,41 @@ Modules = Annotated[tuple[str, ...], words("MODULE,...", lambda word: tuple(word
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where the run goes, and how."""
+    """The run folder, devices and processes."""
 
     preset: str | None = None
-    """Named settings, as published where available; other options override them."""
+    """Name of a preset, as published where possible; other options override its settings."""
     out: Path | None = None
-    """Run folder. Defaults to one under runs/, named after the run: a new one, with --resume the
-    newest."""
+    """Run folder. Defaults to a new folder runs/NAME, or the newest one with --resume."""
     resume: bool = False
-    """Go on from the newest checkpoint of the run folder."""
+    """Continue from the newest checkpoint in the run folder."""
     overwrite: bool = False
-    """Delete the run that the folder holds and start anew."""
+    """Delete the run in the folder and start again."""
     devices: int | None = None
-    """Devices that share the tasks of a batch. Defaults to as many of all as make it shorter."""
+    """Number of devices that share a task batch. Defaults to as many as speed it up."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, where several processes train together, or auto on a cluster."""
+    """For several processes: HOST:PORT of process 0, or auto on a cluster."""
     num_processes: int | None = None
-    """Number of processes. Defaults to what the cluster says."""
+    """Number of processes. Defaults to the cluster's number."""
     process_id: int | None = None
-    """Which of them this is, from 0; process 0 writes. Defaults to what the cluster says."""
+    """Number of this process, from 0; process 0 writes the files. Defaults to the cluster's."""
     seeds: Seeds | None = None
-    """Repeat the run with each of these seeds, such as 0,1,2, and report the mean with its 95 %
-    interval."""
+    """Run with each of these seeds, such as 0,1,2, and report the mean with a 95 % interval."""
     recipes: Modules = ()
     """Modules of your own that declare recipes or domains, separated by commas."""
 
 
 def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> None:
-    """Parse, run, print the closing lines.
+    """Parse the arguments, run, print the closing lines.
 
     Raises:
-      ValueError, OSError: with one plain line for the command line to show.
+      ValueError, OSError: with a message of one line for the command line.
     """
     options, experiment = parse(domain, arguments, prog)
     settings.check(experiment)
     if options.seeds is not None and len({*options.seeds}) < max(2, len(options.seeds)):
         raise ValueError(
-            "--seeds: give two or more numbers that differ, such as 0,1; for one, --seed 0."
+            "--seeds: give two or more different numbers, such as 0,1; for a single one, --seed 0."
         )
     _join(options)
     progress = Progress(quiet=not is_first_process())
@@ -113,7 +111,7 @@ def _of_all_seeds(
     say: Callable[[str], object],
     progress: Progress,
 ) -> None:
-    """A run of each seed in a folder of its own, and their mean."""
+    """One run per seed, each in its own folder, and their mean."""
     assert options.seeds is not None
     with contextlib.ExitStack() as held:
         take = taken_for_seeds(
@@ -146,7 +144,7 @@ def folder_for(experiment: Experiment, options: RunOptions) -> Iterator[Path]:
         try:
             folder.mkdir(parents=True)
             break
-        except FileExistsError:  # made by another process a moment ago
+        except FileExistsError:  # another process has just made it
             continue
     try:
         yield folder
@@ -156,7 +154,7 @@ def folder_for(experiment: Experiment, options: RunOptions) -> Iterator[Path]:
 
 
 def folder_of(experiment: Experiment, options: RunOptions) -> Path:
-    """Such as `runs/maml-glyphs-5w1s-seed0`, see `run_folder`."""
+    """The default folder, such as `runs/maml-glyphs-5w1s-seed0`, see `run_folder`."""
     name = f"{experiment.learner.name}-{experiment.domain.label()}"
     if options.seeds is None:
         name += f"-seed{experiment.training.seed}"
@@ -164,7 +162,7 @@ def folder_of(experiment: Experiment, options: RunOptions) -> Path:
 
 
 def _join(options: RunOptions) -> None:
-    """Join the other processes, where there are any."""
+    """Join the other processes, if there are any."""
     alone = {"num-processes": options.num_processes, "process-id": options.process_id}
     if options.coordinator is None:
         for name, value in alone.items():
@@ -172,34 +170,34 @@ def _join(options: RunOptions) -> None:
                 raise ValueError(f"--{name} {value} without --coordinator: give HOST:PORT or auto.")
         return
     if options.out is None:
-        raise ValueError("several processes need --out, a run folder that all of them see.")
+        raise ValueError("several processes require --out, a run folder that all of them can see.")
     join(options.coordinator, options.num_processes, options.process_id)
 
 
 def parse(
     domain: type[Domain], arguments: list[str], prog: str = "jaxmeta"
 ) -> tuple[RunOptions, Experiment]:
-    """The options and the experiment: the defaults of learner and preset, overridden.
+    """The options and the experiment: the defaults of learner and preset, with given options.
 
-    Read twice: learner, preset and settings of the first reading decide the defaults that the
-    second one starts from, and that `--help` shows.
+    The arguments are parsed twice: the learner, preset and task of the first pass decide the
+    defaults of the second pass, which `--help` shows.
 
     Raises:
-      ValueError: an unknown learner or preset, with the nearest names; an option before and after
-        the learner's name.
+      ValueError: an unknown learner or preset, with the nearest names; an option both before and
+        after the learner's name.
     """
     recipes = registry.known_learners(domain.kind)
     if domain.default_learner not in recipes:
         raise ValueError(
-            f"{domain.name}: its default_learner {domain.default_learner!r} takes no tasks of the "
-            f"kind {domain.kind}; set it to one of {', '.join(recipes) or 'none that is known'}."
+            f"{domain.name}: its default_learner {domain.default_learner!r} does not support tasks "
+            f"of kind {domain.kind}; learners that do: {', '.join(recipes) or 'none'}."
         )
     default = recipes[domain.default_learner]
     if arguments and not arguments[0].startswith("-"):
         if arguments[0] in registry.known_learners():
             Experiment(domain(), registry.find_learner(arguments[0])()).check()
         registry.check_known("learner", arguments[0], list(recipes))
-        if len(recipes) == 1:  # of a choice of one tyro makes no choice, and knows no name for it
+        if len(recipes) == 1:  # with a single choice tyro has no subcommand, so no name for it
             arguments = arguments[1:]
     elif not {"-h", "--help"} & {*arguments}:
         arguments = _with_learner(arguments, default.name, recipes)
@@ -210,10 +208,10 @@ def parse(
 
 
 def _with_learner(arguments: list[str], default: str, recipes: Mapping[str, Any]) -> list[str]:
-    """The arguments behind a learner: tyro takes an option either before its name or after it.
+    """The arguments with a learner first: tyro accepts an option on one side of its name only.
 
     Raises:
-      ValueError: an option that stands on both sides of a learner's name.
+      ValueError: an option both before and after the learner's name.
     """
     place = next((place for place, word in enumerate(arguments) if word in recipes), None)
     if place is None:
@@ -230,7 +228,7 @@ def _with_learner(arguments: list[str], default: str, recipes: Mapping[str, Any]
 
 
 def presets_of(domain: type[Domain], learner: type[Recipe]) -> str:
-    """The presets of a domain, each with the time it takes and what is published."""
+    """The presets of a domain, each with its wall time and published result."""
     shown = []
     for preset in domain.presets:
         name = f"{domain.name}/{preset.pattern}"
@@ -259,7 +257,7 @@ def _read(
         ]
         for kind in recipes.values()
     )
-    # The names of the fields head their groups of options in `--help`.
+    # The names of the fields become the headings of the groups of options in `--help`.
     command = make_dataclass(
         "Command",
         [

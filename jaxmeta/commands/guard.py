@@ -1,4 +1,4 @@
-"""From an error to one plain line and a status."""
+"""Turns errors into one plain line and an exit status."""
 
 import contextlib
 import dataclasses
@@ -22,12 +22,12 @@ from jaxmeta.training.parallel import with_all_cores
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Run `work` and turn what a user can mend into one plain line and a status, no traceback."""
+    """Run `work` and return an exit status; a user's errors are printed in one plain line."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # set by `nohup`
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal can't show
+    for stream in (sys.stdout, sys.stderr):  # file names may have characters it can't encode
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -39,8 +39,8 @@ def guarded(work: Callable[[], Any]) -> int:
         return 0
     except Interrupted as interruption:
         _tell(
-            f"stopped at step {interruption.step}, which is saved in {interruption.folder}; the "
-            "same command with --resume goes on from there."
+            f"stopped at step {interruption.step}, which is saved in {interruption.folder}; run "
+            "the same command with --resume to continue."
         )
         return 128 + interruption.signal_number
     except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
@@ -53,8 +53,8 @@ def guarded(work: Callable[[], Any]) -> int:
             processes.leave()
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _tell(f"error: there is not enough memory ({error}); give smaller settings.")
-        elif "home directory" in str(error):  # what `~` stands for
-            _tell(f"error: {str(error).removesuffix('.')}: set HOME, or write ~ out.")
+        elif "home directory" in str(error):  # `~` can't be expanded
+            _tell(f"error: {str(error).removesuffix('.')}; set HOME, or give a path without ~.")
         else:
             raise
         return 1
@@ -64,14 +64,14 @@ def guarded(work: Callable[[], Any]) -> int:
 
 
 def with_compilation_cache() -> None:
-    """JAX's persistent compilation cache, in the user's cache folder unless set otherwise.
+    """Use JAX's persistent compilation cache, in the user's cache folder unless set otherwise.
 
-    Where it can't be written, programs are not kept, and one line says so.
+    If it can't be written, it is not used, and a line says so.
     """
     own = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     try:
         folder = str(cache_folder() / "xla") if own is None else own
-        if folder and "://" not in folder:  # JAX knows remote ones, too
+        if folder and "://" not in folder:  # JAX supports remote folders, too
             os.makedirs(folder, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
@@ -84,7 +84,7 @@ def with_compilation_cache() -> None:
 
 
 def _tell(line: str) -> None:
-    """One plain line on standard error, unless that is gone, as a closed terminal is."""
+    """Print one plain line on standard error, unless that is closed."""
     with contextlib.suppress(OSError):
         print(" ".join(line.split()), file=sys.stderr, flush=True)
 
@@ -93,7 +93,7 @@ def read_arguments(options: type, prog: str, arguments: list[str] | None = None)
     """The options of a command whose options are one dataclass, from the command line.
 
     Raises:
-      ValueError: a value outside of its bounds, or an option of several values without any.
+      ValueError: a value outside its bounds, or an option for several values without any.
     """
     found = tyro.cli(options, prog=prog, args=arguments)
     settings.check(found)
@@ -104,7 +104,7 @@ def read_arguments(options: type, prog: str, arguments: list[str] | None = None)
 
 
 def recipes_named(arguments: list[str]) -> list[str]:
-    """The modules that `--recipes` names, which must be imported before options are known.
+    """The modules given with `--recipes`, which must be imported before options are parsed.
 
     >>> recipes_named(["maml", "--recipes", "one,two", "--recipes=three"])
     ['one', 'two', 'three']

@@ -2,8 +2,8 @@
 
     predict RUN --support FOLDER --query FOLDER
 
-For images `--support` holds `FOLDER/class/*.png`, `--query` images, by themselves or in folders;
-for curves both are tables of numbers (CSV).
+For images, `--support` is a folder `FOLDER/class/*.png` and `--query` an image or a folder of
+images; for curves both are tables of numbers (CSV).
 """
 
 import itertools
@@ -29,26 +29,26 @@ from jaxmeta.training.state import shared_of
 
 @dataclass(frozen=True)
 class Predict:
-    """Adapt what a run trained to a few examples and predict others."""
+    """Adapt a trained run to a few examples and predict others."""
 
     run_dir: tyro.conf.Positional[Path]
     """The run folder."""
     support: Path
-    """What to learn from: of images a folder, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif); of
-    curves a CSV of places and values."""
+    """Folder of examples, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif).
+    For curves, a CSV file of inputs and values."""
     query: Path
-    """What to predict: a folder of images or one image; of curves a CSV of places."""
+    """Examples to predict: an image or a folder of images; for curves, a CSV file of inputs."""
     out: Path | None = None
-    """The picture, and the table beside it, with the suffix .csv; or the table, and the picture
-    beside it. Defaults to predictions.png in the working folder, numbered where that is taken."""
+    """File for the picture or, with suffix .csv, for the table; the other is written next to it.
+    Defaults to predictions.png in the working folder, with a number if that exists."""
     overwrite: bool = False
-    """Replace what lies there."""
+    """Replace existing files."""
     query_statistics: Literal["batch", "support"] | None = None
-    """Whose statistics normalise each image: those of all images in --query, on whose company a
-    prediction then depends, or those of the support. Defaults to what the run was trained with."""
+    """Normalise images by the statistics of all --query images, or by those of the support.
+    Defaults to the setting of the run. With batch, predictions depend on the other images."""
     ink: bool | None = None
-    """Dark drawings on light paper: read ink as 1, paper as 0, as omniglot and glyphs are.
-    Defaults to what the run's data set is."""
+    """Whether images are dark ink on light paper; ink is then read as 1 and paper as 0.
+    Defaults to the run's data set; omniglot and glyphs are ink."""
     recipes: Modules = ()
     """Modules of your own that declare recipes or domains, separated by commas."""
 
@@ -60,10 +60,10 @@ def command(arguments: list[str], prog: str) -> None:
 
 
 def predict_with(options: Predict) -> None:
-    """As `command`, with the options as a value.
+    """As `command`, with parsed options.
 
     Raises:
-      ValueError, OSError: a run that can't be used on such a task, files that can't be read.
+      ValueError, OSError: a run that does not support such a task, or files that can't be read.
     """
     from rich.console import Console
     from rich.table import Table
@@ -80,7 +80,7 @@ def predict_with(options: Predict) -> None:
     experiment = experiment.replaced(domain.for_user_task(given))
     run = restore_as(options.run_dir, experiment, data)
     _check_shapes(options.query, given.inputs, run.example.query.inputs)
-    # Some learners read the support in the order given, and have never seen it class by class.
+    # Some learners read the support in order, and were not trained on examples sorted by class.
     key = jax.random.key(experiment.training.seed)
     support = given.support
     if given.names:
@@ -107,13 +107,13 @@ def predict_with(options: Predict) -> None:
         predicted, sure, statistics = [], np.zeros(0), None
         header, rows = _numbers(outputs, given)
     table = Table(*header)
-    for row in rows:  # as text, in which brackets are no markup
+    for row in rows:  # as text, so that brackets are not markup
         table.add_row(*(Text(_shown(name, cell)) for name, cell in zip(header, row)))
     Console().print(table)
     if statistics == "batch":
         print(
-            f"Each prediction depends on all images predicted together, here {len(rows)}; "
-            "--query-statistics support makes it depend on the support alone."
+            f"Each prediction depends on all query images (here {len(rows)}), which are normalised "
+            "together; with --query-statistics support, it depends on the support only."
         )
     write_table(path, header, [[*map(_rounded, row)] for row in rows])
     if given.draw is None:
@@ -125,7 +125,7 @@ def predict_with(options: Predict) -> None:
 
 
 def _free(name: str) -> Path:
-    """A picture of this name, numbered where it or its table is there already."""
+    """A path for a picture of this name, with a number if it or its table exists."""
     first = Path(name)
     numbered = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
     return next(
@@ -136,21 +136,21 @@ def _free(name: str) -> Path:
 
 
 def _places(out: Path) -> tuple[Path, Path]:
-    """Where the picture and the table go."""
+    """The paths of the picture and of the table."""
     if out.is_dir():
         raise IsADirectoryError(f"--out {shown(out)} is a folder; name a file in it.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out {shown(out)}: its folder does not exist; make it first.")
+        raise FileNotFoundError(f"--out {shown(out)}: its folder does not exist; create it first.")
     if out.suffix.lower() == ".csv":
         return out.with_suffix(".png"), out
     return out, out.with_suffix(".csv")
 
 
 def _check_free(path: Path, options: Predict) -> None:
-    """Refuse to overwrite another result, or what is read."""
+    """Check that no other result and no input is overwritten."""
     read = [own for own in (options.support, options.query) if own.exists()]
     if path.exists() and any(map(path.samefile, read)):
-        raise ValueError(f"{shown(path)} is read, and would be overwritten; give another --out.")
+        raise ValueError(f"{shown(path)} is an input and would be overwritten; give another --out.")
     if path.exists() and not options.overwrite:
         raise FileExistsError(
             f"{shown(path)} exists; give another --out, or --overwrite to replace it."
@@ -160,29 +160,29 @@ def _check_free(path: Path, options: Predict) -> None:
 def _with_statistics(
     experiment: Experiment, wanted: Literal["batch", "support"] | None
 ) -> Experiment:
-    """The run under the statistics wanted; its own where none are."""
+    """The run with the given statistics; None keeps its own."""
     own = settings.values(experiment.domain).get("query_statistics")
     if wanted is None or wanted == own:
         return experiment
     if own not in ("batch", "support"):
         raise ValueError(
-            f"--query-statistics {wanted}: predictions of this run depend on no other examples; "
-            "leave it out."
+            f"--query-statistics {wanted}: this run does not normalise by other examples; leave "
+            "the option out."
         )
     return experiment.changed(query_statistics=wanted)
 
 
 def _check_shapes(path: Path, given: Any, trained: Any) -> None:
-    """Refuse inputs of another shape than those of training."""
+    """Check that inputs have the same shape as in training."""
     one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(tree)] for tree in (given, trained))
     if one != other:
         raise ValueError(
-            f"{shown(path)} holds inputs of the shape {one[0]}; the run was trained on {other[0]}."
+            f"{shown(path)} holds inputs of shape {one[0]}; the run was trained on {other[0]}."
         )
 
 
 def _numbers(outputs: Any, given: UserTask) -> tuple[list[str], list[list[Any]]]:
-    """The table of outputs that are numbers: one array, or several with names (mean, std)."""
+    """The table of numeric outputs: one array, or several named ones (mean, std)."""
     named = outputs._asdict() if hasattr(outputs, "_asdict") else {"output": outputs}
     columns, header = [], ["input"]
     for name, values in named.items():

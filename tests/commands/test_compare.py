@@ -87,14 +87,14 @@ def test_runs_that_cannot_be_compared(written, status, capsys, tmp_path):
     damaged = written("damaged", {"test": values})
     (damaged / "per_task.npz").write_bytes(b"PK not an archive")
     for arguments, told in (
-        ([one], "give two runs or more"),
-        ([one, others], "one and others were not tested on the same tasks (test): give both"),
+        ([one], "give two or more runs"),
+        ([one, others], "one and others were not tested on the same tasks (test); evaluate both"),
         ([one, same, others], "one and others were not tested on the same tasks"),
         ([one, lengths], "have no test in common"),
         ([one, curves, "--metric", "accuracy"], "--metric accuracy: curves has loss"),
         ([one, same, "--metric", "acuracy"], "--metric acuracy: one has accuracy, loss"),
         ([one, without], "this run has no per-task values; evaluate it again"),
-        ([one, tmp_path / "absent"], "give a run that has ended"),
+        ([one, tmp_path / "absent"], "give a finished run"),
         ([one, broken], "can't be read"),
         ([one, damaged], "can't be read"),
     ):

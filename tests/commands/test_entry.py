@@ -77,10 +77,10 @@ def test_every_domain_has_a_default_learner(domain):
                 ("jaxmeta", 0, "usage: jaxmeta COMMAND"),
                 ("jaxmeta few-shots", 1, "few-shot"),
                 ("experiments.few_shot maml --ways five", 2, "five"),
-                ("experiments.evaluate no-such-run", 1, "no-such-run is no run folder"),
+                ("experiments.evaluate no-such-run", 1, "no-such-run is not a run folder"),
                 (
                     *("experiments.predict no-such-run --support a --query b", 1),
-                    "no-such-run is no run folder",
+                    "no-such-run is not a run folder",
                 ),
                 ("jaxmeta compare no-such-run another", 1, "no-such-run"),
             )

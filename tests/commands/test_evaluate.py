@@ -106,7 +106,7 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
 @pytest.mark.parametrize(
     ("learner", "options", "told"),
     [
-        ("maml", "--ways 2", "each of the 3 classes that it is trained with and cannot tell 2"),
+        ("maml", "--ways 2", "each of the 3 classes of its training tasks and does not support 2"),
         ("maml", "--ways 1", "--ways 1: "),
         ("maml", "--shots 0", "--shots 0: "),
         ("maml", "--eval-tasks 1", "--eval-tasks 1: "),
@@ -166,7 +166,7 @@ def test_images_of_another_shape(trained, evaluated, tmp_path):
     status, _, error = evaluated(trained("few-shot"), *options)
     assert status == 1
     (line,) = error.splitlines()
-    assert "inputs of the shape (12, 12, 3), the run was trained on (12, 12, 1)" in line
+    assert "inputs of shape (12, 12, 3), but the run was trained on (12, 12, 1)" in line
 
 
 def test_figures_that_are_no_numbers(trained, evaluated, tmp_path):
@@ -195,10 +195,10 @@ def test_random_numbers_of_points_are_no_shots(trained, evaluated, tmp_path):
     (folder / "config.json").write_text(json.dumps(fields))
     status, _, error = evaluated(folder, "--shots", "3")
     assert status == 1
-    assert error.startswith("error: --shots 3: tasks of a random number of points have no shots")
+    assert error.startswith("error: --shots 3: tasks with a random number of points require")
 
 
 @pytest.mark.parametrize("arguments", [["no-such-run"], ["no-such-run", "--seed", "1"]])
 def test_no_run_there(arguments, status, capsys):
     assert status("evaluate", *arguments) == 1
-    assert "no-such-run is no run folder" in capsys.readouterr().err
+    assert "no-such-run is not a run folder" in capsys.readouterr().err

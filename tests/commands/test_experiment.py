@@ -328,7 +328,7 @@ def refused(status, capsys, monkeypatch, tmp_path):
         ("--outer-rate inf", "--outer-rate inf: "),
         ("--split 6/3", "6/3"),
         ("--split 13/3/3", "18"),
-        ("--ways 3 --train-ways 5", "cannot tell 3"),  # MAML has an output for each
+        ("--ways 3 --train-ways 5", "does not support 3"),  # MAML has an output for each
     ],
 )
 def test_bad_numbers(options, told, tiny, refused, tmp_path):
@@ -348,19 +348,19 @@ def test_bad_numbers(options, told, tiny, refused, tmp_path):
         ("few-shot", "meta-sgd --initial-rate nan 0.1", "--initial-rate nan 0.1"),
         ("regression", "--amplitude 5 1", "amplitude"),
         ("regression", "--shots 0", "--shots 0: "),
-        ("few-shot", "--seeds 3", "give two or more numbers that differ"),
-        ("few-shot", "--seeds 3,3", "give two or more numbers that differ"),
-        ("few-shot", "--seeds 0,one", "give two or more numbers that differ"),
+        ("few-shot", "--seeds 3", "give two or more different numbers"),
+        ("few-shot", "--seeds 3,3", "give two or more different numbers"),
+        ("few-shot", "--seeds 0,one", "give two or more different numbers"),
         ("regression", "cavia --conditions nosuch", "no parameter is selected to adapt; there are"),
-        ("few-shot", "--truncate 9", "there are 1 inner steps; give at most as many"),
+        ("few-shot", "--truncate 9", "exceeds --inner-steps 1; give at most 1"),
         (
             "regression",
             "--task gp --amplitude 1 2",
             "--amplitude 1.0 2.0 applies only to --task sinusoids",
         ),
         ("regression", "--kernel-period 1 2", "--kernel-period 1.0 2.0 applies only to --task gp"),
-        ("regression", "--points 3 9", "sinusoids have none; give --shots"),
-        ("regression", "--task gp --shots 3", "no shots; give --points"),
+        ("regression", "--points 3 9", "sinusoids require --shots"),
+        ("regression", "--task gp --shots 3", "require --points instead"),
         ("regression", "reptile --inner-rate nan", "--inner-rate nan: "),
         ("few-shot", "reptile --outer-optimizer adam", "--inner-optimizer adam"),
         ("few-shot", "--unlabelled 2", "this learner requires a label for every example"),
@@ -428,7 +428,7 @@ def test_run_folders_that_cannot_be_used(refused, tiny, tmp_path):
     other.mkdir()
     (other / "thesis.tex").write_text("")
     line = refused("regression", *options, "--out", other, "--overwrite")
-    assert "holds no run; give another --out" in line
+    assert "is not a run folder; give another --out" in line
     assert (other / "thesis.tex").exists()
 
 
@@ -446,7 +446,7 @@ def test_a_folder_with_another_run(finished, refused, tiny):
         line = refused("regression", *own)
         assert "holds a run with another configuration" in line
         assert "another --out, or --overwrite" in line
-        assert f"the options it began with, which {folder / 'config.json'} has" in line
+        assert f"its original options (see {folder / 'config.json'})" in line
     line = refused("regression", *tiny("regression", "anil"), "--out", folder)
     assert "(learner: maml there, anil here" in line
     line = refused("sequence", *tiny("sequence"), "--out", folder)
@@ -456,7 +456,7 @@ def test_a_folder_with_another_run(finished, refused, tiny):
 
 def test_without_out_the_last_run_of_that_name_is_resumed(refused):
     line = refused("few-shot", "--resume")
-    assert "there is no runs/maml-glyphs-5w1s-seed0; give --out" in line
+    assert "runs/maml-glyphs-5w1s-seed0 does not exist; give the run folder" in line
     options, experiment = parse("few-shot", "maml")
     resumed, _ = parse("few-shot", "maml --resume")
     for name in ("", "-2", "-3"):
@@ -497,7 +497,7 @@ def test_overwrite_starts_anew(status, trained, tiny, tmp_path):
     [
         ("--num-processes 2", "--num-processes 2 without --coordinator"),
         ("--process-id 1", "--process-id 1 without --coordinator"),
-        ("--coordinator localhost:1", "several processes need --out"),
+        ("--coordinator localhost:1", "several processes require --out"),
         ("--coordinator localhost:1 --out x", "each process its own id from 0"),
         ("--coordinator here --num-processes 1 --process-id 0 --out x", "give HOST:PORT"),
     ],

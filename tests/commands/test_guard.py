@@ -38,7 +38,7 @@ def raises(error):
     [
         (ValueError("--ways 1: give more."), 1, "error: --ways 1: give more."),
         (ValueError("in two\n   lines"), 1, "error: in two lines"),
-        (FileNotFoundError("runs/x is no run folder"), 1, "error: runs/x is no run folder"),
+        (FileNotFoundError("runs/x is not a run folder"), 1, "error: runs/x is not a run folder"),
         (
             NotFinite("loss", 3, "step_00000002"),
             1,
@@ -48,7 +48,7 @@ def raises(error):
         (
             RuntimeError("Could not determine home directory."),
             1,
-            "error: Could not determine home directory: set HOME, or write ~ out.",
+            "error: Could not determine home directory; set HOME, or give a path without ~.",
         ),
         (KeyboardInterrupt(), 130, "interrupted."),
     ],
@@ -72,7 +72,7 @@ def test_a_name_that_no_terminal_can_show_is_printed(capfd, monkeypatch):
 def test_an_interrupted_training_says_how_it_goes_on(capsys):
     assert guarded(raises(Interrupted(signal.SIGTERM, 3, Path("runs/x")))) == 143
     saved = "stopped at step 3, which is saved in runs/x"
-    expected = f"{saved}; the same command with --resume goes on from there.\n"
+    expected = f"{saved}; run the same command with --resume to continue.\n"
     assert capsys.readouterr().err == expected
 
 

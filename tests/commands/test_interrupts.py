@@ -114,8 +114,8 @@ def test_signals_save_first(start_process, tmp_path):
         assert "Traceback" not in err
         (saved,) = checkpoints(tmp_path)[-1:]
         assert saved > before
-        stopped = f"stopped at step {saved}, which is saved in {tmp_path}; the same command with "
-        assert err.splitlines()[-1] == f"{stopped}--resume goes on from there."
+        stopped = f"stopped at step {saved}, which is saved in {tmp_path}; "
+        assert err.splitlines()[-1] == f"{stopped}run the same command with --resume to continue."
         before = saved
 
 

@@ -78,7 +78,7 @@ def test_as_many_classes_as_maml_was_trained_with(trained, folders, predicted, t
     support, query = folders
     status, _, error = predicted(trained("few-shot"), support, query)
     assert status == 1
-    assert "an output for each of the 3 classes" in error
+    assert "one output for each of the 3 classes" in error
     assert len(error.splitlines()) == 1
 
     three = tmp_path / "three"
@@ -100,7 +100,7 @@ def test_what_cannot_be_predicted(trained, folders, predicted, tmp_path):
     broken.write_bytes(b"no image")
     run, out = trained("few-shot", "prototypical"), tmp_path / "named.png"
     for arguments, told in (
-        ((tmp_path / "no-run", support, query), "is no run folder"),
+        ((tmp_path / "no-run", support, query), "is not a run folder"),
         ((run, tmp_path / "absent", query), str(tmp_path / "absent")),
         ((run, empty, query), f"{empty} holds no class"),
         ((run, support, tmp_path / "absent"), "does not exist; give a folder or an image"),
@@ -158,7 +158,7 @@ def test_a_sequence_is_read(trained, predicted, written, tmp_path):
     assert [row.split(",")[0] for row in rows] == [f'"step {number}"' for number in range(5)]
 
     for table, told in (
-        ("0,1,0\n1,0,0\n", "holds inputs of the shape (3,); the run was trained on (5,)"),
+        ("0,1,0\n1,0,0\n", "holds inputs of shape (3,); the run was trained on (5,)"),
         ("a,b\n", "is not a table of numbers"),
         ("0,1\n0\n", "give rows of 2 numbers, separated by commas"),
     ):
@@ -233,10 +233,10 @@ def test_the_company_of_an_image_is_told_or_does_not_matter(
 
     alone, row, text = probability(image)
     assert row["batch statistics of"] == "1 image"
-    assert "Each prediction depends on all images predicted together, here 1" in text
+    assert "Each prediction depends on all query images (here 1)" in text
     among, row, text = probability(folders[1])
     assert row["batch statistics of"] == "12 images"
-    assert "--query-statistics support makes it depend on the support alone" in text
+    assert "with --query-statistics support, it depends on the support only" in text
     assert abs(among - alone) > 1e-4
     alone, row, text = probability(image, "--query-statistics", "support")
     assert row["support statistics of"] == "9 images" and "depends" not in text
@@ -249,7 +249,7 @@ def test_statistics_that_depend_on_no_company(trained, folders, predicted, tmp_p
     options = ("--query-statistics", "support", "--out", tmp_path / "one.png")
     status, _, error = predicted(run, *folders, *options)
     assert (status, list(tmp_path.iterdir())) == (1, [])
-    assert "predictions of this run depend on no other examples" in error
+    assert "this run does not normalise by other examples" in error
 
 
 def test_nothing_is_overwritten(trained, folders, predicted, tmp_path, monkeypatch):
@@ -281,7 +281,7 @@ def test_what_is_read_is_not_overwritten(trained, predicted, written, tmp_path):
             options = ("--out", out, "--overwrite")
             status, _, error = predicted(trained("regression"), known, asked, *options)
             assert status == 1
-            assert f"{path} is read, and would be overwritten" in error
+            assert f"{path} is an input and would be overwritten" in error
             assert path.read_text() == before
 
 
@@ -293,7 +293,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     monkeypatch.setattr("jaxmeta.commands.predict.restore_as", lambda *own: pytest.fail("work"))
     status, _, error = predicted(trained("few-shot", "prototypical"), *folders, "--out", out)
     assert status == 1
-    assert "make it first" in error or "name a file in it" in error
+    assert "create it first" in error or "name a file in it" in error
 
 
 def test_names_of_any_kind(trained, draw_classes, predicted, tmp_path):

@@ -118,7 +118,7 @@ def test_an_error_ends_all_of_them(start_two, tmp_path):
         start_two("regression", *SMALL, "--out", tmp_path)
     )
     assert (first, second) == (1, 1)
-    assert "is not empty and holds no run" in err
+    assert "is not empty and is not a run folder" in err
     assert "another process failed; see its message for the reason." in other
 
 
