@@ -34,24 +34,34 @@ jax.config.update("jax_compilation_cache_dir", _COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # the many small ones count
 
 hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize=True)
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)  # tracing makes many small objects: collect less often
 hypothesis.settings.load_profile("jaxmeta")
 
 DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
 
 
-@pytest.fixture(autouse=True)
+_PROGRAM_BYTES = 2**28  # a test process may grow by so much before it drops its programs
+
+
+@pytest.fixture(autouse=True, scope="module")
 def _room_for_programs():
     """Compiled programs pile up; those that are still needed come back from the cache on disk."""
+    global _smallest
     yield
-    if resident_bytes() > 1.5 * 2**30:
+    if resident_bytes() > _smallest + _PROGRAM_BYTES:
         jax.clear_caches()
         gc.collect()
+        _smallest = resident_bytes()
 
 
 def resident_bytes() -> int:
     """The memory of this process; 0 where the system doesn't tell."""
     pages = Path("/proc/self/statm")
     return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0
+
+
+_smallest = resident_bytes()  # after programs were last dropped
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def test_float32_is_the_default():
     assert jnp.zeros(1).dtype == jnp.float32
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("variables_set", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_skip_for_missing_data_fails_where_the_data_should_be(
     pytester, monkeypatch, variables_set

@@ -27,7 +27,9 @@ def evaluated(status, capsys):
 
 
 def test_the_same_tasks_give_the_result_of_the_run(trained, evaluated, tmp_path):
-    folder, out = trained("few-shot"), tmp_path / "again.json"
+    # Batch statistics would amplify the rounding errors of two programs.
+    folder = trained("few-shot", "maml", "--query-statistics", "none")
+    out = tmp_path / "again.json"
     status, lines, _ = evaluated(folder, "--out", out)
     assert status == 0
     again = json.loads(out.read_text())
@@ -103,6 +105,7 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
     assert "length 7" in lines[-3] and "length 4" in lines[-2]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("learner", "options", "told"),
     [

@@ -351,7 +351,11 @@ def test_bad_numbers(options, told, tiny, refused, tmp_path):
         ("few-shot", "--seeds 3", "give two or more different numbers"),
         ("few-shot", "--seeds 3,3", "give two or more different numbers"),
         ("few-shot", "--seeds 0,one", "give two or more different numbers"),
-        ("regression", "cavia --conditions nosuch", "no parameter is selected to adapt; there are"),
+        (
+            "regression",
+            "cavia --conditions nosuch",
+            "no parameter is selected to adapt; choose from",
+        ),
         ("few-shot", "--truncate 9", "exceeds --inner-steps 1; give at most 1"),
         (
             "regression",
@@ -468,6 +472,7 @@ def test_without_out_the_last_run_of_that_name_is_resumed(refused):
     assert folder_of(experiment, seeds) == Path("runs/maml-glyphs-5w1s")
 
 
+@pytest.mark.full
 def test_the_checkpoint_of_another_model(status, trained, tiny, tmp_path, capsys):
     folder = shutil.copytree(trained("regression"), tmp_path / "run")
     fields = json.loads((folder / "config.json").read_text())

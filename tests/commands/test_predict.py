@@ -74,6 +74,7 @@ def test_one_image_alone(trained, folders, predicted, tmp_path):
     assert row.startswith(f'"{image}","class-02",')
 
 
+@pytest.mark.full
 def test_as_many_classes_as_maml_was_trained_with(trained, folders, predicted, tmp_path):
     support, query = folders
     status, _, error = predicted(trained("few-shot"), support, query)
@@ -118,6 +119,7 @@ def test_what_cannot_be_predicted(trained, folders, predicted, tmp_path):
 # --- tables of numbers --------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_curve_goes_on(trained, predicted, written, tmp_path):
     known = written("known.csv", "0,0\n1.0,0.8\n\n2,0.9\n")
     asked = written("asked.csv", "0.5\n-1e-1\n")
@@ -212,6 +214,7 @@ def three(folders, tmp_path_factory):
     return path
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("learner", "options"),
     [(None, ()), pytest.param("prototypical", BATCH, marks=pytest.mark.slow)],
@@ -296,6 +299,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     assert "create it first" in error or "name a file in it" in error
 
 
+@pytest.mark.full
 def test_names_of_any_kind(trained, draw_classes, predicted, tmp_path):
     support = draw_classes(tmp_path / "support", 2, 3)
     names = ["[bold]b[", 'a "quoted", one', os.fsdecode(b"caf\xe9"), "two\nlines"]

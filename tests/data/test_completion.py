@@ -48,5 +48,5 @@ def test_all_pixels_stand_row_by_row():
 
 @pytest.mark.parametrize("options", [{"points": (0, 3)}, {"points": (3, 21)}, {"queries": 21}])
 def test_numbers_that_cannot_be(options):
-    with pytest.raises(ValueError, match="to the 20 pixels of an image"):
+    with pytest.raises(ValueError, match="from 1 to 20, the pixels of an image"):
         image_completion(IMAGES, **options)

@@ -48,6 +48,7 @@ def after_two_steps(optimizer):
 ALIKE = ("nadam", "amsgrad", "lars", "novograd", "clip_by_block_rms", "inject_hyperparams")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in OPTIMIZERS]
 )

@@ -52,6 +52,7 @@ def by_hand(body, steps):
     return linear(body["head"], steps[-1])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("shots", "layers"), [(1, 2), (2, 3)])
 def test_each_query_ends_a_sequence_of_its_own(shots, layers, x64):
     size = WAYS * shots

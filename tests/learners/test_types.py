@@ -81,6 +81,7 @@ def test_learned_optimizers_in_mixed_types(rule, of_task, x64):
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float64")}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("of_task", ["float32", "float64"])
 def test_training_a_network_of_images_in_float64(of_task, x64):
     """The README's example: the images are float32, and initializers make float64."""

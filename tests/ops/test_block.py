@@ -40,6 +40,7 @@ CASES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name",
     [

@@ -42,6 +42,7 @@ def operations(function, given, *platforms):
     return {name: len(re.findall(rf"stablehlo\.{name}\b", text)) for name in names}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("downsampling", ["pool", "stride"])
 def test_tasks_one_after_the_other(downsampling):
     """XLA's convolution elsewhere; on a CPU products only, of patches or of Winograd's tiles."""
@@ -56,6 +57,7 @@ def test_tasks_one_after_the_other(downsampling):
         assert elsewhere["while"] < on_cpu["while"] or downsampling == "stride"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("downsampling", ["pool", "stride"])
 def test_tasks_mapped_together(downsampling):
     """Every task has a kernel of its own: a loop over tasks on a CPU, one product elsewhere."""

@@ -25,6 +25,7 @@ def reference(images, window):
 close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.full
 @settings(max_examples=4)
 @given(height=st.integers(2, 7), width=st.integers(3, 7), window=st.integers(1, 3))
 def test_values_and_derivatives(height, width, window):

@@ -28,6 +28,7 @@ TINY = [
 ]
 
 
+@pytest.mark.full
 def test_the_skeleton_of_a_learner_runs_from_outside(module, contributed, status, tmp_path, capsys):
     module("my_tethered", contributed(0) + "\n\n" + contributed(1))
     options = ["tethered", "--hidden", "8", *TINY, "--out", "run"]
@@ -52,6 +53,7 @@ def test_the_skeleton_of_a_learner_runs_from_outside(module, contributed, status
     assert run.experiment.learner.paper == "Authors 2020"  # pyright: ignore
 
 
+@pytest.mark.full
 def test_a_domain_of_ones_own_trains_resumes_evaluates_and_restores(
     module, contributed, status, tmp_path, capsys
 ):

@@ -124,6 +124,7 @@ def test_parameters_that_diverged(folder, tmp_path, status, capsys):
     assert captured.out == "" and "has diverged" in captured.err
 
 
+@pytest.mark.full
 def test_data_that_is_no_data(trained, tmp_path):
     """As an earlier version could have written it: without a digest."""
     copy = shutil.copytree(trained("few-shot"), tmp_path / "run")

@@ -162,6 +162,7 @@ def test_every_command_that_writes_there_waits_its_turn(
 # --- identity -----------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_another_run_left_is_refused(own, other, refused, tmp_path):
     folder = shutil.copytree(own, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")

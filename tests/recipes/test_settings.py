@@ -309,6 +309,7 @@ def test_a_head_knows_as_many_ways_as_it_was_trained_with():
     prototypical.learner.build(problem_of(prototypical, train=False))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("domain", "learner"),
     [

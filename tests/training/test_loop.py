@@ -156,6 +156,7 @@ def test_a_killed_run_ends_as_the_run_left_alone(killed_at, resumed_from, alone,
     assert_same_end(tmp_path, outcome, alone)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("saves", ["save", "save_best"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_around_a_checkpoint(saves, when, alone, tmp_path, monkeypatch):

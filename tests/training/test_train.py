@@ -24,6 +24,7 @@ def run(key, sample=SAMPLE, **options):
     return train(LEARNER, sample, key, 4, OUTER, task_batch=4, **options)
 
 
+@pytest.mark.full
 def test_seeds_are_a_vmap_over_keys():
     together = jax.jit(jax.vmap(run))(KEYS)
     assert together[1].loss.shape == (3, 4)

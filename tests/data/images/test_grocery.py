@@ -17,6 +17,7 @@ with_data = pytest.mark.skipif(
 )
 
 
+@pytest.mark.full
 @with_data
 def test_all_photographs_by_their_fine_classes():
     source = Path(os.environ["JAXMETA_DATA_DIR"]) / "grocery"
@@ -46,6 +47,7 @@ def test_the_groups_are_the_published_coarse_classes():
     assert (dataset.licence, dataset.ink, dataset.channels) == ("MIT", False, 3)
 
 
+@pytest.mark.full
 @with_data
 def test_the_published_folders_may_lie_deeper(tmp_path):
     """As in a zip of the repository, whose iconic pictures are left out."""

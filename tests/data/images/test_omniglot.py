@@ -234,6 +234,7 @@ def real(cache):
     return load("omniglot")
 
 
+@pytest.mark.full
 @needs_prepared
 def test_the_real_set_in_the_published_split(real):
     for part, names, total in zip(real[1:4], vinyals_split(), (1028, 172, 423), strict=True):

@@ -158,6 +158,7 @@ def test_damaged_sets_are_named_with_the_remedy(own_copy):
     assert load("shades").protocol["split"] == "6/2/2"
 
 
+@pytest.mark.full
 def test_neither_tensorflow_nor_opencv_is_imported(own_copy):
     script = (
         "import sys\n"

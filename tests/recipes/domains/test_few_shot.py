@@ -80,14 +80,16 @@ def test_the_run_folder_is_whole(learner, trained_images, images):
             assert min(image.size) >= 200
 
 
-def test_the_adaptation_curve_ends_at_the_result(trained_images):
-    results = results_of(trained_images("maml"))
+def test_the_adaptation_curve_ends_at_the_result(trained):
+    # Batch statistics would amplify the rounding errors of two programs.
+    results = results_of(trained("few-shot", "maml", "--query-statistics", "none"))
     curve = results["after_inner_steps"]
     assert len(curve["accuracy"]) == results["protocol"]["inner"]["eval_inner_steps"] + 1
     assert curve["accuracy"][-1] == pytest.approx(results["accuracy"])
     assert curve["loss"][-1] == pytest.approx(results["loss"], rel=1e-4)
 
 
+@pytest.mark.full
 def test_closing_line_and_the_same_bits_again(
     trained_images, tiny, images, tmp_path, status, capsys
 ):
@@ -105,7 +107,7 @@ def test_closing_line_and_the_same_bits_again(
         assert again[name] == before[name]
     # Sixty ways of the preset became as many as there are classes.
     assert again["protocol"]["train_episode"]["ways"] == 6
-    assert "6 classes" in captured.err
+    assert "6 training classes" in captured.err
 
 
 # --- images on the host: the same command, streamed -----------------------------------------
@@ -147,6 +149,7 @@ def test_devices_share_a_stream(streamed, steady):
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_streamed_run_reads_the_very_next_task(
     devices, streamed, tiny, status, tmp_path, monkeypatch

@@ -20,6 +20,7 @@ def pretrained(trained):
     return trained("pretrain", None, *more, "--task-batch", "1", "--validation-tasks", "50")
 
 
+@pytest.mark.full
 def test_pretraining_leaves_a_frozen_network(pretrained, images):
     results = json.loads((pretrained / "results.json").read_text())
     assert results["best_step"] in (30, 60)
