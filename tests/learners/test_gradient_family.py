@@ -234,6 +234,7 @@ def test_cavia_conditions_an_image_network_by_scale_and_shift():
     assert (adapted.params["context"] != 0).all()
 
 
+@pytest.mark.full
 def test_meta_curvature_starts_as_maml_and_multiplies_every_mode(line):
     model = conv4(2, width=3, downsampling="stride")
     images = jax.random.normal(KEY, (4, 8, 8, 1))
@@ -359,6 +360,7 @@ def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
 # --- Meta-LSTM ----------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_meta_lstm_is_the_papers_equations_with_constant_gradients(line):
     learner = meta_lstm(LINEAR, squared_error, 2, lstm_width=3)
     meta_params = in_float64(learner.init(KEY, line))

@@ -84,6 +84,7 @@ def gradients_of(case, setting):
     return gradients
 
 
+@pytest.mark.full
 def test_exact_ways(differentiable, prepare, assert_gradient):
     learner, key, meta_params, task, _ = setting = prepare(differentiable)
     gradients = gradients_of(differentiable, setting)

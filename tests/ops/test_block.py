@@ -69,6 +69,7 @@ def test_values_and_derivatives(name, x64):
     close(derivatives(pooled_block), derivatives(one_after_the_other))
 
 
+@pytest.mark.full
 def test_under_vmap_and_scan_and_shard_map(x64):
     images, kernel, scale, bias = arguments(count=8)
     kernels = jnp.stack([kernel, 2 - kernel, kernel**2, -kernel])

@@ -137,6 +137,7 @@ def test_data_that_is_no_data(trained, tmp_path):
                 restore(copy)
 
 
+@pytest.mark.full
 def test_a_learner_with_a_head_for_other_ways(trained):
     with pytest.raises(ValueError, match="each of the 3 classes of its training tasks"):
         restore(trained("few-shot"), ways=4)

@@ -172,6 +172,7 @@ def test_what_another_run_left_is_refused(own, other, refused, tmp_path):
     assert "is of another run" in refused("evaluate", folder)
 
 
+@pytest.mark.full
 def test_a_resume_from_what_another_run_left_is_refused(own, other, tiny, status, tmp_path, capsys):
     folder = shutil.copytree(own, tmp_path / "run")
     resume = [*tiny("regression"), "--out", folder, "--resume"]

@@ -262,6 +262,7 @@ def test_the_real_set_in_the_published_split(real):
     assert real.groups["Angelic/character01"] == "Angelic"
 
 
+@pytest.mark.full
 @needs_zips
 @needs_prepared
 @pytest.mark.parametrize("file", ZIPS[:2])

@@ -70,6 +70,7 @@ def test_meta_transfer_from_it(pretrained, line, tmp_path, status):
     assert again["accuracy"] == results["accuracy"]
 
 
+@pytest.mark.full
 def test_meta_transfer_needs_the_network_that_was_trained(
     pretrained, line, trained, status, tmp_path, capsys
 ):
