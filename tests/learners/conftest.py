@@ -282,7 +282,7 @@ CASES = [
     of_sequences("ntm", ntm(2, slots=4, slot_width=3, controller_width=8)),
     of_sequences("dnc", dnc(2, slots=4, slot_width=3, controller_width=8, read_heads=2)),
     of_sequences("lstm", lstm_machine(8, 2)),
-    of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8),
+    of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8, outer=optax.adam(3e-3)),
     of_processes(
         "conditional-neural-process", conditional_neural_process, mlp((16,), 8), mlp((16,), 2)
     ),
@@ -366,15 +366,6 @@ QUICK = ("maml", "reptile", "prototypical")
     ids=[c.name for c in CASES],
 )
 def long_case(request) -> Case:
-    return request.param
-
-
-@pytest.fixture(
-    params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
-    ids=[c.name for c in CASES],
-)
-def longest_case(request) -> Case:
-    """Of programs that take some seconds each to compile."""
     return request.param
 
 
