@@ -76,7 +76,7 @@ def _apply(equation: Any, inputs: list[Any]) -> list[Any]:
     if name == "cond":
         return jax.lax.switch(inputs[0], list(map(_call, params["branches"])), *inputs[1:])
     if name == "scan":
-        return _scan(params, inputs)
+        return _scan(equation, inputs)
     outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(params))
     return list(outputs) if equation.primitive.multiple_results else [outputs]
 
@@ -86,8 +86,16 @@ def _call(closed: Any) -> Callable[..., list[Any]]:
     return lambda *inputs: _evaluate(program, getattr(closed, "consts", ()), inputs)
 
 
-def _scan(params: dict[str, Any], inputs: list[Any]) -> list[Any]:
-    fixed, carried = params["num_consts"], params["num_carry"]
+def _scan(equation: Any, inputs: list[Any]) -> list[Any]:
+    params = equation.params
+    program = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+
+    def passed_whole(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+        # JAX releases store these counts differently. Rows have one axis more outside of the scan.
+        return sum(o.aval.ndim == i.aval.ndim for o, i in zip(outer, inner, strict=True))
+
+    carried = passed_whole(equation.outvars, program.outvars)
+    fixed = passed_whole(equation.invars, program.invars) - carried
     step = _call(params["jaxpr"])
 
     def body(carry: list[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -90,7 +90,9 @@ def test_the_slope_at_zero_is_the_true_one():
 
 def test_elsewhere_nothing_changes():
     def function(x, y):
-        inner = jax.lax.scan(lambda c, row: (jnp.sqrt(c) / row, jnp.log(c)), x, y)
+        inner = jax.lax.scan(  # with a constant, a carry and rows
+            lambda c, row: (jnp.sqrt(c) / row, x * jnp.log(c)), x, y, reverse=True
+        )
         return jax.lax.cond(x.sum() > 0, lambda x: x**0.5, lambda x: x, x), inner, x**-2
 
     point = (jnp.array([0.5, 2.0]), jnp.array([[1.0, 3.0], [0.7, 0.1]]))
