@@ -80,6 +80,7 @@ def test_a_python_block_runs(block, tmp_path, monkeypatch):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_line_is_understood(command, capsys):
     module, *arguments = shlex.split(command)

@@ -67,6 +67,7 @@ def test_every_domain_has_a_default_learner(domain):
     assert kind.default_learner in known_learners(kind.kind)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("line", "status", "told"),
     [

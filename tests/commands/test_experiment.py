@@ -486,6 +486,7 @@ def test_the_checkpoint_of_another_model(status, trained, tiny, tmp_path, capsys
     assert "another learner, model or optimizer" in line
 
 
+@pytest.mark.full
 def test_overwrite_starts_anew(status, trained, tiny, tmp_path):
     folder = shutil.copytree(trained("regression"), tmp_path / "run")
     options = [*tiny("regression"), "--out", folder, "--overwrite", "--seed", "5"]

@@ -358,7 +358,7 @@ def case(request) -> Case:
 
 
 # Whole programs take long to compile: those of other learners are left to `pytest -m full`.
-QUICK = ("maml", "reptile", "prototypical")
+QUICK = ("maml", "prototypical")
 
 
 @pytest.fixture(

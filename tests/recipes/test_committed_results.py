@@ -40,6 +40,7 @@ def test_a_configuration_is_read_and_has_every_setting(path):
     assert files.plain({**to_json(experiment.resolved()), "data": data}) == fields
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("run", RUNS)
 def test_the_command_of_a_run_gives_its_settings(run):
     results = json.loads((RESULTS / run / "results.json").read_bytes())

@@ -328,6 +328,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.full
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path):
     # A process of its own, since pytest catches the logging that would reach the user.
     done = subprocess.run(

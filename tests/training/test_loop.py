@@ -136,7 +136,12 @@ def test_one_trace_for_each_chunk_length(chunk, traces, tmp_path):
 @pytest.mark.parametrize(
     ("killed_at", "resumed_from"),
     # (step, what was being logged) -> the checkpoint that is left
-    [((5, "train"), None), ((10, "validation"), None), ((15, "train"), 10), ((30, "train"), 20)],
+    [
+        pytest.param((5, "train"), None, marks=pytest.mark.full),
+        ((10, "validation"), None),
+        ((15, "train"), 10),
+        pytest.param((30, "train"), 20, marks=pytest.mark.full),
+    ],
 )
 def test_a_killed_run_ends_as_the_run_left_alone(killed_at, resumed_from, alone, tmp_path):
     def kill(step, scalars):

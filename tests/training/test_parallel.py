@@ -129,6 +129,7 @@ def test_any_number_of_devices_learns_the_same(name, x64):
         )
 
 
+@pytest.mark.full
 def test_pmap_of_the_same_function_gives_the_same_mean(x64):
     learner, sample, outer = setting("maml")
     init, _ = meta_update(learner, outer, task_batch=TASK_BATCH)
@@ -223,6 +224,7 @@ def test_no_device_waits_for_nothing():
     assert mesh_for(1) is None
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("setting", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_cpu_gives_a_device_for_every_core(setting):
     program = "from jaxmeta.training.parallel import with_all_cores; with_all_cores();"

@@ -35,6 +35,7 @@ def test_all_photographs_by_their_fine_classes():
     assert load("grocery", seed=1).test.names != dataset.test.names
 
 
+@pytest.mark.full
 @with_data
 def test_the_groups_are_the_published_coarse_classes():
     source = Path(os.environ["JAXMETA_DATA_DIR"]) / "grocery"

@@ -193,6 +193,7 @@ def test_a_name_belongs_to_one_set():
             image_source(name)(dots)
 
 
+@pytest.mark.full
 def test_no_set_is_imported_before_it_is_asked_for():
     script = (
         "import sys\n"
