@@ -44,7 +44,7 @@ DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
 _PROGRAM_BYTES = 2**28  # a test process may grow by so much before it drops its programs
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _room_for_programs():
     """Compiled programs pile up; those that are still needed come back from the cache on disk."""
     global _smallest

@@ -362,6 +362,7 @@ QUICK = ("maml", "prototypical")
 
 
 @pytest.fixture(
+    scope="module",  # all tests of one learner, then the next: its programs are not needed again
     params=[c if c.name in QUICK else pytest.param(c, marks=pytest.mark.full) for c in CASES],
     ids=[c.name for c in CASES],
 )
