@@ -159,6 +159,7 @@ def test_options_are_those_of_the_run_that_may_change(
     assert offered.get(domain, "--test-lengths") in words
 
 
+@pytest.mark.full
 def test_images_of_another_shape(trained, evaluated, tmp_path):
     for number in range(18):
         folder = tmp_path / "colored" / f"class-{number}"

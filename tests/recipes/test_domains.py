@@ -25,11 +25,11 @@ from jaxmeta.recipes.results import read_per_task
 from jaxmeta.training import checkpoints
 from jaxmeta.training.checkpoints import parameters_sha256
 
-QUICK = ("regression", "sequence")
 NAMES = sorted(
     name for name, kind in known_domains().items() if kind.__module__.startswith("jaxmeta.")
 )
-DOMAINS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+MARKS = {"regression": (), "sequence": pytest.mark.full}
+DOMAINS = [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in NAMES]
 
 
 def results_of(folder: Path) -> dict:

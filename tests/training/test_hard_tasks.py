@@ -91,6 +91,7 @@ def fails_at(number):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("devices", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_second_batch_is_of_failed_classes(devices):
     mesh = None if devices is None else task_mesh(devices)
@@ -125,6 +126,7 @@ def test_a_plain_batch_is_that_of_the_plain_update():
     assert int(state.step) == 1
 
 
+@pytest.mark.full
 def test_it_refuses_what_it_cannot_do():
     from jaxmeta import cross_entropy
 

@@ -282,6 +282,7 @@ def test_a_class_holds_the_drawings_of_its_folder(real, file):
             assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.full
 @needs_prepared
 def test_the_random_split_follows_its_seed(real):
     first, again, other = (load("omniglot", split="maml", seed=seed) for seed in (1, 1, 2))
@@ -294,6 +295,7 @@ def test_the_random_split_follows_its_seed(real):
     assert first.protocol["images_sha256"] != other.protocol["images_sha256"]
 
 
+@pytest.mark.full
 @needs_prepared
 def test_a_second_reading_needs_the_cache_alone(real, monkeypatch):
     import tensorflow_datasets as tfds

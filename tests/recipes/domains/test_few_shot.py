@@ -11,9 +11,9 @@ from jaxmeta.recipes import find_domain, find_learner, known_learners, start
 from jaxmeta.training.logs import read_metrics
 
 # Those whose runs differ by more than their update, which the contract battery tries.
-QUICK = ("maml", "prototypical")
+MARKS = {"maml": (), "prototypical": pytest.mark.full}
 NAMES = [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+    pytest.param(name, marks=MARKS.get(name, pytest.mark.slow))
     for name in known_learners("classification")
     if name != "meta-transfer"  # see test_pretrain.py
 ]
