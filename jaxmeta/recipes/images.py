@@ -56,7 +56,7 @@ class ImageNetwork:
     """Four convolutions (of stride 2 as in MAML, or max-pooled), a 12-layer ResNet, or an MLP."""
     width: Count = 64
     """Channels of each convolution (of the first block in resnet12)."""
-    query_statistics: NormalisationKind = "batch"
+    query_statistics: Annotated[NormalisationKind, AT_TEST] = "batch"
     """Normalise a query by its batch (transductive), by the support, or alone (layer, group)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network; meta-parameters, statistics and losses stay float32."""

@@ -88,6 +88,20 @@ def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
 
 
 @pytest.mark.full
+def test_other_query_statistics(trained, evaluated, tmp_path):
+    folder, out = trained("few-shot", "maml"), tmp_path / "support.json"
+    status, _, _ = evaluated(folder, "--query-statistics", "support", "--out", out)
+    assert status == 0
+    new, own = (json.loads(path.read_text()) for path in (out, folder / "results.json"))
+    names = ("query_statistics", "transductive")
+    assert [own["protocol"][name] for name in names] == ["batch", True]
+    assert [new["protocol"][name] for name in names] == ["support", False]
+    assert new["loss"] != own["loss"]
+    _, (difference,) = compare((folder, out))  # on the same tasks
+    assert difference.tasks == own["num_tasks"]
+
+
+@pytest.mark.full
 def test_regression_at_other_shots(trained, evaluated, tmp_path):
     out = tmp_path / "three.json"
     status, lines, _ = evaluated(trained("regression"), "--shots", "3", "--out", out)
