@@ -252,12 +252,15 @@ def check_writable(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) -> Iterator[None]:
+def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) -> Iterator[int]:
     """Hold the lock of a folder, so that one process at a time writes to it.
 
     The lock is an `flock` on the file `.lock`, which the operating system releases when the process
     ends for any reason. If the file system does not support locks, as some network file systems,
     `say` is called with a warning and the folder is used without a lock.
+
+    The context is the descriptor of that file. A process that inherits it holds the lock, too,
+    until it ends.
 
     Raises:
       BlockingIOError: another process holds the lock; the message gives its number.
@@ -273,7 +276,7 @@ def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) 
     path = Path(folder) / LOCK
     descriptor = _take(path, say)
     try:
-        yield
+        yield descriptor
     finally:
         # Removed before it is released: a process that has opened it notices that the file is gone.
         with contextlib.suppress(OSError):

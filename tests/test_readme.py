@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import run_queue
 from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.baselines import Baselines
@@ -100,6 +101,9 @@ def test_a_command_line_is_understood(command, capsys):
         evaluate._parse([str(run), *arguments[1:]], read_config(run), name)
     elif name in OPTIONS:
         read_arguments(OPTIONS[name], name, arguments)
+    elif name == "run_queue":
+        with pytest.raises(SystemExit, match="0"):
+            run_queue.main([*arguments, "--help"])
     else:
         assert arguments == []
 

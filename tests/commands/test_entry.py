@@ -12,7 +12,7 @@ from jaxmeta.recipes import known_domains, known_learners
 
 ROOT = Path(__file__).parents[2]
 DOORS = [*sorted(known_domains()), *entry.TOOLS]
-SCRIPTS = ("benchmark", "memory", "scaling", "table")
+SCRIPTS = ("benchmark", "memory", "run_queue", "scaling", "table")
 
 
 def test_usage_lists_every_command(capsys):
