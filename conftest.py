@@ -41,7 +41,7 @@ hypothesis.settings.load_profile("jaxmeta")
 DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
 
 
-_PROGRAM_BYTES = 3 * 2**28  # a test process may grow by so much before it drops its programs
+_PROGRAM_BYTES = 2**29  # a test process may grow by so much before it drops its programs
 
 
 @pytest.fixture(autouse=True)
