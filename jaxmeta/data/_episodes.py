@@ -6,6 +6,7 @@ training step and the host sends no data.
 
 import difflib
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import chex
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.classes import ClassImages, check_images
+from jaxmeta.data.groups import Groups, large_groups
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.data.scaling import check_scale, scaled
 
@@ -28,6 +30,7 @@ def episodes(
     queries: int,
     rotations: Rotations = "none",
     shuffle_labels: bool = False,
+    groups: Mapping[str, str] | None = None,
 ) -> Sampler:
     """A sampler of N-way K-shot tasks: `sample(key) -> Task`, pure, for `jit` and `vmap`.
 
@@ -51,6 +54,11 @@ def episodes(
         (Prototypical Networks, section 3.1).
       shuffle_labels: permute the targets of support and query over their examples, so that no
         learner can exceed chance; a control experiment.
+      groups: the group of each class by its name, such as `Dataset.groups`. All classes of a task
+        are then of one group, which is drawn uniformly among the groups with at least `ways`
+        classes; smaller groups are left out. So every group has the same weight in a mean over
+        tasks, as the alphabets in the one-shot classification of Lake et al. 2015. The rotations
+        of a class are in its group.
 
     Returns:
       a `jax.tree_util.Partial` whose leaves are the arrays. Pass it to compiled functions as an
@@ -61,7 +69,7 @@ def episodes(
     Raises:
       ValueError: fewer than two ways, or more ways than classes; shots or queries below one, or
         more than the images of the smallest class; unknown rotations; rotations of images that
-        are not square.
+        are not square; a class without a group, or no group with `ways` classes.
 
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
@@ -73,11 +81,16 @@ def episodes(
     ((10, 28, 28, 1), [0, 1])
     """
     check_episode(classes, ways, shots, queries, rotations)
+    large = None
+    if groups is not None:
+        large = large_groups(classes, groups, ways, turned_classes(rotations))
+        large = jax.tree.map(jnp.asarray, large)
     return sampler(
         _draw_task,
         jnp.asarray(classes.images),
         jnp.asarray(classes.starts, jnp.int32),
         jnp.asarray(classes.counts, jnp.int32),
+        large,
         ways=ways,
         shots=shots,
         queries=queries,
@@ -90,6 +103,7 @@ def _draw_task(
     images_NHWC: Array,
     starts: Array,
     counts: Array,
+    groups: Groups | None,
     key: Key,
     *,
     weights: Array | None = None,
@@ -101,7 +115,7 @@ def _draw_task(
 ) -> Task:
     class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
     turns = turned_classes(rotations)
-    drawn_W = _draw_classes(class_key, turns * starts.size, ways, weights)
+    drawn_W = _draw_classes(class_key, turns * starts.size, ways, weights, groups, turns)
     classes_W, turns_W = jnp.divmod(drawn_W, turns)
     if rotations == "per-task":
         turns_W = jax.random.randint(turn_key, (ways,), 0, 4, dtype=jnp.int32)
@@ -134,6 +148,9 @@ def weighted(sample: Any, weights: Array) -> Any:
     weights of the remaining classes. Weights are float `[classes]`, positive, and may be traced;
     with rotations `as-classes` each class has four.
 
+    Raises:
+      ValueError: the sampler draws tasks within groups.
+
     >>> import numpy as np
     >>> from jaxmeta.data.classes import class_images
     >>> pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1).repeat(2, axis=0)
@@ -144,6 +161,11 @@ def weighted(sample: Any, weights: Array) -> Any:
     [2, 1]
     """
     chex.assert_shape(weights, (count_classes(sample),))
+    if sample.args[3] is not None:
+        raise ValueError(
+            "weights of classes are not supported for tasks within groups; make the sampler "
+            "without groups"
+        )
     options = {**sample.keywords, "weights": weights}
     return jax.tree_util.Partial(sample.func, *sample.args, **options)
 
@@ -156,13 +178,15 @@ def drawn_classes(sample: Any, key: Key) -> Array:
     """
     chex.assert_rank(key, 0)  # a typed key
     class_key = jax.random.split(key, 5)[0]
-    weights = sample.keywords.get("weights")
-    return _draw_classes(class_key, count_classes(sample), sample.func.keywords["ways"], weights)
+    weights, settings = sample.keywords.get("weights"), sample.func.keywords
+    turns = turned_classes(settings["rotations"])
+    total, groups = count_classes(sample), sample.args[3]
+    return _draw_classes(class_key, total, settings["ways"], weights, groups, turns)
 
 
 def count_classes(sample: Any) -> int:
     """The number of classes that the sampler of `episodes` draws from, rotated classes included."""
-    _, starts, _ = sample.args
+    _, starts, *_ = sample.args
     return starts.size * turned_classes(sample.func.keywords["rotations"])
 
 
@@ -175,7 +199,15 @@ def turned_classes(rotations: str) -> int:
     return 4 if rotations == "as-classes" else 1
 
 
-def _draw_classes(key: Key, total: int, ways: int, weights: Array | None) -> Array:
+def _draw_classes(
+    key: Key, total: int, ways: int, weights: Array | None, groups: Groups | None, turns: int
+) -> Array:
+    if groups is not None:
+        group_key, key = jax.random.split(key)
+        group = jax.random.randint(group_key, (), 0, groups.counts.size, dtype=jnp.int32)
+        drawn_W = _draw_distinct(key, turns * groups.counts[group], ways)
+        places_W, turns_W = jnp.divmod(drawn_W, turns)
+        return turns * groups.members[groups.starts[group] + places_W] + turns_W
     if weights is None:
         return _draw_distinct(key, jnp.asarray(total, jnp.int32), ways)
     # The top k of log-weights with Gumbel noise are such a draw (Efraimidis, Spirakis 2006).

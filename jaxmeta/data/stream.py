@@ -5,7 +5,7 @@ through Grain. Task i depends only on the seed and on i, so that any process can
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jaxmeta.core import Batch, Task
 from jaxmeta.data._episodes import Rotations, check_episode, turned_classes
 from jaxmeta.data.classes import ClassImages
+from jaxmeta.data.groups import Groups, large_groups
 from jaxmeta.data.scaling import scaled
 from jaxmeta.extras import extra
 
@@ -58,13 +59,14 @@ def task_stream(
     queries: int,
     rotations: Rotations = "none",
     shuffle_labels: bool = False,
+    groups: Mapping[str, str] | None = None,
     seed: int | tuple[int, ...] = 0,
 ) -> TaskStream:
     """The N-way K-shot tasks of `jaxmeta.data.episodes`, as a seeded sequence on the host.
 
     Args:
       classes: the images of a split; they are not copied.
-      ways, shots, queries, rotations, shuffle_labels: see `episodes`.
+      ways, shots, queries, rotations, shuffle_labels, groups: see `episodes`.
       seed: of the sequence, one or several numbers.
 
     Raises:
@@ -83,6 +85,9 @@ def task_stream(
         import grain
 
     check_episode(classes, ways, shots, queries, rotations)
+    large = None
+    if groups is not None:
+        large = large_groups(classes, groups, ways, turned_classes(rotations))
     draw = functools.partial(
         _draw_task,
         classes=classes,
@@ -91,6 +96,7 @@ def task_stream(
         queries=queries,
         rotations=rotations,
         shuffle_labels=shuffle_labels,
+        groups=large,
     )
     (grain_seed,) = np.random.SeedSequence(seed).generate_state(1).tolist()
     indices = grain.MapDataset.range(_ENDLESS).seed(grain_seed)
@@ -200,10 +206,16 @@ def _draw_task(
     queries: int,
     rotations: Rotations,
     shuffle_labels: bool,
+    groups: Groups | None,
 ) -> Task:
-    turns = turned_classes(rotations)
-    drawn_W = rng.choice(turns * classes.starts.size, ways, replace=False)
+    turns, total, members = turned_classes(rotations), classes.starts.size, None
+    if groups is not None:
+        group = rng.integers(groups.counts.size)
+        start, total = groups.starts[group], groups.counts[group]
+        members = groups.members[start : start + total]
+    drawn_W = rng.choice(turns * total, ways, replace=False)
     classes_W, turns_W = np.divmod(drawn_W, turns)
+    classes_W = classes_W if members is None else members[classes_W]
     if rotations == "per-task":
         turns_W = rng.integers(0, 4, ways)
 

@@ -30,8 +30,8 @@ class Dataset(NamedTuple):
         `none` where rotated images are not plausible images of a class.
       ink: whether the images are drawings, dark on light, stored with ink 255 and paper 0. A
         user's scans must be inverted to match.
-      groups: the group of each class (its alphabet, script or coarse class) by class name; None
-        if there are no groups.
+      groups: the group of each class (its alphabet, script or coarse class) by class name, for
+        tasks within a group (see `episodes`); None if there are no groups.
       licence: of the images; None if unknown.
       source: where the images come from, a URL or a path; None if unknown.
       origin: identifies the set, so that classes of equal name are recognised as the same class
