@@ -27,7 +27,7 @@ from jaxmeta.data.reading import read_archive
 from jaxmeta.extras import extra
 
 VERSION = "3.0.0"  # of the TFDS set
-SPLITS = ("vinyals", "maml")
+SPLITS = ("vinyals", "maml", "lake", "lake-small1", "lake-small2")
 MAML_SIZES = (1100, 100, 423)
 IMAGES = 20  # per class
 _ZIPS = {
@@ -36,6 +36,18 @@ _ZIPS = {
     "small1": "images_background_small1.zip",
     "small2": "images_background_small2.zip",
 }
+# The alphabets of the published zips; the other 30 are the background set.
+_EVALUATION = (
+    *("Angelic", "Atemayar_Qelisayer", "Atlantean", "Aurek-Besh", "Avesta", "Ge_ez"),
+    *("Glagolitic", "Gurmukhi", "Kannada", "Keble", "Malayalam", "Manipuri", "Mongolian"),
+    *("Old_Church_Slavonic_(Cyrillic)", "Oriya", "Sylheti", "Syriac_(Serto)", "Tengwar"),
+    *("Tibetan", "ULOG"),
+)
+_SMALL = {
+    "lake-small1": ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"),
+    "lake-small2": ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog"),
+}
+VALIDATION_EVERY = 5  # of every five alphabets of a Lake split, the first validates
 RESIZE = "ink = (pixel == 0), box filter from 105x105 (Pillow)"
 
 
@@ -53,7 +65,8 @@ def omniglot(
 
     Args:
       split: `vinyals`, the 1028/172/423 classes of Matching Networks and Prototypical Networks;
-        `maml`, 1100/100/423 classes drawn at random.
+        `maml`, 1100/100/423 classes drawn at random; `lake`, `lake-small1` and `lake-small2`, the
+        published background and evaluation alphabets, see `lake_split`.
       image_size: pixels; images are downsampled from 105×105 by a box filter.
       seed: of the split `maml`.
       data_dir: the folder of prepared sets. Defaults to `TFDS_DATA_DIR`, or the default of TFDS.
@@ -63,13 +76,13 @@ def omniglot(
         checksum.
       OSError: a download fails, or a folder can't be read or written.
 
-    >>> omniglot(split="lake")
+    >>> omniglot(split="lakes")
     Traceback (most recent call last):
     ...
-    ValueError: omniglot has the splits vinyals and maml, not 'lake'
+    ValueError: omniglot has the splits vinyals, maml, lake, lake-small1, lake-small2, not 'lakes'
     """
     if split not in SPLITS:
-        raise ValueError(f"omniglot has the splits {' and '.join(SPLITS)}, not {split!r}")
+        raise ValueError(f"omniglot has the splits {', '.join(SPLITS)}, not {split!r}")
     root = Path(data_dir).expanduser() if data_dir else tfds_folder()
     prepared = root / "omniglot" / VERSION
     if not prepared.exists():
@@ -85,8 +98,9 @@ def omniglot(
         train, validation, test = split_classes(classes, MAML_SIZES, seed)
     else:
         place = {name: index for index, name in enumerate(classes.names)}
+        parts = vinyals_split() if split == "vinyals" else lake_split(split)
         train, validation, test = (
-            select(classes, [place[name] for name in part]) for part in vinyals_split()
+            select(classes, [place[name] for name in part]) for part in parts
         )
     protocol = {
         "tfds": f"omniglot:{VERSION}",
@@ -94,6 +108,11 @@ def omniglot(
         "split_seed": seed if split == "maml" else None,
         "resize": RESIZE,
     }
+    if split.startswith("lake"):
+        protocol["validation"] = (
+            f"the first of every {VALIDATION_EVERY} alphabets of the background set, in "
+            "alphabetical order"
+        )
     return Dataset(
         "omniglot",
         train,
@@ -102,7 +121,7 @@ def omniglot(
         protocol,
         rotations="as-classes",
         ink=True,
-        groups={name: name.split("/")[0] for name in classes.names},  # alphabets
+        groups={name: _alphabet(name) for name in classes.names},
         licence="MIT",
         source="https://github.com/brendenlake/omniglot",
     )
@@ -127,6 +146,33 @@ def vinyals_split() -> tuple[list[str], list[str], list[str]]:
             for number in numbers
         ]
         for part in ("train", "validation", "test")
+    )
+    return train, validation, test
+
+
+def lake_split(split: str = "lake") -> tuple[list[str], list[str], list[str]]:
+    """The names of the train, validation and test classes of the published sets.
+
+    Test classes are those of the evaluation set, 659 characters of 20 alphabets. Training and
+    validation share the alphabets of the background set, 964 characters of 30 alphabets, or of one
+    of its two small sets of 5 alphabets: in alphabetical order, the first of every five alphabets
+    is for validation. So no two parts share an alphabet.
+
+    Args:
+      split: `lake`, `lake-small1` or `lake-small2`.
+
+    Source: Lake, Salakhutdinov, Tenenbaum 2015, "Human-level concept learning through
+    probabilistic program induction".
+
+    >>> [len(part) for part in lake_split()], [len(part) for part in lake_split("lake-small1")]
+    ([785, 179, 659], [112, 24, 659])
+    """
+    names = sorted(itertools.chain(*vinyals_split()))
+    background = sorted({*map(_alphabet, names)} - {*_EVALUATION})
+    shown = _SMALL.get(split, background)
+    parts = {*shown} - {*shown[::VALIDATION_EVERY]}, {*shown[::VALIDATION_EVERY]}, {*_EVALUATION}
+    train, validation, test = (
+        [name for name in names if _alphabet(name) in part] for part in parts
     )
     return train, validation, test
 
@@ -275,6 +321,10 @@ def _ink(png: bytes, size: int) -> np.ndarray:
     with opened(png) as image:
         ink = image.convert("L").point([255] + 255 * [0])
     return np.asarray(ink.resize((size, size), Image.Resampling.BOX))[:, :, None]
+
+
+def _alphabet(name: str) -> str:
+    return name.split("/")[0]
 
 
 def _name(alphabet: str, number: int) -> str:

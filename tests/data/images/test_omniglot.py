@@ -12,12 +12,21 @@ import zipfile
 from pathlib import Path
 from typing import Any, cast
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmeta.data import load
-from jaxmeta.data.images.omniglot import _ink, omniglot, prepare_omniglot, vinyals_split
+from jaxmeta.data import episodes, load
+from jaxmeta.data._episodes import drawn_classes
+from jaxmeta.data.images.omniglot import (
+    SPLITS,
+    _ink,
+    lake_split,
+    omniglot,
+    prepare_omniglot,
+    vinyals_split,
+)
 
 ZIPS = (
     "images_background.zip",
@@ -280,6 +289,64 @@ def test_a_class_holds_the_drawings_of_its_folder(real, file):
             ]
             found = [image.tobytes() for image in part.images[start : start + 20]]
             assert sorted(found) == sorted(expected)
+
+
+LAKE = [split for split in SPLITS if split.startswith("lake")]
+
+
+def alphabets_of(names):
+    return {name.split("/")[0] for name in names}
+
+
+@pytest.mark.parametrize(("split", "alphabets"), zip(LAKE, (30, 5, 5), strict=True))
+def test_the_parts_of_a_lake_split_share_no_alphabet(split, alphabets):
+    parts = [*map(alphabets_of, lake_split(split))]
+    assert [*map(len, parts)] == [alphabets * 4 // 5, alphabets // 5, 20]
+    assert len(set.union(*parts)) == alphabets + 20
+    assert parts[2] == alphabets_of(lake_split()[2])
+    # Validation has 20-way tasks within an alphabet.
+    names = lake_split(split)[1]
+    assert max(sum(name.startswith(f"{own}/") for name in names) for own in parts[1]) >= 20
+
+
+@needs_zips
+@pytest.mark.parametrize(("split", "file"), zip(LAKE, (ZIPS[0], *ZIPS[2:]), strict=True))
+def test_a_lake_split_has_the_characters_of_the_published_sets(split, file):
+    folder = Path(os.environ["JAXMETA_DATA_DIR"]) / "omniglot"
+
+    def characters(file):
+        with zipfile.ZipFile(folder / file) as archive:
+            entries = [name.split("/") for name in archive.namelist() if name.endswith(".png")]
+        return {f"{alphabet}/{character}" for _, alphabet, character, _ in entries}
+
+    train, validation, test = lake_split(split)
+    assert {*train, *validation} == characters(file)
+    assert {*test} == characters(ZIPS[1])
+    assert len(train) + len(validation) == len({*train, *validation})
+
+
+@pytest.mark.full
+@needs_prepared
+@pytest.mark.parametrize("split", LAKE)
+def test_every_task_within_a_group_is_of_one_alphabet(real, split):
+    dataset = load("omniglot", split=split)
+    assert dataset.protocol["split"] == split
+    assert "first of every 5 alphabets" in dataset.protocol["validation"]
+    for names, classes in zip(lake_split(split), dataset[1:4], strict=True):
+        assert classes.names == tuple(names)
+        assert classes.counts.tolist() == [20] * len(names)
+        assert dataset.groups is not None
+        for rotations, turns in (("none", 1), ("as-classes", 4)):
+            sample = episodes(
+                classes, ways=20, shots=1, queries=1, rotations=rotations, groups=dataset.groups
+            )
+            keys = jax.random.split(jax.random.key(0), 100)
+            drawn = np.asarray(
+                jax.vmap(lambda key, sample=sample: drawn_classes(sample, key))(keys)
+            )
+            for task in drawn:
+                assert len({*task}) == 20
+                assert len(alphabets_of(names[index // turns] for index in task)) == 1
 
 
 @pytest.mark.full

@@ -138,7 +138,7 @@ def test_a_folder_called_nearly_like_a_set_is_asked_about(name, tmp_path):
 
 
 def test_a_name_means_the_set_where_a_folder_is_called_so_too(omniglot_folder, tmp_path):
-    with pytest.raises(ValueError, match="the splits vinyals and maml"):
+    with pytest.raises(ValueError, match="the splits vinyals, maml, lake"):
         load("omniglot", split="1/1/1")
     make_folder(tmp_path / "cifar100")
     with pytest.raises(FileNotFoundError, match="cifar100 is not prepared"):
@@ -151,7 +151,7 @@ def test_a_name_means_the_set_where_a_folder_is_called_so_too(omniglot_folder, t
         ("glyphs", {"split": "vinyals"}, "glyphs doesn't take split"),
         ("glyphs", {"color": True}, "glyphs doesn't take color"),
         ("omniglot", {"color": False}, "omniglot doesn't take color"),
-        ("omniglot", {"split": "vinyal"}, "the splits vinyals and maml, not 'vinyal'"),
+        ("omniglot", {"split": "vinyal"}, "lake-small2, not 'vinyal'"),
         ("glyphs", {"image_size": 0}, "an image size of 0 pixels"),
         ("omniglot", {"rotations": "per_task"}, "unknown rotations 'per_task'"),
     ],
