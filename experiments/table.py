@@ -79,9 +79,10 @@ def _is_control(results: Mapping[str, Any]) -> bool:
     return results["protocol"]["shuffled_labels"]
 
 
-def _tested(path: Path, results: Mapping[str, Any]) -> tuple[str, str, int, int]:
+def _tested(path: Path, results: Mapping[str, Any]) -> tuple[str, str, int, int, str]:
     """The run and the tasks that a control shares with the run it belongs to."""
-    return path.parent.name, results["dataset"], results["ways"], results["shots"]
+    tasks = (results["dataset"], results["ways"], results["shots"], _within_groups(results))
+    return path.parent.name, *tasks
 
 
 def classification_tables(folder: Path = RESULTS) -> str:
@@ -95,9 +96,11 @@ def classification_tables(folder: Path = RESULTS) -> str:
             controls[_tested(path, own)] = now if before is None else f"{before}, {now}"
     entries: list[tuple[str, float, Row]] = []  # benchmark, accuracy, cells
     for path, own in tests.items():
-        name = _benchmark(own["dataset"], own["ways"], own["shots"])
+        name = _benchmark(own["dataset"], own["ways"], own["shots"]) + _within_groups(own)
         if not _is_control(own):
             preset = "{dataset}-{ways}w{shots}s".format_map(own)
+            if _within_groups(own):
+                preset = "omniglot-challenge" if _is_challenge(own) else ""
             cells = [
                 _variant(own, path),
                 _linked(_percent(own), path),
@@ -131,6 +134,19 @@ def _benchmark(dataset: str, ways: int, shots: int) -> str:
     return f"{dataset}, {ways}-way {shots}-shot"
 
 
+def _within_groups(own: Mapping[str, Any]) -> str:
+    """The end of a benchmark's name for tasks whose classes are of one group."""
+    within = own["protocol"].get("within_groups") in ("test", "both")
+    return f", within a group of {own['protocol']['split']}" if within else ""
+
+
+def _is_challenge(own: Mapping[str, Any]) -> bool:
+    """Whether a test has the tasks of the Omniglot challenge, upright 20-way 1-shot."""
+    protocol = own["protocol"]
+    tasks = (own["dataset"], own["ways"], own["shots"], protocol["split"])
+    return tasks == ("omniglot", 20, 1, "lake") and protocol["test_rotations"] == "none"
+
+
 def _order(benchmark: str) -> tuple[bool, str, list[int]]:
     """Omniglot first, since most papers report it; ways and shots in numerical order."""
     dataset, _, rest = benchmark.partition(", ")
@@ -143,7 +159,8 @@ def learners_table(folder: Path = RESULTS) -> str:
     for path, own in _read(folder):
         if not _is_classification(own) or _is_control(own):
             continue
-        fits = _benchmark(own["dataset"], own["ways"], own["shots"]) == "omniglot, 5-way 1-shot"
+        benchmark = _benchmark(own["dataset"], own["ways"], own["shots"]) + _within_groups(own)
+        fits = benchmark == "omniglot, 5-way 1-shot"
         is_plain = _variant(own, path) == own["learner"]  # no other network, no other seeds
         if fits and (is_plain or own["learner"] not in plain):
             plain[own["learner"]] = own

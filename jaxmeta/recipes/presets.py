@@ -5,14 +5,18 @@ from typing import Any
 from jaxmeta.recipes.base import Preset
 
 _OMNIGLOT = ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s")
+_OMNIGLOT += ("omniglot-challenge",)
+
+TWENTY_WAYS = "few-shot/omniglot-[2c]*"
+"""The pattern of the presets of Omniglot with 20 ways: 20w1s, 20w5s and challenge."""
 
 
 def omniglot(published: str = "", *, wall_time: str = "", **settings: Any) -> Preset:
     """The settings that a learner changes in all presets of Omniglot.
 
     Args:
-      published: accuracies at 5-way 1- and 5-shot, 20-way 1- and 5-shot, separated by commas; –
-        for a missing one.
+      published: accuracies at 5-way 1- and 5-shot, 20-way 1- and 5-shot, and at the Omniglot
+        challenge, separated by commas; – for a missing one.
       wall_time: wall time of 5-way 1-shot, and the device.
       settings: values by setting name.
 
@@ -25,7 +29,7 @@ def omniglot(published: str = "", *, wall_time: str = "", **settings: Any) -> Pr
 
 
 MAML = (
-    Preset("few-shot/omniglot-20w*", {"inner_rate": 0.1, "inner_steps": 5, "eval_inner_steps": 5}),
+    Preset(TWENTY_WAYS, {"inner_rate": 0.1, "inner_steps": 5, "eval_inner_steps": 5}),
     *(
         Preset(
             f"regression/{name}",

@@ -128,6 +128,22 @@ def test_classification_by_benchmark_the_best_first(written):
     assert "98.0 ± 0.2" in five_shot
 
 
+def test_tasks_within_a_group_have_a_table_of_their_own(written):
+    written("prototypical-omniglot-20w1s", **of_images("prototypical", 0.9, ways=20))
+    within = of_images("prototypical", 0.875, ways=20)
+    of_lake = {"within_groups": "both", "split": "lake", "test_rotations": "none"}
+    turned = {**within, "protocol": within["protocol"] | of_lake | {"test_rotations": "per-task"}}
+    within["protocol"] = within["protocol"] | of_lake
+    written("prototypical-omniglot-challenge", **within)
+    folder = written("prototypical-turned", **turned)
+    plain, challenge = classification_tables(folder).split("\n\n###")
+    assert plain.count("/results.json") == 1 and "| 96.0 |" in plain
+    assert challenge.startswith(" omniglot, 20-way 1-shot, within a group of lake")
+    rows = {row[0]: row[2] for row in cells_of(challenge.partition("\n\n")[2])[2:]}
+    assert rows["prototypical, challenge"] == "86.3"
+    assert rows["prototypical, turned"] == "–"  # not the published tasks
+
+
 def test_the_learners_have_the_figure_of_their_plain_run(written):
     written("maml-omniglot-5w1s-width-32", **of_images("maml", 0.96))
     folder = written("maml-omniglot-5w1s", **of_images("maml", 0.9))

@@ -33,11 +33,19 @@ def arguments_of(results: dict[str, Any], module: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
-def test_a_configuration_is_read_and_has_every_setting(path):
+def test_a_configuration_is_read_with_every_setting(path):
     experiment, data = read_config(path.parent)
     experiment.check()
     fields = json.loads(path.read_bytes())
-    assert files.plain({**to_json(experiment.resolved()), "data": data}) == fields
+    now = files.plain({**to_json(experiment.resolved()), "data": data})
+    assert _as_far_as(fields, now) == fields
+
+
+def _as_far_as(then: Any, now: Any) -> Any:
+    """The settings that were there when a configuration was written; later ones have defaults."""
+    if not isinstance(then, dict):
+        return now
+    return {name: _as_far_as(own, now[name]) for name, own in then.items() if name in now}
 
 
 @pytest.mark.full

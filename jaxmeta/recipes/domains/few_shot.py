@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmeta.core import Batch, Task, cross_entropy
 from jaxmeta.data import Dataset, episodes
-from jaxmeta.data._episodes import Rotations, turned_classes
+from jaxmeta.data._episodes import turned_classes
 from jaxmeta.data.images.dataset import PARTS, classes_of
 from jaxmeta.data.scaling import scaled
 from jaxmeta.data.stream import task_stream
@@ -31,66 +31,11 @@ from jaxmeta.recipes import (
     UserTask,
     domain,
 )
+from jaxmeta.recipes.episode import Episode
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_files
-from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, Positive
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 from jaxmeta.training.state import shared_of
-
-
-@dataclass(frozen=True)
-class Episode:
-    """The tasks (episodes)."""
-
-    ways: Annotated[AtLeastTwo, AT_TEST] = 5
-    """Classes per test task."""
-    shots: Annotated[Count, AT_TEST] = 1
-    """Support examples per class of a test task."""
-    queries: Annotated[Count, AT_TEST] = 15
-    """Query examples per class of a test task."""
-    train_ways: AtLeastTwo | None = None
-    """Classes per training task. Defaults to the test value.
-    If the data set has fewer, learners that can be tested with other ways use all of them."""
-    train_shots: Count | None = None
-    """Support examples per class of a training task. Defaults to the test value."""
-    train_queries: Count | None = None
-    """Query examples per class of a training task. Defaults to the test value."""
-    rotations: Rotations = "none"
-    """Rotations by 0, 90, 180, 270 degrees: none, drawn per task, or as additional classes."""
-    unlabelled: Natural = 0
-    """Unlabelled support examples per class."""
-    distractors: Natural = 0
-    """Number of additional classes whose support examples are all unlabelled."""
-    distortions: bool = False
-    """Distort the images of training tasks by random affine maps."""
-    hard_tasks: bool = False
-    """Draw every second training batch from the classes with most errors in the batch before."""
-    shuffle_labels: Annotated[bool, AT_TEST] = False
-    """A control: shuffle the labels of every task, so that accuracy is at chance."""
-    pipeline: Literal["auto", "device", "stream"] = "auto"
-    """Keep the images on the device, or stream tasks from the host. auto: device if they fit."""
-    device_budget: Positive = 2.0
-    """Device memory for images, in GiB, with --pipeline auto."""
-
-    def check(self) -> None:
-        if self.distractors and not self.unlabelled:
-            raise ValueError(
-                f"--distractors {self.distractors} require --unlabelled of at least 1."
-            )
-        if self.hard_tasks and (self.unlabelled or self.distortions):
-            raise ValueError("--hard-tasks cannot be combined with --unlabelled or --distortions.")
-        if self.shuffle_labels and self.unlabelled:
-            raise ValueError("--shuffle-labels cannot be combined with --unlabelled.")
-        if self.pipeline == "stream" and (self.hard_tasks or self.distortions):
-            raise ValueError("--hard-tasks and --distortions require --pipeline device.")
-
-    def sizes(self, train: bool) -> dict[str, int]:
-        """Ways, shots and queries of a training or a test task."""
-        sizes = {"ways": self.ways, "shots": self.shots, "queries": self.queries}
-        if train:
-            own = {name: getattr(self, f"train_{name}") for name in sizes}
-            sizes |= {name: value for name, value in own.items() if value is not None}
-        return sizes
 
 
 def _published(ways: int, shots: int) -> Preset:
@@ -151,6 +96,17 @@ class FewShot(Domain):
             wall_time="3 min on 2 CPU cores",
         ),
         *(_published(ways, shots) for ways in (5, 20) for shots in (1, 5)),
+        # The one-shot classification of Lake et al. 2015: the 20 classes of a test task are upright
+        # characters of one alphabet of the evaluation set.
+        Preset(
+            "omniglot-challenge",
+            {
+                **_published(20, 1).settings,
+                "split": "lake",
+                "within_groups": "both",
+                "test_rotations": "none",
+            },
+        ),
         *(_groceries(shots) for shots in (1, 5)),
     )
 
@@ -160,10 +116,11 @@ class FewShot(Domain):
 
     def label(self) -> str:
         episode = self.episode
-        return f"{Path(self.images.dataset).name}-{episode.ways}w{episode.shots}s"
+        within = "-within-groups" if episode.within("test") else ""
+        return f"{Path(self.images.dataset).name}-{episode.ways}w{episode.shots}s{within}"
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.images.evaluation_changes(changes)
+        return self.episode.evaluation_changes(self.images.evaluation_changes(changes))
 
     def _sizes(self, needs: Needs, data: Mapping[str, Any], train: bool) -> dict[str, int]:
         sizes = self.episode.sizes(train)
@@ -225,11 +182,13 @@ class FewShot(Domain):
         data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"
         sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
-        names = ("rotations", "unlabelled", "distractors", "shuffle_labels")
+        names = ("unlabelled", "distractors", "shuffle_labels")
         identity = {
             "images_sha256": data["images_sha256"],
             **sizes[False],
+            "rotations": episode.rotations_of("test"),
             **{name: getattr(episode, name) for name in names},
+            **({"within_groups": True} if episode.within("test") else {}),
             "in_order": needs.in_order,
             "streamed": streamed,
         }
@@ -248,17 +207,30 @@ class FewShot(Domain):
                 f"{self.images.dataset} has only {fewer} training classes; training tasks are "
                 f"{fewer}-way.",
             )
+        ways = {part: sizes[part == "train"]["ways"] + episode.distractors for part in PARTS}
+        within = episode.described_groups(dataset, ways)
+        for part, found in within.get("groups", {}).items():
+            if found["too_small"]:
+                groups = sum(found.values())
+                notes += (
+                    f"{part}: groups with fewer than {ways[part]} classes are left out, "
+                    f"{found['too_small']} of {groups}.",
+                )
         return Tasks(
             train=lambda: source("train"),
             validation=lambda: held_out("validation"),
             tests={"test": held_out("test")},
             figures=(ACCURACY,),
             selection=ACCURACY,
-            title=f"{Path(self.images.dataset).name} · {episode.ways}-way {episode.shots}-shot",
+            title=f"{Path(self.images.dataset).name} · {episode.ways}-way {episode.shots}-shot"
+            f"{' within a group' if episode.within('test') else ''}",
             summary={"dataset": self.images.dataset, **sizes[False]},
             protocol={
                 "train_episode": sizes[True],
                 **dataset.protocol,
+                "test_rotations": episode.rotations_of("test"),
+                "within_groups": episode.within_groups,
+                **within,
                 "query_statistics": self.image_network.query_statistics,
                 "transductive": self.image_network.query_statistics == "batch",
                 "shuffled_labels": episode.shuffle_labels,
@@ -293,7 +265,8 @@ class FewShot(Domain):
         """The tasks of one part of the classes; no two parts share a class."""
         episode, classes = self.episode, getattr(dataset, part)
         drawn: dict[str, Any] = {
-            "rotations": episode.rotations,
+            "rotations": episode.rotations_of(part),
+            "groups": episode.groups(dataset, part),
             "shuffle_labels": episode.shuffle_labels,
             "ways": sizes["ways"] + episode.distractors,
             "shots": sizes["shots"] + episode.unlabelled,

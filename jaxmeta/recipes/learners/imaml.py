@@ -42,7 +42,7 @@ class Imaml(GradientDescent):
             damping=24.0,
             steps=20_000,
         ),
-        Preset("few-shot/omniglot-20w*", {"inner_steps": 25, "eval_inner_steps": 25}),
+        Preset(presets.TWENTY_WAYS, {"inner_steps": 25, "eval_inner_steps": 25}),
         Preset("regression/*", {"inner_rate": 1e-2, "strength": 1.0, "damping": 0.0}),
     )
 

@@ -35,6 +35,7 @@ class MetaTransfer(Differentiated, GradientDescent):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/default", {**_FROZEN, "steps": 400, "checkpoint_every": 100}),
         presets.omniglot(**_FROZEN),
+        Preset("few-shot/omniglot-challenge", {"hard_tasks": False}),  # not within groups
         Preset("few-shot/grocery-*", _FROZEN, wall_time="25 min on 2 CPU cores"),
     )
 

@@ -44,7 +44,7 @@ class Reptile(Batches, Steps):
             chunk=40,
         ),
         Preset(
-            "few-shot/omniglot-20w*",
+            presets.TWENTY_WAYS,
             {"inner_rate": 5e-4, "inner_steps": 10, "inner_batch": 20, "steps": 200_000},
         ),
         Preset(
