@@ -125,7 +125,9 @@ def test_the_same_key_gives_the_same_task():
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (drawn(first)[0] != drawn(other)[0]).any()
     sample = episodes(CLASSES, **TASK)
-    alone = sample(jax.random.split(jax.random.key(3), 20)[5])
+    alone = jax.jit(lambda sample, key: sample(key))(
+        sample, jax.random.split(jax.random.key(3), 20)[5]
+    )
     np.testing.assert_array_equal(alone.query.inputs, first.query.inputs[5])
 
 
@@ -134,7 +136,7 @@ def test_the_drawn_classes_are_those_of_the_task(rotations):
     sample = episodes(CLASSES, **TASK, rotations=rotations)
     keys = jax.random.split(jax.random.key(5), 20)
     classes, turns = drawn(draw_many(sample, keys))
-    found = np.asarray(jax.vmap(lambda key: drawn_classes(sample, key))(keys))
+    found = np.asarray(jax.jit(jax.vmap(lambda key: drawn_classes(sample, key)))(keys))
     if rotations == "as-classes":
         assert turns.any()
         np.testing.assert_array_equal(found // 4, classes)

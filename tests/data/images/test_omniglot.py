@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import episodes, load
-from jaxmeta.data._episodes import drawn_classes
+from jaxmeta.data._episodes import Rotations, drawn_classes
 from jaxmeta.data.images.omniglot import (
     SPLITS,
     _ink,
@@ -291,6 +291,7 @@ def test_a_class_holds_the_drawings_of_its_folder(real, file):
             assert sorted(found) == sorted(expected)
 
 
+TURNS: dict[Rotations, int] = {"none": 1, "as-classes": 4}
 LAKE = [split for split in SPLITS if split.startswith("lake")]
 
 
@@ -298,7 +299,7 @@ def alphabets_of(names):
     return {name.split("/")[0] for name in names}
 
 
-@pytest.mark.parametrize(("split", "alphabets"), zip(LAKE, (30, 5, 5), strict=True))
+@pytest.mark.parametrize(("split", "alphabets"), [*zip(LAKE, (30, 5, 5), strict=True)])
 def test_the_parts_of_a_lake_split_share_no_alphabet(split, alphabets):
     parts = [*map(alphabets_of, lake_split(split))]
     assert [*map(len, parts)] == [alphabets * 4 // 5, alphabets // 5, 20]
@@ -310,7 +311,7 @@ def test_the_parts_of_a_lake_split_share_no_alphabet(split, alphabets):
 
 
 @needs_zips
-@pytest.mark.parametrize(("split", "file"), zip(LAKE, (ZIPS[0], *ZIPS[2:]), strict=True))
+@pytest.mark.parametrize(("split", "file"), [*zip(LAKE, (ZIPS[0], *ZIPS[2:]), strict=True)])
 def test_a_lake_split_has_the_characters_of_the_published_sets(split, file):
     folder = Path(os.environ["JAXMETA_DATA_DIR"]) / "omniglot"
 
@@ -336,7 +337,7 @@ def test_every_task_within_a_group_is_of_one_alphabet(real, split):
         assert classes.names == tuple(names)
         assert classes.counts.tolist() == [20] * len(names)
         assert dataset.groups is not None
-        for rotations, turns in (("none", 1), ("as-classes", 4)):
+        for rotations, turns in TURNS.items():
             sample = episodes(
                 classes, ways=20, shots=1, queries=1, rotations=rotations, groups=dataset.groups
             )

@@ -36,8 +36,8 @@ FIRST = {"train": 0, "validation": 50, "test": 100}
 @image_source("shades-in-groups")
 def shades(*, split: str = "", image_size: int = 12, seed: int = 0) -> Dataset:
     groups = {name: name[:-1] for first in FIRST.values() for name in _names(first)}
-    parts = map(_part, FIRST.values())
-    return Dataset("shades", *parts, {"split": "by shade"}, groups=groups)
+    train, validation, test = map(_part, FIRST.values())
+    return Dataset("shades", train, validation, test, {"split": "by shade"}, groups=groups)
 
 
 def experiment_on(learner: str = "prototypical", **changes: Any) -> Any:
@@ -59,12 +59,17 @@ def sources(tasks: Any) -> dict[str, Any]:
     }
 
 
+@jax.jit
+def draw_many(sample: Any, drawn: Any) -> Task:
+    return jax.vmap(sample)(drawn)
+
+
 def groups_of(source: Any, count: int = 60) -> list[set[str]]:
     """The groups in each of some tasks."""
     if isinstance(source, TaskStream):
-        tasks: Task = jax.vmap(source.prepare)(read(source, 0, count))
+        tasks = draw_many(source.prepare, read(source, 0, count))
     else:
-        tasks = jax.vmap(source)(jax.random.split(jax.random.key(0), count))
+        tasks = draw_many(source, jax.random.split(jax.random.key(0), count))
     corners = [np.asarray(part.inputs)[..., 0, 0, 0] for part in tasks]
     shades = np.round(255 * np.concatenate(corners, axis=1)).astype(int)
     return [{NAMES[shade % 50][0] for shade in task} for task in shades]
@@ -74,9 +79,9 @@ def groups_of(source: Any, count: int = 60) -> list[set[str]]:
 @pytest.mark.parametrize(
     ("within", "parts"),
     [
-        ("none", set()),
+        pytest.param("none", set(), marks=pytest.mark.full),
         ("training", {"train"}),
-        ("test", {"validation", "test"}),
+        pytest.param("test", {"validation", "test"}, marks=pytest.mark.full),
         ("both", {"train", "validation", "test"}),
     ],
 )
