@@ -32,6 +32,18 @@ def cache_folder() -> Path:
     return in_home(shared, "JAXMETA_CACHE_DIR") / "jaxmeta"
 
 
+def data_folder(name: str) -> Path:
+    """The folder of a set whose files the user provides: `name` in `JAXMETA_DATA_DIR`.
+
+    Without that variable, `name` in `cache_folder()`.
+
+    Raises:
+      OSError: the user has no home folder, and the path needs one.
+    """
+    own = os.environ.get("JAXMETA_DATA_DIR")
+    return (in_home(own, "JAXMETA_DATA_DIR") if own else cache_folder()) / name
+
+
 def in_home(path: str, variable: str) -> Path:
     """The path with `~` expanded.
 

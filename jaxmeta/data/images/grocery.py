@@ -1,11 +1,10 @@
 """Grocery Store: 5,421 photographs of 81 kinds of fruit, vegetables and cartons, taken in shops."""
 
-import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from jaxmeta.data.cache import cache_folder, cached_arrays, fingerprint
+from jaxmeta.data.cache import cached_arrays, data_folder, fingerprint
 from jaxmeta.data.classes import class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
 from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, square
@@ -51,7 +50,7 @@ def grocery(
     FileNotFoundError: no zip of Grocery Store in nowhere; download ...
     """
     sizes = split_sizes(split, CLASSES)
-    archive = _archive(_folder() if data_dir is None else Path(data_dir).expanduser())
+    archive = _archive(data_folder("grocery") if data_dir is None else Path(data_dir).expanduser())
 
     def decode() -> dict[str, np.ndarray]:
         return _decode(archive, image_size, color)
@@ -67,11 +66,6 @@ def grocery(
         licence="MIT",
         source=_SOURCE,
     )
-
-
-def _folder() -> Path:
-    own = os.environ.get("JAXMETA_DATA_DIR")
-    return (Path(own).expanduser() if own else cache_folder()) / "grocery"
 
 
 def _archive(folder: Path) -> Path:

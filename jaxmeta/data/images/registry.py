@@ -83,17 +83,18 @@ def load(
     set, and `./omniglot` or `pathlib.Path("omniglot")` the folder.
 
     Args:
-      name: `glyphs`, `omniglot`, `grocery`, or another name registered with `image_source`; the
-        path of a folder `FOLDER/class/*.png` (see `folder`), which a `Path` always is; any
-        prepared image-classification set of TFDS, under its TFDS name (`cifar100`,
+      name: `glyphs`, `omniglot`, `grocery`, `miniimagenet`, or another name registered with
+        `image_source`; the path of a folder `FOLDER/class/*.png` (see `folder`), which a `Path`
+        always is; any prepared image-classification set of TFDS, under its TFDS name (`cifar100`,
         `emnist/byclass`, `cifar100:3.0.2`).
-      split: `vinyals`, `maml`, `lake`, `lake-small1` or `lake-small2` for omniglot; numbers of
-        training, validation and test classes, such as `50/11/20`, for other sets but glyphs.
-        Defaults to the set's own split, or to 64/16/20 % for folders and TFDS sets.
+      split: `vinyals`, `maml`, `lake`, `lake-small1` or `lake-small2` for omniglot, `ravi` or
+        `vinyals` for miniimagenet; numbers of training, validation and test classes, such as
+        `50/11/20`, for other sets but glyphs. Defaults to the set's own split, or to 64/16/20 %
+        for folders and TFDS sets.
       rotations: how `episodes` should rotate the images. Defaults to the set's own value,
         `as-classes` for omniglot and `none` for the other built-in sets.
       image_size: pixels, the side of the images. Defaults to 28 for glyphs and omniglot, 84 for
-        grocery and folders, and the set's own size up to 84 for TFDS sets.
+        grocery, miniimagenet and folders, and the set's own size up to 84 for TFDS sets.
       color: three channels or one; not available for glyphs and omniglot. Defaults to the
         channels of the images.
       seed: of a random split, and of the distortions of glyphs.

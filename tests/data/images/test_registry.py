@@ -95,6 +95,8 @@ def test_a_folder_needs_no_dot_where_no_set_is_called_so(tmp_path):
         ("glyphs:1.0.0", "glyphs"),
         ("grocery ", "grocery"),
         ("Grocery", "grocery"),
+        ("mini-imagenet", "miniimagenet"),
+        ("miniImageNet", "miniimagenet"),
         ("dataset", "nearest"),  # files beside those of the sets
         ("registry", "nearest"),
         ("digits", "nearest"),
@@ -188,7 +190,7 @@ def test_a_name_that_could_be_a_path_or_misread_is_refused(name):
 
 
 def test_a_name_belongs_to_one_set():
-    for name in ("omniglot", "grocery"):  # whether its file was imported or not
+    for name in ("omniglot", "grocery", "miniimagenet"):  # whether its file was imported or not
         with pytest.raises(ValueError, match=f"already the name of jaxmeta.data.images.{name}"):
             image_source(name)(dots)
 
@@ -198,7 +200,7 @@ def test_no_set_is_imported_before_it_is_asked_for():
     script = (
         "import sys\n"
         "from jaxmeta.data import load\n"
-        "sets = ('glyphs', 'omniglot', 'grocery', 'folder', 'tfds_images')\n"
+        "sets = ('glyphs', 'omniglot', 'grocery', 'miniimagenet', 'folder', 'tfds_images')\n"
         "here = lambda: [s for s in sets if f'jaxmeta.data.images.{s}' in sys.modules]\n"
         "assert not here(), here()\n"
         "try:\n"
