@@ -23,10 +23,11 @@ class Images:
     """The images."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "glyphs"
-    """glyphs, omniglot, grocery, a TFDS image set, or a FOLDER with images FOLDER/class/*.png."""
+    """glyphs, omniglot, grocery, miniimagenet, a TFDS image set, or a FOLDER with images
+    FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None
-    """Class split: vinyals, maml, lake, lake-small1 or lake-small2 for omniglot,
-    TRAIN/VALIDATION/TEST counts for other sets."""
+    """Class split: vinyals, maml, lake, lake-small1 or lake-small2 for omniglot, ravi or vinyals for
+    miniimagenet, TRAIN/VALIDATION/TEST counts for other sets."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the data set's own size."""
     color: bool | None = None

@@ -6,6 +6,7 @@ from jaxmeta.recipes.base import Preset
 
 _OMNIGLOT = ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s")
 _OMNIGLOT += ("omniglot-challenge",)
+_MINIIMAGENET = ("miniimagenet-5w1s", "miniimagenet-5w5s")
 
 TWENTY_WAYS = "few-shot/omniglot-[2c]*"
 """The pattern of the presets of Omniglot with 20 ways: 20w1s, 20w5s and challenge."""
@@ -23,13 +24,49 @@ def omniglot(published: str = "", *, wall_time: str = "", **settings: Any) -> Pr
     >>> omniglot("98.8, 99.7, 96.0, –", steps=10_000).published["omniglot-20w1s"]
     '96.0'
     """
-    figures = zip(_OMNIGLOT, published.split(", ") if published else ())
-    found = {name: figure for name, figure in figures if figure != "–"}
-    return Preset("few-shot/omniglot-*", settings, found, wall_time)
+    return Preset("few-shot/omniglot-*", settings, _figures(_OMNIGLOT, published), wall_time)
 
+
+def miniimagenet(published: str = "", *, wall_time: str = "", **settings: Any) -> Preset:
+    """The settings that a learner changes in the presets of miniImageNet; see `omniglot`.
+
+    >>> miniimagenet("49.42 ± 0.78, 68.20 ± 0.66").published["miniimagenet-5w5s"]
+    '68.20 ± 0.66'
+    """
+    figures = _figures(_MINIIMAGENET, published)
+    return Preset("few-shot/miniimagenet-*", settings, figures, wall_time)
+
+
+def _figures(presets: tuple[str, ...], published: str) -> dict[str, str]:
+    figures = zip(presets, published.split(", ") if published else ())
+    return {name: figure for name, figure in figures if figure != "–"}
+
+
+MINIIMAGENET = tuple(
+    Preset(
+        name,
+        {
+            "dataset": "miniimagenet",
+            "ways": 5,
+            "shots": shots,
+            "train_queries": 15,
+            "network": "conv4-pool",
+            "steps": 60_000,
+            "task_batch": 4,
+            "eval_tasks": 600,
+        },
+    )
+    for name, shots in zip(_MINIIMAGENET, (1, 5))
+)
+"""The tasks of miniImageNet, for few-shot classification."""
 
 MAML = (
     Preset(TWENTY_WAYS, {"inner_rate": 0.1, "inner_steps": 5, "eval_inner_steps": 5}),
+    Preset(
+        "few-shot/miniimagenet-*",
+        {"inner_rate": 0.01, "inner_steps": 5, "eval_inner_steps": 10, "width": 32, "clip": 10.0},
+    ),
+    Preset("few-shot/miniimagenet-5w5s", {"task_batch": 2}),
     *(
         Preset(
             f"regression/{name}",

@@ -30,6 +30,7 @@ from jaxmeta.recipes import (
     Training,
     UserTask,
     domain,
+    presets,
 )
 from jaxmeta.recipes.episode import Episode
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_files
@@ -108,6 +109,7 @@ class FewShot(Domain):
             },
         ),
         *(_groceries(shots) for shots in (1, 5)),
+        *presets.MINIIMAGENET,
     )
 
     def resolved(self) -> "FewShot":

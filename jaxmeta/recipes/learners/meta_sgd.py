@@ -24,6 +24,7 @@ class MetaSgd(Differentiated, Batches, Steps):
         presets.omniglot(
             "99.53 ± 0.26, 99.93 ± 0.09, 95.93 ± 0.38, 98.97 ± 0.19", wall_time="4 h on a CPU core"
         ),
+        presets.miniimagenet("50.47 ± 1.87, 64.03 ± 0.94", width=32),
         Preset(
             "regression/sinusoid-frequency",
             {},

@@ -42,6 +42,13 @@ class Prototypical(Recipe):
             checkpoint_every=200,
             chunk=10,
         ),
+        presets.miniimagenet(
+            "49.42 ± 0.78, 68.20 ± 0.66",
+            **{**_AS_PUBLISHED, "train_ways": 30, "train_queries": 15},
+            steps=20_000,
+            chunk=10,
+        ),
+        Preset("few-shot/miniimagenet-5w5s", {"train_ways": 20}),
     )
 
     @property
