@@ -115,7 +115,7 @@ def work(folder: Path = FOLDER) -> None:
         files.write_json(folder / STATE, state)
 
 
-def _started(command: list[str], place: Path, log: Path, **options: Any) -> subprocess.Popen[bytes]:
+def _started(command: list[str], place: Path, log: Path, **options: Any) -> subprocess.Popen[Any]:
     nothing = subprocess.DEVNULL
     with log.open("ab") as out:
         return subprocess.Popen(
