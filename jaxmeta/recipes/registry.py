@@ -129,13 +129,14 @@ def _find(what: str, known: dict[str, Any], name: str) -> Any:
 
 
 def known_learners(kind: str | None = None) -> dict[str, Any]:
-    """The recipes that support a kind of task, by name. Defaults to all.
+    """The recipes that support a kind of task, in the order of their names. Defaults to all.
 
     >>> "ntm" in known_learners("sequence"), "ntm" in known_learners("regression")
     (True, False)
     """
     _load_built_in()
-    return {name: own for name, own in _LEARNERS.items() if kind is None or kind in own.kinds}
+    known = sorted(_LEARNERS.items())  # whatever was imported first
+    return {name: own for name, own in known if kind is None or kind in own.kinds}
 
 
 def known_domains() -> dict[str, Any]:
