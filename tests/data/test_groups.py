@@ -120,6 +120,7 @@ def test_turned_classes_stay_in_their_group(draw_tasks):
     assert any(len({*task}) < 8 for task in classes)
 
 
+@pytest.mark.full
 def test_the_same_key_gives_the_same_task():
     first, again, other = (on_the_device(20, seed) for seed in (3, 3, 4))
     jax.tree.map(np.testing.assert_array_equal, first, again)

@@ -104,6 +104,7 @@ def test_the_tasks_of_these_parts_are_of_one_group(within, parts, pipeline):
     assert ("within a group" in tasks.title) == ("test" in parts)
 
 
+@pytest.mark.full
 def test_turned_classes_of_training_and_upright_ones_at_test():
     options = {"rotations": "as-classes", "test_rotations": "none", "train_ways": 9}
     tasks = tasks_of(experiment_on(within_groups="both", **options))
