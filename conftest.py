@@ -34,25 +34,12 @@ jax.config.update("jax_compilation_cache_dir", _COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # the many small ones count
 
 hypothesis.settings.register_profile("jaxmeta", deadline=None, derandomize=True)
-gc.freeze()
-gc.set_threshold(50_000, 20, 50)  # tracing makes many small objects: collect less often
 hypothesis.settings.load_profile("jaxmeta")
 
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)  # tracing makes many small objects: collect less often
+
 DATA_VARIABLES = ("TFDS_DATA_DIR", "JAXMETA_DATA_DIR")
-
-
-_PROGRAM_BYTES = 2**29  # a test process may grow by so much before it drops its programs
-
-
-@pytest.fixture(autouse=True)
-def _room_for_programs():
-    """Compiled programs pile up; those that are still needed come back from the cache on disk."""
-    global _smallest
-    yield
-    if resident_bytes() > _smallest + _PROGRAM_BYTES:
-        jax.clear_caches()
-        gc.collect()
-        _smallest = resident_bytes()
 
 
 def resident_bytes() -> int:
@@ -61,7 +48,19 @@ def resident_bytes() -> int:
     return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0
 
 
-_smallest = resident_bytes()  # after programs were last dropped
+_PROGRAM_BYTES = 2**29  # a test process may grow by so much before it drops its programs
+_after_drop = resident_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _room_for_programs():
+    """Compiled programs pile up; those that are still needed come back from the cache on disk."""
+    global _after_drop
+    yield
+    if resident_bytes() > _after_drop + _PROGRAM_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        _after_drop = resident_bytes()
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def start(
     command = [sys.executable, "-m", "experiments.run_queue", "work", "--folder", str(folder)]
     # A session of its own outlives the terminal, and is one process group.
     process = _started(command, ROOT, folder / LOG, start_new_session=True)
-    while process.poll() is None and _holder(folder)[:1] != [str(process.pid)]:
+    while process.poll() is None and files.lock_holder(folder) != (process.pid, platform.node()):
         time.sleep(0.1)
     if process.returncode:
         raise ValueError(f"the queue ended: {_last_line(folder / LOG)}")
@@ -200,18 +200,13 @@ def group_of(folder: Path) -> int | None:
         with files.locked(folder):
             return None
     except BlockingIOError:
-        number, node = _holder(folder)
+        holder = files.lock_holder(folder)
+    if holder is None:  # the lock has changed hands at this moment
+        raise ValueError(f"the process that holds the lock of {folder} is not known; try again.")
+    number, node = holder
     if node != platform.node():
         raise ValueError(f"the queue in {folder} is on {node}; give this command there.")
-    return int(number)
-
-
-def _holder(folder: Path) -> list[str]:
-    """The process that took the lock, and its machine; empty if there is no lock."""
-    try:
-        return (folder / files.LOCK).read_text().split()
-    except FileNotFoundError:
-        return []
+    return number
 
 
 def activity(group: int) -> str:

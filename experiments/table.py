@@ -96,7 +96,7 @@ def classification_tables(folder: Path = RESULTS) -> str:
             controls[_tested(path, own)] = now if before is None else f"{before}, {now}"
     entries: list[tuple[str, float, Row]] = []  # benchmark, accuracy, cells
     for path, own in tests.items():
-        name = _benchmark(own["dataset"], own["ways"], own["shots"]) + _within_groups(own)
+        name = _benchmark_of(own)
         if not _is_control(own):
             preset = "{dataset}-{ways}w{shots}s".format_map(own)
             if _within_groups(own):
@@ -134,6 +134,10 @@ def _benchmark(dataset: str, ways: int, shots: int) -> str:
     return f"{dataset}, {ways}-way {shots}-shot"
 
 
+def _benchmark_of(own: Mapping[str, Any]) -> str:
+    return _benchmark(own["dataset"], own["ways"], own["shots"]) + _within_groups(own)
+
+
 def _within_groups(own: Mapping[str, Any]) -> str:
     """The end of a benchmark's name for tasks whose classes are of one group."""
     within = own["protocol"].get("within_groups") in ("test", "both")
@@ -159,8 +163,7 @@ def learners_table(folder: Path = RESULTS) -> str:
     for path, own in _read(folder):
         if not _is_classification(own) or _is_control(own):
             continue
-        benchmark = _benchmark(own["dataset"], own["ways"], own["shots"]) + _within_groups(own)
-        fits = benchmark == "omniglot, 5-way 1-shot"
+        fits = _benchmark_of(own) == "omniglot, 5-way 1-shot"
         is_plain = _variant(own, path) == own["learner"]  # no other network, no other seeds
         if fits and (is_plain or own["learner"] not in plain):
             plain[own["learner"]] = own

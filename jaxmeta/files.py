@@ -284,6 +284,22 @@ def locked(folder: str | Path, *, say: Callable[[str], object] = warnings.warn) 
         os.close(descriptor)
 
 
+def lock_holder(folder: str | Path) -> tuple[int, str] | None:
+    """The number and the machine of the process that took the lock; None if it is not known.
+
+    >>> folder = tempfile.mkdtemp()
+    >>> with locked(folder):
+    ...     lock_holder(folder) == (os.getpid(), platform.node())
+    True
+    >>> lock_holder(folder)
+    """
+    try:
+        words = (Path(folder) / LOCK).read_bytes()[:200].decode(errors="replace").split()
+    except FileNotFoundError:
+        return None
+    return (int(words[0]), words[1]) if len(words) == 2 and words[0].isdecimal() else None
+
+
 def _take(path: Path, say: Callable[[str], object]) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -300,9 +316,9 @@ def _take(path: Path, say: Callable[[str], object]) -> int:
             os.write(descriptor, f"{os.getpid()} {platform.node()}\n".encode())
             return descriptor
         except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace").split()
             os.close(descriptor)
-            who = f"process {holder[0]} on {holder[1]}" if len(holder) == 2 else "another process"
+            holder = lock_holder(path.parent)
+            who = "process {} on {}".format(*holder) if holder else "another process"
             raise BlockingIOError(
                 f"{who} is writing to {path.parent}; wait until it has finished, or choose "
                 "another folder."

@@ -161,7 +161,8 @@ def weighted(sample: Any, weights: Array) -> Any:
     [2, 1]
     """
     chex.assert_shape(weights, (count_classes(sample),))
-    if sample.args[3] is not None:
+    *_, groups = sample.args
+    if groups is not None:
         raise ValueError(
             "weights of classes are not supported for tasks within groups; make the sampler "
             "without groups"
@@ -179,8 +180,8 @@ def drawn_classes(sample: Any, key: Key) -> Array:
     chex.assert_rank(key, 0)  # a typed key
     class_key = jax.random.split(key, 5)[0]
     weights, settings = sample.keywords.get("weights"), sample.func.keywords
-    turns = turned_classes(settings["rotations"])
-    total, groups = count_classes(sample), sample.args[3]
+    *_, groups = sample.args
+    turns, total = turned_classes(settings["rotations"]), count_classes(sample)
     return _draw_classes(class_key, total, settings["ways"], weights, groups, turns)
 
 

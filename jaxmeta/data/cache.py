@@ -32,14 +32,16 @@ def cache_folder() -> Path:
     return in_home(shared, "JAXMETA_CACHE_DIR") / "jaxmeta"
 
 
-def data_folder(name: str) -> Path:
-    """The folder of a set whose files the user provides: `name` in `JAXMETA_DATA_DIR`.
+def data_folder(name: str, given: str | Path | None = None) -> Path:
+    """The folder of a set whose files the user provides: the given one, if any.
 
-    Without that variable, `name` in `cache_folder()`.
+    Defaults to `name` in `JAXMETA_DATA_DIR`; without that variable, to `name` in `cache_folder()`.
 
     Raises:
       OSError: the user has no home folder, and the path needs one.
     """
+    if given is not None:
+        return Path(given).expanduser()
     own = os.environ.get("JAXMETA_DATA_DIR")
     return (in_home(own, "JAXMETA_DATA_DIR") if own else cache_folder()) / name
 

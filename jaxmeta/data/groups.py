@@ -25,12 +25,14 @@ class Groups(NamedTuple):
     counts: Any
 
 
-def group_sizes(classes: ClassImages, groups: Mapping[str, str]) -> dict[str, int]:
+def group_sizes(classes: ClassImages, groups: Mapping[str, str], turns: int = 1) -> dict[str, int]:
     """The number of classes of each group, the largest group first.
 
     Args:
       classes: the classes of a split.
       groups: the group of each class by class name, see `jaxmeta.data.Dataset`.
+      turns: the number of classes that one class becomes with its rotations, which belong to its
+        group.
 
     Raises:
       ValueError: a class has no group.
@@ -46,7 +48,7 @@ def group_sizes(classes: ClassImages, groups: Mapping[str, str]) -> dict[str, in
             raise ValueError(
                 f"the class {name!r} has no group; give groups an entry for every class"
             )
-        sizes[groups[name]] = sizes.get(groups[name], 0) + 1
+        sizes[groups[name]] = sizes.get(groups[name], 0) + turns
     return dict(sorted(sizes.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
@@ -56,11 +58,8 @@ def large_groups(
     """The groups with at least `ways` classes, sorted by name; smaller ones are left out.
 
     Args:
-      classes: the classes of a split.
-      groups: the group of each class by class name.
       ways: classes per task.
-      turns: the number of classes that one class becomes with its rotations, which belong to its
-        group.
+      classes, groups, turns: see `group_sizes`.
 
     Raises:
       ValueError: a class has no group; no group is large enough, with the sizes of the groups.
@@ -72,7 +71,7 @@ def large_groups(
     >>> found.members.tolist(), found.starts.tolist(), found.counts.tolist()
     ([1, 4, 0, 2], [0, 2], [2, 2])
     """
-    sizes = {name: turns * size for name, size in group_sizes(classes, groups).items()}
+    sizes = group_sizes(classes, groups, turns)
     large = sorted(name for name, size in sizes.items() if size >= ways)
     if not large:
         named = ", ".join(f"{name} {size}" for name, size in [*sizes.items()][:_NAMED])

@@ -114,8 +114,8 @@ class Episode:
             # A set without groups may be evaluated by a run that was trained within groups.
             if self.within(part) and dataset.groups is not None:
                 turns = turned_classes(self.rotations_of(part))
-                sizes = group_sizes(classes, dataset.groups).values()
-                large = sum(turns * size >= ways[part] for size in sizes)
+                sizes = group_sizes(classes, dataset.groups, turns).values()
+                large = sum(size >= ways[part] for size in sizes)
                 found[part] = {"drawn": large, "too_small": len(sizes) - large}
         return {"group_probabilities": "equal", "groups": found} if found else {}
 

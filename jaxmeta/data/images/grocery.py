@@ -50,7 +50,7 @@ def grocery(
     FileNotFoundError: no zip of Grocery Store in nowhere; download ...
     """
     sizes = split_sizes(split, CLASSES)
-    archive = _archive(data_folder("grocery") if data_dir is None else Path(data_dir).expanduser())
+    archive = _archive(data_folder("grocery", data_dir))
 
     def decode() -> dict[str, np.ndarray]:
         return _decode(archive, image_size, color)

@@ -82,12 +82,13 @@ def miniimagenet(
     """
     if split not in SPLITS:
         raise ValueError(f"miniimagenet has the splits {' and '.join(SPLITS)}, not {split!r}")
-    root = data_folder("miniimagenet") if data_dir is None else Path(data_dir).expanduser()
+    root = data_folder("miniimagenet", data_dir)
     parts = split_synsets(split)
     read = _listed_files if _has_lists(root) else _class_files
     found = read(root, split)
-    _check_complete(root, found, split)
-    files = [file for part in parts.values() for synset in part for file in found[synset]]
+    synsets = [*itertools.chain(*parts.values())]
+    _check_complete(root, found, split, synsets)
+    files = [file for synset in synsets for file in found[synset]]
 
     def decode() -> dict[str, np.ndarray]:
         return {"images": read_images(files, image_size=image_size, color=color)}
@@ -199,16 +200,16 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
             yield name, synset
 
 
-def _check_complete(root: Path, found: dict[str, list[Path]], split: str) -> None:
+def _check_complete(
+    root: Path, found: dict[str, list[Path]], split: str, expected: list[str]
+) -> None:
     """Raises `ValueError` unless there are 600 images of each of the 100 classes of the split."""
-    expected = [synset for part in split_synsets(split).values() for synset in part]
     absent = [synset for synset in expected if synset not in found]
     if absent:
         (other,) = (name for name in SPLITS if name != split)
-        if all(synset in found for part in split_synsets(other).values() for synset in part):
+        hint = ""
+        if found.keys() >= {*itertools.chain(*split_synsets(other).values())}:
             hint = f"it holds the classes of the split {other}: give --split {other}. "
-        else:
-            hint = ""
         raise ValueError(
             f"{shown(root)} is not the complete miniImageNet: {len(absent)} of the {len(expected)} "
             f"classes of the split {split} are missing, such as {absent[0]}; {hint}{_get(split)}"
