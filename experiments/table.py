@@ -102,7 +102,7 @@ def classification_tables(folder: Path = RESULTS) -> str:
             if _within_groups(own):
                 preset = "omniglot-challenge" if _is_challenge(own) else ""
             cells = [
-                _variant(own, path),
+                _variant(own, path) + _protocol(own),
                 _linked(_percent(own), path),
                 str(_published(own["learner"], preset) or "–"),
                 controls.get(_tested(path, own), "–"),
@@ -128,6 +128,13 @@ def classification_tables(folder: Path = RESULTS) -> str:
         groups.setdefault(name, []).append(cells)
     columns = ["learner", "accuracy (%)", "published (%)", "shuffled labels (%)"]
     return _grouped(groups, [*columns, "query statistics", "best step"])
+
+
+def _protocol(own: Mapping[str, Any]) -> str:
+    """What differs from most tests: the queries, or the views of an image."""
+    queries = "" if own.get("queries", 15) == 15 else f", queries per class: {own['queries']}"
+    views = own["protocol"].get("test_views", "one")
+    return queries + ("" if views == "one" else f", test views: {views}")
 
 
 def _benchmark(dataset: str, ways: int, shots: int) -> str:
@@ -160,11 +167,12 @@ def _order(benchmark: str) -> tuple[bool, str, list[int]]:
 def learners_table(folder: Path = RESULTS) -> str:
     """Every learner with its paper, a summary, and accuracies on Omniglot 5-way 1-shot."""
     plain: dict[str, dict[str, Any]] = {}
-    for path, own in _read(folder):
+    for path, own in _read(folder, "*/*.json"):
         if not _is_classification(own) or _is_control(own):
             continue
         fits = _benchmark_of(own) == "omniglot, 5-way 1-shot"
-        is_plain = _variant(own, path) == own["learner"]  # no other network, no other seeds
+        # No other network, no other seeds, and no other tasks than those of the run.
+        is_plain = _variant(own, path) == own["learner"] and "run" not in own
         if fits and (is_plain or own["learner"] not in plain):
             plain[own["learner"]] = own
     rows = []
@@ -184,9 +192,9 @@ def curves_tables(folder: Path = RESULTS) -> str:
     """Regression losses and published ones, by kind of curve."""
     groups: dict[str, list[Row]] = {}
     for path, own in _read(folder):
-        if "accuracy" in own or "after_inner_steps" not in own:
+        protocol, after = own.get("protocol", {}), own.get("after_inner_steps", {})
+        if "accuracy" in own or "frequency" not in protocol or not after:
             continue
-        protocol, after = own["protocol"], own["after_inner_steps"]
         varying = protocol["frequency"][0] < protocol["frequency"][1]
         kind = "Amplitude, phase and frequency" if varying else "Amplitude and phase"
         published = _published(own["learner"], "sinusoid-frequency" if varying else "sinusoid")

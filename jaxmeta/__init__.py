@@ -1,7 +1,7 @@
 """Meta-learning as pure functions on JAX.
 
-The top level has the vocabulary, the learners of `jaxmeta.learners`, three networks, `train` and
-`restore`. Everything but the vocabulary is imported on first use.
+The top level has the vocabulary, the learners of `jaxmeta.learners`, three networks, `train`,
+`restore` and `pretrained`. Everything but the vocabulary is imported on first use.
 """
 
 import importlib
@@ -25,6 +25,7 @@ from jaxmeta.core import (
     Objective,
     Predict,
     PyTree,
+    Rollout,
     SharedInit,
     SlotInit,
     Task,
@@ -40,16 +41,19 @@ from jaxmeta.version import __version__
 
 if TYPE_CHECKING:
     from jaxmeta.learners import (
+        alpaca,
         anil,
         boil,
         cavia,
         conditional_neural_process,
         conditional_neural_process_classifier,
+        decision_pretrained,
         evolve,
         first_order_maml,
         imaml,
         maml,
         maml_plus_plus,
+        maml_rl,
         matching,
         memory_classifier,
         meta_curvature,
@@ -59,11 +63,13 @@ if TYPE_CHECKING:
         neural_process,
         one_hot_squared_error,
         persistent_es,
+        promp,
         proto_maml,
         prototypical,
         r2d2,
         relation,
         reptile,
+        rl_squared,
         semi_supervised_prototypical,
         sequence_learner,
         siamese,
@@ -73,7 +79,7 @@ if TYPE_CHECKING:
         truncated_backpropagation,
     )
     from jaxmeta.models import conv4, mlp, resnet12
-    from jaxmeta.recipes import restore
+    from jaxmeta.recipes import pretrained, restore
     from jaxmeta.training import train
 
 __all__ = [
@@ -93,11 +99,13 @@ __all__ = [
     "Objective",
     "Predict",
     "PyTree",
+    "Rollout",
     "SharedInit",
     "SlotInit",
     "Task",
     "Trajectory",
     "__version__",
+    "alpaca",
     "anil",
     "binary_cross_entropy",
     "boil",
@@ -106,11 +114,13 @@ __all__ = [
     "conditional_neural_process_classifier",
     "conv4",
     "cross_entropy",
+    "decision_pretrained",
     "evolve",
     "first_order_maml",
     "imaml",
     "maml",
     "maml_plus_plus",
+    "maml_rl",
     "masked_mean",
     "matching",
     "memory_classifier",
@@ -123,6 +133,8 @@ __all__ = [
     "neural_process",
     "one_hot_squared_error",
     "persistent_es",
+    "pretrained",
+    "promp",
     "proto_maml",
     "prototypical",
     "r2d2",
@@ -130,6 +142,7 @@ __all__ = [
     "reptile",
     "resnet12",
     "restore",
+    "rl_squared",
     "semi_supervised_prototypical",
     "sequence_learner",
     "siamese",
@@ -147,6 +160,7 @@ _PLACES = {
     "conv4": "jaxmeta.models",
     "mlp": "jaxmeta.models",
     "resnet12": "jaxmeta.models",
+    "pretrained": "jaxmeta.recipes",
     "restore": "jaxmeta.recipes",
     "train": "jaxmeta.training",
 }

@@ -267,6 +267,12 @@ class SharedInit(Protocol):
     def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
 
 
+class Rollout(Protocol):
+    """`rollout(key, meta_params, task) -> episodes`, those after 0, 1, 2, ... adaptations."""
+
+    def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
+
+
 class MetaLearner(NamedTuple):
     """A meta-learning method as pure functions of one task, key first.
 
@@ -283,6 +289,7 @@ class MetaLearner(NamedTuple):
         state per task from one meta-update to the next (a truncated unroll).
       shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, if `grad`
         keeps a state for all tasks that is not a meta-parameter (running statistics).
+      rollout: None, or `rollout(key, meta_params, task) -> episodes`, for policies.
     """
 
     init: LearnerInit
@@ -293,6 +300,7 @@ class MetaLearner(NamedTuple):
     trajectory: Trajectory | None = None
     slot: SlotInit | None = None
     shared: SharedInit | None = None
+    rollout: Rollout | None = None
 
 
 # Not a NamedTuple: `jax.jit` requires a function that supports weak references; tuples do not.

@@ -224,6 +224,46 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` unless an error is raised.
+
+    If the process is killed at any moment, `standing(folder)` has the old or the new content.
+
+    Raises:
+      OSError: the folder above is missing, full, or not writable.
+
+    >>> folder = Path(tempfile.mkdtemp()) / "results"
+    >>> with replacing(folder) as new:
+    ...     write_bytes(new / "note.txt", b"kept")
+    >>> os.listdir(folder)
+    ['note.txt']
+    """
+    new, old = (folder.with_name(f".{folder.name}.{part}") for part in ("new", "old"))
+    remove(new)  # of a killed process, as is the old one
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+    remove(old)
+    new.mkdir()
+    try:
+        yield new
+        for path in [*new.rglob("*"), new]:
+            sync(path)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+        sync(folder.parent)
+    finally:
+        remove(new)
+    remove(old)
+
+
+def standing(folder: Path) -> Path:
+    """Where the content of a folder is that `replacing` writes: there, or under its old name."""
+    old = folder.with_name(f".{folder.name}.old")
+    return old if old.exists() and not folder.exists() else folder
+
+
 def check_writable(path: str | Path) -> None:
     """Raise an error if a file can't be written, before computing the result it is to hold.
 

@@ -29,6 +29,10 @@ TINY = {
     "regression": "--hidden 8 --queries 20",
     "sequence": "lstm --width 4 --bits 3 --lengths 1 3 --test-lengths 3 5",
     "optimizers": "--hidden 2 --window 2 --horizon 4 --dimensions 3 --tuning-tasks 2",
+    "bandits": "--width 4 --pulls 6 --tuning-tasks 5",
+    "control": "--hidden 4 --episodes 2 --episode-steps 5 --eval-inner-steps 2 --drawn-tasks 1",
+    "dynamics": "--hidden 8 --recent 4 --queries 4 --open-loop 3 --planning-tasks 2 "
+    "--tuning-tasks 3 --episode-steps 5 --plan-steps 2 --candidates 6 --elites 3 --iterations 2",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
 }

@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -80,3 +83,58 @@ def test_a_full_disk_under_orbax_names_the_checkpoint(monkeypatch, tmp_path):
     monkeypatch.setattr(ocp, "save", refuse)
     with pytest.raises(OSError, match=f"write or read {tmp_path}/.step_00000001.*No space left"):
         checkpoints.save(tmp_path, 1, {"weight": jax.numpy.ones(2)}, metadata={})
+
+
+# Ends the process, as a kill would, at the given call of a function that changes the disk.
+_KILLED = """
+import os, runpy, shutil, sys
+from pathlib import Path
+
+calls, last = 0, int(sys.argv[3])
+
+def counted(own):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == last:
+            os._exit(9)
+        return own(*arguments, **options)
+    return call
+
+files = runpy.run_path(sys.argv[1])
+for name in ("mkdir", "rename", "replace", "fsync", "rmdir", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+folder = Path(sys.argv[2])
+with files["replacing"](folder) as new:
+    for name in ("a", "b"):
+        files["write_bytes"](new / name, b"new")
+"""
+
+
+def test_a_folder_is_the_old_or_the_new_wherever_its_writer_is_killed(tmp_path):
+    folder, found, status = tmp_path / "folder", [], 9
+    while status:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        for name in ("a", "b"):
+            (folder / name).write_bytes(b"old")
+        words = [sys.executable, "-c", _KILLED, files.__file__, folder, str(len(found) + 1)]
+        status = subprocess.run(words, timeout=60).returncode
+        assert status in (0, 9)
+        whole = files.standing(folder)
+        content = {path.name: path.read_bytes() for path in whole.iterdir()}
+        assert content in ({"a": b"old", "b": b"old"}, {"a": b"new", "b": b"new"})
+        found.append(content["a"])
+        with files.replacing(folder) as new:  # the next one tidies up
+            (new / "a").touch()
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert found == sorted(found, reverse=True) and {*found} == {b"old", b"new"}
+
+
+def test_an_error_leaves_the_old_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="midway"), files.replacing(tmp_path / "folder") as new:
+        (new / "a").touch()
+        raise ValueError("midway")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

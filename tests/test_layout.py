@@ -20,14 +20,15 @@ ROOT = Path(__file__).parent.parent
 TOWER = [
     *("experiments", "commands", "recipes", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
-    *("extras", "interrupts", "version"),
+    *("environment", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "recipes"):
     BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
-BELOW["data"] = {"data", "core", "objectives", "files", "extras", "version"}  # beside the tower
+BELOW["environment"] = {"core", "objectives"}
+BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
 BELOW["files"] = {"files"}
@@ -37,6 +38,7 @@ HEAVY = (
     "PIL",
     "array_record",
     "grain",
+    "gymnax",
     "matplotlib",
     "orbax",
     "tensorboardX",

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -28,6 +29,22 @@ def wheel(tmp_path_factory) -> Path:
     run(sys.executable, "-m", "uv", "build", "--wheel", "--out-dir", folder, ROOT, folder=folder)
     (built,) = folder.glob("*.whl")
     return built
+
+
+def test_packed_learners_are_in_the_wheel_and_in_the_sources(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "jaxmeta", tmp_path / "jaxmeta", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    wanted = {f"jaxmeta/weights/tiny/{name}" for name in ("config.json", "weights.npz")}
+    for name in wanted:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"content")
+    run(sys.executable, "-m", "uv", "build", "--out-dir", "built", folder=tmp_path)
+    (wheel,), (source,) = ((tmp_path / "built").glob(kind) for kind in ("*.whl", "*.tar.gz"))
+    assert wanted <= {*zipfile.ZipFile(wheel).namelist()}
+    with tarfile.open(source) as archive:
+        assert wanted <= {name.partition("/")[2] for name in archive.getnames()}
 
 
 @pytest.fixture

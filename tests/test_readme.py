@@ -22,6 +22,7 @@ from jaxmeta.commands.baselines import Baselines
 from jaxmeta.commands.compare import Compare
 from jaxmeta.commands.experiment import parse
 from jaxmeta.commands.guard import read_arguments
+from jaxmeta.commands.package import Package
 from jaxmeta.commands.predict import Predict
 from jaxmeta.data import load
 from jaxmeta.recipes import find_domain, known_domains
@@ -47,7 +48,7 @@ BLOCKS = [
 COMMANDS = sorted(
     {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", TEXT)}
 )
-OPTIONS = {"baselines": Baselines, "compare": Compare, "predict": Predict}
+OPTIONS = {"baselines": Baselines, "compare": Compare, "package": Package, "predict": Predict}
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
 # In the order of the page, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
@@ -97,7 +98,7 @@ def test_a_command_line_is_understood(command, capsys):
     elif name == "evaluate":
         run = ROOT / arguments[0]
         if not run.is_dir():  # one that the reader trains
-            run = ROOT / "experiments/results/prototypical-omniglot-60-way"
+            run = ROOT / "experiments/results/prototypical-omniglot-fast"
         evaluate._parse([str(run), *arguments[1:]], read_config(run), name)
     elif name in OPTIONS:
         read_arguments(OPTIONS[name], name, arguments)
@@ -154,6 +155,12 @@ _SMALLER = {
         *(*_SMALL, "--slots", "8", "--controller-width", "8", "--test-lengths", "4"),
     ],
     "experiments.pretrain": [*_SMALL, "--width", "4", "--batch-size", "4"],
+    "experiments.control": [*_SMALL, "--episodes", "2", "--hidden", "4"],
+    "experiments.dynamics": [
+        *(*_SMALL, "--hidden", "8", "--planning-tasks", "2", "--episode-steps", "3"),
+        *("--tuning-tasks", "3", "--candidates", "10"),
+    ],
+    "experiments.bandits": [*_SMALL, "--width", "4", "--pulls", "5", "--tuning-tasks", "4"],
     "experiments.baselines": [
         *("--queries", "2", "--eval-tasks", "4", "--tuned-tasks", "2"),
         *("--choosing-tasks", "2", "--tuned-choosing-tasks", "2"),

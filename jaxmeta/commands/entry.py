@@ -5,7 +5,7 @@ import sys
 
 from jaxmeta.commands.guard import guarded, recipes_named
 
-TOOLS = ("evaluate", "predict", "compare", "baselines")  # each a module of this package
+TOOLS = ("evaluate", "predict", "compare", "baselines", "package")  # each a module of this package
 
 
 def main(
@@ -50,9 +50,10 @@ def usage() -> str:
     known = {name: own.__doc__ or "" for name, own in sorted(known_domains().items())}
     tools = {
         "evaluate": "Evaluate a run again, also with other ways, shots or data.",
-        "predict": "Use a run on a task of your own.",
+        "predict": "Use a run, or a trained learner by name, on tasks of your own.",
         "compare": "Compare runs on the same test tasks, pairwise.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
+        "package": "Pack a finished run into a small folder.",
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]
     for name, text in (known | tools).items():

@@ -18,8 +18,8 @@ from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import recipes_named
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.base import Experiment
 from jaxmeta.recipes.evaluation import evaluate
+from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
@@ -27,6 +27,8 @@ from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import check_finite, closing_lines, provenance, write_per_task
 from jaxmeta.recipes.seen import is_same, read_seen, refuse_seen, seen_of
 from jaxmeta.recipes.settings import AtLeastTwo, Seed
+from jaxmeta.recipes.shipped import find_run, shipped
+from jaxmeta.recipes.tasks import query_inputs
 from jaxmeta.training.parallel import mesh_for
 
 
@@ -35,13 +37,15 @@ class Evaluate:
     """Evaluate the best checkpoint of a run on held-out tasks."""
 
     run_dir: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or the name of a trained learner that ships with the package.
+    If a folder of that name exists, it is the run."""
     eval_tasks: AtLeastTwo | None = None
     """Number of held-out tasks. Defaults to the run's own number."""
     seed: Seed | None = None
     """Seed of the tasks. Defaults to the run's seed, with the same tasks as in its results."""
     out: Path | None = None
-    """JSON file for the result. Defaults to evaluation-CHANGES.json in the run folder."""
+    """JSON file for the result. Defaults to evaluation-CHANGES.json in the run folder, or to
+    NAME-evaluation-CHANGES.json in the working folder."""
     recipes: Modules = ()
     """Modules of your own that declare recipes or domains, separated by commas."""
 
@@ -63,8 +67,9 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
       ArithmeticError: the run has diverged.
     """
     settings.check(options)
-    experiment, data = read_config(options.run_dir)
-    identity = read_identity(options.run_dir)
+    run = find_run(options.run_dir)
+    experiment, data = read_config(run)
+    identity = read_identity(run)
     if options.out is not None:
         files.check_writable(options.out)
     training = experiment.training
@@ -75,8 +80,8 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     changed = experiment.domain.evaluation_changes(changes)
     experiment = experiment.changed(**changed, **more)
     settings.check(experiment)
-    restored = restore_as(options.run_dir, experiment, data)
-    loaded = _load_unseen(options.run_dir, experiment, data)
+    restored = restore_as(run, experiment, data)
+    loaded = _load_unseen(run, experiment, data)
     tasks = loaded.tasks
     _check_shapes(restored.example, loaded.of_training.example)
     if not is_same(loaded.data, data):
@@ -91,10 +96,12 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     places = settings.places(type(experiment.domain))  # their content is in the data
     own = {name: value for name, value in changed.items() if name not in places}
     made_from = digest_of(identity, own, more, seed, loaded.data)
-    path = options.out or result_path(options.run_dir, "evaluation", named, made_from, ".npz")
+    own_run = run == options.run_dir
+    where, stem = (run, "evaluation") if own_run else (Path(), f"{options.run_dir}-evaluation")
+    path = options.out or result_path(where, stem, named, made_from, ".npz")
     results = {
         **describe(loaded),
-        "run": options.run_dir.name,
+        "run": run.name,
         IDENTITY: identity,
         MADE_FROM: made_from,
         "seed": seed,
@@ -147,7 +154,7 @@ def _check_shapes(trained: Any, tested: Any) -> None:
     """Check that the examples have the same shape as in training."""
 
     def shapes(task: Any) -> list[tuple[int, ...]]:
-        return [leaf.shape[1:] for leaf in jax.tree.leaves(task.query.inputs)]
+        return [leaf.shape[1:] for leaf in jax.tree.leaves(query_inputs(task))]
 
     one, other = shapes(trained), shapes(tested)
     if one != other:
@@ -160,9 +167,10 @@ def _check_shapes(trained: Any, tested: Any) -> None:
 def _stored(arguments: list[str]) -> Stored | None:
     """The settings of the run among the arguments; None if no run is given, as with --help."""
     words = [word for word in arguments if not word.startswith("-")]
-    runs = [Path(word) for word in words if (Path(word) / CONFIG).is_file()]
-    folders = [*runs, *map(Path, words)]
-    return read_config(folders[0]) if folders else None
+    known = shipped()
+    runs = [word for word in words if (Path(word) / CONFIG).is_file() or word in known]
+    folders = [*runs, *words]
+    return read_config(find_run(Path(folders[0]))) if folders else None
 
 
 def _parse(

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, start
+from jaxmeta.recipes.base import Domain, Recipe, Training
+from jaxmeta.recipes.experiment import Experiment, presets_for, start
 from jaxmeta.recipes.folders import run_folder, taken_for_seeds
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import closing_lines, summarise_seeds
@@ -231,8 +231,7 @@ def presets_of(domain: type[Domain], learner: type[Recipe]) -> str:
     """The presets of a domain, each with its wall time and published result."""
     shown = []
     for preset in domain.presets:
-        name = f"{domain.name}/{preset.pattern}"
-        own = [preset, *(more for more in learner.presets if fnmatchcase(name, more.pattern))]
+        own = presets_for(domain, learner, preset.pattern)
         facts = [more.wall_time for more in own if more.wall_time][-1:]
         published = [
             more.published[preset.pattern] for more in own if preset.pattern in more.published

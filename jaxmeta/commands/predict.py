@@ -1,9 +1,11 @@
 """Use a run on a task of your own: learn from a few examples, and predict others.
 
     predict RUN --support FOLDER --query FOLDER
+    predict RUN --tasks FOLDER
 
 For images, `--support` is a folder `FOLDER/class/*.png` and `--query` an image or a folder of
-images; for curves both are tables of numbers (CSV).
+images; for curves both are tables of numbers (CSV). `--tasks` is a folder of many such tasks, see
+`predict_tasks.py`.
 """
 
 import itertools
@@ -12,19 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
 
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.predict_tasks import predict_tasks
 from jaxmeta.data.tables import write_table
 from jaxmeta.files import shown
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.base import Experiment, UserTask
-from jaxmeta.recipes.folders import read_config
-from jaxmeta.recipes.restoring import restore_as
-from jaxmeta.training.state import shared_of
+from jaxmeta.recipes.base import UserTask
+from jaxmeta.recipes.experiment import Experiment
+from jaxmeta.recipes.folders import Stored, read_config
+from jaxmeta.recipes.outputs import check_free
+from jaxmeta.recipes.predictor import predictor
+from jaxmeta.recipes.shipped import find_run
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,21 @@ class Predict:
     """Adapt a trained run to a few examples and predict others."""
 
     run_dir: tyro.conf.Positional[Path]
-    """The run folder."""
-    support: Path
+    """The run folder, or the name of a trained learner that ships with the package.
+    If a folder of that name exists, it is the run."""
+    support: Path | None = None
     """Folder of examples, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif).
     For curves, a CSV file of inputs and values."""
-    query: Path
+    query: Path | None = None
     """Examples to predict: an image or a folder of images; for curves, a CSV file of inputs."""
+    tasks: Path | None = None
+    """Folder of many tasks, instead of --support and --query: one folder per task, each with
+    support/class/*.png and query/*.png, or one image query.png. With query/class/*.png, the error
+    is measured."""
     out: Path | None = None
     """File for the picture or, with suffix .csv, for the table; the other is written next to it.
-    Defaults to predictions.png in the working folder, with a number if that exists."""
+    With --tasks, a JSON file. Defaults to predictions.png, or predictions.json, in the working
+    folder, with a number if that exists."""
     overwrite: bool = False
     """Replace existing files."""
     query_statistics: Literal["batch", "support"] | None = None
@@ -65,31 +75,37 @@ def predict_with(options: Predict) -> None:
     Raises:
       ValueError, OSError: a run that does not support such a task, or files that can't be read.
     """
+    support, query = options.support, options.query
+    if (options.tasks is None) == (support is None and query is None):
+        raise ValueError("give --support and --query for one task, or --tasks for many.")
+    run = find_run(options.run_dir)
+    stored = read_config(run)
+    stored = stored._replace(
+        experiment=_with_statistics(stored.experiment, options.query_statistics)
+    )
+    if options.tasks is not None:
+        out = options.out or _free("predictions.json")
+        predict_tasks(run, stored, options.tasks, options.ink, out, overwrite=options.overwrite)
+    elif support is None or query is None:
+        missing = "support" if support is None else "query"
+        raise ValueError(f"give --{missing}, too: a task consists of --support and --query.")
+    else:
+        _predict_task(run, stored, support, query, options)
+
+
+def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options: Predict) -> None:
+    """One task: a table, and a picture if the domain has one."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    out = _free("predictions.png") if options.out is None else options.out
-    picture, path = _places(out)
-    experiment, data = read_config(options.run_dir)
-    experiment = _with_statistics(experiment, options.query_statistics)
+    picture, path = _places(options.out or _free("predictions.png"))
+    experiment, data = stored
     recipe, domain = experiment.learner, experiment.domain
-    given = domain.read(data, options.support, options.query, options.ink)
+    given = domain.read(data, support, query, options.ink)
     for place in (path,) if given.draw is None else (picture, path):
-        _check_free(place, options)
-    experiment = experiment.replaced(domain.for_user_task(given))
-    run = restore_as(options.run_dir, experiment, data)
-    _check_shapes(options.query, given.inputs, run.example.query.inputs)
-    # Some learners read the support in order, and were not trained on examples sorted by class.
-    key = jax.random.key(experiment.training.seed)
-    support = given.support
-    if given.names:
-        order = np.asarray(jax.random.permutation(key, len(given.support.targets)))
-        support = jax.tree.map(lambda leaf: leaf[order], support)
-    support = jax.tree.map(jax.numpy.asarray, support)
-    shared = shared_of(run.learner, run.trained)
-    adapted = run.learner.adapt(key, run.meta_params, support, **shared)
-    outputs = run.learner.predict(adapted, jax.tree.map(jax.numpy.asarray, given.inputs))
+        check_free(place, (support, query), overwrite=options.overwrite)
+    outputs = predictor(run, experiment, data)(given, query)
 
     if given.names:
         probabilities = np.asarray(recipe.probabilities(outputs))
@@ -98,7 +114,7 @@ def predict_with(options: Predict) -> None:
         header = ["image", "class", "probability"]
         rows = [[row, *cells] for row, *cells in zip(given.rows, predicted, sure.tolist())]
         statistics = settings.values(domain).get("query_statistics")
-        counts = {"batch": len(rows), "support": len(support.targets)}
+        counts = {"batch": len(rows), "support": len(given.support.targets)}
         if statistics in counts:
             header.append(f"{statistics} statistics of")
             number = counts[statistics]
@@ -125,7 +141,7 @@ def predict_with(options: Predict) -> None:
 
 
 def _free(name: str) -> Path:
-    """A path for a picture of this name, with a number if it or its table exists."""
+    """A path of this name for a result, with a number if it or a table of that name exists."""
     first = Path(name)
     numbered = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
     return next(
@@ -146,17 +162,6 @@ def _places(out: Path) -> tuple[Path, Path]:
     return out, out.with_suffix(".csv")
 
 
-def _check_free(path: Path, options: Predict) -> None:
-    """Check that no other result and no input is overwritten."""
-    read = [own for own in (options.support, options.query) if own.exists()]
-    if path.exists() and any(map(path.samefile, read)):
-        raise ValueError(f"{shown(path)} is an input and would be overwritten; give another --out.")
-    if path.exists() and not options.overwrite:
-        raise FileExistsError(
-            f"{shown(path)} exists; give another --out, or --overwrite to replace it."
-        )
-
-
 def _with_statistics(
     experiment: Experiment, wanted: Literal["batch", "support"] | None
 ) -> Experiment:
@@ -170,15 +175,6 @@ def _with_statistics(
             "the option out."
         )
     return experiment.changed(query_statistics=wanted)
-
-
-def _check_shapes(path: Path, given: Any, trained: Any) -> None:
-    """Check that inputs have the same shape as in training."""
-    one, other = ([leaf.shape[1:] for leaf in jax.tree.leaves(tree)] for tree in (given, trained))
-    if one != other:
-        raise ValueError(
-            f"{shown(path)} holds inputs of shape {one[0]}; the run was trained on {other[0]}."
-        )
 
 
 def _numbers(outputs: Any, given: UserTask) -> tuple[list[str], list[list[Any]]]:

@@ -1,6 +1,7 @@
 """Meta-learners, one file per algorithm."""
 
 from jaxmeta.learners._supervised import supervised
+from jaxmeta.learners.control import decision_pretrained, maml_rl, promp, rl_squared
 from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.gradient import (
     CAVIAParams,
@@ -38,6 +39,8 @@ from jaxmeta.learners.metric import (
     siamese,
 )
 from jaxmeta.learners.process import (
+    ALPaCAParams,
+    alpaca,
     conditional_neural_process,
     conditional_neural_process_classifier,
     neural_process,
@@ -46,6 +49,7 @@ from jaxmeta.learners.process import (
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
 
 __all__ = [
+    "ALPaCAParams",
     "CAVIAParams",
     "MAMLPlusPlusParams",
     "MetaCurvatureParams",
@@ -57,16 +61,19 @@ __all__ = [
     "ReptileParams",
     "SiameseParams",
     "Unroll",
+    "alpaca",
     "anil",
     "boil",
     "cavia",
     "conditional_neural_process",
     "conditional_neural_process_classifier",
+    "decision_pretrained",
     "evolve",
     "first_order_maml",
     "imaml",
     "maml",
     "maml_plus_plus",
+    "maml_rl",
     "matching",
     "memory_classifier",
     "meta_curvature",
@@ -76,11 +83,13 @@ __all__ = [
     "neural_process",
     "one_hot_squared_error",
     "persistent_es",
+    "promp",
     "proto_maml",
     "prototypical",
     "r2d2",
     "relation",
     "reptile",
+    "rl_squared",
     "semi_supervised_prototypical",
     "sequence_learner",
     "siamese",

@@ -8,11 +8,13 @@ from jaxmeta.models.comparison import comparator, conv_maps, pairwise
 from jaxmeta.models.folding import folded, frozen_encoder
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.precision import computed_in
+from jaxmeta.models.views import averaged_over_shifts
 from jaxmeta.models.weights import check_alike, pack, unpack
 
 __all__ = [
     "NORMALISATIONS",
     "Normalisation",
+    "averaged_over_shifts",
     "check_alike",
     "comparator",
     "computed_in",

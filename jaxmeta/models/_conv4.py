@@ -31,7 +31,7 @@ class _Conv4(nn.Module):
             check_image_size("conv4 with pooling", inputs, 16, ", or downsample by strides")
         values, references = with_reference(self.normalisation, inputs, reference)
         for index in range(4):
-            if index == 0 and self._is_pooled_block():
+            if index == 0 and self.is_fused():
                 values = self._first_block(values, references)
                 continue
             stride = 2 if strided else 1
@@ -46,7 +46,7 @@ class _Conv4(nn.Module):
             features = nn.Dense(self.outputs, name="head")(features)
         return features[references:]
 
-    def _is_pooled_block(self) -> bool:
+    def is_fused(self) -> bool:
         """Whether the first block is computed as one; at `init`, the layers make its parameters."""
         return (
             not self.is_initializing()

@@ -1,6 +1,6 @@
 """A multi-layer perceptron."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flax import linen as nn
 
@@ -13,6 +13,7 @@ class _MLP(nn.Module):
     hidden: tuple[int, ...]
     outputs: int
     normalisation: NormalisationKind
+    activation: Callable[[Array], Array]
 
     @nn.compact
     def __call__(self, inputs: Array, reference: Array | None = None) -> Array:
@@ -29,16 +30,20 @@ class _MLP(nn.Module):
             else:  # no bias before a normalisation: its gradient would be rounding noise
                 values = nn.Dense(width, use_bias=False, name=name)(values)
                 values = Normalisation(self.normalisation, name=f"norm_{index}")(values, references)
-            values = nn.relu(values)
+            values = self.activation(values)
         return nn.Dense(self.outputs, name="head")(values)[references:]
 
 
 def mlp(
-    hidden: Sequence[int], outputs: int, *, query_statistics: NormalisationKind = "none"
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    query_statistics: NormalisationKind = "none",
+    activation: Callable[[Array], Array] = nn.relu,
 ) -> Model:
-    """Dense layers with ReLU between them; inputs of any shape are flattened.
+    """Dense layers with an activation between them; inputs of any shape are flattened.
 
-        h_{l+1} = ReLU(norm(W_l h_l + b_l)),  y = W h_L + b
+        h_{l+1} = activation(norm(W_l h_l + b_l)),  y = W h_L + b
 
     The networks of MAML are `mlp((40, 40), 1)` for sinusoids and
     `mlp((256, 128, 64, 64), ways, query_statistics="batch")` for Omniglot (Finn et al. 2017,
@@ -48,6 +53,7 @@ def mlp(
       hidden: widths of the hidden layers.
       outputs: width of the last layer, whose parameters are named `head`.
       query_statistics: see `Normalisation`.
+      activation: of the hidden layers. Defaults to ReLU.
 
     Raises:
       ValueError: inputs have an axis of size 0.
@@ -58,4 +64,4 @@ def mlp(
     >>> model.apply(params, jnp.ones((10, 1))).shape
     (10, 1)
     """
-    return from_linen(_MLP(tuple(hidden), outputs, query_statistics))
+    return from_linen(_MLP(tuple(hidden), outputs, query_statistics, activation))

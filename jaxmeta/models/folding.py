@@ -19,7 +19,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
 
     μ and σ² are the statistics of a layer over all batches; the layers before it normalise each
     batch by its own statistics, as in training. Use the result with the same network built with
-    `query_statistics="none"`.
+    `query_statistics="training"`.
 
     Args:
       model: made from a Linen module, with `Normalisation` layers of the kind `batch`.
@@ -28,14 +28,13 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
       epsilon: ε, as in the normalisation.
 
     Raises:
-      ValueError: the model has no such layer, or a layer is part of a fused block (the first block
-        of `conv4` with pooling).
+      ValueError: the model has no such layer.
 
     >>> from jaxmeta.models import resnet12
     >>> network, key = resnet12(width=2), jax.random.key(0)
     >>> images = jax.random.normal(key, (3, 4, 16, 16, 3))
     >>> frozen = folded(network, jax.jit(network.init)(key, images[0]), images)
-    >>> jax.jit(resnet12(width=2, query_statistics="none").apply)(frozen, images[0]).shape
+    >>> jax.jit(resnet12(width=2, query_statistics="training").apply)(frozen, images[0]).shape
     (4, 16)
     """
 
@@ -43,6 +42,8 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
         found: dict[tuple[str, ...], Moments] = {}
 
         def record(run: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+            if context.method_name == "is_fused":  # a block computed as one hides its statistics
+                return False
             if isinstance(context.module, Normalisation) and context.method_name == "__call__":
                 # As in `standardise`: widened, and centred before squaring.
                 values = args[0].astype(jnp.promote_types(args[0].dtype, jnp.float32))
@@ -60,7 +61,7 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     if not layers or set(layers) != set(moments):
         raise ValueError(
             f"folded: found {len(moments)} of {len(layers)} normalisation layers of the model; use "
-            "a network with normalisation and without fused blocks, such as resnet12."
+            "a network with normalisation, such as conv4 or resnet12."
         )
     for path, (means, variances) in moments.items():
         layer = layers[path]
@@ -89,7 +90,7 @@ def frozen_encoder(
     """The parameters of `folded` without the head: an encoder that computes no statistics.
 
     Arguments and errors are as for `folded`. Use the result with the same network built without a
-    head and with `query_statistics="none"`.
+    head and with `query_statistics="training"`.
 
     >>> from jaxmeta.models import resnet12
     >>> network, key = resnet12(5, width=2), jax.random.key(0)

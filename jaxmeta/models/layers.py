@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, check_no_padding
 from jaxmeta.ops import convolve, extreme_pool, standardise
 
-NormalisationKind = Literal["batch", "support", "layer", "group", "none"]
+NormalisationKind = Literal["batch", "support", "layer", "group", "training", "none"]
 NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
 """The kinds of `Normalisation`."""
 
@@ -41,7 +41,9 @@ class Normalisation(nn.Module):
         each other; all examples if there are no references (the support set itself);
       `layer`: space and channels of each example;
       `group`: space and groups of eight channels of each example;
-      `none`: no standardisation, only γ and β.
+      `training`: the batches of training; `jaxmeta.models.folded` puts them into γ and β of a
+        network that was trained with `batch`, and only γ and β are applied;
+      `none`: no examples; only γ and β are applied.
     No statistics are stored between calls. `batch` and `support` raise `ValueError` for tasks with
     a mask, since the padding would enter the statistics.
 

@@ -12,6 +12,7 @@ from jaxmeta.plots.figures import (
     ORANGE,
     VERMILION,
     logarithmic,
+    mean_with_interval,
     new_figure,
     style,
     write,
@@ -50,12 +51,7 @@ def optimization_curves(
     places = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, (name, curves) in zip(places, panels.items()):
         for colour, (optimizer, losses) in zip((VERMILION, BLUE, GREEN, ORANGE), curves.items()):
-            steps, mean = np.arange(losses.shape[1]), losses.mean(axis=0)
-            spread = 1.96 * losses.std(axis=0, ddof=1) / np.sqrt(len(losses))
-            axes.plot(steps, mean, color=colour, label=optimizer, linewidth=1.6)
-            axes.fill_between(
-                steps, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
-            )
+            mean_with_interval(axes, np.arange(losses.shape[1]), losses, colour, optimizer)
         style(axes, "steps", "query loss")
         logarithmic(axes)
         axes.set_title(name, fontsize=10)

@@ -6,18 +6,8 @@ A *recipe* is a learner with its settings (`jaxmeta/recipes/learners/`). A *doma
 distribution of tasks with its metrics and pictures (`jaxmeta/recipes/domains/`). Each is one file.
 """
 
-from jaxmeta.recipes.base import (
-    Domain,
-    Engine,
-    Experiment,
-    Preset,
-    Recipe,
-    Training,
-    UserTask,
-    from_json,
-    start,
-    to_json,
-)
+from jaxmeta.recipes.base import Domain, Engine, Preset, Recipe, Training, UserTask
+from jaxmeta.recipes.experiment import Experiment, from_json, start, to_json
 from jaxmeta.recipes.registry import (
     domain,
     find_domain,
@@ -28,6 +18,7 @@ from jaxmeta.recipes.registry import (
 )
 from jaxmeta.recipes.restoring import TrainedRun, restore
 from jaxmeta.recipes.runner import run
+from jaxmeta.recipes.shipped import pretrained
 from jaxmeta.recipes.tasks import ACCURACY, LOSS, Figure, HeldOut, Needs, Problem, Report, Tasks
 
 __all__ = [
@@ -53,6 +44,7 @@ __all__ = [
     "from_json",
     "known_domains",
     "known_learners",
+    "pretrained",
     "recipe",
     "restore",
     "run",

@@ -1,9 +1,7 @@
 """Base classes of recipes and domains, and the training settings that all runs share."""
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -12,7 +10,6 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
-from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed
 from jaxmeta.recipes.tasks import Needs, Problem, Tasks
 from jaxmeta.training.aggregation import Aggregation, aggregate_of
@@ -66,13 +63,12 @@ class Training:
 
     def optimizer(self, last: optax.GradientTransformation | None = None) -> Any:
         """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`."""
+        rate, steps = self.outer_rate, self.steps
         schedule = {
-            "constant": optax.constant_schedule(self.outer_rate),
-            "linear": optax.linear_schedule(self.outer_rate, 0.0, self.steps),
-            "cosine": optax.cosine_decay_schedule(self.outer_rate, self.steps),
-            "halving": optax.exponential_decay(
-                self.outer_rate, self.halve_every, 0.5, staircase=True
-            ),
+            "constant": optax.constant_schedule(rate),
+            "linear": optax.linear_schedule(rate, 0.0, steps),
+            "cosine": optax.cosine_decay_schedule(rate, steps),
+            "halving": optax.exponential_decay(rate, self.halve_every, 0.5, staircase=True),
         }[self.outer_schedule]
         optimizer = {"adam": optax.adam, "sgd": optax.sgd}[self.outer_optimizer](schedule)
         if last is not None:
@@ -120,8 +116,8 @@ class Preset(NamedTuple):
     """Named settings of a domain or of a learner.
 
     Attributes:
-      pattern: in a domain the preset's name; in a recipe `EXPERIMENT/PRESET` with shell wildcards
-        such as `*`. Where several match, later ones override earlier ones.
+      pattern: in a domain the preset's name; in a recipe `EXPERIMENT/PRESET` or `KIND/PRESET` with
+        shell wildcards such as `*`. Where several match, later ones override earlier ones.
       settings: values by setting name.
       published: the published result by preset, such as `{"omniglot-5w1s": "98.7 ± 0.4"}`; for
         curves the losses by inner step, for image streams the accuracies by instance of a class.
@@ -171,10 +167,19 @@ class Recipe:
     ) -> Trained | None:
         """A transformation of the best checkpoint after training, such as folding or pruning.
 
-        Returns None to keep the checkpoint as it is, the default. `calibration` holds training
-        inputs, `[batches, ...]`. The method is also traced for its shapes when a run is restored.
+        Validation judges its result, too, so it must be traceable. The default is `Problem.fold` on
+        the encoder; where that is None, it returns None and the checkpoint is kept as it is.
+        `calibration` holds training inputs, `[batches, ...]`.
         """
-        return None
+        if problem.fold is None:
+            return None
+        fold = problem.fold
+        folded = self.with_encoder(trained.meta_params, lambda own: fold(own, calibration))
+        return trained._replace(meta_params=folded)
+
+    def with_encoder(self, meta_params: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
+        """The meta-parameters with changed parameters of the encoder, if `needs` has `embeds`."""
+        return {**meta_params, "encoder": change(meta_params["encoder"])}
 
     def probabilities(self, outputs: Array) -> Array:
         """Class probabilities from the outputs of `predict`, `[examples, ways]`."""
@@ -254,6 +259,8 @@ class UserTask(NamedTuple):
       inputs: the query inputs.
       rows: a label for each query input.
       names: the class names; empty outside classification.
+      truth: the true class of each query input by its name, None where it is unknown; empty if all
+        are unknown.
       draw: `draw(path, names, probabilities, title)` draws the predictions; None for no picture.
     """
 
@@ -261,128 +268,5 @@ class UserTask(NamedTuple):
     inputs: PyTree
     rows: list[str]
     names: list[str]
+    truth: tuple[str | None, ...] = ()
     draw: Any = None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The domain, the learner and the training settings of a run; see `start`.
-
-    >>> from jaxmeta.recipes import find_domain, find_learner
-    >>> experiment = Experiment(find_domain("regression")(), find_learner("maml")())
-    >>> experiment.changed(steps=100, inner_rate=0.01).training.steps
-    100
-    """
-
-    domain: Domain
-    learner: Recipe
-    training: Training = Training()
-
-    def check(self) -> None:
-        """Check that the learner supports the domain's tasks, and that setting names are unique.
-
-        Raises:
-          ValueError: it does not, with the learners that do; two settings have the same name.
-        """
-        if self.domain.kind not in self.learner.kinds:
-            fitting = ", ".join(registry.known_learners(self.domain.kind))
-            raise ValueError(
-                f"{self.learner.name} does not support tasks of {self.domain.name} (kind "
-                f"{self.domain.kind}); these learners do: {fitting}."
-            )
-        parts = [settings.names(part) for part in (self.domain, self.learner, self.training)]
-        if twice := (parts[0] & parts[1]) | (parts[2] & (parts[0] | parts[1])):
-            raise ValueError(
-                f"{self.learner.name} on {self.domain.name}: two settings are named "
-                f"{min(twice)!r}; rename one."
-            )
-
-    def resolved(self) -> "Experiment":
-        """The experiment with every default of the domain filled in."""
-        return dataclasses.replace(self, domain=self.domain.resolved())
-
-    def replaced(self, domain: Domain) -> "Experiment":
-        """The experiment on another domain."""
-        return dataclasses.replace(self, domain=domain)
-
-    def changed(self, **changes: Any) -> "Experiment":
-        """The experiment with other values of some settings, by name.
-
-        Raises:
-          ValueError: an unknown setting.
-        """
-        unknown = changes.keys() - settings.names(self)
-        if unknown:
-            name = min(unknown)
-            raise ValueError(
-                f"{settings.option(name, changes[name])}: {self.learner.name} on "
-                f"{self.domain.name} has no such setting."
-            )
-        return settings.changed(self, changes)
-
-
-def start(domain: type[Domain], learner: type[Recipe], preset: str = "default") -> Experiment:
-    """The experiment of a preset: the domain's settings for it, then the learner's.
-
-    Raises:
-      ValueError: an unknown preset, with the nearest names.
-
-    >>> from jaxmeta.recipes import find_domain, find_learner
-    >>> start(find_domain("few-shot"), find_learner("maml"), "omniglot-5w1s").training.steps
-    60000
-    """
-    known = [own.pattern for own in domain.presets]
-    registry.check_known("preset", preset, known)
-    experiment = Experiment(domain(), learner())
-    for own in domain.presets:
-        if own.pattern == preset:
-            experiment = experiment.changed(**own.settings)
-    for own in learner.presets:
-        if fnmatchcase(f"{domain.name}/{preset}", own.pattern):
-            experiment = experiment.changed(**own.settings)
-    return experiment
-
-
-def to_json(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as a dictionary of JSON values; `from_json` is the inverse.
-
-    >>> from jaxmeta.recipes import find_domain, find_learner
-    >>> to_json(start(find_domain("sequence"), find_learner("lstm")))["learner"]
-    {'name': 'lstm', 'width': 256, 'layers': 1}
-    """
-    return {
-        "experiment": experiment.domain.name,
-        "learner": {"name": experiment.learner.name, **dataclasses.asdict(experiment.learner)},
-        "tasks": dataclasses.asdict(experiment.domain),
-        "training": dataclasses.asdict(experiment.training),
-    }
-
-
-def from_json(fields: Any) -> Experiment:
-    """The experiment from the result of `to_json`, checked.
-
-    Raises:
-      ValueError: an unknown domain, learner or setting, or a value of the wrong type.
-
-    >>> from jaxmeta.recipes import find_domain, find_learner
-    >>> experiment = start(find_domain("sequence"), find_learner("lstm"))
-    >>> from_json(to_json(experiment)) == experiment
-    True
-    """
-    if not isinstance(fields, dict) or not isinstance(fields.get("learner"), dict):
-        raise ValueError("it does not hold the settings of an experiment")
-    entries = {"experiment", "learner", "tasks", "training"}
-    if unknown := fields.keys() - entries:
-        raise ValueError(f"it has the unknown entry {min(unknown)!r}")
-    learner_fields = dict(fields["learner"])
-    kind = registry.find_domain(str(fields.get("experiment")))
-    learner = registry.find_learner(str(learner_fields.pop("name", None)))
-    if missing := entries - fields.keys():
-        raise ValueError(f"it has no entry {min(missing)!r}")
-    experiment = Experiment(
-        settings.from_json(kind, fields["tasks"]),
-        settings.from_json(learner, learner_fields),
-        settings.from_json(Training, fields["training"]),
-    )
-    settings.check(experiment)
-    return experiment

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import jax
 
 from jaxmeta.recipes import settings
-from jaxmeta.recipes.base import Experiment, Training
+from jaxmeta.recipes.base import Training
+from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.tasks import Problem
 from jaxmeta.training.memory import TooLarge, check_fits
 from jaxmeta.training.state import Trained

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jaxmeta import files
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.base import Experiment, from_json, to_json
+from jaxmeta.recipes.experiment import Experiment, from_json, to_json
 from jaxmeta.training.loop import CHECKPOINTS
 
 CONFIG, RESULTS, FINISHED = "config.json", "results.json", "finished"

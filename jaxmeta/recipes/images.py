@@ -1,21 +1,38 @@
 """Settings of images and of image networks, shared by several domains."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxmeta.core import Model
+from jaxmeta.core import Array, Batch, Model, PyTree
 from jaxmeta.data import Dataset, load
 from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.identity import NOTHING, Seen
 from jaxmeta.data.images.dataset import unseen
+from jaxmeta.data.images.registry import resampling_of
+from jaxmeta.data.scaling import scaled
 from jaxmeta.files import shown
-from jaxmeta.models import comparator, computed_in, conv4, conv_maps, mlp, resnet12
+from jaxmeta.models import (
+    averaged_over_shifts,
+    comparator,
+    computed_in,
+    conv4,
+    conv_maps,
+    folded,
+    mlp,
+    resnet12,
+)
 from jaxmeta.models.layers import NormalisationKind
+from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
+
+CALIBRATION_IMAGES = 1024
+"""Training images for the statistics that are folded into a network."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,49 @@ class Images:
         )
         return unseen(found, seen)
 
+    def user_task(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
+        """A task from `support/CLASS/*.png`, and query images from a file or a folder.
+
+        The images are resized as those of the data set. The true class of a query image is known
+        if it is in `query/CLASS/`.
+        """
+        from jaxmeta.data.images.folder import class_files, read_images
+
+        size, _, channels = data["image_shape"]
+
+        def pixels(paths: list[Path]) -> np.ndarray:
+            images = read_images(
+                paths,
+                image_size=size,
+                color=channels == 3,
+                ink=data["ink"] if ink is None else ink,
+                resampling=resampling_of(self.dataset),
+            )
+            return scaled(images)
+
+        classes = class_files(support)
+        shown = {name: pixels(group) for name, group in classes.items()}
+        labels = np.repeat(np.arange(len(shown)), [len(group) for group in shown.values()])
+        queries = query_files(query)
+        images = pixels(queries)
+        within = [path.relative_to(query).parts[:-1] for path in queries]  # () if it is no folder
+
+        def draw(path: Path, names: list[str], probabilities: np.ndarray, title: str) -> None:
+            from jaxmeta import plots
+
+            plots.prediction_sheet(path, images, names, probabilities, title=title, support=shown)
+
+        return UserTask(
+            support=Batch(np.concatenate(list(shown.values())), labels.astype(np.int32)),
+            inputs=images,
+            rows=[str(path) for path in queries],
+            names=list(shown),
+            truth=tuple(path[0] if path and path[0] in shown else None for path in within),
+            draw=draw,
+        )
+
 
 @dataclass(frozen=True)
 class ImageNetwork:
@@ -59,19 +119,45 @@ class ImageNetwork:
     width: Count = 64
     """Channels of each convolution (of the first block in resnet12)."""
     query_statistics: Annotated[NormalisationKind, AT_TEST] = "batch"
-    """Normalise a query by its batch (transductive), by the support, or alone (layer, group)."""
+    """Normalise a query by its batch (transductive), by the support, alone (layer, group), or by
+    statistics of the training images, which normalise each batch in training (training)."""
+    test_views: Annotated[Literal["one", "shifts"], AT_TEST] = "one"
+    """Views of an image in validation and test: the image (one), or the mean embedding of it and
+    of its shifts by a pixel up, down, left and right (shifts)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network; meta-parameters, statistics and losses stay float32."""
 
-    def build(self, outputs: int | None) -> Model:
+    def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The changes of an evaluation.
+
+        Raises:
+          ValueError: the training statistics of a run that has none.
+        """
+        if "training" == changes.get("query_statistics") != self.query_statistics:
+            raise ValueError(
+                "--query-statistics training: this run was trained with --query-statistics "
+                f"{self.query_statistics} and has no training statistics; give batch, support, "
+                "layer, group or none."
+            )
+        return changes
+
+    def build(self, outputs: int | None, *, train: bool = False) -> Model:
         """The network; without `outputs`, the encoder, which has no head."""
-        return self._computed(self._in_float32(outputs))
+        network = self._computed(self._in_float32(outputs, train))
+        shifts = self.test_views == "shifts" and not train
+        return averaged_over_shifts(network) if shifts else network
+
+    def fold(self, params: PyTree, calibration: Array) -> PyTree:
+        """The encoder's parameters, with statistics of the calibration images folded in."""
+        return folded(self.build(None, train=True), params, calibration)
 
     def _computed(self, network: Model) -> Model:
         return network if self.precision == "float32" else computed_in(network, jnp.bfloat16)
 
-    def _in_float32(self, outputs: int | None) -> Model:
+    def _in_float32(self, outputs: int | None, train: bool) -> Model:
         statistics: Any = {"query_statistics": self.query_statistics}
+        if train and self.query_statistics == "training":  # folded into the parameters afterwards
+            statistics = {"query_statistics": "batch"}
         if self.network == "mlp":  # as in Finn et al. 2017, section 5.2
             hidden = (256, 128, 64) if outputs is None else (256, 128, 64, 64)
             return mlp(hidden, outputs or 64, **statistics)
@@ -101,6 +187,14 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
     names = ("images_sha256", "classes", "ink")
     shape = list(dataset.train.images.shape[1:])
     return {"image_shape": shape, **{name: dataset.protocol[name] for name in names}}
+
+
+def query_images(source: Callable[[str], Any], seed: int) -> Array:
+    """Query images of training tasks, `[tasks, Q, H, W, C]`, at least `CALIBRATION_IMAGES`."""
+    sample, key = source("train"), jax.random.key(seed)
+    count = -(-CALIBRATION_IMAGES // len(jax.eval_shape(sample, key).query.targets))
+    draw = jax.jit(lambda sample, key: sample(key).query.inputs)
+    return jnp.stack([draw(sample, key) for key in jax.random.split(key, count)])
 
 
 def query_files(path: Path) -> list[Path]:

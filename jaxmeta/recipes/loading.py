@@ -8,7 +8,7 @@ import jax
 from jaxmeta import files
 from jaxmeta.core import Key, PyTree
 from jaxmeta.data.identity import NOTHING, Seen
-from jaxmeta.recipes.base import Experiment, to_json
+from jaxmeta.recipes.experiment import Experiment, to_json
 from jaxmeta.recipes.fitting import naming_settings
 from jaxmeta.recipes.tasks import HeldOut, Problem, Tasks
 from jaxmeta.training import checkpoints

@@ -2,11 +2,12 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxmeta import files
+from jaxmeta.files import shown
 from jaxmeta.recipes.folders import CONFIG
 
 MADE_FROM = "made_from"
@@ -79,3 +80,17 @@ def result_file(path: Path, own: Callable[[Any], bool], beside: str = "") -> Ite
             taken = path if path.exists() else path.with_suffix(beside)
             raise ValueError(f"{taken} holds another result; give another file, or move this one.")
         yield
+
+
+def check_free(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool) -> None:
+    """Check that no other result and no input is overwritten.
+
+    Raises:
+      ValueError, FileExistsError: one would be.
+    """
+    if path.exists() and any(path.samefile(own) for own in inputs if own.exists()):
+        raise ValueError(f"{shown(path)} is an input and would be overwritten; give another --out.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"{shown(path)} exists; give another --out, or --overwrite to replace it."
+        )

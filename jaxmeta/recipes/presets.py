@@ -42,6 +42,37 @@ def _figures(presets: tuple[str, ...], published: str) -> dict[str, str]:
     return {name: figure for name, figure in figures if figure != "–"}
 
 
+SIXTY_WAYS: dict[str, Any] = {
+    "train_ways": 60,
+    "train_queries": 5,
+    "task_batch": 1,
+    "network": "conv4-pool",
+    "query_statistics": "training",
+    "outer_schedule": "halving",
+}
+"""The training tasks of prototypical networks on Omniglot (Snell et al. 2017, section 3.1)."""
+
+SIXTY_WAYS_OMNIGLOT: dict[str, Any] = {
+    **SIXTY_WAYS,
+    "rotations": "as-classes",
+    "steps": 10_000,
+    "checkpoint_every": 200,
+    "chunk": 10,
+}
+"""`SIXTY_WAYS`, with the classes and the length of a run on Omniglot."""
+
+FAST = Preset(
+    "few-shot/omniglot-fast",
+    {
+        "outer_rate": 4e-3,
+        "outer_schedule": "cosine",
+        "steps": 3400,
+        "checkpoint_every": 850,
+    },
+    wall_time="45 min on a CPU core",
+)
+"""For learners with the settings `SIXTY_WAYS`."""
+
 MINIIMAGENET = tuple(
     Preset(
         name,

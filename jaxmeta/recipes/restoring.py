@@ -11,10 +11,12 @@ from jax.core import Tracer
 
 from jaxmeta.core import MetaLearner, PyTree, Task
 from jaxmeta.recipes import registry, settings
-from jaxmeta.recipes.base import Experiment, Recipe
+from jaxmeta.recipes.base import Recipe
+from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.folders import CONFIG, FINISHED, RESULTS, read_config, read_identity
 from jaxmeta.recipes.loading import problems, with_checksum
-from jaxmeta.recipes.tasks import Problem
+from jaxmeta.recipes.packing import read_packed
+from jaxmeta.recipes.tasks import Problem, query_inputs
 from jaxmeta.training import checkpoints
 from jaxmeta.training.leaves import named
 from jaxmeta.training.loop import CHECKPOINTS
@@ -53,7 +55,7 @@ def restore(
         outputs = learner.predict(adapted, images)
 
     Args:
-      run_directory: a folder that an experiment wrote.
+      run_directory: a folder that an experiment wrote, or `jaxmeta package`.
       recipes: names of modules that declare recipes or domains of your own; they are imported.
       changes: other values of settings that do not affect the parameters, by name: the `ways` of
         a prototypical network, `eval_inner_steps`.
@@ -90,10 +92,10 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
         )
     learner, key = recipe.build(of_test), jax.random.key(0)
     like = jax.eval_shape(lambda key: untrained(learner, key, of_test.example), key)
-    if (finished := _finished_like(recipe, of_training, like)) is not None:
-        best = checkpoints.restore(folder / FINISHED, finished, step="best", identity=identity)
-    else:
-        best = checkpoints.restore(folder / CHECKPOINTS, like, step="best", identity=identity)
+    finished = _finished_like(recipe, of_training, like)
+    place, like = (CHECKPOINTS, like) if finished is None else (FINISHED, finished)
+    best = read_packed(folder, like, identity, finished=finished is not None)
+    best = best or checkpoints.restore(folder / place, like, step="best", identity=identity)
     if best is None and (folder / RESULTS).is_file():
         raise FileNotFoundError(
             f"{folder} holds the results of a run without its checkpoints; train it again with the "
@@ -118,7 +120,6 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
 
 
 def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:
-    # From the query, since sequences have no support.
-    inputs = jax.tree.map(lambda leaf: leaf[None], problem.example.query.inputs)
+    inputs = jax.tree.map(lambda leaf: leaf[None], query_inputs(problem.example))
     key = jax.random.key(0)
     return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import jax
 from jaxmeta import files
 from jaxmeta.core import Key, PyTree
 from jaxmeta.recipes import folders, settings
-from jaxmeta.recipes.base import Engine, Experiment, Recipe, to_json
+from jaxmeta.recipes.base import Engine, Recipe
 from jaxmeta.recipes.evaluation import Evaluator, evaluate
+from jaxmeta.recipes.experiment import Experiment, to_json
 from jaxmeta.recipes.fitting import check_training, naming_settings
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.pictures import draw_run
@@ -110,6 +112,7 @@ def _run(
     # An evaluation has enough tasks for all devices, even if a training batch does not.
     everywhere = mesh_for(jax.device_count(), devices)
     validate = Evaluator(loaded, everywhere).judged(validation, training.validation_tasks)
+    finish = _finish(loaded)
     select = tasks.selection
     with progress.training(recipe.name, training.steps) as report:
         outcome = train_with_checkpoints(
@@ -119,7 +122,7 @@ def _run(
             train_key,
             steps=training.steps,
             task_batch=training.task_batch,
-            validate=lambda trained: estimates(validate(trained, validation_key)),
+            validate=lambda own: estimates(validate(finish(own) or own, validation_key)),
             score=lambda found: (1 if select.higher else -1) * float(found[select.metric].mean),
             checkpoint_every=training.checkpoint_every,
             chunk=training.chunk,
@@ -129,7 +132,10 @@ def _run(
             report=report,
             say=progress.say,
         )
-    trained = _finished(folder, loaded, outcome.best, outcome.best_step, identity)
+    trained = outcome.best
+    if (finished := finish(trained)) is not None:
+        trained, known = finished, {folders.IDENTITY: identity}
+        checkpoints.save_best(folder / folders.FINISHED, outcome.best_step, trained, metadata=known)
 
     progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
     results = {
@@ -167,17 +173,17 @@ def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:
     )
 
 
-def _finished(folder: Path, loaded: Loaded, best: Trained, step: int, identity: str) -> Trained:
-    """The best checkpoint after `Recipe.finish`, which is saved in a folder of its own."""
+def _finish(loaded: Loaded) -> Callable[[Trained], Trained | None]:
+    """`Recipe.finish`, compiled; the calibration is an argument, not a constant of the program."""
     key = jax.random.fold_in(run_keys(loaded.experiment.training.seed)[0], 1)
-    recipe, calibration = loaded.experiment.learner, loaded.tasks.calibration
-    finished = recipe.finish(key, best, loaded.of_training, calibration)
-    if finished is None:
-        return best
-    checkpoints.save_best(
-        folder / folders.FINISHED, step, finished, metadata={folders.IDENTITY: identity}
-    )
-    return finished
+    recipe, problem = loaded.experiment.learner, loaded.of_training
+
+    @jax.jit
+    def finish(trained: Trained, calibration: PyTree) -> Trained | None:
+        return recipe.finish(key, trained, problem, calibration)
+
+    calibration = loaded.tasks.calibration()
+    return lambda trained: finish(trained, calibration)
 
 
 def _try_shapes(recipe: Recipe, problem: Problem) -> Trained:

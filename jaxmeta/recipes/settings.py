@@ -123,6 +123,23 @@ def check_chosen(settings: Any, chosen: str, groups: Mapping[str, str]) -> None:
                 raise ValueError(f"{option(name, value)} applies only to --task {task}.")
 
 
+def check_environment(settings: Any, owned: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that no settings of another `--environment` than the chosen one are given.
+
+    `owned` maps each environment to the names of the settings that apply to it alone.
+
+    Raises:
+      ValueError: a setting of another environment differs from its default.
+    """
+    for environment, names in owned.items():
+        for name in names:
+            value = getattr(settings, name)
+            if name not in owned[settings.environment] and value != getattr(type(settings)(), name):
+                raise ValueError(
+                    f"{option(name, value)} applies only to --environment {environment}."
+                )
+
+
 def at_test(settings: Any) -> Iterator[tuple[str, Any]]:
     """The names and types of the settings that may change after training."""
     hints = get_type_hints(type(settings), include_extras=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.data.identity import NOTHING, Classes, Seen
+from jaxmeta.environment import Environment
 from jaxmeta.training.feed import Source, first_task
 from jaxmeta.training.state import draw_keys
 from jaxmeta.training.update import MetaUpdate, Trained
@@ -21,7 +22,7 @@ class Problem(NamedTuple):
     """The description of the training tasks, or of one test, from which a learner is built.
 
     Attributes:
-      kind: the kind of tasks: classification, regression, sequence, optimization, supervised, ...
+      kind: the kind of tasks: classification, regression, sequence, optimization, control, ...
       train: whether this is training.
       example: a task of zeros in the shapes of training, for initialising parameters.
       objective: the objective of outputs and targets.
@@ -30,13 +31,16 @@ class Problem(NamedTuple):
       ways: classes of a task; 0 if tasks have no classes.
       trained_ways: classes of a training task.
       support: largest number of examples in a support set.
-      horizon: inner steps per task, where the domain fixes them; 0 elsewhere.
+      horizon: inner steps per task, or steps per episode, where the domain fixes them; 0 elsewhere.
       batch: examples per inner step, where the domain fixes them; None for all.
       steps: meta-updates of the training, for schedules over it.
       comparison: builds an encoder and a network that compares two of its outputs.
       context_layer: the parameters that a context modulates, by name.
       data: identifies the data, see `Tasks.data`.
       constants: frozen weights of `network`, neither optimised nor stored in checkpoints.
+      fold: `fold(params, calibration) -> params`, the parameters of `encoder()` with the statistics
+        of training inputs, for the network of the tests; None if it is the one of training.
+      environment: the environment of policies; `support` is then the number of episodes.
     """
 
     kind: str
@@ -55,6 +59,8 @@ class Problem(NamedTuple):
     context_layer: str = ""
     data: Mapping[str, Any] = {}
     constants: PyTree = ()
+    fold: Callable[[PyTree, PyTree], PyTree] | None = None
+    environment: Environment | None = None
 
     def encoder(self, outputs: int | None = None) -> Model:
         """The network without its head, or with a last layer of `outputs` units."""
@@ -94,6 +100,8 @@ class Needs(NamedTuple):
       comparison: it uses the networks of `Problem.comparison`.
       own_objective: it is not trained by the objective of the tasks.
       folded: it uses a pre-trained network, whose statistics are folded into scale and shift.
+      embeds: its network only embeds examples, with the parameters `encoder`, and never adapts; so
+        it can be tested with the statistics of training.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
         in training.
     """
@@ -104,6 +112,7 @@ class Needs(NamedTuple):
     comparison: bool = False
     own_objective: bool = False
     folded: bool = False
+    embeds: bool = False
     seen: Seen = NOTHING
 
 
@@ -135,6 +144,11 @@ class Figure(NamedTuple):
 
 ACCURACY = Figure("accuracy", higher=True, percent=True)
 LOSS = Figure("loss")
+
+
+def query_inputs(task: Task) -> PyTree:
+    """The query inputs of a task, since sequences have no support; a process stands for itself."""
+    return getattr(task.query, "inputs", task.query)
 
 
 class HeldOut(NamedTuple):
@@ -225,7 +239,7 @@ class Tasks(NamedTuple):
       classes: `classes(part)` identifies the classes, or pools, of `train`, `validation` or `test`.
         Stored in the run folder, so that an evaluation never tests classes of training or
         validation. None if tasks have none; a run can then not be evaluated on other data.
-      calibration: training inputs, `[batches, ...]`, for `Recipe.finish`.
+      calibration: `calibration() -> inputs` of training, `[batches, ...]`, for `Recipe.finish`.
       meta_update: builds the meta-update, in place of `jaxmeta.training.meta_update`.
       at_once: the default number of tasks mapped together. Defaults to all.
       streamed: whether the host sends the tasks, so that batches must divide among devices.
@@ -245,7 +259,7 @@ class Tasks(NamedTuple):
     protocol: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
     classes: Callable[[str], Classes] | None = None
-    calibration: PyTree = None
+    calibration: Callable[[], PyTree] = tuple
     meta_update: Callable[..., MetaUpdate] | None = None
     at_once: int | None = None
     streamed: bool = False

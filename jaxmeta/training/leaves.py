@@ -1,6 +1,7 @@
 """The leaves of a tree as stored in a checkpoint: names, types, bits and checksums."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,3 +60,9 @@ def as_leaf(example: Any, bits: np.ndarray) -> Any:
     # A copy: JAX may otherwise share NumPy's memory, and training donates its state.
     array = jnp.array(bits)
     return jax.random.wrap_key_data(array, dtype=example.dtype) if _is_key(example) else array
+
+
+def all_numbers(test: Callable[[np.ndarray], Any], tree: PyTree) -> bool:
+    """Whether all numbers of a tree, real or complex, pass a test such as `np.isfinite`."""
+    leaves = (leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return all(np.all(test(leaf)) for leaf in jax.device_get(list(leaves)))

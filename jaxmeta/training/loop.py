@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmeta.core import Info, Key, PyTree
+from jaxmeta.core import Info, Key
 from jaxmeta.training import checkpoints, parallel
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.feed import Source, first_task, open_feed
+from jaxmeta.training.leaves import all_numbers
 from jaxmeta.training.logs import Log, open_log
 from jaxmeta.training.state import Trained, TrainState
 from jaxmeta.training.update import MetaUpdate, chunk_of
@@ -227,9 +227,9 @@ def train_with_checkpoints(
                     continue
                 read(*pending)
                 pending = None
-                if not _all(np.isfinite, state.meta_params):
+                if not all_numbers(np.isfinite, state.meta_params):
                     raise NotFinite("meta-parameters", step, _newest(folder))
-                if not _all(_is_number, state.shared):
+                if not all_numbers(_is_number, state.shared):
                     raise NotFinite("shared values", step, _newest(folder))
                 if step == boundary:
                     estimates = validate(state.trained)
@@ -343,11 +343,6 @@ class _Clock:
             timed_tasks=self.before.timed_tasks + self.tasks,
             timed_seconds=self.before.timed_seconds + self.seconds,
         )
-
-
-def _all(test: Callable[[np.ndarray], Any], tree: PyTree) -> bool:
-    leaves = (leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
-    return all(np.all(test(leaf)) for leaf in jax.device_get(list(leaves)))
 
 
 def _is_number(values: np.ndarray) -> np.ndarray:

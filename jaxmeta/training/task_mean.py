@@ -6,11 +6,71 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Carry, GradientOf, Info, Key, MetaLearner, PyTree, Task
 from jaxmeta.training.aggregation import Aggregate, mean
-from jaxmeta.training.parallel import OverTasks, check_apart
+from jaxmeta.training.parallel import (
+    OverTasks,
+    averaged_over_devices,
+    check_apart,
+    check_divides,
+    size_of,
+    vary,
+)
 from jaxmeta.training.state import Sample, TrainState, draw
+
+
+def mean_over_batch(
+    learner: MetaLearner,
+    task_batch: int,
+    tasks_at_once: int | None = None,
+    *,
+    aggregate: Aggregate = mean,
+    mesh: Mesh | None = None,
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """`mean(state, sample, keys, given, slots) -> ((grads, info, change), (slots, each))`.
+
+    The mean of `mean_over_tasks` over a whole batch of tasks, shared by the devices of a mesh. A
+    batch that doesn't divide evenly is padded with tasks of zero weight.
+
+    Raises:
+      ValueError: as `meta_update`.
+    """
+    devices = size_of(mesh)
+    if task_batch < 1 or (tasks_at_once is not None and tasks_at_once < 1):
+        raise ValueError(
+            f"task batch {task_batch}, tasks at once {tasks_at_once}: give at least 1 each."
+        )
+    if task_batch % (tasks_at_once or 1):
+        raise ValueError(
+            f"a task batch of {task_batch} cannot be mapped {tasks_at_once} at a time; "
+            f"give a number that divides {task_batch}."
+        )
+    together = tasks_at_once or -(-task_batch // devices)
+    padded = -(-task_batch // (together * devices)) * together * devices
+    if mesh is None:
+        over_tasks = mean_over_tasks(learner, together, aggregate=aggregate)
+    else:
+        over_tasks = averaged_over_devices(
+            mean_over_tasks(learner, together, aggregate=aggregate, vary=vary), mesh
+        )
+
+    def over_batch(
+        state: TrainState, sample: Sample, keys: Key, given: PyTree, slots: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        per_task, weights = (keys, given, slots), None
+        if padded > task_batch:
+            if given is not None:
+                check_divides(task_batch, devices)
+            # Pads with the first tasks, with zero weight.
+            again = jnp.arange(padded) % task_batch
+            per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
+            weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
+        means, kept = over_tasks((state, sample), (*per_task, weights))
+        return means, jax.tree.map(lambda leaf: leaf[:task_batch], kept)
+
+    return over_batch
 
 
 def mean_over_tasks(

@@ -13,10 +13,9 @@ from jaxmeta.core import Info, Key, MetaLearner, PyTree
 from jaxmeta.data.samplers import as_argument
 from jaxmeta.objectives import check_metrics
 from jaxmeta.training.aggregation import Aggregate, mean
-from jaxmeta.training.parallel import averaged_over_devices, check_divides, size_of, vary
 from jaxmeta.training.state import Sample, TrainState, draw, task_keys
 from jaxmeta.training.state import Trained as Trained  # re-exported
-from jaxmeta.training.task_mean import mean_over_tasks, with_changes
+from jaxmeta.training.task_mean import mean_over_batch, with_changes
 
 
 class MetaUpdate(NamedTuple):
@@ -76,18 +75,7 @@ def meta_update(
     >>> int(state.step)
     1
     """
-    devices = size_of(mesh)
-    if task_batch < 1 or (tasks_at_once is not None and tasks_at_once < 1):
-        raise ValueError(
-            f"task batch {task_batch}, tasks at once {tasks_at_once}: give at least 1 each."
-        )
-    if task_batch % (tasks_at_once or 1):
-        raise ValueError(
-            f"a task batch of {task_batch} cannot be mapped {tasks_at_once} at a time; "
-            f"give a number that divides {task_batch}."
-        )
-    together = tasks_at_once or -(-task_batch // devices)
-    padded = -(-task_batch // (together * devices)) * together * devices
+    over_batch = mean_over_batch(learner, task_batch, tasks_at_once, aggregate=aggregate, mesh=mesh)
 
     def init(key: Key, sample: Sample) -> TrainState:
         init_key, task_key, run_key = jax.random.split(key, 3)
@@ -111,27 +99,12 @@ def meta_update(
         slot_keys = jax.random.split(jax.random.fold_in(key, 3), task_batch)
         return state._replace(slots=jax.tree.map(jnp.copy, jax.vmap(fill)(slot_keys)))
 
-    if mesh is None:
-        over_tasks = mean_over_tasks(learner, together, aggregate=aggregate)
-    else:
-        over_tasks = averaged_over_devices(
-            mean_over_tasks(learner, together, aggregate=aggregate, vary=vary), mesh
-        )
-
     def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
         keys = task_keys(state, task_batch)
         aggregate_key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), task_batch)
-        per_task, weights = (keys, given, state.slots), None
-        if padded > task_batch:
-            if given is not None:
-                check_divides(task_batch, devices)
-            # Pads with the first tasks, with zero weight.
-            again = jnp.arange(padded) % task_batch
-            per_task = jax.tree.map(lambda leaf: leaf[again], per_task)
-            weights = jnp.where(jnp.arange(padded) < task_batch, padded / task_batch, 0.0)
-        (grads, info, change), kept = over_tasks((state, sample), (*per_task, weights))
+        (grads, info, change), kept = over_batch(state, sample, keys, given, state.slots)
         check_metrics(info.metrics)
-        slots, each = jax.tree.map(lambda leaf: leaf[:task_batch], kept)
+        slots, each = kept
         if aggregate.together is not None:
             grads = aggregate.together(aggregate_key, each)
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.meta_params)

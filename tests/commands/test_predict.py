@@ -293,7 +293,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     out, trained, folders, predicted, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxmeta.commands.predict.restore_as", lambda *own: pytest.fail("work"))
+    monkeypatch.setattr("jaxmeta.recipes.predictor.restore_as", lambda *own: pytest.fail("work"))
     status, _, error = predicted(trained("few-shot", "prototypical"), *folders, "--out", out)
     assert status == 1
     assert "create it first" in error or "name a file in it" in error

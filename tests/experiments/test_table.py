@@ -128,6 +128,19 @@ def test_classification_by_benchmark_the_best_first(written):
     assert "98.0 ± 0.2" in five_shot
 
 
+def test_a_test_that_differs_from_most_says_in_what(written):
+    few = of_images("maml", 0.9, queries=1)
+    written("maml-omniglot-5w1s", **few)
+    shifted = of_images("prototypical", 0.95, queries=15)
+    shifted["protocol"]["test_views"] = "shifts"
+    folder = written("prototypical-omniglot-fast", **shifted)
+    _, _, *rows = cells_of(classification_tables(folder).partition("\n\n")[2])
+    assert [row[0] for row in rows] == [
+        "prototypical, fast, test views: shifts",
+        "maml, queries per class: 1",
+    ]
+
+
 def test_tasks_within_a_group_have_a_table_of_their_own(written):
     written("prototypical-omniglot-20w1s", **of_images("prototypical", 0.9, ways=20))
     within = of_images("prototypical", 0.875, ways=20)

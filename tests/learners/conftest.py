@@ -4,6 +4,7 @@ The fixture `case` runs a test over all of them, `differentiable` over those tha
 differentiating; `prepare` makes one ready; `assert_gradient` is the judge of derivatives.
 """
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -29,17 +30,22 @@ from jaxmeta import (
     cross_entropy,
     squared_error,
 )
+from jaxmeta.core import GradientOf
 from jaxmeta.data import sequences, sinusoids, with_unlabelled
+from jaxmeta.data.control import bandits, tabular
+from jaxmeta.environment import Environment
 from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import (
     anil,
     boil,
     cavia,
+    decision_pretrained,
     evolve,
     first_order_maml,
     imaml,
     maml,
     maml_plus_plus,
+    maml_rl,
     matching,
     meta_curvature,
     meta_lstm,
@@ -47,17 +53,20 @@ from jaxmeta.learners import (
     meta_transfer,
     one_hot_squared_error,
     persistent_es,
+    promp,
     proto_maml,
     prototypical,
     r2d2,
     relation,
     reptile,
+    rl_squared,
     semi_supervised_prototypical,
     siamese,
     snail,
     supervised,
     truncated_backpropagation,
 )
+from jaxmeta.learners.control import PolicyGradient
 from jaxmeta.learners.memory import (
     as_model,
     dnc,
@@ -69,6 +78,7 @@ from jaxmeta.learners.memory import (
 )
 from jaxmeta.learners.optimizers import LearnedOptimizer, optimizer_learner, windows
 from jaxmeta.learners.process import (
+    alpaca,
     class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
@@ -88,6 +98,7 @@ class Case(NamedTuple):
       objective: what the learner was built with.
       sample: `sample(key) -> Task`.
       outer: the outer optimizer under which it learns.
+      without_zero: whether the loss may be negative: a likelihood, or a return.
     """
 
     name: str
@@ -95,6 +106,7 @@ class Case(NamedTuple):
     objective: Objective
     sample: Callable[[jax.Array], Task]
     outer: optax.GradientTransformation
+    without_zero: bool = False
 
 
 def patterns(
@@ -133,7 +145,7 @@ def of_images(name, learner, model, *rest, outer=None, **options) -> Case:
 def of_processes(name, learner, *rest, **options) -> Case:
     sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
     build = partial(learner, *rest, **options)
-    return Case(name, build, gaussian_likelihood, sample, optax.adam(1e-2))
+    return Case(name, build, gaussian_likelihood, sample, optax.adam(1e-2), without_zero=True)
 
 
 def of_sequences(name, machine) -> Case:
@@ -172,6 +184,48 @@ def of_rules(name, transform) -> Case:
     return case._replace(sample=sinusoids(shots=6, queries=5, **constants))
 
 
+def no_loss(outputs, targets, mask=None):
+    """Policies are judged by their episodes; these are the names of the metrics."""
+    zero = jnp.zeros((), outputs.dtype)
+    return zero, {"return": zero, "return_before": zero}
+
+
+def of_policies(name, make, environment: Environment, outer=None, objective=no_loss, **options):
+    """A policy on tasks whose query are the observations that `predict` is asked about."""
+    here = lambda task: Task(task.support, task.support)  # noqa: E731
+
+    def build(**given) -> MetaLearner:
+        learner = make(environment, **given)
+        loss = lambda key, params, task: learner.loss(key, params, here(task))  # noqa: E731
+        grad: Any = GradientOf(loss)
+        if isinstance(learner.grad, PolicyGradient):
+            gather = learner.grad.gather
+            grad = dataclasses.replace(
+                learner.grad, gather=lambda key, params, task: gather(key, params, here(task))
+            )
+        init = lambda key, task: learner.init(key, here(task))  # noqa: E731
+        return learner._replace(init=init, loss=loss, grad=grad)
+
+    def sample(key: jax.Array) -> Task:
+        observations = jnp.eye(*environment.observations.shape)
+        query = Batch(observations, jnp.zeros(len(observations)))
+        return Task(environment.sample_task(key), query)
+
+    return Case(
+        name,
+        partial(build, **options),
+        objective,
+        jax.tree_util.Partial(sample),
+        optax.adam(3e-2) if outer is None else outer,
+        without_zero=objective is no_loss,
+    )
+
+
+def best_arm(outputs, targets, mask=None):
+    zero = jnp.zeros((), outputs.dtype)
+    return zero, {"best_arm": zero}
+
+
 def siamese_of_patterns(model, objective, ways):
     """Its loss is its own, its metrics are the objective's."""
     return siamese(model, ways)
@@ -183,6 +237,7 @@ def mann_classifier(model, objective, ways):
 
 
 CURVE = mlp((16,), 1)
+TWO_STATES = tabular(2, 2, horizon=3, noise=0.1)
 CLASSES = partial(mlp, (8,), 3)
 EMBEDDING = partial(mlp, (8,), 4)
 
@@ -303,6 +358,7 @@ CASES = [
     of_processes(
         "transformer-neural-process", transformer_neural_process, width=8, layers=1, heads=2
     ),
+    of_processes("alpaca", alpaca, mlp((16,), 6)),
     of_images(
         "conditional-neural-process-classifier",
         lambda model, objective, ways: conditional_neural_process_classifier(
@@ -333,6 +389,35 @@ CASES = [
             patterns(ways=4, shots=4, by_class=True), ways=3, shots=2, unlabelled=2, distractors=1
         ),
         optax.adam(1e-2),
+    ),
+    of_policies(
+        "maml-rl",
+        maml_rl,
+        TWO_STATES,
+        policy=mlp((8,), 2),
+        inner_optimizer=optax.sgd(0.2),
+        inner_steps=2,
+        episodes=8,
+    ),
+    of_policies(
+        "promp",
+        promp,
+        TWO_STATES,
+        policy=mlp((8,), 2),
+        inner_optimizer=optax.sgd(0.2),
+        inner_steps=2,
+        episodes=8,
+        inner_divergence=0.1,
+    ),
+    of_policies("rl-squared", rl_squared, TWO_STATES, episodes=4, width=8),
+    of_policies(
+        "decision-pretrained",
+        decision_pretrained,
+        bandits(2, horizon=16),
+        outer=optax.adam(1e-2),
+        objective=best_arm,
+        width=16,
+        layers=1,
     ),
 ]
 

@@ -21,11 +21,15 @@ from jaxmeta.data.synthetic.gaussian_processes import (
     posterior,
 )
 from jaxmeta.learners.process import (
+    ALPaCAParams,
     Gaussian,
+    LastLayer,
+    alpaca,
     class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
     gaussian_likelihood,
+    last_layer_posterior,
     neural_process,
     transformer_neural_process,
 )
@@ -166,6 +170,70 @@ def compiled(name):
         return learner.predict(learner.adapt(KEY, params, context), inputs)
 
     return predicted, *rest
+
+
+# --- ALPaCA -------------------------------------------------------------------------------
+
+
+def of_regression(seed=0, examples=7, features=3, targets=2):
+    """Features, targets, and a prior, as NumPy arrays."""
+    random = np.random.default_rng(seed)
+    factor = random.normal(size=(features, features))
+    return (
+        random.normal(size=(examples, features)),
+        random.normal(size=(examples, targets)),
+        random.normal(size=(features, targets)),
+        factor @ factor.T + np.eye(features),
+    )
+
+
+def test_the_last_layer_is_bayesian_linear_regression(x64):
+    """One target at a time, with the textbook's covariance: that of all weights is not needed."""
+    features, targets, mean, precision = of_regression()
+    valid, noise = np.array([True] * 5 + [False] * 2), np.array([0.3, 0.7])
+    factor = np.linalg.cholesky(precision)
+    params = ALPaCAParams(
+        {},
+        jnp.asarray(mean),
+        jnp.asarray(np.tril(factor, -1) + np.diag(np.log(np.diag(factor)))),
+        jnp.log(noise - 1e-3),
+    )
+    learner = alpaca(IDENTITY)
+    spoiled = np.where(valid[:, None], features, np.nan)
+    adapted = learner.adapt(KEY, params, Batch(spoiled, jnp.asarray(targets), jnp.asarray(valid)))
+    query = np.random.default_rng(1).normal(size=(4, 3))
+    found = learner.predict(adapted, jnp.asarray(query))
+    x = features[valid]
+    for column, std in enumerate(noise):
+        # Weights ~ N(mean, std² precision⁻¹): Rasmussen, Williams 2006, equations 2.8 and 2.9.
+        before = precision / std**2
+        covariance = np.linalg.inv(x.T @ x / std**2 + before)
+        weights = covariance @ (x.T @ targets[valid, column] / std**2 + before @ mean[:, column])
+        variance = std**2 + np.einsum("qd,de,qe->q", query, covariance, query)
+        np.testing.assert_allclose(found.mean[:, column], query @ weights, rtol=1e-10)
+        np.testing.assert_allclose(found.std[:, column], np.sqrt(variance), rtol=1e-10)
+
+
+def test_one_example_after_the_other_is_all_at_once(x64):
+    features, targets, mean, precision = map(jnp.asarray, of_regression())
+    belief = LastLayer(mean, precision)
+    together = last_layer_posterior(belief, features, targets)
+    for row, target in zip(features, targets):
+        belief = last_layer_posterior(belief, row[None], target[None])
+    chex.assert_trees_all_close(belief, together, rtol=1e-9)
+
+
+def test_without_examples_the_last_layer_is_the_prior():
+    learner = alpaca(IDENTITY, noise_std=0.5)
+    context = Batch(jnp.full((4, 3), jnp.nan), jnp.ones((4, 2)), jnp.zeros((4,), bool))
+    params = learner.init(KEY, Task(context, context))
+    query = jax.random.normal(KEY, (5, 3))
+    found = learner.predict(learner.adapt(KEY, params, context), query)
+    assert_close(found.mean, query @ params.mean_DY)
+    spread = np.sqrt(1 + np.square(query).sum(axis=1))  # Λ_0 is the identity at first
+    assert_close(found.std, 0.5 * np.tile(spread[:, None], (1, 2)))
+    with pytest.raises(ValueError, match="noise_std 0.1, least_std 0.1; give"):
+        alpaca(IDENTITY, noise_std=0.1, least_std=0.1)
 
 
 # --- latent -------------------------------------------------------------------------------

@@ -11,16 +11,22 @@ from jaxmeta.models import conv4, folded, mlp, resnet12
 KEY = jax.random.key(0)
 
 
-@pytest.mark.slow
-def test_of_one_batch_it_is_the_network_in_training(x64):
+def perceptron(outputs, width, **options):
+    return mlp((width, width), outputs, **{"query_statistics": "batch", **options})
+
+
+@pytest.mark.parametrize(
+    "build", [conv4, perceptron, pytest.param(resnet12, marks=pytest.mark.slow)]
+)
+def test_of_one_batch_it_is_the_network_in_training(build, x64):
     """Where the set is the batch, its own statistics and the folded ones are the same."""
     images = jax.random.normal(KEY, (6, 16, 16, 3), float)
-    network = resnet12(3, width=2)
+    network = build(3, width=2)
     params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(KEY, images))
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda p: p + 0.3 * random.normal(size=p.shape), params)
     frozen = folded(network, params, images[None])
-    outputs = resnet12(3, width=2, query_statistics="none").apply(frozen, images)
+    outputs = build(3, width=2, query_statistics="training").apply(frozen, images)
     chex.assert_trees_all_close(outputs, network.apply(params, images), rtol=1e-8, atol=1e-10)
 
 
@@ -39,7 +45,6 @@ def test_statistics_are_those_of_all_batches():
 
 
 def test_layers_that_cannot_be_seen_are_an_error():
-    images = jnp.ones((1, 2, 16, 16, 1))
-    for network in (conv4(width=1), mlp((3,), 2)):
-        with pytest.raises(ValueError, match="normalisation layers of the model"):
-            folded(network, network.init(KEY, images[0]), images)
+    images, network = jnp.ones((1, 2, 4)), mlp((3,), 2)
+    with pytest.raises(ValueError, match="normalisation layers of the model"):
+        folded(network, network.init(KEY, images[0]), images)

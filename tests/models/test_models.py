@@ -329,3 +329,11 @@ def test_a_network_names_the_smallest_image_that_it_takes(build, name, smallest)
 def test_a_near_miss_of_a_downsampling_is_refused(downsampling):
     with pytest.raises(ValueError, match="give stride or pool"):
         conv4(5, downsampling=downsampling)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_activation_of_a_perceptron():
+    model, inputs = mlp((3,), 2, activation=jnp.tanh), jnp.ones((4, 5))
+    params = model.init(KEY, inputs)
+    hidden = jnp.tanh(inputs @ params["hidden_0"]["kernel"] + params["hidden_0"]["bias"][None])
+    expected = hidden @ params["head"]["kernel"] + params["head"]["bias"][None]
+    np.testing.assert_allclose(model.apply(params, inputs), expected, rtol=1e-6)

@@ -1,11 +1,11 @@
-"""The presets of miniImageNet: published settings, and a run of them on images of one's own."""
+"""Whose settings a preset takes, and the presets of miniImageNet, run on images of one's own."""
 
 import json
 
 import pytest
 from PIL import Image
 
-from jaxmeta.recipes import find_domain, find_learner, start
+from jaxmeta.recipes import find_domain, find_learner, known_domains, start
 
 PUBLISHED = {
     "maml": ("48.70 ± 1.84", "63.11 ± 0.92"),
@@ -49,6 +49,16 @@ def test_the_settings_of_the_papers():
         inner = maml.learner
         steps = (inner.inner_steps, inner.eval_inner_steps)  # pyright: ignore
         assert (inner.inner_rate, steps) == (0.01, (5, 10))  # pyright: ignore
+
+
+def test_a_preset_for_a_kind_of_task_holds_in_each_of_its_domains():
+    domains = [own for own in known_domains().values() if own.kind == "regression"]
+    assert len(domains) > 1
+    for domain in domains:
+        learner = start(domain, find_learner("reptile")).learner
+        assert learner.inner_optimizer == "sgd"  # pyright: ignore
+    elsewhere = start(find_domain("few-shot"), find_learner("reptile")).learner
+    assert elsewhere.inner_optimizer == "rmsprop"  # pyright: ignore
 
 
 @pytest.mark.full

@@ -12,7 +12,8 @@ from jaxmeta.commands.predict import Predict, predict_with
 from jaxmeta.core import Batch, Info, Task, meta_learner, squared_error
 from jaxmeta.data.tables import read_numbers
 from jaxmeta.recipes import registry
-from jaxmeta.recipes.base import Domain, Experiment, Recipe, Training, UserTask
+from jaxmeta.recipes.base import Domain, Recipe, Training, UserTask
+from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.runner import run
 from jaxmeta.recipes.tasks import HeldOut, Problem, Tasks
@@ -138,7 +139,7 @@ def test_shared_is_written_checkpointed_restored_and_judged(devices, tmp_path):
     assert len(results["after_inner_steps"]["loss"]) == 2
     asked, out = tmp_path / "asked.csv", tmp_path / "predicted.png"
     asked.write_text("1\n2\n")
-    predict_with(Predict(tmp_path / "run", asked, asked, out))
+    predict_with(Predict(tmp_path / "run", asked, asked, out=out))
     rows = out.with_suffix(".csv").read_text().splitlines()[1:]
     assert float(rows[1].split(",")[1]) == pytest.approx(2 * float(restored.meta_params), rel=1e-5)
 

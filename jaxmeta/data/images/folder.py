@@ -11,7 +11,7 @@ import numpy as np
 from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, split_classes, split_sizes
 from jaxmeta.data.images.dataset import Dataset
-from jaxmeta.data.images.pixels import RESIZE, SIZE, gather, is_color, square
+from jaxmeta.data.images.pixels import RESIZE, SIZE, Resampling, gather, is_color, square
 from jaxmeta.data.reading import listed, regular, walked
 from jaxmeta.files import shown
 
@@ -156,8 +156,15 @@ def _tell_skipped(path: Path, found: Iterable[Path]) -> None:
         )
 
 
-def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarray:
-    """Image files as uint8 `[files, image_size, image_size, 3 or 1]`.
+def read_images(
+    files: list[Path],
+    *,
+    image_size: int,
+    color: bool,
+    ink: bool = False,
+    resampling: Resampling = "bilinear",
+) -> np.ndarray:
+    """Image files as uint8 `[files, image_size, image_size, 3 or 1]`; arguments as for `square`.
 
     Raises:
       ValueError: a file is not an image; the message names it.
@@ -165,7 +172,7 @@ def read_images(files: list[Path], *, image_size: int, color: bool) -> np.ndarra
 
     def read(row: int) -> np.ndarray:
         try:
-            return square(files[row], image_size, color)
+            return square(files[row], image_size, color, ink=ink, resampling=resampling)
         except ValueError as error:
             raise _broken(files[row], error) from error
 

@@ -55,7 +55,7 @@ SHIFT = 2 / 28  # either way, on both axes; no letter leaves the image
 OVERSAMPLING = 3  # letters are drawn this many times larger, then averaged down
 
 
-@image_source("glyphs")
+@image_source("glyphs", resampling="box")
 def glyphs(*, image_size: int = 28, seed: int = 0) -> Dataset:
     """Letters in many typefaces: about 1070 classes of 20 images, ink 255 on paper 0.
 

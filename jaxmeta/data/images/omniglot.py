@@ -20,7 +20,7 @@ from jaxmeta.data.cache import cached_arrays, fingerprint
 from jaxmeta.data.classes import ClassImages, class_images, select, split_classes
 from jaxmeta.data.download import download
 from jaxmeta.data.images.dataset import Dataset
-from jaxmeta.data.images.pixels import gather, opened
+from jaxmeta.data.images.pixels import gather, square
 from jaxmeta.data.images.registry import image_source
 from jaxmeta.data.images.tfds_images import check_prepared, damaged, records, tfds_folder
 from jaxmeta.data.reading import read_archive
@@ -51,7 +51,7 @@ VALIDATION_EVERY = 5  # of every five alphabets of a Lake split, the first valid
 RESIZE = "ink = (pixel == 0), box filter from 105x105 (Pillow)"
 
 
-@image_source("omniglot")
+@image_source("omniglot", resampling="box")
 def omniglot(
     *,
     split: str = "vinyals",
@@ -314,13 +314,8 @@ def _decode(prepared: Path, image_size: int) -> dict[str, np.ndarray]:
 
 
 def _ink(png: bytes, size: int) -> np.ndarray:
-    """Ink 255 on paper 0, uint8 `[size, size, 1]`; in the files, ink is 0."""
-    with extra("data"):
-        from PIL import Image
-
-    with opened(png) as image:
-        ink = image.convert("L").point([255] + 255 * [0])
-    return np.asarray(ink.resize((size, size), Image.Resampling.BOX))[:, :, None]
+    """Ink 255 on paper 0, uint8 `[size, size, 1]`; in the files, ink is 0 and paper is white."""
+    return square(png, size, color=False, ink=True, resampling="box")
 
 
 def _alphabet(name: str) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,10 +23,18 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MOST_PIXELS = 2**30 // 12  # per image, a quarter GiB in colour; Pillow warns above it
 MOST_BYTES = 2**29  # per image file
 SIZE = 84  # pixels, the default for sets without a square size (the size of miniImageNet)
+Resampling = Literal["bilinear", "box"]
 RESIZE = "largest centre square, bilinear with antialiasing (Pillow)"
 
 
-def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
+def square(
+    image: Path | bytes,
+    size: int,
+    color: bool,
+    *,
+    ink: bool = False,
+    resampling: Resampling = "bilinear",
+) -> np.ndarray:
     """An encoded image as uint8 `[size, size, 3 or 1]`: its largest centre square, resized.
 
     The orientation tag of cameras is applied; transparent pixels become white. An image that
@@ -36,6 +44,8 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
       image: a file, or the bytes of one: PNG, JPEG, WebP, GIF, BMP or TIFF.
       size: pixels, the side of the square.
       color: three channels if true, otherwise one.
+      ink: invert the image before it is resized, so that black ink is 255 and white paper 0.
+      resampling: the filter, with antialiasing.
 
     Raises:
       ValueError: the image has more than 8 bits per channel, more than 89,478,485 pixels or 512
@@ -62,7 +72,9 @@ def square(image: Path | bytes, size: int, color: bool) -> np.ndarray:
                 paper = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(paper, picture.convert("RGBA"))
             picture = picture.convert("RGB" if color else "L")
-            picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+            picture = ImageOps.invert(picture) if ink else picture
+            filters = {"bilinear": Image.Resampling.BILINEAR, "box": Image.Resampling.BOX}
+            picture = ImageOps.fit(picture, (size, size), filters[resampling])
     except Exception as error:  # a broken file raises exceptions of many types
         raise ValueError(str(error)) from error
     return np.asarray(picture).reshape(size, size, 3 if color else 1)

@@ -13,15 +13,17 @@ from typing import Any, TypeVar, get_args
 
 from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.images.dataset import Dataset, measured
+from jaxmeta.data.images.pixels import Resampling
 
 Read = TypeVar("Read", bound=Callable[..., Dataset])
 
 _SOURCES: dict[str, Callable[..., Dataset]] = {}
+_RESAMPLING: dict[str, Resampling] = {}
 _PACKAGE = "jaxmeta.data.images"
 _OF_PATHS = (".", "~", os.sep)  # how a path begins
 
 
-def image_source(name: str) -> Callable[[Read], Read]:
+def image_source(name: str, *, resampling: Resampling = "bilinear") -> Callable[[Read], Read]:
     """Registers a function that reads an image set under a name for `load`.
 
     The function takes keyword arguments and returns a `Dataset`. It takes those of `split`,
@@ -33,6 +35,8 @@ def image_source(name: str) -> Callable[[Read], Read]:
 
     Args:
       name: lower-case letters, digits, `_` and `-`, beginning with a letter.
+      resampling: the filter by which the set is resized to `image_size`. A user's own images are
+        resized by the same one, see `resampling_of`.
 
     Raises:
       ValueError: the name has another form, or belongs to another function.
@@ -62,9 +66,21 @@ def image_source(name: str) -> Callable[[Read], Read]:
                 "choose another"
             )
         _SOURCES[name] = read
+        _RESAMPLING[name] = resampling
         return read
 
     return register
+
+
+def resampling_of(name: str) -> Resampling:
+    """The filter by which the images of a set are resized, to resize other images likewise.
+
+    Folders and TFDS sets are resized bilinearly, as are sets that don't declare a filter.
+
+    >>> resampling_of("omniglot"), resampling_of("./omniglot")
+    ('box', 'bilinear')
+    """
+    return _RESAMPLING[name] if _find(name) else "bilinear"
 
 
 def load(

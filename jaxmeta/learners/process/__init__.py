@@ -1,5 +1,11 @@
 """Neural processes: learners of functions that predict with uncertainty."""
 
+from jaxmeta.learners.process._alpaca import (
+    ALPaCAParams,
+    LastLayer,
+    alpaca,
+    last_layer_posterior,
+)
 from jaxmeta.learners.process.conditional import (
     class_by_class,
     conditional_neural_process,
@@ -10,11 +16,15 @@ from jaxmeta.learners.process.latent import neural_process
 from jaxmeta.learners.process.transformer import transformer_neural_process
 
 __all__ = [
+    "ALPaCAParams",
     "Gaussian",
+    "LastLayer",
+    "alpaca",
     "class_by_class",
     "conditional_neural_process",
     "conditional_neural_process_classifier",
     "gaussian_likelihood",
+    "last_layer_posterior",
     "neural_process",
     "transformer_neural_process",
 ]

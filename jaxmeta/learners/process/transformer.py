@@ -43,7 +43,9 @@ class _Block(nn.Module):
         return tokens_ND + nn.Dense(self.width, name="output")(hidden)
 
 
-class _Transformer(nn.Module):
+class Transformer(nn.Module):
+    """Tokens `[N, E]` to `[N, outputs]`; token i attends to j where `known_NN[i, j]`."""
+
     outputs: int
     width: int
     layers: int
@@ -57,7 +59,7 @@ class _Transformer(nn.Module):
             values = _Block(self.width, self.heads, name=f"block_{index}")(values, known_NN)
         values = _layer_norm("norm")(values)
         hidden = nn.relu(nn.Dense(self.width, name="hidden")(values))
-        return nn.Dense(2 * self.outputs, name="head")(hidden)
+        return nn.Dense(self.outputs, name="head")(hidden)
 
 
 def transformer_neural_process(
@@ -104,8 +106,8 @@ def transformer_neural_process(
         flag = jnp.full((inputs.shape[0], 1), float(shown), inputs.dtype)
         return jnp.concatenate([inputs, targets, flag], axis=1)
 
-    def network_for(targets: int) -> _Transformer:
-        return _Transformer(targets, width, layers, heads)
+    def network_for(targets: int) -> Transformer:
+        return Transformer(2 * targets, width, layers, heads)
 
     def init(key: Key, task: Task) -> PyTree:
         context = task.support

@@ -15,7 +15,6 @@ from jaxmeta.core import Batch, Task, cross_entropy
 from jaxmeta.data import Dataset, episodes
 from jaxmeta.data._episodes import turned_classes
 from jaxmeta.data.images.dataset import PARTS, classes_of
-from jaxmeta.data.scaling import scaled
 from jaxmeta.data.stream import task_stream
 from jaxmeta.data.transformed import distorted, in_random_order, with_unlabelled
 from jaxmeta.recipes import (
@@ -33,7 +32,7 @@ from jaxmeta.recipes import (
     presets,
 )
 from jaxmeta.recipes.episode import Episode
-from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_files
+from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_images
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 from jaxmeta.training.state import shared_of
@@ -108,6 +107,8 @@ class FewShot(Domain):
                 "test_rotations": "none",
             },
         ),
+        # Within an hour on a CPU core; test it with --ways 5, too.
+        Preset("omniglot-fast", {**_published(20, 1).settings, "validation_tasks": 100}),
         *(_groceries(shots) for shots in (1, 5)),
         *presets.MINIIMAGENET,
     )
@@ -122,7 +123,9 @@ class FewShot(Domain):
         return f"{Path(self.images.dataset).name}-{episode.ways}w{episode.shots}s{within}"
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.episode.evaluation_changes(self.images.evaluation_changes(changes))
+        for part in (self.images, self.episode, self.image_network):
+            changes = part.evaluation_changes(changes)
+        return changes
 
     def _sizes(self, needs: Needs, data: Mapping[str, Any], train: bool) -> dict[str, int]:
         sizes = self.episode.sizes(train)
@@ -141,7 +144,7 @@ class FewShot(Domain):
             images = jnp.zeros((rows, *data["image_shape"]))
             return Batch(images, jnp.zeros((rows,), jnp.int32))
 
-        objective = cross_entropy
+        objective, network = cross_entropy, self.image_network
         if train and self.episode.hard_tasks:
             objective = cross_entropy_and_worst_class(sizes["ways"])
         return Problem(
@@ -149,15 +152,16 @@ class FewShot(Domain):
             train=train,
             example=Task(batch(of_training["shots"]), batch(of_training["queries"])),
             objective=objective,
-            network=lambda constants, outputs: self.image_network.build(outputs),
+            network=lambda constants, outputs: network.build(outputs, train=train),
             outputs=of_training["ways"],
             ways=sizes["ways"],
             trained_ways=of_training["ways"],
             support=sizes["ways"] * sizes["shots"],
             steps=training.steps,
-            comparison=self.image_network.comparison,
-            context_layer=self.image_network.context_layer,
+            comparison=network.comparison,
+            context_layer=network.context_layer,
             data=data,
+            fold=network.fold if network.query_statistics == "training" else None,
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
@@ -180,9 +184,24 @@ class FewShot(Domain):
                 f"--query-statistics {statistics}: the training statistics of a pre-trained "
                 "network are folded into its scales and shifts; give --query-statistics none."
             )
+        if statistics == "training" and not needs.embeds:
+            raise ValueError(
+                "--query-statistics training requires a learner whose network only embeds images, "
+                "such as prototypical or r2d2; give batch, support, layer, group or none."
+            )
+        if self.image_network.test_views != "one" and not needs.embeds:
+            raise ValueError(
+                f"--test-views {self.image_network.test_views} requires a learner whose network "
+                "only embeds images, such as prototypical or r2d2; leave it out."
+            )
         dataset = self.images.load(training.seed, episode.rotations, needs.seen)
         data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"
+        if streamed and statistics == "training":
+            raise ValueError(
+                "--query-statistics training does not support streamed tasks; give "
+                "--query-statistics group, --pipeline device or a larger --device-budget."
+            )
         sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
         names = ("unlabelled", "distractors", "shuffle_labels")
         identity = {
@@ -235,6 +254,7 @@ class FewShot(Domain):
                 **within,
                 "query_statistics": self.image_network.query_statistics,
                 "transductive": self.image_network.query_statistics == "batch",
+                "test_views": self.image_network.test_views,
                 "shuffled_labels": episode.shuffle_labels,
                 "pipeline": "stream" if streamed else "device",
                 "network": self.image_network.described(comparison=needs.comparison),
@@ -245,6 +265,9 @@ class FewShot(Domain):
             },
             data=data,
             classes=partial(classes_of, dataset),
+            calibration=partial(query_images, source, training.seed)
+            if statistics == "training"
+            else tuple,
             meta_update=hard_task_update if episode.hard_tasks else None,
             # On a CPU the working set of one convolutional task fits in the cache, the working set
             # of 32 does not: 0.23 s against 0.39 s per step.
@@ -310,33 +333,7 @@ class FewShot(Domain):
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
         """Read `support/class/*.png`, and query images from a file or a folder."""
-        from jaxmeta.data.images.folder import class_files, read_images
-
-        size, _, channels = data["image_shape"]
-        inked = data["ink"] if ink is None else ink
-
-        def pixels(paths: list[Path]) -> np.ndarray:
-            images = read_images(paths, image_size=size, color=channels == 3)
-            return 1 - scaled(images) if inked else scaled(images)
-
-        classes = class_files(support)
-        shown = {name: pixels(group) for name, group in classes.items()}
-        labels = np.repeat(np.arange(len(shown)), [len(group) for group in shown.values()])
-        queries = query_files(query)
-        images = pixels(queries)
-
-        def draw(path: Path, names: list[str], probabilities: np.ndarray, title: str) -> None:
-            from jaxmeta import plots
-
-            plots.prediction_sheet(path, images, names, probabilities, title=title, support=shown)
-
-        return UserTask(
-            support=Batch(np.concatenate(list(shown.values())), labels.astype(np.int32)),
-            inputs=images,
-            rows=[str(path) for path in queries],
-            names=list(shown),
-            draw=draw,
-        )
+        return self.images.user_task(data, support, query, ink)
 
     def for_user_task(self, given: UserTask) -> "FewShot":
         episode = dataclasses.replace(self.episode, ways=len(given.names))

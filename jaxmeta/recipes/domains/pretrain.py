@@ -21,7 +21,6 @@ from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.scaling import scaled
 from jaxmeta.learners import prototypical
-from jaxmeta.models import frozen_encoder
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -33,11 +32,10 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
-from jaxmeta.recipes.images import ImageNetwork, Images, data_identity
+from jaxmeta.recipes.images import CALIBRATION_IMAGES, ImageNetwork, Images, data_identity
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.training.update import Trained
 
-_CALIBRATION_IMAGES = 1024  # training images for the statistics that are folded in
 WAYS, SHOTS, QUERIES = 5, 1, 15  # the few-shot tasks on which the features are evaluated
 
 
@@ -50,9 +48,10 @@ class Network:
     width: Count = 16
     """Channels of each convolution (of the first block in resnet12; 64 as published)."""
 
-    def build(self, outputs: int | None, query_statistics: Literal["batch", "none"]) -> Model:
-        """The network; without `outputs`, the encoder, which has no head."""
-        return ImageNetwork(self.network, self.width, query_statistics).build(outputs)
+    def build(self, outputs: int | None) -> Model:
+        """The network in training; without `outputs`, the frozen encoder, which has no head."""
+        network = ImageNetwork(self.network, self.width, "training")
+        return network.build(outputs, train=outputs is not None)
 
 
 @dataclass(frozen=True)
@@ -105,15 +104,12 @@ class Pretrain(Domain):
         batch = Batch(images, jnp.zeros((len(images),), jnp.int32))
         classes = data["classes"]["train"]
 
-        def network(constants: PyTree, outputs: int | None) -> Model:
-            return self.image_network.build(outputs, "none" if outputs is None else "batch")
-
         return Problem(
             kind="supervised",
             train=train,
             example=Task(batch, batch),
             objective=cross_entropy,
-            network=network,
+            network=lambda constants, outputs: self.image_network.build(outputs),
             outputs=classes,
             steps=training.steps,
             data=data,
@@ -123,9 +119,7 @@ class Pretrain(Domain):
         dataset = self.images.load(training.seed, seen=needs.seen)
         data = data_identity(dataset)
         of_training = self.problem(training, needs, data, train=True)
-        calibration = self._calibration(dataset.train, training.seed)
         encoder = of_training.encoder()
-        fold = jax.jit(functools.partial(frozen_encoder, of_training.model()))
         prototypes = prototypical(on_features(), cross_entropy, WAYS)
 
         def judge(
@@ -134,12 +128,12 @@ class Pretrain(Domain):
             loss, info = prototypes.loss(key, trained.meta_params, task)
             return loss, info.metrics
 
-        def held_out(part: str, freeze: Callable[[PyTree], PyTree]) -> HeldOut:
+        def held_out(part: str) -> HeldOut:
             classes: ClassImages = getattr(dataset, part)
             sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": _queries(classes)}
 
             def prepare(learner: MetaLearner, trained: Trained) -> tuple[Any, Trained]:
-                features = features_of(encoder, freeze(trained.meta_params), classes)
+                features = features_of(encoder, trained.meta_params, classes)
                 return episodes(features, **sizes), Trained({"encoder": ()})
 
             # Built from images only to raise errors about the classes early.
@@ -152,9 +146,8 @@ class Pretrain(Domain):
             train=lambda: image_batches(
                 dataset.train, own.batch_size, shift=own.shift, flip=own.flip, light=own.light
             ),
-            validation=lambda: held_out("validation", lambda params: fold(params, calibration)),
-            # The finished network is frozen already.
-            tests={"test": held_out("test", lambda params: params)},
+            validation=lambda: held_out("validation"),
+            tests={"test": held_out("test")},
             figures=(ACCURACY,),
             selection=ACCURACY,
             title=f"{Path(self.images.dataset).name} · {self.image_network.network} · prototypes "
@@ -175,7 +168,7 @@ class Pretrain(Domain):
             },
             data=data,
             classes=functools.partial(classes_of, dataset),
-            calibration=calibration,
+            calibration=lambda: self._calibration(dataset.train, training.seed),
         )
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -185,7 +178,7 @@ class Pretrain(Domain):
         """Training images without augmentation, `[batches, batch_size, H, W, C]`."""
         images = classes.images
         size = min(self.batches.batch_size, len(images))
-        count = max(1, min(_CALIBRATION_IMAGES, len(images)) // size)
+        count = max(1, min(CALIBRATION_IMAGES, len(images)) // size)
         rows = np.random.default_rng(seed).permutation(len(images))[: count * size]
         return scaled(jnp.asarray(images[rows].reshape(count, size, *images.shape[1:])))
 

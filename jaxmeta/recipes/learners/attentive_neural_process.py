@@ -29,7 +29,7 @@ class AttentiveNeuralProcess(Recipe):
 
     def build(self, problem: Problem) -> MetaLearner:
         size = self.representation
-        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2)
+        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2 * problem.outputs)
         return neural_process(
             encoder,
             decoder,

@@ -39,7 +39,8 @@ class ConditionalNeuralProcess(Recipe):
     def build(self, problem: Problem) -> MetaLearner:
         size = self.representation
         if problem.kind == "regression":
-            return conditional_neural_process(mlp((size,) * 3, size), mlp((size,) * 2, 2))
+            decoder = mlp((size,) * 2, 2 * problem.outputs)
+            return conditional_neural_process(mlp((size,) * 3, size), decoder)
         if self.decoder == "class-by-class":
             ways = problem.ways
             decoder = class_by_class(mlp((size,) * 2, 1), ways)

@@ -36,7 +36,7 @@ class Matching(Recipe):
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True, in_order=self.full_context)
+        return Needs(any_ways=True, in_order=self.full_context, embeds=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         return matching(

@@ -21,6 +21,6 @@ class NeuralProcess(Recipe):
 
     def build(self, problem: Problem) -> MetaLearner:
         size = self.representation
-        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2)
+        encoder, decoder = mlp((size,) * 3, size), mlp((size,) * 2, 2 * problem.outputs)
         samples = 1 if problem.train else self.samples
         return neural_process(encoder, decoder, latent_width=size, samples=samples)

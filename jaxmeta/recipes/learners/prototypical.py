@@ -11,15 +11,6 @@ from jaxmeta.core import MetaLearner, Task
 from jaxmeta.learners import prototypical
 from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 
-_AS_PUBLISHED = {
-    "train_ways": 60,
-    "train_queries": 5,
-    "task_batch": 1,
-    "network": "conv4-pool",
-    "query_statistics": "group",
-    "outer_schedule": "halving",
-}
-
 
 @recipe("prototypical", paper="Snell et al. 2017", kinds=("classification",))
 @dataclass(frozen=True)
@@ -31,20 +22,17 @@ class Prototypical(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(
             "few-shot/default",
-            {**_AS_PUBLISHED, "steps": 300, "checkpoint_every": 50, "chunk": 10},
+            {**presets.SIXTY_WAYS, "steps": 300, "checkpoint_every": 50, "chunk": 10},
         ),
         presets.omniglot(
             "98.8, 99.7, 96.0, 98.9, 86.3",  # the challenge: Lake et al. 2019
-            wall_time="2 h on a CPU core",
-            **_AS_PUBLISHED,
-            rotations="as-classes",
-            steps=10_000,
-            checkpoint_every=200,
-            chunk=10,
+            wall_time="1.5 h on a CPU core",
+            **presets.SIXTY_WAYS_OMNIGLOT,
         ),
+        presets.FAST,
         presets.miniimagenet(
             "49.42 ± 0.78, 68.20 ± 0.66",
-            **{**_AS_PUBLISHED, "train_ways": 30, "train_queries": 15},
+            **{**presets.SIXTY_WAYS, "train_ways": 30, "train_queries": 15},
             steps=20_000,
             chunk=10,
         ),
@@ -53,7 +41,7 @@ class Prototypical(Recipe):
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True, unlabelled=True)
+        return Needs(any_ways=True, unlabelled=True, embeds=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         return prototypical(

@@ -27,7 +27,7 @@ class SemiSupervisedPrototypical(Recipe):
 
     @property
     def needs(self) -> Needs:
-        return Needs(any_ways=True, unlabelled=True)
+        return Needs(any_ways=True, unlabelled=True, embeds=True)
 
     def build(self, problem: Problem) -> MetaLearner:
         return semi_supervised_prototypical(

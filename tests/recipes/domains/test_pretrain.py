@@ -33,7 +33,7 @@ def test_pretraining_leaves_a_frozen_network(pretrained, images):
     assert "head" not in backbone
     # Its features don't depend on what else is in the batch.
     run = restore(pretrained)
-    encoder = run.experiment.domain.image_network.build(None, "none")  # pyright: ignore
+    encoder = run.experiment.domain.image_network.build(None)  # pyright: ignore
     classes = load(str(images), image_size=12, split="6/6/6").test
     features = features_of(encoder, backbone, classes).images
     assert features.shape == (48, 1, 1, features.shape[-1])

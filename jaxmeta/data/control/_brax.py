@@ -1,0 +1,280 @@
+"""Robots of brax, with goals and faults as the task."""
+
+import contextlib
+import importlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.data.control.dynamics import Scales
+from jaxmeta.environment import Environment, SampleTask, Space, Transition, check_horizon
+from jaxmeta.extras import extra
+
+Backend = Literal["spring", "positional", "generalized"]
+
+
+def from_brax(
+    name: str,
+    sample_task: SampleTask,
+    reward: Callable[[Any, Array, PyTree], Array],
+    *,
+    observe: Callable[[Any, PyTree], Array] | None = None,
+    act: Callable[[Array, PyTree], Array] | None = None,
+    backend: Backend = "spring",
+    horizon: int = 100,
+) -> Environment:
+    """A robot of brax, whose reward, and optionally actions and observations, depend on the task.
+
+        action' = act(clip(action, ±1), task),  state' = step(state, action')
+        observation = observe(state', task),  reward(state', action', task)
+
+    Args:
+      name: the name in brax, such as `halfcheetah`, `ant` or `reacher`.
+      sample_task: draws the task.
+      reward: of the state after a step, brax' `State` with its `metrics`.
+      observe: Defaults to brax' own observation.
+      act: Defaults to the action itself.
+      backend: brax' physics; `spring` is the fastest.
+      horizon: steps of an episode.
+
+    Raises:
+      ValueError: an unknown robot or backend; a horizon below 1.
+      ModuleNotFoundError: brax is not installed.
+
+    Source: Freeman, Frey, Raichuk, Girgin, Mordatch, Bachem 2021, "Brax: a differentiable physics
+    engine for large scale rigid body simulation".
+
+        hopper = from_brax("hopper", sample_task, lambda state, action, task: ...)
+    """
+    check_horizon("from_brax", horizon)
+    made = _robot(name, backend)
+
+    def start(key: Key) -> Any:
+        with _quiet():
+            return made.reset(key)
+
+    blank = jax.eval_shape(start, jax.random.key(0))
+
+    def seen(state: Any, task: PyTree) -> Array:
+        return state.obs if observe is None else observe(state, task)
+
+    def reset(key: Key, task: PyTree) -> tuple[PyTree, Array]:
+        state = start(key)
+        return state.pipeline_state, seen(state, task)
+
+    def step(key: Key, physics: PyTree, action: Array, task: PyTree) -> Transition:
+        action = jnp.clip(action, -1, 1)
+        action = action if act is None else act(action, task)
+        # brax writes into the metrics of the state that it is given, so it gets one of its own.
+        state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
+        with _quiet():
+            state = made.step(state.replace(pipeline_state=physics), action)
+        value = reward(state, action, task)
+        return Transition(state.pipeline_state, seen(state, task), value, state.done > 0)
+
+    key = jax.random.key(0)
+    _, observation = jax.eval_shape(lambda key: reset(key, sample_task(key)), key)
+    return Environment(
+        reset,
+        step,
+        sample_task,
+        Space(observation.shape),
+        Space((made.action_size,)),
+        horizon,
+    )
+
+
+CheetahTask = Literal["direction", "velocity", "joint"]
+
+
+def half_cheetah(
+    task: CheetahTask = "direction",
+    *,
+    joints: tuple[int, ...] = (0, 1, 2, 3, 4, 5),
+    backend: Backend = "spring",
+    horizon: int = 100,
+) -> Environment:
+    """The half-cheetah, with an unknown direction or velocity, or one joint that does not move.
+
+        direction:  reward d·v − 0.05 ‖a‖²,       d = ±1
+        velocity:   reward −|v − v*| − 0.05 ‖a‖²,  v* ~ U[0, 2] m/s
+        joint:      reward v − 0.05 ‖a‖²,          the action of one of `joints` is 0
+
+    v is the velocity along x in m/s. The task is d, v*, or the mask `[6]` of the actions. Joints 0
+    to 2 are the thigh, shin and foot of the back leg, 3 to 5 those of the front leg.
+
+    Raises:
+      ValueError: an unknown task or joint; otherwise as `from_brax`.
+
+    Source: Finn, Abbeel, Levine 2017, section 5.3; for the joint, Nagabandi, Clavera, Liu, Fearing,
+    Abbeel, Levine, Finn 2019, "Learning to adapt in dynamic, real-world environments through
+    meta-reinforcement learning", section 6. Returns differ from those of MuJoCo.
+
+        environment = half_cheetah("velocity")
+    """
+    samplers: dict[str, SampleTask] = {
+        "direction": lambda key: jax.random.rademacher(key, (), float),
+        "velocity": lambda key: jax.random.uniform(key, maxval=2.0),
+        "joint": lambda key: 1 - jax.nn.one_hot(jax.random.choice(key, jnp.array(joints)), 6),
+    }
+    gains: dict[str, Callable[[Array, Array], Array]] = {
+        "direction": lambda velocity, own: own * velocity,
+        "velocity": lambda velocity, own: -jnp.abs(velocity - own),
+        "joint": lambda velocity, own: velocity,
+    }
+    if task not in samplers:
+        raise ValueError(f"half_cheetah: task {task!r}; give {', '.join(samplers)}.")
+    if not joints or not {*joints} <= {*range(6)}:
+        raise ValueError(f"half_cheetah: joints {joints}; give some of 0 to 5.")
+    gain = gains[task]
+
+    def reward(state: Any, action: Array, own: Array) -> Array:
+        return gain(state.metrics["x_velocity"], own) - 0.05 * jnp.square(action).sum()
+
+    def masked(action: Array, own: Array) -> Array:
+        return action * own
+
+    act = masked if task == "joint" else None
+    return from_brax(
+        "halfcheetah", samplers[task], reward, act=act, backend=backend, horizon=horizon
+    )
+
+
+CHEETAH_SCALES = Scales(
+    (1.0, 4.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 10.0, 8.0, 15.0, *6 * (40.0,)),
+    6 * (1.0,),
+    (0.05, 0.1, *6 * (0.25,), 0.8, 1.0, 2.0, 6.0, 8.0, 8.0, 5.0, 8.0, 14.0),
+)
+"""Units of height, pitch and joint angles (m, rad), of their velocities after that along x, of the
+actions, and of the changes in a step of 0.05 s under random actions."""
+
+
+def cheetah_reward(observation: Array, action: Array) -> Array:
+    """The reward of `half_cheetah("joint")` as a function of observations: v − 0.05 ‖a‖².
+
+    v is the velocity before the step. An action counts that the masked joint does not carry out.
+
+    >>> round(float(cheetah_reward(jnp.zeros(17).at[8].set(2.0), jnp.ones(6))), 3)
+    1.7
+    """
+    return observation[..., 8] - 0.05 * jnp.square(action).sum(axis=-1)
+
+
+def cheetah_dynamics(backend: Backend = "spring") -> Callable[[Array, Array, Array], Array]:
+    """The simulator of the half-cheetah as a function of observations.
+
+        step(mask, observation, action) -> next observation
+
+    It starts from the coordinates of the joints in the observation. The backend `spring` has more
+    of a state, the stretch of each joint, so it predicts the environment's next observation only
+    approximately; `generalized` has no more.
+
+    Raises:
+      ValueError, ModuleNotFoundError: as `from_brax`.
+
+        step = cheetah_dynamics()
+    """
+    made = _robot("halfcheetah", backend)
+
+    def step(mask: Array, observation: Array, action: Array) -> Array:
+        position = jnp.concatenate([jnp.zeros(1), observation[:8]])  # x is not observed
+        with _quiet():
+            physics = made.pipeline_init(position, observation[8:])
+            physics = made.pipeline_step(physics, jnp.clip(action, -1, 1) * mask)
+        return jnp.concatenate([physics.q[1:], physics.qd])
+
+    return step
+
+
+def ant(*, backend: Backend = "spring", horizon: int = 100) -> Environment:
+    """The ant, with an unknown direction along x.
+
+        reward d·v + 1 − 0.5 ‖a‖², d = ±1; done if the body is outside 0.2 m to 1 m
+
+    Raises:
+      ValueError: as `from_brax`.
+
+    Source: Finn, Abbeel, Levine 2017, section 5.3, with the other rewards of brax.
+
+        environment = ant()
+    """
+
+    def reward(state: Any, action: Array, direction: Array) -> Array:
+        forward = state.metrics["reward_forward"]
+        return state.reward + (direction - 1) * forward
+
+    return from_brax(
+        "ant",
+        lambda key: jax.random.rademacher(key, (), float),
+        reward,
+        backend=backend,
+        horizon=horizon,
+    )
+
+
+def reacher(*, backend: Backend = "spring", horizon: int = 50) -> Environment:
+    """A two-link arm whose tip moves to an unknown goal.
+
+        reward −‖tip − g‖₂ − ‖a‖²,  g = r (cos φ, sin φ),  r ~ U[0, 0.2] m,  φ ~ U[0, 2π]
+
+    The observation has the angles' cosines and sines, the velocity of the tip and its position,
+    `[8]`; brax' own goal is left out of it.
+
+    Raises:
+      ValueError: as `from_brax`.
+
+    Source: brax' reacher, with its distribution of goals.
+
+        environment = reacher()
+    """
+
+    def tip(state: Any) -> Array:
+        return state.obs[4:6] + state.obs[8:10]  # brax' target, and the way from it to the tip
+
+    def reward(state: Any, action: Array, goal: Array) -> Array:
+        return -jnp.sqrt(jnp.square(tip(state) - goal).sum()) - jnp.square(action).sum()
+
+    def sample_task(key: Key) -> Array:
+        radius, angle = jax.random.uniform(key, (2,), maxval=jnp.array([0.2, 2 * jnp.pi]))
+        return radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+    def observe(state: Any, goal: Array) -> Array:
+        return jnp.concatenate([state.obs[:4], state.obs[6:8], tip(state)])
+
+    return from_brax(
+        "reacher", sample_task, reward, observe=observe, backend=backend, horizon=horizon
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of brax and its libraries, and with broadcasting between ranks."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _robot(name: str, backend: str) -> Any:
+    """The robot; MuJoCo reads it, whose warnings would go to a file in the working folder."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"from_brax: backend {backend!r}; give {', '.join(get_args(Backend))}.")
+    with extra("control"), _quiet():
+        from brax import envs
+    mujoco: Any = importlib.import_module("mujoco")
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        with _quiet():
+            return envs.get_environment(name, backend=backend)
+    except KeyError as error:
+        raise ValueError(f"from_brax: no robot {name!r} in brax.envs.") from error
+    finally:
+        mujoco.set_mju_user_warning(None)

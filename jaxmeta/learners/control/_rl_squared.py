@@ -1,0 +1,222 @@
+"""RL²: a recurrent policy that learns a process within its memory."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxmeta.core import Array, Info, Key, MetaLearner, PyTree, Task, meta_learner
+from jaxmeta.environment import Environment
+from jaxmeta.learners.control.advantages import generalized_advantages, normalised
+from jaxmeta.learners.control.gathering import (
+    Episodes,
+    Seen,
+    begin,
+    episode,
+    mean_of_steps,
+    over_steps,
+    returns,
+)
+from jaxmeta.learners.control.policies import distribution_of, outputs_of, scaled_normal
+from jaxmeta.learners.control.policy_gradient import PolicyGradient, no_objective
+from jaxmeta.learners.control.surrogates import clipped, mean_surrogate
+from jaxmeta.ops import varying_with
+
+
+class Recalled(NamedTuple):
+    """The adapted state of `rl_squared`.
+
+    Attributes:
+      meta_params: the meta-parameters, unchanged.
+      hidden: the state of the recurrent network after the episodes.
+      last: the last action and reward.
+    """
+
+    meta_params: PyTree
+    hidden: Array
+    last: Seen
+
+
+class Trial(NamedTuple):
+    """The episodes of one task, with the outputs of the policy that acted; constants.
+
+    Attributes:
+      episodes: `[N, H]`.
+      outputs: `[N, H, ...]`.
+      advantages, targets: `[N, H]`, and the returns that values are fitted to.
+    """
+
+    episodes: Episodes
+    outputs: PyTree
+    advantages: Array
+    targets: Array
+
+
+class _Recurrent(nn.Module):
+    """One step: the next hidden state, the policy's outputs, and the value."""
+
+    width: int
+    outputs: int
+    largest: float | None  # of real actions
+
+    @nn.compact
+    def __call__(self, hidden: Array, features: Array) -> tuple[Array, PyTree, Array]:
+        hidden, _ = nn.GRUCell(self.width, name="cell")(hidden, features)
+        small = nn.initializers.variance_scaling(1e-2, "fan_in", "normal")
+        outputs: Any = nn.Dense(self.outputs, kernel_init=small, name="policy")(hidden)
+        if self.largest is not None:
+            log_std = self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
+            outputs = scaled_normal(self.largest, outputs, log_std)
+        return hidden, outputs, nn.Dense(1, name="value")(hidden)[0]
+
+
+def rl_squared(
+    environment: Environment,
+    *,
+    episodes: int,
+    width: int = 64,
+    clip: float = 0.2,
+    discount: float = 0.99,
+    trace: float = 0.3,
+    value_weight: float = 0.5,
+    entropy_weight: float = 0.01,
+) -> MetaLearner:
+    """RL²: a recurrent policy that is trained for the return of several episodes of one process.
+
+        h_t, outputs_t, V_t = GRU(h_{t−1}, [s_t, a_{t−1}, r_{t−1}, first_t])
+        minimised: −clipped(ε) + c_v (V_t − V̂_t)² − c_e entropy,  means over a trial of N episodes
+
+    The state h is kept from one episode to the next, so that the policy learns the process by what
+    it remembers. Adaptation is reading; no parameter changes.
+
+    Args:
+      environment: the processes; a bandit is one episode of its pulls.
+      episodes: N, of a trial.
+      width: width of the GRU.
+      clip: ε of the clipped ratio.
+      discount, trace: γ and λ of the advantages, over the whole trial.
+      value_weight, entropy_weight: c_v and c_e.
+
+    `adapt` lives through N − 1 episodes; `predict` gives the outputs for observations `[N, ...]`,
+    each as the next first one. Train it with `jaxmeta.training.proximal_update`.
+
+    Raises:
+      ValueError: fewer than 1 episode or unit; a discount or trace that is not between 0 and 1.
+
+    Source: Duan, Schulman, Chen, Bartlett, Sutskever, Abbeel 2016, "RL²: fast reinforcement
+    learning via slow reinforcement learning", section 2; with PPO instead of TRPO.
+
+    >>> from jaxmeta.data.control import bandits
+    >>> learner = rl_squared(bandits(5, horizon=10), episodes=1, width=8)
+    """
+    if episodes < 1 or width < 1 or not (0 <= discount <= 1 and 0 <= trace <= 1):
+        raise ValueError(
+            f"rl_squared: {episodes} episodes, width {width}, discount {discount}, trace {trace}; "
+            "give at least 1 episode and unit, and numbers from 0 to 1."
+        )
+    space, distribution = environment.actions, distribution_of(environment.actions)
+    largest = None if space.choices else space.largest
+    network = _Recurrent(width, outputs_of(space), largest)
+    surrogate_of = clipped(clip)
+
+    def features(seen: Seen) -> Array:
+        if largest is None:
+            action = jax.nn.one_hot(seen.action, space.choices)
+        else:
+            action = seen.action / largest
+        rest = jnp.stack([seen.reward, seen.first.astype(seen.reward.dtype)])
+        return jnp.concatenate([seen.observation.ravel(), action.ravel(), rest])
+
+    def step(params: PyTree, hidden: Array, seen: Seen) -> tuple[Array, PyTree, Array]:
+        return network.apply({"params": params}, hidden, features(seen))  # pyright: ignore
+
+    def act_with(params: PyTree) -> Any:
+        def act(key: Key, hidden: Array, seen: Seen) -> tuple[Array, Array, Array]:
+            hidden, outputs, _ = step(params, hidden, seen)
+            action = distribution.sample(key, outputs)
+            return hidden, action, distribution.log_probability(outputs, action)
+
+        return act
+
+    def live(key: Key, params: PyTree, task: PyTree, count: int) -> tuple[Recalled, Episodes]:
+        """So many episodes, one after the other, `[count, H]`."""
+
+        def one(carry: tuple[Array, Seen], key: Key) -> tuple[tuple[Array, Seen], Episodes]:
+            memory, last, lived = episode(environment, act_with(params), key, task, *carry)
+            return (memory, last), lived
+
+        start = varying_with((jnp.zeros((width,)), begin(environment)), (task, key))
+        keys = jax.random.split(key, episodes)[:count]
+        (memory, last), lived = jax.lax.scan(one, start, keys)
+        return Recalled(params, memory, last), lived
+
+    def read(params: PyTree, lived: Episodes) -> tuple[PyTree, Array]:
+        """The outputs `[N, H, ...]` and values `[N, H]` along a trial."""
+        lead = lived.rewards.shape
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lived)
+
+        def forward(hidden: Array, row: tuple[Seen, Array]) -> tuple[Array, tuple[PyTree, Array]]:
+            seen, valid = row
+            after, outputs, value = step(params, hidden, seen)
+            return jnp.where(valid > 0, after, hidden), (outputs, value)
+
+        start = varying_with(jnp.zeros((width,)), flat.rewards)
+        found = jax.lax.scan(forward, start, (flat.seen, flat.mask))[1]
+        return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), found)
+
+    def gather(key: Key, meta_params: PyTree, task: Task) -> Trial:
+        _, lived = live(key, meta_params, task.query, episodes)
+        outputs, values = read(meta_params, lived)
+        values = values * lived.mask
+        flat = generalized_advantages(lived.rewards.ravel(), values.ravel(), discount, trace)
+        advantages = flat.reshape(values.shape)
+        targets = advantages + values
+        trial = Trial(lived, outputs, normalised(advantages, lived.mask), targets)
+        return jax.lax.stop_gradient(trial)
+
+    def surrogate(meta_params: PyTree, trial: Trial) -> Array:
+        lived, mask = trial.episodes, trial.episodes.mask
+        outputs, values = read(meta_params, lived)
+        ratios = over_steps(distribution.log_probability)(outputs, lived.actions)
+        ratios = ratios - lived.log_probabilities
+        gain = mean_surrogate(surrogate_of, ratios, trial.advantages, mask)
+        errors = mean_of_steps(jnp.square(values - trial.targets), mask)
+        entropy = mean_of_steps(over_steps(distribution.entropy)(outputs), mask)
+        return value_weight * errors - gain - entropy_weight * entropy
+
+    def divergence(meta_params: PyTree, trial: Trial) -> Array:
+        outputs, _ = read(meta_params, trial.episodes)
+        divergences = over_steps(distribution.divergence)(trial.outputs, outputs)
+        return mean_of_steps(divergences, trial.episodes.mask)
+
+    def info(trial: Trial) -> Info:
+        of_episodes = returns(trial.episodes)
+        metrics = {"return": of_episodes[-1], "return_before": of_episodes[0]}
+        return Info(-of_episodes.mean(), metrics)
+
+    def init(key: Key, task: Task) -> PyTree:
+        seen = begin(environment)
+        return network.init(key, jnp.zeros((width,)), features(seen))["params"]
+
+    def adapt(key: Key, meta_params: PyTree, support: PyTree) -> Recalled:
+        return live(key, meta_params, support, episodes - 1)[0]
+
+    def predict(adapted: Recalled, inputs: PyTree, *, key: Key | None = None) -> PyTree:
+        def of_observation(observation: Array) -> PyTree:
+            seen = adapted.last._replace(observation=observation, first=jnp.ones((), bool))
+            return step(adapted.meta_params, adapted.hidden, seen)[1]
+
+        return jax.vmap(of_observation)(inputs)
+
+    def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
+        found = info(gather(key, meta_params, task))
+        return found.loss, found
+
+    def rollout(key: Key, meta_params: PyTree, task: Task) -> Episodes:
+        _, lived = live(key, meta_params, task.query, episodes)
+        return jax.tree.map(lambda leaf: leaf[:, None], lived)
+
+    learner = meta_learner(init, adapt, predict, no_objective, loss=loss)
+    grad = PolicyGradient(gather, surrogate, divergence, info)
+    return learner._replace(grad=grad, rollout=rollout)

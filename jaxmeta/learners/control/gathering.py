@@ -1,0 +1,143 @@
+"""Gathering experience: episodes of a policy in an environment, as compiled scans."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.environment import Environment
+from jaxmeta.ops import varying_with
+
+
+class Seen(NamedTuple):
+    """What a policy sees before it acts.
+
+    Attributes:
+      observation: the current observation.
+      action: the previous action; 0 before the first.
+      reward: the previous reward, float scalar; 0 before the first.
+      first: bool scalar, whether an episode begins.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    first: Array
+
+
+class Act(Protocol):
+    """`act(key, memory, seen) -> (memory, action, log_probability)`, a policy with a memory.
+
+    A policy without one passes `()` on.
+    """
+
+    def __call__(self, key: Key, memory: PyTree, seen: Seen, /) -> tuple[PyTree, Array, Array]: ...
+
+
+class Episodes(NamedTuple):
+    """Experience, float unless noted, with axes `[H]`, or `[E, H]` for several episodes.
+
+    Attributes:
+      seen: what the policy saw before each step.
+      actions: its actions; integers for a choice.
+      log_probabilities: those of the actions, under the policy that took them.
+      rewards: the rewards, 0 after the end.
+      mask: 1 for the steps of the episode, 0 after its end.
+    """
+
+    seen: Seen
+    actions: Array
+    log_probabilities: Array
+    rewards: Array
+    mask: Array
+
+
+def begin(environment: Environment) -> Seen:
+    """What a policy sees before its first episode, without the observation; see `episode`."""
+    space = environment.actions
+    kind = jnp.int32 if space.choices else float
+    return Seen(
+        jnp.zeros(environment.observations.shape),
+        jnp.zeros(space.shape, kind),
+        jnp.zeros(()),
+        jnp.ones((), bool),
+    )
+
+
+def episode(
+    environment: Environment, act: Act, key: Key, task: PyTree, memory: PyTree, last: Seen
+) -> tuple[PyTree, Seen, Episodes]:
+    """One episode `[H]`, with the memory and the last action and reward afterwards.
+
+    After the end of the episode, memory, observation and rewards stand still, and the mask is 0.
+    `last` is from `begin` or from the episode before. All values are constants: nothing is
+    differentiated.
+
+    >>> from jaxmeta.data.control import bandits
+    >>> environment, task = bandits(2, horizon=4), jnp.array([1.0, 0.0])
+    >>> def act(key, memory, seen):
+    ...     return memory + 1, jnp.where(seen.reward > 0, 0, 1 - seen.action), jnp.zeros(())
+    >>> start = begin(environment)
+    >>> memory, _, seen = episode(environment, act, jax.random.key(0), task, 0, start)
+    >>> seen.actions.tolist(), seen.rewards.tolist(), int(memory)
+    ([1, 0, 0, 0], [0.0, 1.0, 1.0, 1.0], 4)
+    """
+    task = jax.tree.map(jnp.asarray, task)  # NumPy's arrays cannot be indexed by traced states
+    reset_key, steps_key = jax.random.split(key)
+    state, observation = environment.reset(reset_key, task)
+    seen = last._replace(observation=observation, first=jnp.ones((), bool))
+
+    def step(carry: tuple[PyTree, ...], key: Key) -> tuple[tuple[PyTree, ...], Episodes]:
+        state, seen, memory, running = carry
+        act_key, step_key = jax.random.split(key)
+        remembered, action, log_probability = act(act_key, memory, seen)
+        after = environment.step(step_key, state, action, task)
+        mask = running.astype(after.reward.dtype)
+        reward = jnp.where(running, after.reward, 0)
+        row = Episodes(seen, action, log_probability, reward, mask)
+        observed = Seen(after.observation, action, reward, jnp.zeros((), bool))
+        going_on = (after.state, observed, remembered, ~after.done)
+        standing = (state, seen, memory, jnp.zeros((), bool))
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(running, new, old).astype(jnp.result_type(old)),
+            going_on,
+            standing,
+        )
+        return kept, row
+
+    # On several devices, every part of the loop's state differs between them, as the keys do.
+    start = varying_with((state, seen, memory, jnp.ones((), bool)), (task, key))
+    keys = jax.random.split(steps_key, environment.horizon)
+    (_, seen, memory, _), steps = jax.lax.scan(step, start, keys)
+    memory, seen, steps = jax.lax.stop_gradient((memory, seen, steps))
+    return memory, seen, steps
+
+
+def gather(environment: Environment, act: Act, key: Key, task: PyTree, episodes: int) -> Episodes:
+    """Independent episodes `[E, H]` of a policy without memory; see `episode`."""
+
+    def one(key: Key) -> Episodes:
+        return episode(environment, act, key, task, (), begin(environment))[2]
+
+    return jax.vmap(one)(jax.random.split(key, episodes))
+
+
+def returns(episodes: Episodes) -> Array:
+    """The undiscounted return of each episode, `[..., H]` to `[...]`; see `Episodes`."""
+    return (episodes.rewards * episodes.mask).sum(axis=-1)
+
+
+def over_steps(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of one step, mapped over episodes `[E, H, ...]`."""
+    return jax.vmap(jax.vmap(function))
+
+
+def mean_of_steps(values: Array, mask: Array) -> Array:
+    """The mean over the valid steps of all episodes, a scalar; the mask may hold weights.
+
+    >>> float(mean_of_steps(jnp.array([[1.0, 3.0, 9.0]]), jnp.array([[1.0, 1.0, 0.0]])))
+    2.0
+    """
+    return (values * mask).sum() / jnp.maximum(mask.sum(), 1e-8)

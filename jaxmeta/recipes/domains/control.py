@@ -1,0 +1,245 @@
+"""Meta-reinforcement learning: `python -m experiments.control [LEARNER]`.
+
+A learner gathers episodes of an unknown process, adapts its policy, and is judged by the return of
+new episodes.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Key, Model
+from jaxmeta.data.control import (
+    ant,
+    corners,
+    environment_tasks,
+    from_gymnax,
+    half_cheetah,
+    navigation,
+    reacher,
+    tabular,
+)
+from jaxmeta.environment import Environment
+from jaxmeta.learners.control import outputs_of, policy_model
+from jaxmeta.models import mlp
+from jaxmeta.recipes import (
+    Domain,
+    HeldOut,
+    Needs,
+    Preset,
+    Problem,
+    Report,
+    Tasks,
+    Training,
+    domain,
+)
+from jaxmeta.recipes.rollouts import RETURN, judge_of, policy_problem
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_environment
+from jaxmeta.training.estimates import estimate
+from jaxmeta.training.state import draw
+
+
+class _Family(NamedTuple):
+    """An environment on the command line.
+
+    Attributes:
+      steps: steps of an episode, by default.
+      make: `make(settings, steps) -> Environment`.
+      settings: the names of the settings that apply to it alone.
+      in_the_plane: whether its observation is a position that can be drawn.
+    """
+
+    steps: int
+    make: Callable[["Control", int], Environment]
+    settings: tuple[str, ...] = ()
+    in_the_plane: bool = False
+
+
+_FAMILIES: dict[str, _Family] = {
+    "navigation": _Family(100, lambda own, steps: navigation(horizon=steps), in_the_plane=True),
+    "corners": _Family(
+        100,
+        lambda own, steps: corners(reward=own.reward, horizon=steps),
+        settings=("reward",),
+        in_the_plane=True,
+    ),
+    "tabular": _Family(
+        10,
+        lambda own, steps: tabular(own.states, own.actions, horizon=steps),
+        settings=("actions", "states"),
+    ),
+    "pendulum": _Family(
+        200,
+        lambda own, steps: from_gymnax(
+            "Pendulum-v1", {"m": (0.5, 2.0), "l": (0.5, 2.0)}, horizon=steps
+        ),
+    ),
+    "cheetah-direction": _Family(100, lambda own, steps: half_cheetah(horizon=steps)),
+    "cheetah-velocity": _Family(100, lambda own, steps: half_cheetah("velocity", horizon=steps)),
+    "ant-direction": _Family(100, lambda own, steps: ant(horizon=steps)),
+    "reacher": _Family(50, lambda own, steps: reacher(horizon=steps)),
+}
+_DRAWN_EPISODES = 3  # more of them hide each other
+_SHORT: dict[str, Any] = {"task_batch": 20, "checkpoint_every": 50, "chunk": 5}
+_SHORT |= {"validation_tasks": 40, "eval_tasks": 200}
+
+
+@domain("control", kind="control")
+@dataclass(frozen=True)
+class Control(Domain):
+    """Meta-train a policy and evaluate it on unseen processes."""
+
+    environment: Literal[
+        "navigation",
+        "corners",
+        "tabular",
+        "pendulum",
+        "cheetah-direction",
+        "cheetah-velocity",
+        "ant-direction",
+        "reacher",
+    ] = "navigation"
+    """A point that moves to an unknown goal or corner, random tabular processes, pendulums of
+    unknown mass and length, or robots with an unknown direction, velocity or goal."""
+    episode_steps: Count | None = None
+    """Steps per episode. Defaults to 100, to 10 for tabular, 200 for pendulum, 50 for reacher."""
+    episodes: Annotated[Count, AT_TEST] = 20
+    """Episodes before each adaptation step, and after the last one."""
+    reward: Literal["dense", "sparse"] = "sparse"
+    """Reward of corners."""
+    actions: AtLeastTwo = 5
+    """Actions of tabular."""
+    states: Count = 10
+    """States of tabular."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """Activation of the policy's hidden layers."""
+    drawn_tasks: Natural = 4
+    """Test tasks in the picture of trajectories."""
+
+    default_learner: ClassVar[str] = "promp"
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("default", {**_SHORT, "steps": 300}),
+        # Finn et al. 2017, section 5.3.
+        Preset("navigation", {**_SHORT, "steps": 500}),
+        Preset(
+            "tabular",
+            {
+                **_SHORT,
+                "environment": "tabular",
+                "episodes": 10,
+                "steps": 500,
+                "task_batch": 256,
+                "eval_tasks": 1000,
+            },
+        ),
+        # Rothfuss et al. 2019, appendix: 40 tasks, 20 episodes.
+        Preset("corners", {**_SHORT, "environment": "corners", "steps": 500, "task_batch": 40}),
+    )
+
+    def check(self) -> None:
+        """Check that no options of another environment are given."""
+        check_environment(self, {name: family.settings for name, family in _FAMILIES.items()})
+
+    def default_preset(self) -> str:
+        return self.environment if self.environment in ("corners", "tabular") else "default"
+
+    def label(self) -> str:
+        return self.environment
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        environment = _environment(self)
+        actions = environment.actions
+        activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[self.activation]
+
+        def network(constants: Any, outputs: int | None) -> Model:
+            size = outputs_of(actions) if outputs is None else outputs
+            return policy_model(mlp(self.hidden, size, activation=activation), actions)
+
+        return policy_problem(
+            self.kind,
+            environment,
+            episodes=self.episodes,
+            steps=training.steps,
+            train=train,
+            network=network,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        environment = _environment(self)
+        source, judge = environment_tasks(environment), judge_of(environment)
+        names = ("environment", *_FAMILIES[self.environment].settings)
+        own = {name: getattr(self, name) for name in names}
+        identity = {**own, "episode_steps": environment.horizon}
+
+        def held_out(part: str) -> HeldOut:
+            return HeldOut(source, {**identity, "part": part}, judge=judge, at_once=10)
+
+        return Tasks(
+            train=lambda: source,
+            validation=lambda: held_out("validation"),
+            tests={"test": held_out("test")},
+            figures=(RETURN,),
+            selection=RETURN,
+            title=self.environment,
+            summary={"environment": self.environment},
+            protocol={**identity, "episodes": self.episodes},
+            report=_report,
+            draw=self._draw,
+            extra_lines=_lines,
+        )
+
+    def _draw(self, made: Report) -> None:
+        """Draw trajectories before and after the adaptation."""
+        from jaxmeta import plots
+
+        if not _FAMILIES[self.environment].in_the_plane or not self.drawn_tasks:
+            return
+        test, learner, _ = made.test("test")
+        keys = jax.random.split(made.key, self.drawn_tasks)
+
+        def of_task(key: Key) -> Any:
+            task, learn_key = draw(test.source, key)  # pyright: ignore[reportArgumentType]
+            assert learner.rollout is not None
+            lived = learner.rollout(learn_key, made.trained.meta_params, task)
+            return task.query, lived.seen.observation, lived.mask
+
+        goals, positions, masks = jax.device_get(jax.jit(jax.vmap(of_task))(keys))
+        positions = np.where(masks[..., None] > 0, positions, np.nan)
+        plots.trajectories(
+            made.folder / "trajectories.png",
+            goals,
+            positions[:, 0, :_DRAWN_EPISODES],
+            positions[:, -1, :_DRAWN_EPISODES],
+            title=made.title,
+        )
+
+
+@functools.cache  # the same functions for the same settings, which share compiled programs
+def _environment(own: Control) -> Environment:
+    family = _FAMILIES[own.environment]
+    return family.make(own, own.episode_steps or family.steps)
+
+
+def _report(made: Report) -> dict[str, Any]:
+    """The returns after every adaptation, with intervals."""
+    values = made.values["test"]["returns"]
+    found = estimate(values)
+    curve = {"return": found.mean.tolist(), "return_ci95": found.ci95.tolist()}
+    return {"after_inner_steps": {**curve, "num_tasks": len(values)}}
+
+
+def _lines(results: Mapping[str, Any]) -> list[str]:
+    curve = results["after_inner_steps"]
+    shown = [f"{m:.4g} ± {c:.2g}" for m, c in zip(curve["return"], curve["return_ci95"])]
+    if len(shown) > 10:
+        shown = [*shown[:3], "…", *shown[-3:]]
+    return [f"return after 0, 1, ... adaptations: {', '.join(shown)}"]

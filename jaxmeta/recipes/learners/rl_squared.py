@@ -1,0 +1,47 @@
+"""RL² on the command line."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import rl_squared
+from jaxmeta.recipes import Preset, Problem, recipe
+from jaxmeta.recipes.policies import Policy
+from jaxmeta.recipes.settings import Count, Fraction, NonNegative, Positive
+
+
+@recipe("rl-squared", paper="Duan et al. 2016", kinds=("control", "bandits"))
+@dataclass(frozen=True)
+class RlSquared(Policy):
+    """RL² (Duan et al. 2016): a recurrent policy that remembers a process."""
+
+    width: Count = 64
+    """Width of the recurrent network."""
+    ratio_clip: Positive = 0.2
+    """Largest change of an action's probability by a meta-update."""
+    discount: Fraction = 0.99
+    """Discount over a trial."""
+    trace: Fraction = 0.3
+    """λ of the generalised advantage estimates."""
+    value_weight: NonNegative = 0.5
+    """Weight of the squared error of the values."""
+    entropy_weight: NonNegative = 0.01
+    """Weight of the policy's entropy."""
+
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("bandits/default", {}, {"default": "78.7"}),
+        Preset("control/tabular", {}, {"tabular": "0.752 of the best"}),
+    )
+
+    def build(self, problem: Problem) -> MetaLearner:
+        assert problem.environment is not None
+        return rl_squared(
+            problem.environment,
+            episodes=problem.support,
+            width=self.width,
+            clip=self.ratio_clip,
+            discount=self.discount,
+            trace=self.trace,
+            value_weight=self.value_weight,
+            entropy_weight=self.entropy_weight,
+        )

@@ -1,0 +1,96 @@
+"""Settings that adaptive policies share, and the meta-updates that they are trained with."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import optax
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.inner import DIFFERENTIATIONS
+from jaxmeta.learners.control import linear_advantages
+from jaxmeta.recipes.base import Engine, Recipe
+from jaxmeta.recipes.inner_loop import Steps, Way
+from jaxmeta.recipes.settings import AT_TEST, Count, Fraction, Positive, option
+from jaxmeta.recipes.tasks import Problem
+from jaxmeta.training.policy import proximal_update, trust_region_update
+from jaxmeta.training.update import MetaUpdate
+
+NAVIGATION: dict[str, Any] = {
+    "inner_rate": 0.5,
+    "hidden": (100, 100),
+    "task_batch": 40,
+    "steps": 100,
+    "checkpoint_every": 25,
+}
+"""2-D navigation with the settings of the published code of MAML (Finn et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class Policy(Recipe):
+    """A policy that is trained on experience gathered once for several steps; see `outer`."""
+
+    outer: Literal["trpo", "ppo", "gradient"] = "ppo"
+    """Meta-update: trpo (without the outer optimizer), several steps (ppo) or one (gradient)."""
+    trust_region: Positive = 0.01
+    """Largest KL divergence of a meta-update in nats, with --outer trpo."""
+    curvature_fraction: Fraction = 1.0
+    """Fraction of the tasks that the curvature of the KL divergence is measured on, with --outer
+    trpo; fewer are faster."""
+    epochs: Count = 5
+    """Steps of the outer optimizer per batch of episodes, with --outer ppo."""
+
+    def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
+        """The meta-update of `outer`.
+
+        Raises:
+          ValueError: another aggregate than the mean, with several steps.
+        """
+        training = engine.training
+        if self.outer == "gradient":
+            return engine.update(learner)
+        if training.aggregate != "mean":
+            raise ValueError(
+                f"{option('aggregate', training.aggregate)} requires --outer gradient."
+            )
+        batch: dict[str, Any] = {
+            "task_batch": training.task_batch,
+            "tasks_at_once": engine.at_once,
+            "mesh": engine.mesh,
+        }
+        if self.outer == "trpo":
+            few = max(1, round(self.curvature_fraction * training.task_batch))
+            return trust_region_update(
+                learner, largest=self.trust_region, curvature_tasks=few, **batch
+            )
+        return proximal_update(learner, training.optimizer(), epochs=self.epochs, **batch)
+
+
+@dataclass(frozen=True)
+class AdaptivePolicy(Policy, Steps):
+    """A policy that adapts by steps of policy gradients."""
+
+    inner_rate: Positive = 0.1
+    """Learning rate of the inner loop."""
+    later_rate: Annotated[Fraction, AT_TEST] = 0.5
+    """Factor of the inner rate after the first step, at test; the published 0.5 by default."""
+    discount: Fraction = 0.99
+    """Discount of the advantages."""
+    trace: Fraction = 1.0
+    """λ of the generalised advantage estimates."""
+    differentiation: Way = "second-order"
+    """How to differentiate through the inner steps, as for maml."""
+
+    def policy(self, problem: Problem) -> dict[str, Any]:
+        """The arguments that adaptive policies share, by name."""
+        rate: Any = self.inner_rate
+        if not problem.train:
+            rate = optax.piecewise_constant_schedule(rate, {1: self.later_rate})
+        return {
+            **self.inner(problem),
+            "environment": problem.environment,
+            "policy": problem.model(),
+            "inner_optimizer": optax.sgd(rate),
+            "episodes": problem.support,
+            "advantages": linear_advantages(self.discount, self.trace),
+            "differentiation": DIFFERENTIATIONS[self.differentiation],
+        }

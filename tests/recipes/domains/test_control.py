@@ -1,0 +1,122 @@
+"""The domains of policies: their returns, their rivals, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmeta import Task
+from jaxmeta.data.control import bandits, environment_tasks
+from jaxmeta.recipes import find_domain, find_learner, restore, settings, start
+from jaxmeta.recipes.bandit_rivals import Rivals, comparison, rivals
+from jaxmeta.recipes.rollouts import judge_of
+from jaxmeta.training.state import Trained
+
+
+def of(domain, learner, **changes):
+    return start(find_domain(domain), find_learner(learner)).changed(**changes)
+
+
+@pytest.mark.parametrize(
+    ("learner", "changes", "told"),
+    [
+        ("promp", {"reward": "dense"}, "--reward dense applies only to --environment corners"),
+        ("promp", {"states": 3}, "--states 3 applies only to --environment tabular"),
+        ("maml-rl", {"sampling_term": True}, "requires --surrogate log-likelihood"),
+        ("maml-rl", {"trust_region": 0.0}, "--trust-region 0.0: give a number"),
+        ("promp", {"episodes": 0}, "--episodes 0"),
+        ("promp", {"environment": "sea"}, "--environment sea: choose from navigation"),
+    ],
+)
+def test_nonsense_is_refused(learner, changes, told):
+    with pytest.raises(ValueError, match=told):
+        settings.check(of("control", learner, **changes))
+
+
+def test_learners_of_other_tasks_are_refused():
+    with pytest.raises(ValueError, match="decision-pretrained does not support tasks of control"):
+        of("control", "decision-pretrained").check()
+    with pytest.raises(ValueError, match="these learners do: decision-pretrained, rl-squared"):
+        of("bandits", "maml").check()
+
+
+def test_policies_have_their_own_aggregation(tiny, status, tmp_path, capsys):
+    line = [*tiny("control"), "--aggregate", "median", "--out", tmp_path / "run"]
+    assert status("control", *line) == 1
+    assert "--aggregate median requires --outer gradient" in capsys.readouterr().err
+
+
+def test_the_judge_reports_every_adaptation():
+    environment = bandits(3, horizon=4)
+    task = jnp.array([0.0, 1.0, 0.5])
+    rewards = jnp.array([[[0.0, 1, 0, 1], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 1, 0, 1]]])
+
+    class Lived:
+        def __init__(self):
+            self.rewards, self.mask = rewards, jnp.ones_like(rewards)
+
+    judge = judge_of(environment)
+    fake = type("Fake", (), {"rollout": staticmethod(lambda key, params, task: Lived())})
+    loss, metrics = judge(jax.random.key(0), fake, Trained(()), Task(task, task))  # pyright: ignore
+    assert float(loss) == -3.5
+    assert metrics["returns"].tolist() == [1.0, 3.5]
+    assert (float(metrics["return_before"]), float(metrics["return"])) == (1.0, 3.5)
+    assert metrics["rewards"].shape == (2, 4)
+    assert float(metrics["share"]) == pytest.approx(2.25 / 4)
+
+
+def test_later_steps_are_shorter_at_test():
+    """Half as long, as published; in training all have the same rate."""
+    experiment = of("control", "promp", inner_rate=0.2)
+    for train, expected in ((True, (-0.2, -0.2, -0.2)), (False, (-0.2, -0.1, -0.1))):
+        problem = experiment.domain.problem(experiment.training, None, {}, train=train)
+        optimizer = experiment.learner.policy(problem)["inner_optimizer"]  # pyright: ignore
+        state, found = optimizer.init(jnp.zeros(())), []
+        for _ in expected:
+            update, state = optimizer.update(jnp.ones(()), state)
+            found.append(float(update))
+        assert found == pytest.approx(expected)
+
+
+def test_rivals_play_the_same_bandits():
+    environment = bandits(3, horizon=10)
+    source, key = environment_tasks(environment), jax.random.key(0)
+    found = rivals(environment, source, key, 6, 4)
+    again = rivals(environment, source, key, 6, 4)
+    assert found.coefficient == again.coefficient
+    for name, rewards in found.rewards.items():
+        assert rewards.shape == (6, 10)
+        np.testing.assert_array_equal(rewards, again.rewards[name])
+    rows = comparison(np.ones((6, 10)), Rivals({"UCB1, tuned": np.zeros((6, 10))}, 0.3))
+    assert rows["UCB1, tuned"]["learned_minus_this"] == 10
+    assert rows["UCB1, tuned"]["coefficient"] == 0.3
+    assert rows["learned"]["learned_minus_this"] == rows["learned"]["learned_minus_this_ci95"] == 0
+
+
+@pytest.mark.full
+def test_a_run_on_navigation(trained):
+    folder: Path = trained("control", "maml-rl")
+    results = json.loads((folder / "results.json").read_text())
+    curve = results["after_inner_steps"]
+    assert len(curve["return"]) == 3
+    assert curve["return"][-1] == pytest.approx(results["return"], rel=1e-5)
+    assert curve["return"][0] == pytest.approx(results["return_before"], rel=1e-5)
+    assert results["figure"] == "return"
+    for name in ("trajectories.png", "adaptation.png"):
+        assert (folder / name).is_file()
+    run = restore(folder)
+    assert run.step == results["best_step"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("learner", ["rl-squared", "decision-pretrained"])
+def test_a_run_on_bandits(learner, trained):
+    folder: Path = trained("bandits", learner)
+    results = json.loads((folder / "results.json").read_text())
+    rows = results["comparison"]
+    assert {*rows} == {"learned", "Thompson sampling", "UCB1", "UCB1, tuned"}
+    assert rows["learned"]["return"] == pytest.approx(results["return"], rel=1e-5)
+    assert (folder / "regret.png").is_file()
