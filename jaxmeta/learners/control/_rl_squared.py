@@ -68,7 +68,9 @@ class _Recurrent(nn.Module):
         if self.largest is not None:
             log_std = self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
             outputs = scaled_normal(self.largest, outputs, log_std)
-        return hidden, outputs, nn.Dense(1, name="value")(hidden)[0]
+        # Advantages must not depend on random values before any are learned.
+        value = nn.Dense(1, kernel_init=nn.initializers.zeros_init(), name="value")(hidden)[0]
+        return hidden, outputs, value
 
 
 def rl_squared(
@@ -119,6 +121,9 @@ def rl_squared(
     largest = None if space.choices else space.largest
     network = _Recurrent(width, outputs_of(space), largest)
     surrogate_of = clipped(clip)
+    # Values are as large as a trial is long. The network predicts them in units of the discounted
+    # length: otherwise their errors saturate its memory long before the policy learns.
+    longest = sum(discount**t for t in range(episodes * environment.horizon))
 
     def features(seen: Seen) -> Array:
         if largest is None:
@@ -129,7 +134,9 @@ def rl_squared(
         return jnp.concatenate([seen.observation.ravel(), action.ravel(), rest])
 
     def step(params: PyTree, hidden: Array, seen: Seen) -> tuple[Array, PyTree, Array]:
-        return network.apply({"params": params}, hidden, features(seen))  # pyright: ignore
+        variables = {"params": params}
+        hidden, outputs, value = network.apply(variables, hidden, features(seen))  # pyright: ignore
+        return hidden, outputs, longest * value
 
     def act_with(params: PyTree) -> Any:
         def act(key: Key, hidden: Array, seen: Seen) -> tuple[Array, Array, Array]:
@@ -181,7 +188,7 @@ def rl_squared(
         ratios = over_steps(distribution.log_probability)(outputs, lived.actions)
         ratios = ratios - lived.log_probabilities
         gain = mean_surrogate(surrogate_of, ratios, trial.advantages, mask)
-        errors = mean_of_steps(jnp.square(values - trial.targets), mask)
+        errors = mean_of_steps(jnp.square((values - trial.targets) / longest), mask)
         entropy = mean_of_steps(over_steps(distribution.entropy)(outputs), mask)
         return value_weight * errors - gain - entropy_weight * entropy
 

@@ -294,7 +294,8 @@ def adaptive_policy(
 
 
 def _mean_reward(given: Sampled) -> Array:
-    return mean_of_steps(given.episodes.rewards, given.episodes.mask)
+    """The mean return, divided by the horizon as in `mean_surrogate`."""
+    return (given.episodes.rewards * given.episodes.mask).mean()
 
 
 def no_objective(outputs: PyTree, targets: PyTree, mask: Array | None = None) -> Any:

@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array
-from jaxmeta.learners.control.gathering import mean_of_steps
 
 Surrogate = Callable[[Array, Array], Array]
 """`surrogate(log_ratios_H, advantages_H) -> values_H`, to be maximised."""
@@ -112,13 +111,16 @@ def clipped(clip: float) -> Surrogate:
 def mean_surrogate(
     surrogate: Surrogate, log_ratios_EH: Array, advantages_EH: Array, mask_EH: Array
 ) -> Array:
-    """The mean of a surrogate over the valid steps of episodes; the mask may hold weights.
+    """A surrogate in units of the horizon: `1/(E H) Σ` over valid steps; the mask may hold weights.
+
+    Its gradient is that of the expected return, divided by H. A mean over the valid steps would
+    have another one where episodes end early: those that end sooner would count for more.
 
     >>> ones = jnp.ones((1, 2))
     >>> float(mean_surrogate(lvc, 0 * ones, jnp.array([[1.0, 5.0]]), jnp.array([[1.0, 0.0]])))
-    1.0
+    0.5
     """
     valid = mask_EH > 0
     log_ratios_EH = jnp.where(valid, log_ratios_EH, 0)
     values_EH = jax.vmap(surrogate)(log_ratios_EH, jnp.where(valid, advantages_EH, 0))
-    return mean_of_steps(values_EH, mask_EH)
+    return (values_EH * mask_EH).mean()

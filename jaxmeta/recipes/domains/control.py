@@ -108,8 +108,10 @@ class Control(Domain):
     unknown mass and length, or robots with an unknown direction, velocity or goal."""
     episode_steps: Count | None = None
     """Steps per episode. Defaults to 100, to 10 for tabular, 200 for pendulum, 50 for reacher."""
-    episodes: Annotated[Count, AT_TEST] = 20
+    episodes: Count = 20
     """Episodes before each adaptation step, and after the last one."""
+    eval_episodes: Annotated[Count | None, AT_TEST] = None
+    """The same in evaluation. Defaults to --episodes."""
     reward: Literal["dense", "sparse"] = "sparse"
     """Reward of corners."""
     actions: AtLeastTwo = 5
@@ -126,8 +128,8 @@ class Control(Domain):
     default_learner: ClassVar[str] = "promp"
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("default", {**_SHORT, "steps": 300}),
-        # Finn et al. 2017, section 5.3.
-        Preset("navigation", {**_SHORT, "steps": 500}),
+        # Finn et al. 2017, section 5.3; the published code tests with 4,000 steps of experience.
+        Preset("navigation", {**_SHORT, "steps": 500, "eval_episodes": 40}),
         Preset(
             "tabular",
             {
@@ -167,7 +169,7 @@ class Control(Domain):
         return policy_problem(
             self.kind,
             environment,
-            episodes=self.episodes,
+            episodes=self.episodes if train else self._eval_episodes(),
             steps=training.steps,
             train=train,
             network=network,
@@ -191,11 +193,18 @@ class Control(Domain):
             selection=RETURN,
             title=self.environment,
             summary={"environment": self.environment},
-            protocol={**identity, "episodes": self.episodes},
+            protocol={
+                **identity,
+                "episodes": self.episodes,
+                "eval_episodes": self._eval_episodes(),
+            },
             report=_report,
             draw=self._draw,
             extra_lines=_lines,
         )
+
+    def _eval_episodes(self) -> int:
+        return self.eval_episodes or self.episodes
 
     def _draw(self, made: Report) -> None:
         """Draw trajectories before and after the adaptation."""
