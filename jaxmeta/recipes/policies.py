@@ -19,10 +19,11 @@ NAVIGATION: dict[str, Any] = {
     "inner_rate": 0.5,
     "hidden": (100, 100),
     "task_batch": 20,
-    "steps": 100,
+    "steps": 200,
     "checkpoint_every": 25,
 }
-"""2-D navigation with the settings of MAML's code; 20 tasks as in the paper (Finn et al. 2017)."""
+"""2-D navigation with the settings of the published code and its number of tasks in training; 20
+per step as in the paper (Finn et al. 2017)."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def rl_squared(
     width: int = 64,
     clip: float = 0.2,
     discount: float = 0.99,
-    trace: float = 0.3,
+    trace: float = 0.9,
     value_weight: float = 0.5,
     entropy_weight: float = 0.01,
 ) -> MetaLearner:
@@ -123,7 +123,8 @@ def rl_squared(
     surrogate_of = clipped(clip)
     # Values are as large as a trial is long. The network predicts them in units of the discounted
     # length: otherwise their errors saturate its memory long before the policy learns.
-    longest = sum(discount**t for t in range(episodes * environment.horizon))
+    trial_steps = episodes * environment.horizon
+    longest = sum(discount**t for t in range(trial_steps))
 
     def features(seen: Seen) -> Array:
         if largest is None:
@@ -203,8 +204,14 @@ def rl_squared(
         return Info(-of_episodes.mean(), metrics)
 
     def init(key: Key, task: Task) -> PyTree:
+        network_key, gate_key = jax.random.split(key)
         seen = begin(environment)
-        return network.init(key, jnp.zeros((width,)), features(seen))["params"]
+        params = network.init(network_key, jnp.zeros((width,)), features(seen))["params"]
+        # Units remember for 1 to so many steps at first (Tallec & Ollivier 2018, equation 16);
+        # with biases of 0, the memory and its gradient fade within a few steps.
+        spans = jax.random.uniform(gate_key, (width,), minval=1, maxval=max(2, trial_steps - 1))
+        gate = {**params["cell"]["iz"], "bias": jnp.log(spans)}
+        return {**params, "cell": {**params["cell"], "iz": gate}}
 
     def adapt(key: Key, meta_params: PyTree, support: PyTree) -> Recalled:
         return live(key, meta_params, support, episodes - 1)[0]

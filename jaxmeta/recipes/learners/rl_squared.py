@@ -21,7 +21,7 @@ class RlSquared(Policy):
     """Largest change of an action's probability by a meta-update."""
     discount: Fraction = 0.99
     """Discount over a trial."""
-    trace: Fraction = 0.3
+    trace: Fraction = 0.9
     """λ of the generalised advantage estimates."""
     value_weight: NonNegative = 0.5
     """Weight of the squared error of the values."""
@@ -29,8 +29,8 @@ class RlSquared(Policy):
     """Weight of the policy's entropy."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("bandits/default", {}, {"default": "78.7"}),
-        Preset("control/tabular", {}, {"tabular": "0.752 of the best"}),
+        Preset("bandits/default", {"outer_rate": 3e-3}, {"default": "78.7"}),
+        Preset("control/tabular", {"outer_rate": 3e-3}, {"tabular": "0.752 of the best"}),
     )
 
     def build(self, problem: Problem) -> MetaLearner:

@@ -77,6 +77,9 @@ def test_rl_squared_is_its_loop(x64):
     environment = tabular(3, 2, horizon=4)
     learner = rl_squared(environment, episodes=2, width=5, discount=0.9, trace=0.6)
     params, task = ready(learner, environment)
+    assert not params["value"]["kernel"].any()  # advantages of untrained values are those of rewards
+    params["value"]["kernel"] = jax.random.normal(jax.random.key(7), (5, 1))
+    longest = sum(0.9**t for t in range(8))
     trial = jax.jit(learner.grad.gather)(KEY, params, task)
     lived = jax.device_get(trial.episodes)
     cell, hidden, rows = nn.GRUCell(5), np.zeros(5), []
@@ -87,7 +90,7 @@ def test_rl_squared_is_its_loop(x64):
             features = np.concatenate([lived.seen.observation[e, t], told])
             hidden, _ = cell.apply({"params": params["cell"]}, hidden, jnp.asarray(features))
             logits = hidden @ params["policy"]["kernel"] + params["policy"]["bias"]
-            value = (hidden @ params["value"]["kernel"] + params["value"]["bias"])[0]
+            value = longest * (hidden @ params["value"]["kernel"] + params["value"]["bias"])[0]
             action, reward = int(lived.actions[e, t]), lived.rewards[e, t]
             log_probability = jax.nn.log_softmax(logits)[action]
             assert lived.log_probabilities[e, t] == pytest.approx(float(log_probability))
@@ -102,9 +105,27 @@ def test_rl_squared_is_its_loop(x64):
     # Where the policy acted the ratios are 1, so that the gain is the mean advantage, 0.
     probabilities = jax.nn.softmax(trial.outputs)
     entropy = -(probabilities * jnp.log(probabilities)).sum(axis=-1).mean()
-    squares = np.square(values - trial.targets.ravel()).mean()
+    squares = np.square((values - trial.targets.ravel()) / longest).mean()
     found = float(learner.grad.surrogate(params, trial))
     assert found == pytest.approx(float(0.5 * squares - 0.01 * entropy), rel=1e-6)
+
+
+def test_rl_squared_remembers_long_trials_before_training():
+    """The state after 100 steps still depends on the first reward; a GRU with biases of 0 forgets."""
+    environment = bandits(2, horizon=100)
+    params, _ = ready(rl_squared(environment, episodes=1, width=32), environment)
+    without = {**params["cell"], "iz": {**params["cell"]["iz"], "bias": jnp.zeros(32)}}
+    rewards = np.random.default_rng(0).integers(0, 2, 100)
+
+    def end(cell, first):
+        step = nn.GRUCell(32)
+        features = jnp.stack([jnp.array([0, 1, 0, float(r), 0]) for r in (first, *rewards[1:])])
+        apply = lambda hidden, row: step.apply({"params": cell}, hidden, row)  # noqa: E731
+        return jax.lax.scan(apply, jnp.zeros(32), features)[0]
+
+    moved = lambda cell: float(jnp.linalg.norm(end(cell, 1) - end(cell, 0)))  # noqa: E731
+    assert moved(params["cell"]) > 1e-3
+    assert moved(without) < 1e-6
 
 
 @pytest.mark.full

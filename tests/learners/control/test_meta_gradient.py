@@ -24,6 +24,7 @@ from jaxmeta.learners.control import (
     maml_rl,
     promp,
 )
+from jaxmeta.learners.control.surrogates import mean_surrogate
 
 RATE = 0.7
 LOGITS = np.array([[0.3, -0.2], [-0.4, 0.5]])
@@ -175,6 +176,24 @@ def test_sampled_episodes_agree_with_the_enumeration(enumerated, tables, table):
     assert float(info.metrics["return"]) == pytest.approx(float(expected), abs=0.15)
     before = float(info.metrics["return_before"])
     assert before == pytest.approx(float(3 * enumerated.value(LOGITS)), abs=0.15)
+
+
+@pytest.mark.parametrize("surrogate", [dice, lvc, log_likelihood, clipped(0.2)])
+def test_episodes_that_end_early(surrogate, x64):
+    """An action of return 1 that ends the episode at once, or three steps of return 1.5."""
+    likelihoods = lambda logit: jnp.log(jnp.array([jax.nn.sigmoid(logit), jax.nn.sigmoid(-logit)]))  # noqa: E731
+    value = lambda logit: jnp.exp(likelihoods(logit)) @ jnp.array([1.0, 1.5]) / 3  # noqa: E731
+    at = jnp.asarray(0.4)
+    weights = 2 * jnp.exp(likelihoods(at))  # of the mean over both
+    mask = jnp.array([[1.0, 0, 0], [1, 1, 1]]) * weights[:, None]
+    to_go = jnp.array([[1.0, 7, 7], [1.5, 1, 0.5]])
+
+    def mean(logit):
+        first = likelihoods(logit) - jax.lax.stop_gradient(likelihoods(at))
+        ratios = jnp.zeros((2, 3)).at[:, 0].set(first)
+        return mean_surrogate(surrogate, ratios, to_go, mask)
+
+    np.testing.assert_allclose(jax.grad(mean)(at), jax.grad(value)(at), rtol=1e-12)
 
 
 def test_promp_is_its_definition(enumerated, table):
