@@ -4,7 +4,7 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
-from jaxmeta.plots.control import prediction_errors, regret_curves, trajectories
+from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
 from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve
 from jaxmeta.plots.embeddings import embedding_map
 from jaxmeta.plots.images import image_episode, prediction_sheet
@@ -17,6 +17,7 @@ __all__ = [
     "completions",
     "curve_episode",
     "embedding_map",
+    "frames",
     "image_episode",
     "learning_curve",
     "optimization_curves",

@@ -68,6 +68,56 @@ def trajectories(
     return write(figure, path)
 
 
+def frames(
+    path: str | Path,
+    outlines: Mapping[str, np.ndarray],
+    moved: Mapping[str, np.ndarray],
+    *,
+    title: str,
+) -> "Figure":
+    """A strip of frames of a robot in the plane, one below the other for each episode.
+
+    Args:
+      path: the PNG to write.
+      outlines: by the name of the episode, `[frames, segments, 2, 2]`, the ends (x, z) of the
+        robot's parts in m, x relative to the robot.
+      moved: by the same name, the distance along x so far at each frame, in m, `[frames]`.
+      title: one line above the plot.
+
+    Raises:
+      ValueError: there are no episodes.
+
+    >>> import tempfile
+    >>> leg = np.array([[[0.0, 0.0], [0.2, 0.5]]])
+    >>> path = Path(tempfile.mkdtemp()) / "frames.png"
+    >>> len(frames(path, {"a": leg[None]}, {"a": np.zeros(1)}, title="a leg").axes)
+    1
+    """
+    if not outlines:
+        raise ValueError("frames requires at least one episode.")
+    figure = new_figure(10.5, 0.7 + 1.35 * len(outlines), title)
+    places = np.ravel(figure.subplots(len(outlines), 1, squeeze=False))
+    width = 1.2 * max(float(np.ptp(own[..., 0])) for own in outlines.values())
+    for axes, (name, own) in zip(places, outlines.items()):
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        for number, (segments, distance) in enumerate(zip(own, moved[name])):
+            for ends in segments:
+                axes.plot(width * number + ends[:, 0], ends[:, 1], color=BLUE, linewidth=2.5)
+            axes.annotate(
+                f"{round(float(distance), 1) + 0.0:+.1f} m",
+                (width * number, 0),
+                (0, -3),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=8,
+            )
+        axes.set_title(name, fontsize=9, loc="left")
+        axes.set(aspect="equal", xlim=(-width / 2, width * (len(own) - 0.5)))
+        axes.set_axis_off()
+    return write(figure, path)
+
+
 def regret_curves(path: str | Path, curves: Mapping[str, np.ndarray], *, title: str) -> "Figure":
     """The mean regret so far after each pull, with its 95 % interval over the bandits.
 

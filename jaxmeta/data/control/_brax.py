@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.data.control.dynamics import Scales
@@ -189,6 +190,40 @@ def cheetah_dynamics(backend: Backend = "spring") -> Callable[[Array, Array, Arr
         return jnp.concatenate([physics.q[1:], physics.qd])
 
     return step
+
+
+def cheetah_outline() -> Callable[[Array], Array]:
+    """The body and the legs of half-cheetahs in the plane, for pictures.
+
+        outline(observations [..., 17]) -> the ends (x, z) of capsules [..., 8, 2, 2]
+
+    in m, x relative to the body's own, which is not observed.
+
+    Raises:
+      ModuleNotFoundError: brax is not installed.
+
+        segments = cheetah_outline()(episodes.seen.observation)
+    """
+    made = _robot("halfcheetah", "spring")
+    drawn = made.sys.mj_model
+    parts = np.flatnonzero(drawn.geom_bodyid > 0)  # the floor belongs to no body
+    links = drawn.geom_bodyid[parts] - 1
+    with extra("control"), _quiet():
+        from brax import kinematics, math
+    centres, turns = (jnp.asarray(own[parts]) for own in (drawn.geom_pos, drawn.geom_quat))
+    reach = jnp.zeros((len(parts), 3)).at[:, 2].set(drawn.geom_size[parts, 1])
+    rotate = jax.vmap(math.rotate)
+    half = rotate(reach, turns)  # a capsule lies along the z-axis of its own frame
+    ends = jnp.stack([centres - half, centres + half], axis=1)
+
+    def outline(observation: Array) -> Array:
+        position = jnp.concatenate([jnp.zeros(1), observation[:8]])
+        with _quiet():
+            pose, _ = kinematics.forward(made.sys, position, jnp.zeros(9))
+        turned = jax.vmap(rotate, (1, None), 1)(ends, pose.rot[links])
+        return (pose.pos[links][:, None] + turned)[..., ::2]
+
+    return jnp.vectorize(outline, signature="(d)->(s,e,x)")
 
 
 def ant(*, backend: Backend = "spring", horizon: int = 100) -> Environment:

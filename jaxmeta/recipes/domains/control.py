@@ -16,6 +16,7 @@ import numpy as np
 from jaxmeta.core import Key, Model
 from jaxmeta.data.control import (
     ant,
+    cheetah_outline,
     corners,
     environment_tasks,
     from_gymnax,
@@ -52,12 +53,20 @@ class _Family(NamedTuple):
       make: `make(settings, steps) -> Environment`.
       settings: the names of the settings that apply to it alone.
       in_the_plane: whether its observation is a position that can be drawn.
+      film: `film(observations [H, ...])` of one episode gives the outlines of a robot and the
+        distances moved, for `jaxmeta.plots.frames`.
     """
 
     steps: int
     make: Callable[["Control", int], Environment]
     settings: tuple[str, ...] = ()
     in_the_plane: bool = False
+    film: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
+
+
+def _cheetah_film(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outlines = jax.device_get(jax.jit(cheetah_outline())(observations))
+    return outlines, 0.05 * np.cumsum(observations[:, 8])  # the velocity along x, every 0.05 s
 
 
 _FAMILIES: dict[str, _Family] = {
@@ -79,12 +88,17 @@ _FAMILIES: dict[str, _Family] = {
             "Pendulum-v1", {"m": (0.5, 2.0), "l": (0.5, 2.0)}, horizon=steps
         ),
     ),
-    "cheetah-direction": _Family(100, lambda own, steps: half_cheetah(horizon=steps)),
-    "cheetah-velocity": _Family(100, lambda own, steps: half_cheetah("velocity", horizon=steps)),
+    "cheetah-direction": _Family(
+        100, lambda own, steps: half_cheetah(horizon=steps), film=_cheetah_film
+    ),
+    "cheetah-velocity": _Family(
+        100, lambda own, steps: half_cheetah("velocity", horizon=steps), film=_cheetah_film
+    ),
     "ant-direction": _Family(100, lambda own, steps: ant(horizon=steps)),
     "reacher": _Family(50, lambda own, steps: reacher(horizon=steps)),
 }
 _DRAWN_EPISODES = 3  # more of them hide each other
+_FRAMES = 9
 _SHORT: dict[str, Any] = {"task_batch": 20, "checkpoint_every": 50, "chunk": 5}
 _SHORT |= {"validation_tasks": 40, "eval_tasks": 200}
 
@@ -123,7 +137,7 @@ class Control(Domain):
     activation: Literal["tanh", "relu"] = "relu"
     """Activation of the policy's hidden layers."""
     drawn_tasks: Natural = 4
-    """Test tasks in the picture of trajectories."""
+    """Test tasks in the picture of trajectories or frames."""
 
     default_learner: ClassVar[str] = "promp"
     presets: ClassVar[tuple[Preset, ...]] = (
@@ -207,10 +221,9 @@ class Control(Domain):
         return self.eval_episodes or self.episodes
 
     def _draw(self, made: Report) -> None:
-        """Draw trajectories before and after the adaptation."""
-        from jaxmeta import plots
-
-        if not _FAMILIES[self.environment].in_the_plane or not self.drawn_tasks:
+        """Draw trajectories, or frames of robots, before and after the adaptation."""
+        family = _FAMILIES[self.environment]
+        if not self.drawn_tasks or not (family.in_the_plane or family.film):
             return
         test, learner, _ = made.test("test")
         keys = jax.random.split(made.key, self.drawn_tasks)
@@ -221,15 +234,44 @@ class Control(Domain):
             lived = learner.rollout(learn_key, made.trained.meta_params, task)
             return task.query, lived.seen.observation, lived.mask
 
-        goals, positions, masks = jax.device_get(jax.jit(jax.vmap(of_task))(keys))
-        positions = np.where(masks[..., None] > 0, positions, np.nan)
-        plots.trajectories(
-            made.folder / "trajectories.png",
-            goals,
-            positions[:, 0, :_DRAWN_EPISODES],
-            positions[:, -1, :_DRAWN_EPISODES],
-            title=made.title,
-        )
+        # Task by task, since robots are slow to compile and to step in large batches.
+        drawn = jax.device_get(jax.jit(lambda keys: jax.lax.map(of_task, keys))(keys))
+        if family.in_the_plane:
+            _draw_trajectories(made, *drawn)
+        else:
+            _draw_film(made, family, *drawn)
+
+
+def _draw_trajectories(
+    made: Report, goals: np.ndarray, positions: np.ndarray, masks: np.ndarray
+) -> None:
+    from jaxmeta import plots
+
+    positions = np.where(masks[..., None] > 0, positions, np.nan)
+    plots.trajectories(
+        made.folder / "trajectories.png",
+        goals,
+        positions[:, 0, :_DRAWN_EPISODES],
+        positions[:, -1, :_DRAWN_EPISODES],
+        title=made.title,
+    )
+
+
+def _draw_film(
+    made: Report, family: _Family, tasks: np.ndarray, observations: np.ndarray, masks: np.ndarray
+) -> None:
+    """One episode before and one after the adaptation to each task, in equally spaced frames."""
+    from jaxmeta import plots
+
+    assert family.film is not None
+    outlines, moved = {}, {}
+    for task, lived in zip(tasks, observations):
+        for place, name in ((0, "before"), (-1, "after")):
+            segments, distances = family.film(lived[place, 0])
+            shown = np.linspace(0, len(segments) - 1, _FRAMES).astype(int)
+            title = f"task {float(task):+.2g}, {name} adaptation"
+            outlines[title], moved[title] = segments[shown], distances[shown]
+    plots.frames(made.folder / "frames.png", outlines, moved, title=made.title)
 
 
 @functools.cache  # the same functions for the same settings, which share compiled programs

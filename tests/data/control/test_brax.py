@@ -9,6 +9,7 @@ from jaxmeta.data.control import (
     CHEETAH_SCALES,
     ant,
     cheetah_dynamics,
+    cheetah_outline,
     cheetah_reward,
     from_brax,
     half_cheetah,
@@ -123,6 +124,22 @@ def test_an_ant_survives_in_both_directions():
 def test_nonsense_is_refused(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+def test_the_outline_follows_the_posture():
+    outline = jax.jit(cheetah_outline())
+    still = np.asarray(outline(jnp.zeros(17)))
+    assert still.shape == (8, 2, 2)
+    np.testing.assert_allclose(np.sort(still[0], axis=0), [[-0.5, 0.7], [0.5, 0.7]], atol=1e-5)
+    lengths = lambda drawn: np.linalg.norm(drawn[..., 0, :] - drawn[..., 1, :], axis=-1)  # noqa: E731
+    postures = jnp.zeros((3, 17)).at[0, 0].set(0.3).at[1, 1].set(jnp.pi / 2).at[2, 7].set(0.4)
+    raised, upright, bent = np.asarray(outline(postures))
+    np.testing.assert_allclose(raised, still + np.array([0, 0.3]), atol=1e-5)
+    np.testing.assert_allclose(np.ptp(upright[0], axis=0), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(bent[:7], still[:7], atol=1e-5)  # only the front foot moves
+    assert np.abs(bent[7] - still[7]).max() > 0.02
+    for drawn in (raised, upright, bent):
+        np.testing.assert_allclose(lengths(drawn), lengths(still), atol=1e-5)
 
 
 def test_only_some_joints_are_held_still():

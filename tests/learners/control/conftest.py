@@ -47,7 +47,7 @@ class Enumerated(NamedTuple):
         return np.cumsum(self.rewards[:, ::-1], axis=1)[:, ::-1]
 
     def sampled(self, logits, weights) -> Sampled:
-        """The trajectories as the episodes of a policy, with weights `[32]` of sum 1 in the mask."""
+        """The trajectories as episodes of a policy, with weights `[32]` of sum 1 in the mask."""
         shape = self.actions.shape
         zeros = jnp.zeros(shape)
         seen = Seen(jax.nn.one_hot(self.states, 2, dtype=float), zeros, zeros, zeros)

@@ -77,7 +77,9 @@ def test_rl_squared_is_its_loop(x64):
     environment = tabular(3, 2, horizon=4)
     learner = rl_squared(environment, episodes=2, width=5, discount=0.9, trace=0.6)
     params, task = ready(learner, environment)
-    assert not params["value"]["kernel"].any()  # advantages of untrained values are those of rewards
+    assert not params["value"][
+        "kernel"
+    ].any()  # advantages of untrained values are those of rewards
     params["value"]["kernel"] = jax.random.normal(jax.random.key(7), (5, 1))
     longest = sum(0.9**t for t in range(8))
     trial = jax.jit(learner.grad.gather)(KEY, params, task)
