@@ -91,7 +91,11 @@ def command_of(folder: Path, run: Run) -> list[str]:
 
 
 def work(folder: Path = FOLDER) -> None:
-    """Train the runs in the foreground; start does this in the background."""
+    """Train the runs in the foreground; start does this in the background.
+
+    Args:
+      folder: Folder of the queue.
+    """
     signals = []
     signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     # A run inherits the lock: if the queue is killed, the folder is locked until the run ends.
@@ -137,16 +141,17 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def start(
-    runs: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="LIST")] = None,
+    runs: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[LIST]")] = None,
     folder: Path = FOLDER,
     cpus: tuple[int, ...] = (),
 ) -> None:
     """Start the queue in the background, or continue it. Failed runs are tried again.
 
     Args:
-      runs: The list. Defaults to the one of last time, at first experiments/omniglot.txt.
-      folder: Folder for everything that the queue and its runs write.
-      cpus: Numbers of the cores to use. Defaults to all.
+      runs: File with one run per line. Defaults to the previous list, or to
+        experiments/omniglot.txt.
+      folder: Folder of the queue, for everything that it and its runs write.
+      cpus: Core numbers, such as 0 1. Defaults to all cores.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,24 +233,40 @@ def _send(folder: Path, *signals: signal.Signals) -> None:
 
 
 def pause(folder: Path = FOLDER) -> None:
-    """Pause the run at once, for example while something is measured."""
+    """Pause the run at once, for example while something is measured.
+
+    Args:
+      folder: Folder of the queue.
+    """
     _send(folder, signal.SIGSTOP)
 
 
 def resume(folder: Path = FOLDER) -> None:
-    """Continue after a pause."""
+    """Continue after a pause.
+
+    Args:
+      folder: Folder of the queue.
+    """
     _send(folder, signal.SIGCONT)
 
 
 def stop(folder: Path = FOLDER) -> None:
-    """Save a checkpoint of the run and end the queue; start continues it."""
+    """Save a checkpoint of the run and end the queue; start continues it.
+
+    Args:
+      folder: Folder of the queue.
+    """
     _send(folder, signal.SIGTERM, signal.SIGCONT)
     while group_of(folder):
         time.sleep(0.2)
 
 
 def status(folder: Path = FOLDER) -> None:
-    """Print the state, steps, best validation, test result and minutes of each run."""
+    """Print the state, steps, best validation, test result and minutes of each run.
+
+    Args:
+      folder: Folder of the queue.
+    """
     state, group = read_state(folder), group_of(folder)
     now = activity(group) if group else "stopped"
     rows = [("run", "state", "steps", "minutes", "validation", "test")]

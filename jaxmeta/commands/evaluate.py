@@ -44,10 +44,11 @@ class Evaluate:
     seed: Seed | None = None
     """Seed of the tasks. Defaults to the run's seed, with the same tasks as in its results."""
     out: Path | None = None
-    """JSON file for the result. Defaults to evaluation-CHANGES.json in the run folder, or to
-    NAME-evaluation-CHANGES.json in the working folder."""
+    """JSON file for the result. Defaults to evaluation-OPTIONS.json in the run folder, where
+    OPTIONS are the changed settings, such as 20w1s; for a learner that ships with the package,
+    NAME-evaluation-OPTIONS.json in the working folder."""
     recipes: Modules = ()
-    """Modules of your own that declare recipes or domains, separated by commas."""
+    """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
 
 def command(arguments: list[str], prog: str) -> None:

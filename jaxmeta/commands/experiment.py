@@ -64,7 +64,7 @@ class RunOptions:
     seeds: Seeds | None = None
     """Run with each of these seeds, such as 0,1,2, and report the mean with a 95 % interval."""
     recipes: Modules = ()
-    """Modules of your own that declare recipes or domains, separated by commas."""
+    """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
 
 def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> None:
@@ -241,6 +241,11 @@ def presets_of(domain: type[Domain], learner: type[Recipe]) -> str:
     return ", ".join(shown)
 
 
+def _first_line(own: type) -> str:
+    """The summary of a docstring, which help shows without the example below it."""
+    return (own.__doc__ or "").partition("\n")[0]
+
+
 def _read(
     arguments: list[str], defaults: Experiment, recipes: dict[str, type[Recipe]], prog: str
 ) -> tuple[RunOptions, Experiment]:
@@ -261,7 +266,7 @@ def _read(
         "Command",
         [
             ("run", RunOptions),
-            ("training", Training),
+            ("training", Annotated[Training, tyro.conf.arg(help=_first_line(Training))]),
             ("tasks", domain),
             ("learner", Union[choices], field(default=learner)),  # noqa: UP007
         ],

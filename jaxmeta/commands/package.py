@@ -1,4 +1,4 @@
-"""Pack a finished run into a small folder, such as ships with the package: `package RUN NAME`.
+"""Pack a finished run into a small folder, like those that ship with jaxmeta: `package RUN NAME`.
 
 The weights are stored as float16 if that does not change the validation result: both versions are
 evaluated on the same validation tasks, and never on test tasks.
@@ -43,17 +43,17 @@ class Package:
     """The run folder."""
     name: tyro.conf.Positional[str]
     """The name of the learner, in lower case with hyphens."""
-    folder: Path = SHIPPED
-    """The folder of packed learners. Defaults to that of the package, `jaxmeta/weights`."""
+    folder: Path | None = None
+    """Folder of packed learners. Defaults to `jaxmeta/weights` in the package."""
     overwrite: bool = False
     """Replace the learner of that name."""
     tolerance: NonNegative = 0.0005
-    """Largest difference between the validation results of float16 and float32: of an accuracy, or
-    relative to a loss. The default is 0.05 points of an accuracy."""
+    """Store float16 if its validation result differs from that of float32 by at most this: absolute
+    for accuracies (0.0005 is 0.05 points), relative for losses."""
     validation_tasks: AtLeastTwo | None = None
     """Number of validation tasks. Defaults to the run's own number."""
     recipes: Modules = ()
-    """Modules of your own that declare recipes or domains, separated by commas."""
+    """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
 
 def command(arguments: list[str], prog: str) -> None:
@@ -69,7 +69,8 @@ def package(options: Package) -> Path:
       ValueError, OSError: a run that can't be packed, or a folder that exists.
       ArithmeticError: the run has diverged.
     """
-    run, target = options.run_dir, options.folder / options.name
+    run, folder = options.run_dir, options.folder or SHIPPED
+    target = folder / options.name
     if not NAME.fullmatch(options.name):
         raise ValueError(
             f"{shown(options.name)!r} can't be the name of a learner; use lower-case letters, "
@@ -124,8 +125,8 @@ def package(options: Package) -> Path:
         },
         **provenance(mesh_for(jax.device_count())),
     }
-    options.folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(options.folder), files.replacing(target) as new:
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder), files.replacing(target) as new:
         for name, content in copied.items():
             files.write_bytes(new / name, content)
         write_packed(new, weights[dtype], about)

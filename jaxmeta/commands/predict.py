@@ -54,13 +54,14 @@ class Predict:
     overwrite: bool = False
     """Replace existing files."""
     query_statistics: Literal["batch", "support"] | None = None
-    """Normalise images by the statistics of all --query images, or by those of the support.
-    Defaults to the setting of the run. With batch, predictions depend on the other images."""
+    """batch: normalise by all query images, so predictions depend on each other; support: by the
+    support images. Defaults to the setting of the run. Only for runs trained with batch or
+    support."""
     ink: bool | None = None
     """Whether images are dark ink on light paper; ink is then read as 1 and paper as 0.
     Defaults to the run's data set; omniglot and glyphs are ink."""
     recipes: Modules = ()
-    """Modules of your own that declare recipes or domains, separated by commas."""
+    """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
 
 def command(arguments: list[str], prog: str) -> None:

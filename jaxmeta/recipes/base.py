@@ -20,7 +20,11 @@ Schedule = Literal["constant", "linear", "cosine", "halving"]
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of meta-training, the same in every experiment; see `start`."""
+    """Settings of meta-training, the same in every experiment.
+
+    >>> Training(steps=100, outer_schedule="cosine").task_batch
+    16
+    """
 
     steps: Count = 10_000
     """Number of meta-updates."""
@@ -61,14 +65,21 @@ class Training:
     chunk: Count = 20
     """Meta-updates per compiled call; logging and interrupts take place between calls."""
 
-    def optimizer(self, last: optax.GradientTransformation | None = None) -> Any:
-        """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`."""
-        rate, steps = self.outer_rate, self.steps
+    def optimizer(
+        self, last: optax.GradientTransformation | None = None, *, per_update: int = 1
+    ) -> Any:
+        """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`.
+
+        `per_update` is its number of steps per meta-update; schedules are in meta-updates.
+        """
+        rate, steps = self.outer_rate, per_update * self.steps
         schedule = {
             "constant": optax.constant_schedule(rate),
             "linear": optax.linear_schedule(rate, 0.0, steps),
             "cosine": optax.cosine_decay_schedule(rate, steps),
-            "halving": optax.exponential_decay(rate, self.halve_every, 0.5, staircase=True),
+            "halving": optax.exponential_decay(
+                rate, per_update * self.halve_every, 0.5, staircase=True
+            ),
         }[self.outer_schedule]
         optimizer = {"adam": optax.adam, "sgd": optax.sgd}[self.outer_optimizer](schedule)
         if last is not None:

@@ -26,7 +26,8 @@ from jaxmeta.learners.control import Reward
 from jaxmeta.recipes.dynamics_models import DynamicsModel, decode, least_squares
 
 TRAINED_JOINTS, TESTED_JOINTS = (0, 1, 2, 3), (4, 5)
-"""The joints of the cheetah of which one does not move, in training and validation and in test."""
+"""The joints of the cheetah of which one has no motor torque, in training and validation, and at
+test."""
 
 
 class Family(NamedTuple):
@@ -34,7 +35,7 @@ class Family(NamedTuple):
 
     Attributes:
       scales: its units.
-      reward: the reward of a step, as a function of observations.
+      reward: `reward(observation, action, next observation)` of a step.
       make: `make(settings, steps, test) -> Environment`.
       simulate: `simulate() -> model`, `model(process) -> DynamicsModel`: the true model.
       exact: whether the true model predicts the next observation without error.
@@ -103,7 +104,7 @@ def _of_brax(joints: tuple[int, ...], steps: int) -> Environment:
 FAMILIES: dict[str, Family] = {
     "pendulum": Family(
         PENDULUM_SCALES,
-        pendulum_reward,
+        lambda observation, action, after: pendulum_reward(observation, action),
         lambda own, steps, test: _of_gymnax(own.mass, own.length, steps),
         _pendulum,
         exact=True,

@@ -17,13 +17,15 @@ from jaxmeta.training.update import MetaUpdate
 
 NAVIGATION: dict[str, Any] = {
     "inner_rate": 0.5,
+    "later_rate": 0.5,
+    "eval_episodes": 40,
     "hidden": (100, 100),
     "task_batch": 20,
     "steps": 200,
     "checkpoint_every": 25,
 }
-"""2-D navigation with the settings of the published code and its number of tasks in training; 20
-per step as in the paper (Finn et al. 2017)."""
+"""2-D navigation with the settings of the code of Finn et al. 2017, but 200 meta-updates of 20
+tasks (the paper's meta-batch) instead of 100 of 40: as many training tasks."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,18 @@ class Policy(Recipe):
     """A policy that is trained on experience gathered once for several steps; see `outer`."""
 
     outer: Literal["trpo", "ppo", "gradient"] = "ppo"
-    """Meta-update: trpo (without the outer optimizer), several steps (ppo) or one (gradient)."""
+    """Meta-update. trpo: a trust-region step, without --outer-optimizer; ppo: --epochs passes over
+    a batch of episodes; gradient: one step."""
     trust_region: Positive = 0.01
     """Largest KL divergence of a meta-update in nats, with --outer trpo."""
     curvature_fraction: Fraction = 1.0
     """Fraction of the tasks that the curvature of the KL divergence is measured on, with --outer
     trpo; fewer are faster."""
     epochs: Count = 5
-    """Steps of the outer optimizer per batch of episodes, with --outer ppo."""
+    """Passes over a batch of episodes, with --outer ppo."""
+    minibatches: Count = 1
+    """Steps of the outer optimizer per pass, each on another part of the tasks, with --outer ppo;
+    must divide --task-batch."""
 
     def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
         """The meta-update of `outer`.
@@ -63,7 +69,13 @@ class Policy(Recipe):
             return trust_region_update(
                 learner, largest=self.trust_region, curvature_tasks=few, **batch
             )
-        return proximal_update(learner, training.optimizer(), epochs=self.epochs, **batch)
+        return proximal_update(
+            learner,
+            training.optimizer(per_update=self.epochs * self.minibatches),
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            **batch,
+        )
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,8 @@ class AdaptivePolicy(Policy, Steps):
 
     inner_rate: Positive = 0.1
     """Learning rate of the inner loop."""
-    later_rate: Annotated[Fraction, AT_TEST] = 0.5
-    """Factor of the inner rate after the first step, at test; the published 0.5 by default."""
+    later_rate: Annotated[Fraction, AT_TEST] = 1.0
+    """At test, the inner rate is multiplied by this after the first step."""
     discount: Fraction = 0.99
     """Discount of the advantages."""
     trace: Fraction = 1.0

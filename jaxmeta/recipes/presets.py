@@ -69,7 +69,7 @@ FAST = Preset(
         "steps": 3400,
         "checkpoint_every": 850,
     },
-    wall_time="45 min on a CPU core",
+    wall_time="45 min on 2 CPU cores",
 )
 """For learners with the settings `SIXTY_WAYS`."""
 

@@ -15,6 +15,7 @@ from jaxmeta.recipes.tasks import Figure, Judge, Problem
 from jaxmeta.training.update import Trained
 
 RETURN = Figure("return", higher=True)
+SHARE = Figure("share", "share of the largest return", higher=True)
 
 
 def policy_problem(

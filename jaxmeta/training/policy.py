@@ -24,23 +24,27 @@ def proximal_update(
     *,
     task_batch: int,
     epochs: int = 5,
+    minibatches: int = 1,
     tasks_at_once: int | None = None,
     mesh: Mesh | None = None,
 ) -> MetaUpdate:
     """Several steps of an optimizer on the experience of one batch of tasks, as in PPO and ProMP.
 
         experience_t = gather(φ_0; task_t)
-        φ_{i+1} = optimizer(φ_i, 1/T Σ_t ∇ surrogate(φ_i; experience_t)),  i = 0, ..., epochs − 1
+        φ_{i+1} = optimizer(φ_i, mean_t ∇ surrogate(φ_i; experience_t)),  i = 0, ..., epochs · M − 1
+
+    over all T tasks, or with M minibatches over T / M of them in turn.
 
     Args:
       learner: its `grad` is a `PolicyGradient`, with a surrogate that limits the change of the
         policy, such as `clipped`.
       optimizer: any optax transformation.
-      epochs: number of steps.
+      epochs: number of passes over the tasks.
+      minibatches: M, the number of steps per pass.
       task_batch, tasks_at_once, mesh: as in `meta_update`.
 
     Raises:
-      ValueError: as `meta_update`; fewer than 1 epoch.
+      ValueError: as `meta_update`; fewer than 1 epoch; `minibatches` that do not divide the tasks.
       TypeError: the learner gathers no experience.
 
     Source: Schulman et al. 2017, "Proximal policy optimization algorithms", Algorithm 1.
@@ -49,22 +53,34 @@ def proximal_update(
     """
     if epochs < 1:
         raise ValueError(f"proximal_update: {epochs} epochs; give at least 1.")
+    if minibatches < 1 or task_batch % minibatches:
+        raise ValueError(
+            f"proximal_update: {minibatches} minibatches of {task_batch} tasks; give a number that "
+            "divides the tasks."
+        )
     batch = _batch_of(learner, task_batch, tasks_at_once, mesh)
+    few = task_batch // minibatches
+    part = _batch_of(learner, few, tasks_at_once and math.gcd(tasks_at_once, few), mesh)
     start = meta_update(learner, optimizer, task_batch=task_batch)
 
     def update(state: TrainState, sample: Sample, given: PyTree = None) -> tuple[TrainState, Info]:
         experience, info = batch.gather(state, sample, given)
-        slope = batch.mean(state, experience, jax.grad(learner.grad.surrogate))  # pyright: ignore
+        parts = jax.tree.map(
+            lambda leaf: leaf.reshape(minibatches, few, *leaf.shape[1:]), experience
+        )
+        grad: Any = jax.grad(learner.grad.surrogate)  # pyright: ignore
 
-        def step(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
+        def step(carry: tuple[PyTree, PyTree], own: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
             meta_params, optimizer_state = carry
-            updates, optimizer_state = optimizer.update(
-                slope(meta_params), optimizer_state, meta_params
-            )
+            slope = part.mean(state, own, grad)(meta_params)
+            updates, optimizer_state = optimizer.update(slope, optimizer_state, meta_params)
             return (optax.apply_updates(meta_params, updates), optimizer_state), None
 
+        def epoch(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
+            return jax.lax.scan(step, carry, parts)[0], None
+
         begin = (state.meta_params, state.optimizer_state)
-        (meta_params, optimizer_state), _ = jax.lax.scan(step, begin, length=epochs)
+        (meta_params, optimizer_state), _ = jax.lax.scan(epoch, begin, length=epochs)
         after = state._replace(
             step=state.step + 1, meta_params=meta_params, optimizer_state=optimizer_state
         )

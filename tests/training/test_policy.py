@@ -61,6 +61,19 @@ def test_a_proximal_update_is_its_loop(x64):
     assert np.abs(after.meta_params - state.meta_params).max() > 0.1
 
 
+def test_minibatches_are_steps_on_parts_of_the_tasks(x64):
+    learner = learner_of(promp)
+    optimizer = optax.sgd(1.0)
+    init, update = proximal_update(learner, optimizer, task_batch=TASKS, epochs=2, minibatches=3)
+    state = jax.jit(init)(jax.random.key(0), SAMPLE)
+    after, _ = jax.jit(update)(state, SAMPLE)
+    params, experience = state.meta_params, lived(learner, state)
+    for task in (0, 1, 2, 0, 1, 2):
+        own = jax.tree.map(lambda leaf, task=task: leaf[task], experience)
+        params = params - jax.grad(learner.grad.surrogate)(params, own)
+    np.testing.assert_allclose(after.meta_params, params, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("largest", "curvature_tasks"),
     [
@@ -142,6 +155,8 @@ def test_nonsense_is_refused():
     learner = learner_of(promp)
     with pytest.raises(ValueError, match="0 epochs; give at least 1"):
         proximal_update(learner, optax.sgd(1.0), task_batch=2, epochs=0)
+    with pytest.raises(ValueError, match="3 minibatches of 4 tasks"):
+        proximal_update(learner, optax.sgd(1.0), task_batch=4, minibatches=3)
     with pytest.raises(ValueError, match=r"backtrack 1\.0; give positive numbers"):
         trust_region_update(learner, task_batch=2, backtrack=1.0)
     with pytest.raises(ValueError, match="task batch 0"):

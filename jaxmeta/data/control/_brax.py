@@ -100,14 +100,23 @@ def half_cheetah(
     backend: Backend = "spring",
     horizon: int = 100,
 ) -> Environment:
-    """The half-cheetah, with an unknown direction or velocity, or one joint that does not move.
+    """The half-cheetah, with an unknown direction or velocity, or one joint without motor torque.
 
         direction:  reward d·v − 0.05 ‖a‖²,       d = ±1
         velocity:   reward −|v − v*| − 0.05 ‖a‖²,  v* ~ U[0, 2] m/s
         joint:      reward v − 0.05 ‖a‖²,          the action of one of `joints` is 0
 
-    v is the velocity along x in m/s. The task is d, v*, or the mask `[6]` of the actions. Joints 0
-    to 2 are the thigh, shin and foot of the back leg, 3 to 5 those of the front leg.
+    v is the velocity along x in m/s. A joint without motor torque still swings on its spring. The
+    task is d, v*, or the mask `[6]` of the actions. Observations are `[17]`: height, pitch and six
+    joint angles; then the velocities along x, of height, pitch and joints. Actions are `[6]`,
+    clipped to ± 1.
+
+    Args:
+      task: what is unknown.
+      joints: the joints of which one has no torque, with the task `joint`. 0 to 2 are the thigh,
+        shin and foot of the back leg, 3 to 5 those of the front leg.
+      backend: brax' physics, see `from_brax`.
+      horizon: steps of an episode, of 0.05 s each.
 
     Raises:
       ValueError: an unknown task or joint; otherwise as `from_brax`.
@@ -155,25 +164,35 @@ CHEETAH_SCALES = Scales(
 actions, and of the changes in a step of 0.05 s under random actions."""
 
 
-def cheetah_reward(observation: Array, action: Array) -> Array:
+def cheetah_reward(observation: Array, action: Array, after: Array) -> Array:
     """The reward of `half_cheetah("joint")` as a function of observations: v − 0.05 ‖a‖².
 
-    v is the velocity before the step. An action counts that the masked joint does not carry out.
+    v is the velocity after the step. Unlike the environment's reward, it also counts the action of
+    the disabled joint.
 
-    >>> round(float(cheetah_reward(jnp.zeros(17).at[8].set(2.0), jnp.ones(6))), 3)
+    Args:
+      observation, after: float `[..., 17]`, before and after the step, see `half_cheetah`.
+      action: float `[..., 6]`.
+
+    >>> still = jnp.zeros(17)
+    >>> round(float(cheetah_reward(still, jnp.ones(6), still.at[8].set(2.0))), 3)
     1.7
     """
-    return observation[..., 8] - 0.05 * jnp.square(action).sum(axis=-1)
+    return after[..., 8] - 0.05 * jnp.square(action).sum(axis=-1)
 
 
 def cheetah_dynamics(backend: Backend = "spring") -> Callable[[Array, Array, Array], Array]:
     """The simulator of the half-cheetah as a function of observations.
 
-        step(mask, observation, action) -> next observation
+        step(mask [6], observation [17], action [6]) -> next observation [17]
 
-    It starts from the coordinates of the joints in the observation. The backend `spring` has more
-    of a state, the stretch of each joint, so it predicts the environment's next observation only
-    approximately; `generalized` has no more.
+    The mask is 0 for a joint without motor torque, 1 for the others; actions are clipped to ± 1. A
+    step starts from the positions and velocities in the observation. With `spring`, the state also
+    has the stretch of each joint, which is not observed, so the prediction is approximate; with
+    `generalized` it is exact.
+
+    Args:
+      backend: brax' physics, see `from_brax`.
 
     Raises:
       ValueError, ModuleNotFoundError: as `from_brax`.
@@ -231,6 +250,13 @@ def ant(*, backend: Backend = "spring", horizon: int = 100) -> Environment:
 
         reward d·v + 1 − 0.5 ‖a‖², d = ±1; done if the body is outside 0.2 m to 1 m
 
+    v is the velocity along x in m/s. The task is d. Observations are `[27]`: height, orientation
+    and joint angles, then velocities, as in brax. Actions are `[8]`, clipped to ± 1.
+
+    Args:
+      backend: brax' physics, see `from_brax`.
+      horizon: steps of an episode, of 0.05 s each.
+
     Raises:
       ValueError: as `from_brax`.
 
@@ -257,8 +283,13 @@ def reacher(*, backend: Backend = "spring", horizon: int = 50) -> Environment:
 
         reward −‖tip − g‖₂ − ‖a‖²,  g = r (cos φ, sin φ),  r ~ U[0, 0.2] m,  φ ~ U[0, 2π]
 
-    The observation has the angles' cosines and sines, the velocity of the tip and its position,
-    `[8]`; brax' own goal is left out of it.
+    The task is the goal g, `[2]`. Observations are `[8]`: cosines and sines of the angles, the
+    velocity of the tip and its position; the goal in brax' own observation is left out. Actions are
+    `[2]`, clipped to ± 1.
+
+    Args:
+      backend: brax' physics, see `from_brax`.
+      horizon: steps of an episode, of 0.02 s each.
 
     Raises:
       ValueError: as `from_brax`.

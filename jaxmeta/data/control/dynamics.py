@@ -1,6 +1,6 @@
 """Tasks of dynamics: windows of an environment's trajectory, as regression of its changes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,8 @@ def transition_windows(
     learner is trained for the beginning of an episode, too.
 
     Args:
-      environment: with real observations `[O]` and actions `[A]`; it must not end an episode.
+      environment: with real observations `[O]` and actions `[A]`; `done` and the horizon are
+        ignored.
       scales: the units, see `Scales`.
       recent: smallest and largest number of support steps.
       queries: number of query steps.
@@ -122,13 +123,22 @@ def transition_windows(
 def process_of(sample: Sampler, key: Key) -> PyTree:
     """The process, such as mass and length, of the task that `sample` draws with this key.
 
+    Args:
+      sample: a sampler from `transition_windows`.
+      key: the key of the task.
+
+    Raises:
+      ValueError: `sample` is not from `transition_windows`.
+
     >>> from jaxmeta.data.control import navigation
     >>> scales = Scales((2.0, 2.0), (0.1, 0.1), (0.1, 0.1))
     >>> process_of(transition_windows(navigation(), scales), jax.random.key(0)).shape
     (2,)
     """
-    environment = sample.func.keywords["environment"]  # pyright: ignore
-    return environment.sample_task(_keys(_window_keys(key)[0])[0])
+    bound: Any = getattr(sample, "func", None)
+    if getattr(bound, "func", None) is not _draw_task:
+        raise ValueError("process_of: `sample` must be from `transition_windows`.")
+    return bound.keywords["environment"].sample_task(_keys(_window_keys(key)[0])[0])
 
 
 class Trajectories(NamedTuple):
@@ -149,6 +159,8 @@ def explored(
     """Explores `trajectories` processes for `steps` steps each, as `transition_windows` does.
 
     For environments that are slow to simulate: draw windows from the result by `pooled_windows`.
+    With the default number of steps, 100 + 16 + 16, windows start after 0 to 100 steps, as those of
+    `transition_windows` do by default.
 
     Raises:
       ValueError: fewer than one trajectory or step; otherwise as `transition_windows`.

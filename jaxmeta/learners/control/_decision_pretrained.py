@@ -45,9 +45,10 @@ def decision_pretrained(
         minimised: 1/(H + 1) Σ_{t=0}^H −log p_φ(a* | a_1, r_1, ..., a_t, r_t),  a* = argmax_a p_a
         acting: a_{t+1} ~ p_φ(· | a_1, r_1, ..., a_t, r_t)
 
-    The arms of a training history are drawn from a distribution of its own, half of it from
-    Dirichlet(1, ..., 1) and half of it one arm. Sampling from the predicted distribution of the
-    best arm is Thompson sampling, as far as the prediction is the posterior.
+    The arms of a training history are drawn with the probabilities (1 − w) q + w e, where q is a
+    sample of Dirichlet(1, ..., 1), e one of the arms, and w one of 0, 0.1, ..., 1, as in the
+    published code. Sampling from the predicted distribution of the best arm is Thompson sampling,
+    as far as the prediction is the posterior.
 
     Args:
       environment: bandits; a task holds the probability of each arm.
@@ -109,10 +110,12 @@ def decision_pretrained(
         return episode(environment, act_with(params), key, task, empty(), begin(environment))
 
     def loss(key: Key, meta_params: PyTree, task: Task) -> tuple[Array, Info]:
-        shares_key, arm_key, pulls_key, rewards_key = jax.random.split(key, 4)
+        shares_key, arm_key, weight_key, pulls_key, rewards_key = jax.random.split(key, 5)
         shares = jax.random.dirichlet(shares_key, jnp.ones((arms,)))
         one = jax.nn.one_hot(jax.random.randint(arm_key, (), 0, arms), arms, dtype=shares.dtype)
-        pulls = jax.random.categorical(pulls_key, jnp.log((shares + one) / 2), shape=(horizon,))
+        weight = jax.random.randint(weight_key, (), 0, 11) / 10
+        mixed = (1 - weight) * shares + weight * one
+        pulls = jax.random.categorical(pulls_key, jnp.log(mixed), shape=(horizon,))
         observed = jax.vmap(lambda key, arm: environment.step(key, (), arm, task.query).reward)(
             jax.random.split(rewards_key, horizon), pulls
         )

@@ -27,14 +27,15 @@ def maml_rl(
         θ_0 = φ,  θ_{k+1} = θ_k + α ∇_θ surrogate(θ_k; E episodes of θ_k)
         maximised: E[R(τ')],  τ' ~ π_θ_K
 
-    Which expectation is meant decides the surrogate of the inner step:
-      the inner gradient in expectation, θ_{k+1} = θ_k + α ∇E[R]: `surrogate=dice`, unbiased, or
-        `lvc`, biased, with less variance;
+    Two objectives are possible:
+      the inner gradient in expectation, θ_{k+1} = θ_k + α ∇E[R]: `surrogate=dice`, with all terms
+        of the second derivative, or `lvc`, with fewer terms and less variance;
       over the sampled episodes, E_τ E_τ'(τ)[R(τ')], as in E-MAML: `surrogate=log_likelihood,
         sampling_term=True`.
     The second adds the sampling term ∇_φ log π_φ(τ) · R(τ'), which rewards episodes τ for the
     adaptation that they make possible. `log_likelihood` without it is the published MAML, whose
-    meta-gradient is that of neither objective.
+    meta-gradient is that of neither objective. `dice` is unbiased if the advantages are neither
+    normalised nor have a baseline that is fitted to the same episodes; the default has both.
 
     Args:
       environment: the processes; a task's support and query are tasks of it.

@@ -1,5 +1,6 @@
 """RL²: a recurrent policy that learns a process within its memory."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -63,13 +64,16 @@ class _Recurrent(nn.Module):
     @nn.compact
     def __call__(self, hidden: Array, features: Array) -> tuple[Array, PyTree, Array]:
         hidden, _ = nn.GRUCell(self.width, name="cell")(hidden, features)
+        # The memory is read beside what the policy sees now, which its slow units hardly show.
+        seen = jnp.concatenate([hidden, features])
+        seen = nn.relu(nn.Dense(self.width, name="read")(seen))
         small = nn.initializers.variance_scaling(1e-2, "fan_in", "normal")
-        outputs: Any = nn.Dense(self.outputs, kernel_init=small, name="policy")(hidden)
+        outputs: Any = nn.Dense(self.outputs, kernel_init=small, name="policy")(seen)
         if self.largest is not None:
             log_std = self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
             outputs = scaled_normal(self.largest, outputs, log_std)
         # Advantages must not depend on random values before any are learned.
-        value = nn.Dense(1, kernel_init=nn.initializers.zeros_init(), name="value")(hidden)[0]
+        value = nn.Dense(1, kernel_init=nn.initializers.zeros_init(), name="value")(seen)[0]
         return hidden, outputs, value
 
 
@@ -86,11 +90,18 @@ def rl_squared(
 ) -> MetaLearner:
     """RL²: a recurrent policy that is trained for the return of several episodes of one process.
 
-        h_t, outputs_t, V_t = GRU(h_{t−1}, [s_t, a_{t−1}, r_{t−1}, first_t])
-        minimised: −clipped(ε) + c_v (V_t − V̂_t)² − c_e entropy,  means over a trial of N episodes
+        x_t = [s_t, a_{t−1}, r_{t−1}, first_t],  h_t = GRU(h_{t−1}, x_t)
+        outputs_t, v_t = linear(relu(linear([h_t, x_t])))
+        minimised: −clipped(ε) + c_v ((V_t − V̂_t) / Z)² − c_e entropy,  means over N episodes
+        V_t = Z v_t,  Z = Σ_{k < NH} γᵏ, the discounted length of a trial of N episodes of H steps
 
     The state h is kept from one episode to the next, so that the policy learns the process by what
     it remembers. Adaptation is reading; no parameter changes.
+
+    The network predicts values in units of Z. Before training, the kernel of the value is 0, and
+    the biases of the GRU's update gates are drawn so that its units remember for 1 to NH − 1 steps,
+    uniformly on a logarithmic scale (after the chrono initialisation of Tallec & Ollivier 2018,
+    "Can recurrent neural networks warp time?").
 
     Args:
       environment: the processes; a bandit is one episode of its pulls.
@@ -100,11 +111,12 @@ def rl_squared(
       discount, trace: γ and λ of the advantages, over the whole trial.
       value_weight, entropy_weight: c_v and c_e.
 
-    `adapt` lives through N − 1 episodes; `predict` gives the outputs for observations `[N, ...]`,
-    each as the next first one. Train it with `jaxmeta.training.proximal_update`.
+    `adapt` lives through N − 1 episodes; `predict` gives the outputs for first observations
+    `[N, ...]` of the next episode. Train it with `jaxmeta.training.proximal_update`.
 
     Raises:
-      ValueError: fewer than 1 episode or unit; a discount or trace that is not between 0 and 1.
+      ValueError: fewer than 1 episode or unit; a discount or trace that is not between 0 and 1;
+        `clip` is not positive.
 
     Source: Duan, Schulman, Chen, Bartlett, Sutskever, Abbeel 2016, "RL²: fast reinforcement
     learning via slow reinforcement learning", section 2; with PPO instead of TRPO.
@@ -177,7 +189,9 @@ def rl_squared(
         _, lived = live(key, meta_params, task.query, episodes)
         outputs, values = read(meta_params, lived)
         values = values * lived.mask
-        flat = generalized_advantages(lived.rewards.ravel(), values.ravel(), discount, trace)
+        flat = generalized_advantages(
+            lived.rewards.ravel(), values.ravel(), discount, trace, mask_H=lived.mask.ravel()
+        )
         advantages = flat.reshape(values.shape)
         targets = advantages + values
         trial = Trial(lived, outputs, normalised(advantages, lived.mask), targets)
@@ -207,10 +221,10 @@ def rl_squared(
         network_key, gate_key = jax.random.split(key)
         seen = begin(environment)
         params = network.init(network_key, jnp.zeros((width,)), features(seen))["params"]
-        # Units remember for 1 to so many steps at first (Tallec & Ollivier 2018, equation 16);
-        # with biases of 0, the memory and its gradient fade within a few steps.
-        spans = jax.random.uniform(gate_key, (width,), minval=1, maxval=max(2, trial_steps - 1))
-        gate = {**params["cell"]["iz"], "bias": jnp.log(spans)}
+        # Units remember for 1 to so many steps at first, evenly on a logarithmic scale; with biases
+        # of 0, the memory and its gradient fade within a few steps (Tallec & Ollivier 2018).
+        most = math.log(max(2, trial_steps - 1))
+        gate = {**params["cell"]["iz"], "bias": jax.random.uniform(gate_key, (width,), maxval=most)}
         return {**params, "cell": {**params["cell"], "iz": gate}}
 
     def adapt(key: Key, meta_params: PyTree, support: PyTree) -> Recalled:

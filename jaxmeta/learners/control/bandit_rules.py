@@ -37,9 +37,18 @@ def thompson_sampling() -> Act:
 
         p̃_a ~ Beta(1 + successes_a, 1 + failures_a),  arm argmax_a p̃_a
 
+    The rule is an `Act` whose memory starts as `no_pulls`. The log-probability that it returns is
+    0, not that of the arm.
+
     Source: Chapelle, Li 2011, "An empirical evaluation of Thompson sampling", Algorithm 2.
 
-        act = thompson_sampling()
+    >>> from jaxmeta.data.control import bandits
+    >>> from jaxmeta.learners.control import begin, episode
+    >>> environment, arms = bandits(2), jnp.array([0.1, 0.9])
+    >>> key, act = jax.random.key(0), thompson_sampling()
+    >>> lived = episode(environment, act, key, arms, no_pulls(2), begin(environment))[2]
+    >>> int(lived.actions[-10:].sum())
+    10
     """
 
     def act(key: Key, memory: Counts, seen: Seen) -> tuple[Counts, Array, Array]:
@@ -56,13 +65,22 @@ def upper_confidence(coefficient: Array | float = 2**0.5) -> Act:
 
         arm argmax_a successes_a / n_a + c √(ln t / n_a),  t the number of pulls so far
 
+    The rule is an `Act` whose memory starts as `no_pulls`. The log-probability that it returns is
+    0.
+
     Args:
       coefficient: c; √2 in the paper.
 
     Source: Auer, Cesa-Bianchi, Fischer 2002, "Finite-time analysis of the multiarmed bandit
     problem", Figure 1.
 
-        act = upper_confidence(0.25)
+    >>> from jaxmeta.data.control import bandits
+    >>> from jaxmeta.learners.control import begin, episode
+    >>> environment, arms = bandits(2, horizon=6), jnp.array([0.0, 1.0])
+    >>> key, act = jax.random.key(0), upper_confidence(0.25)
+    >>> lived = episode(environment, act, key, arms, no_pulls(2), begin(environment))[2]
+    >>> lived.actions.tolist()
+    [0, 1, 1, 1, 1, 1]
     """
 
     def act(key: Key, memory: Counts, seen: Seen) -> tuple[Counts, Array, Array]:

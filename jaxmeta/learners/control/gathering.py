@@ -55,7 +55,13 @@ class Episodes(NamedTuple):
 
 
 def begin(environment: Environment) -> Seen:
-    """What a policy sees before its first episode, without the observation; see `episode`."""
+    """What a policy sees before its first episode: zeros, and `first`; see `episode`.
+
+    >>> from jaxmeta.data.control import navigation
+    >>> seen = begin(navigation())
+    >>> seen.action.tolist(), float(seen.reward), bool(seen.first)
+    ([0.0, 0.0], 0.0, True)
+    """
     space = environment.actions
     kind = jnp.int32 if space.choices else float
     return Seen(
@@ -69,11 +75,22 @@ def begin(environment: Environment) -> Seen:
 def episode(
     environment: Environment, act: Act, key: Key, task: PyTree, memory: PyTree, last: Seen
 ) -> tuple[PyTree, Seen, Episodes]:
-    """One episode `[H]`, with the memory and the last action and reward afterwards.
+    """One episode of a policy.
 
-    After the end of the episode, memory, observation and rewards stand still, and the mask is 0.
-    `last` is from `begin` or from the episode before. All values are constants: nothing is
-    differentiated.
+    After the end of an episode the memory and what the policy sees no longer change; rewards and
+    mask are 0. All values are constants: nothing is differentiated.
+
+    Args:
+      environment: with a horizon of H steps.
+      act: the policy, see `Act`.
+      key: of the reset, the actions and the steps.
+      task: the process, from `environment.sample_task`.
+      memory: what `act` starts with.
+      last: from `begin`, or from the last episode. The observation is replaced by the first one of
+        this episode.
+
+    Returns:
+      The memory after the episode, what the policy has seen last, and the episode `[H]`.
 
     >>> from jaxmeta.data.control import bandits
     >>> environment, task = bandits(2, horizon=4), jnp.array([1.0, 0.0])
@@ -116,7 +133,16 @@ def episode(
 
 
 def gather(environment: Environment, act: Act, key: Key, task: PyTree, episodes: int) -> Episodes:
-    """Independent episodes `[E, H]` of a policy without memory; see `episode`."""
+    """Independent episodes `[E, H]` of a policy without memory; see `episode`.
+
+    >>> from jaxmeta.data.control import bandits
+    >>> def act(key, memory, seen):
+    ...     return memory, jnp.array(1), jnp.zeros(())
+    >>> arms = jnp.array([0.0, 1.0])
+    >>> lived = gather(bandits(2, horizon=4), act, jax.random.key(0), arms, episodes=3)
+    >>> lived.rewards.shape, float(lived.rewards.mean())
+    ((3, 4), 1.0)
+    """
 
     def one(key: Key) -> Episodes:
         return episode(environment, act, key, task, (), begin(environment))[2]
@@ -125,7 +151,13 @@ def gather(environment: Environment, act: Act, key: Key, task: PyTree, episodes:
 
 
 def returns(episodes: Episodes) -> Array:
-    """The undiscounted return of each episode, `[..., H]` to `[...]`; see `Episodes`."""
+    """The undiscounted return of each episode, `[..., H]` to `[...]`.
+
+    >>> ones = jnp.ones((2, 3))
+    >>> mask = jnp.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    >>> returns(Episodes((), ones, ones, 2 * ones, mask)).tolist()
+    [6.0, 2.0]
+    """
     return (episodes.rewards * episodes.mask).sum(axis=-1)
 
 

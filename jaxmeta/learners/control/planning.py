@@ -13,8 +13,8 @@ from jaxmeta.ops import varying_with
 
 Dynamics = Callable[[Array, Array], Array]
 """`dynamics(observation, action) -> next observation`, of one step."""
-Reward = Callable[[Array, Array], Array]
-"""`reward(observation, action) -> scalar`, of one step, before the action takes effect."""
+Reward = Callable[[Array, Array, Array], Array]
+"""`reward(observation, action, next observation) -> scalar`, of one step."""
 
 
 class Planner(Protocol):
@@ -34,17 +34,18 @@ def predicted_return(
 ) -> Array:
     """The sum of rewards along the predicted trajectory, a scalar.
 
-        Σ_h r(o_h, a_h),  o_{h+1} = f(o_h, a_h)
+        Σ_h r(o_h, a_h, o_{h+1}),  o_{h+1} = f(o_h, a_h)
 
     >>> move = lambda observation, action: observation + action
-    >>> cost = lambda observation, action: -observation.sum()
-    >>> float(predicted_return(move, cost, jnp.zeros(1), jnp.ones((3, 1))))
-    -3.0
+    >>> height = lambda observation, action, after: after.sum()
+    >>> float(predicted_return(move, height, jnp.zeros(1), jnp.ones((3, 1))))
+    6.0
     """
     chex.assert_rank(actions_HA, 2)
 
     def step(observation: Array, action: Array) -> tuple[Array, Array]:
-        return dynamics(observation, action), reward(observation, action)
+        after = dynamics(observation, action)
+        return after, reward(observation, action, after)
 
     return jax.lax.scan(step, observation, actions_HA)[1].sum()
 
@@ -65,9 +66,9 @@ def random_shooting(candidates: int, largest: tuple[float, ...]) -> Planner:
     dynamic, real-world environments through meta-reinforcement learning", section 4.
 
     >>> move = lambda observation, action: observation + action
-    >>> near_one = lambda observation, action: -((observation - 1) ** 2).sum()
+    >>> near_one = lambda observation, action, after: -((after - 1) ** 2).sum()
     >>> plan = random_shooting(500, (2.0,))
-    >>> actions = plan(jax.random.key(0), move, near_one, jnp.zeros(1), jnp.zeros((2, 1)))
+    >>> actions = plan(jax.random.key(0), move, near_one, jnp.zeros(1), jnp.zeros((1, 1)))
     >>> 0.9 < float(actions[0, 0]) < 1.1
     True
     """
@@ -114,9 +115,9 @@ def cross_entropy_method(
     learning in a handful of trials using probabilistic dynamics models", section 5.
 
     >>> move = lambda observation, action: observation + action
-    >>> near_one = lambda observation, action: -((observation - 1) ** 2).sum()
+    >>> near_one = lambda observation, action, after: -((after - 1) ** 2).sum()
     >>> plan = cross_entropy_method(50, (2.0,), elites=5, iterations=10)
-    >>> actions = plan(jax.random.key(0), move, near_one, jnp.zeros(1), jnp.zeros((2, 1)))
+    >>> actions = plan(jax.random.key(0), move, near_one, jnp.zeros(1), jnp.zeros((1, 1)))
     >>> abs(float(actions[0, 0]) - 1) < 0.01
     True
     """
@@ -213,14 +214,29 @@ def adaptive_control(
         example of the support.
       adapt: `adapt(key, support) -> adapted`, as a learner's; the mask may be all False.
       dynamics: `dynamics(adapted, observation, action) -> next observation`.
-      reward: `reward(observation, action) -> scalar`.
+      reward: `reward(observation, action, next observation) -> scalar`.
       plan: see `random_shooting` and `cross_entropy_method`.
 
     Source: Nagabandi et al. 2019, algorithm 2: the last 16 steps, model predictive control.
 
-        act = adaptive_control(encode, adapt, dynamics, reward, random_shooting(500, (2.0,)))
-        memory = nothing_recent(task.support, observation, jnp.zeros((10, 1)))
-        _, _, lived = episode(environment, act, key, process, memory, begin(environment))
+    In navigation the model is known, so there is nothing to adapt; with a learner, `adapt` and
+    `dynamics` call its `adapt` and `predict`.
+
+    >>> from jaxmeta.data.control import navigation
+    >>> from jaxmeta.learners.control import begin, episode
+    >>> environment, goal = navigation(horizon=10), jnp.array([0.3, -0.2])
+    >>> act = adaptive_control(
+    ...     encode=lambda seen, action, after: (jnp.concatenate([seen, action]), after - seen),
+    ...     adapt=lambda key, support: (),
+    ...     dynamics=lambda adapted, observation, action: observation + action,
+    ...     reward=lambda observation, action, after: -jnp.linalg.norm(after - goal),
+    ...     plan=random_shooting(100, (0.1, 0.1)),
+    ... )
+    >>> example, start = Batch(jnp.zeros((5, 4)), jnp.zeros((5, 2))), begin(environment)
+    >>> memory = nothing_recent(example, start.observation, jnp.zeros((4, 2)))
+    >>> lived = episode(environment, act, jax.random.key(0), goal, memory, start)[2]
+    >>> bool(lived.rewards[5] > -0.1)
+    True
     """
 
     def act(key: Key, memory: Recent, seen: Seen) -> tuple[Recent, Array, Array]:

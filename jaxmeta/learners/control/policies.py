@@ -120,8 +120,8 @@ def with_log_std(
 
     Args:
       network: the network of the means, `[N, ...]` to `[N, A]`, in units of `largest`.
-      largest: the largest action of the environment; the first policy explores all actions, and no
-        more.
+      largest: the largest action of the environment; the standard deviation before training is
+        `largest · exp(initial)`.
       initial: log σ before training, in nats.
       least: a lower bound of log σ, in nats.
 
@@ -156,5 +156,18 @@ def with_log_std(
 
 
 def policy_model(network: Model, actions: Space) -> Model:
-    """The network itself for choices; for real actions, see `with_log_std`."""
+    """A policy from a network with `outputs_of(actions)` outputs.
+
+    For choices it is the network itself: `[N, ...]` to logits `[N, choices]`. For real actions the
+    network gives means, and the policy maps `[N, ...]` to `Normal` with `[N, A]`; see
+    `with_log_std`.
+
+    >>> from jaxmeta.models import mlp
+    >>> actions = Space((2,), largest=0.1)
+    >>> policy = policy_model(mlp((8,), outputs_of(actions)), actions)
+    >>> params = policy.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> outputs = policy.apply(params, jnp.ones((4, 3)))
+    >>> outputs.mean.shape, outputs.log_std.shape
+    ((4, 2), (4, 2))
+    """
     return network if actions.choices else with_log_std(network, largest=actions.largest)

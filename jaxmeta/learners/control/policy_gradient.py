@@ -45,16 +45,28 @@ Advantages = Callable[[Episodes], Array]
 def linear_advantages(
     discount: float = 0.99, trace: float = 1.0, *, normalise: bool = True
 ) -> Advantages:
-    """Generalised advantage estimates with the linear baseline of `linear_values`.
+    """Generalised advantage estimates with a linear baseline: a function of episodes.
+
+        A_t = Σ_{k ≥ 0} (γλ)ᵏ δ_{t+k},  δ_t = r_t + γ V_{t+1} − V_t,  V as in `linear_values`
+
+    It maps episodes `[E, H]` to advantages `[E, H]`, which are 0 after the end of an episode.
 
     Args:
       discount, trace: γ and λ, both between 0 and 1.
-      normalise: whether to give the advantages of a task mean 0 and standard deviation 1.
+      normalise: whether to give the advantages of a task mean 0 and standard deviation 1. Without
+        it they still have the baseline, which is fitted to the same episodes.
 
     Raises:
       ValueError: γ or λ is not between 0 and 1.
 
     See `generalized_advantages`.
+
+    >>> from jaxmeta.data.control import navigation
+    >>> def act(key, memory, seen):
+    ...     return memory, jax.random.normal(key, (2,)), jnp.zeros(())
+    >>> episodes = gather(navigation(horizon=5), act, jax.random.key(0), jnp.ones(2), episodes=4)
+    >>> linear_advantages(0.99, 0.95)(episodes).shape
+    (4, 5)
     """
     if not (0 <= discount <= 1 and 0 <= trace <= 1):
         raise ValueError(

@@ -34,8 +34,8 @@ def dice(log_ratios_H: Array, advantages_H: Array) -> Array:
 
         values_t = (exp Σ_{u ≤ t} ℓ_u − exp Σ_{u < t} ℓ_u) A_t
 
-    With A_t the return from step t, this is DiCE's objective up to a constant; with any advantages,
-    it has a baseline in every order.
+    With A_t the return from step t, this is DiCE's objective up to a constant; with advantages, it
+    has a baseline that reduces the variance of every derivative.
 
     Source: Foerster, Farquhar, Al-Shedivat, Rocktäschel, Xing, Whiteson 2018, "DiCE: the infinitely
     differentiable Monte Carlo estimator"; with advantages, Farquhar, Whiteson, Foerster 2019,
@@ -70,8 +70,8 @@ def log_likelihood(log_ratios_H: Array, advantages_H: Array) -> Array:
 
         values_t = ℓ_t A_t
 
-    Its second derivative is not that of the expected return; see `e_maml` in `maml_rl` for the
-    objective that it belongs to.
+    Its second derivative is not that of the expected return; see `sampling_term` in `maml_rl` for
+    the objective that it belongs to.
 
     Source: Finn, Abbeel, Levine 2017, equation 4 and its published code.
 

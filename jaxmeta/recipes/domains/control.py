@@ -39,7 +39,7 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
-from jaxmeta.recipes.rollouts import RETURN, judge_of, policy_problem
+from jaxmeta.recipes.rollouts import RETURN, SHARE, judge_of, policy_problem
 from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_environment
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import draw
@@ -123,9 +123,10 @@ class Control(Domain):
     episode_steps: Count | None = None
     """Steps per episode. Defaults to 100, to 10 for tabular, 200 for pendulum, 50 for reacher."""
     episodes: Count = 20
-    """Episodes before each adaptation step, and after the last one."""
+    """Episodes gathered before each adaptation step and after the last one; for rl-squared,
+    episodes of a trial."""
     eval_episodes: Annotated[Count | None, AT_TEST] = None
-    """The same in evaluation. Defaults to --episodes."""
+    """--episodes in validation and at test. Defaults to --episodes."""
     reward: Literal["dense", "sparse"] = "sparse"
     """Reward of corners."""
     actions: AtLeastTwo = 5
@@ -133,17 +134,17 @@ class Control(Domain):
     states: Count = 10
     """States of tabular."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the policy's hidden layers."""
+    """Widths of the policy's hidden layers; not used by rl-squared, see --width."""
     activation: Literal["tanh", "relu"] = "relu"
-    """Activation of the policy's hidden layers."""
+    """Activation of the policy's hidden layers; not used by rl-squared."""
     drawn_tasks: Natural = 4
     """Test tasks in the picture of trajectories or frames."""
 
     default_learner: ClassVar[str] = "promp"
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("default", {**_SHORT, "steps": 300}),
-        # Finn et al. 2017, section 5.3; the published code tests with 4,000 steps of experience.
-        Preset("navigation", {**_SHORT, "steps": 500, "eval_episodes": 40}),
+        # Finn et al. 2017, section 5.3.
+        Preset("navigation", {**_SHORT, "steps": 500}),
         Preset(
             "tabular",
             {
@@ -196,6 +197,9 @@ class Control(Domain):
         own = {name: getattr(self, name) for name in names}
         identity = {**own, "episode_steps": environment.horizon}
 
+        # The share is of all episodes, as RL² is trained and published, not of the last ones.
+        figures = (RETURN,) if environment.optimum is None else (SHARE, RETURN)
+
         def held_out(part: str) -> HeldOut:
             return HeldOut(source, {**identity, "part": part}, judge=judge, at_once=10)
 
@@ -203,8 +207,8 @@ class Control(Domain):
             train=lambda: source,
             validation=lambda: held_out("validation"),
             tests={"test": held_out("test")},
-            figures=(RETURN,),
-            selection=RETURN,
+            figures=figures,
+            selection=figures[0],
             title=self.environment,
             summary={"environment": self.environment},
             protocol={

@@ -1,8 +1,7 @@
 """Models of unknown dynamics: `python -m experiments.dynamics [LEARNER]`.
 
 A learner predicts the next observation of a pendulum of unknown mass and length, or of a robot with
-a joint that does not move, from its last steps; the process is controlled by planning with that
-model.
+one disabled motor, from its last steps; the process is controlled by planning with that model.
 """
 
 import dataclasses
@@ -60,9 +59,10 @@ class Windows:
     """The steps of a task."""
 
     recent: Count = 16
-    """Last steps that the model adapts from; training tasks show 0 to all of them."""
+    """Number of recent steps that the model adapts to; training tasks have a random number from 0
+    to this."""
     queries: Count = 16
-    """Next steps, which are predicted one at a time."""
+    """Number of following steps to predict, each from the true observation."""
     open_loop: Annotated[Count, AT_TEST] = 10
     """Number of steps to predict ahead without seeing a step, at most --queries."""
     trajectories: Natural = 0
@@ -81,7 +81,7 @@ class Planning:
     candidates: Annotated[Count, AT_TEST] = 100
     """Sequences of actions per iteration of the planner."""
     elites: Annotated[AtLeastTwo, AT_TEST] = 10
-    """Best sequences that the next iteration is fitted to, with --planner cem."""
+    """Number of best sequences to which the next iteration is fitted, with --planner cem."""
     iterations: Annotated[Count, AT_TEST] = 4
     """Iterations of --planner cem."""
     planning_tasks: Annotated[Natural, AT_TEST] = 100
@@ -98,8 +98,8 @@ class Dynamics(Domain):
     """Meta-train a model of unknown dynamics, and plan with it on unseen processes."""
 
     environment: Literal["pendulum", "cheetah"] = "pendulum"
-    """Pendulums of unknown mass and length, or half-cheetahs with one joint that does not move,
-    in test another than in training."""
+    """Pendulums of unknown mass and length, or half-cheetahs with one disabled motor: of joints 0
+    to 3 in training, 4 and 5 at test."""
     mass: Range = (0.5, 2.0)
     """Range of the pendulum's mass, in kg."""
     length: Range = (0.5, 2.0)

@@ -19,14 +19,15 @@ class MamlRl(AdaptivePolicy):
     """MAML for policies (Finn et al. 2017): an initial policy for a few gradient steps."""
 
     outer: Literal["trpo", "ppo", "gradient"] = "trpo"
-    """Meta-update: trpo (without the outer optimizer), several steps (ppo) or one (gradient)."""
+    """Meta-update. trpo: a trust-region step, without --outer-optimizer; ppo: --epochs passes over
+    a batch of episodes; gradient: one step."""
     surrogate: Literal["dice", "lvc", "log-likelihood"] = "lvc"
-    """Surrogate of the inner steps: dice, unbiased; lvc, with less variance; log-likelihood, as
-    published."""
+    """Surrogate of the inner steps: dice, with all terms of the second derivative; lvc, with fewer
+    terms and less variance; log-likelihood, as published."""
     sampling_term: bool = False
     """Add E-MAML's sampling term, with --surrogate log-likelihood."""
     ratio_clip: Positive = 0.2
-    """Largest change of an action's probability, with --outer ppo."""
+    """ε: probability ratios are clipped to 1 ± ε in the objective, with --outer ppo."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(

@@ -16,9 +16,10 @@ class Promp(AdaptivePolicy):
     """ProMP (Rothfuss et al. 2019): proximal meta-updates of a policy."""
 
     ratio_clip: Positive = 0.3
-    """Largest change of an action's probability by a meta-update."""
+    """ε: probability ratios are clipped to 1 ± ε in the objective."""
     inner_divergence: NonNegative = 5e-4
-    """Weight of the KL divergence of the policy before adaptation."""
+    """Weight of the penalty on the KL divergence from the policies that gathered the episodes of
+    the inner steps."""
     presets: ClassVar[tuple[Preset, ...]] = (Preset("control/navigation", NAVIGATION),)
 
     def build(self, problem: Problem) -> MetaLearner:

@@ -18,7 +18,7 @@ class RlSquared(Policy):
     width: Count = 64
     """Width of the recurrent network."""
     ratio_clip: Positive = 0.2
-    """Largest change of an action's probability by a meta-update."""
+    """ε: probability ratios are clipped to 1 ± ε in the objective."""
     discount: Fraction = 0.99
     """Discount over a trial."""
     trace: Fraction = 0.9
@@ -29,9 +29,20 @@ class RlSquared(Policy):
     """Weight of the policy's entropy."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("bandits/default", {"outer_rate": 3e-3}, {"default": "78.7"}),
-        Preset("control/tabular", {"outer_rate": 3e-3}, {"tabular": "0.752 of the best"}),
+        Preset("bandits/default", {"outer_rate": 3e-3}, {"default": "return of 100 pulls: 78.7"}),
+        Preset(
+            "control/tabular",
+            {"outer_rate": 3e-3},
+            {"tabular": "share of the largest return: 0.752"},
+        ),
     )
+
+    def check(self) -> None:
+        if self.outer == "trpo":
+            raise ValueError(
+                "--outer trpo does not support rl-squared, whose surrogate also fits values: "
+                "choose ppo or gradient."
+            )
 
     def build(self, problem: Problem) -> MetaLearner:
         assert problem.environment is not None

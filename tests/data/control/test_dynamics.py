@@ -11,6 +11,7 @@ from jaxmeta.data.control import (
     bandits,
     encode_change,
     encode_step,
+    environment_tasks,
     explored,
     from_gymnax,
     navigation,
@@ -75,6 +76,13 @@ def test_a_window_is_a_piece_of_one_trajectory():
     # From almost constant to independent actions.
     switches = (np.abs(np.diff(action, axis=1)) > 1e-6).mean(axis=1)
     assert switches.min() == 0 and switches.max() == 1 and 0.4 < switches.mean() < 0.6
+
+
+def test_the_process_is_known_of_windows_alone():
+    pool = explored(KEY, drift(), SCALES, trajectories=1, steps=40)
+    for sample in (pooled_windows(pool), environment_tasks(drift()), lambda key: None):
+        with pytest.raises(ValueError, match="`sample` must be from `transition_windows`"):
+            process_of(sample, KEY)  # pyright: ignore
 
 
 def test_the_mask_marks_the_last_steps():

@@ -85,14 +85,15 @@ def test_rl_squared_is_its_loop(x64):
     trial = jax.jit(learner.grad.gather)(KEY, params, task)
     lived = jax.device_get(trial.episodes)
     cell, hidden, rows = nn.GRUCell(5), np.zeros(5), []
+    linear = lambda name, x: x @ params[name]["kernel"] + params[name]["bias"]  # noqa: E731
     action, reward = 0, 0.0
     for e in range(2):
         for t in range(4):
             told = [*np.eye(2)[action], reward, t == 0]
             features = np.concatenate([lived.seen.observation[e, t], told])
             hidden, _ = cell.apply({"params": params["cell"]}, hidden, jnp.asarray(features))
-            logits = hidden @ params["policy"]["kernel"] + params["policy"]["bias"]
-            value = longest * (hidden @ params["value"]["kernel"] + params["value"]["bias"])[0]
+            seen = jax.nn.relu(linear("read", np.concatenate([hidden, features])))
+            logits, value = linear("policy", seen), longest * linear("value", seen)[0]
             action, reward = int(lived.actions[e, t]), lived.rewards[e, t]
             log_probability = jax.nn.log_softmax(logits)[action]
             assert lived.log_probabilities[e, t] == pytest.approx(float(log_probability))
@@ -113,7 +114,7 @@ def test_rl_squared_is_its_loop(x64):
 
 
 def test_rl_squared_remembers_long_trials_before_training():
-    """The state after 100 steps still depends on the first reward; a GRU with biases of 0 forgets."""
+    """The state after 100 steps depends on the first reward; a GRU with biases of 0 forgets."""
     environment = bandits(2, horizon=100)
     params, _ = ready(rl_squared(environment, episodes=1, width=32), environment)
     without = {**params["cell"], "iz": {**params["cell"]["iz"], "bias": jnp.zeros(32)}}

@@ -132,11 +132,35 @@ def test_the_baseline_is_ridge_regression(x64):
             rows.append([*s, *s**2, t / 100, (t / 100) ** 2, (t / 100) ** 3, 1])
             targets.append(sum(0.9**k * r for k, r in enumerate(rewards[t:])))
     rows, targets = np.array(rows), np.array(targets)
+    rows /= np.sqrt(np.square(rows).mean(axis=0))
     size = np.eye(rows.shape[1]) * len(rows) * 0.1
     weights = np.linalg.solve(rows.T @ rows + size, rows.T @ targets)
     found = np.asarray(linear_values(lived, 0.9, ridge=0.1))
     np.testing.assert_allclose(found[np.asarray(lived.mask) > 0], rows @ weights, rtol=1e-8)
     assert not found[np.asarray(lived.mask) == 0].any()
+
+
+def test_the_baseline_of_observations_that_stand_still():
+    """At the limit of ±10 in every step, its features are multiples of each other, in float32."""
+    lived = some_episodes()
+    seen = lived.seen._replace(observation=jnp.full((5, 7, 2), 12.0))
+    still = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), lived._replace(seen=seen))
+    values = np.asarray(linear_values(still, 0.9))
+    assert np.isfinite(values).all() and np.abs(values).max() < 10
+
+
+def test_steps_that_did_not_happen_change_no_advantage():
+    """Two episodes of one trial, of which the first ends early; exact values leave no advantage."""
+    rewards, values = jnp.array([1.0, 1, 0, 0, 1, 1, 1, 1]), jnp.array([6.0, 5, 0, 0, 4, 3, 2, 1])
+    mask = jnp.array([1.0, 1, 0, 0, 1, 1, 1, 1])
+    found = generalized_advantages(rewards, values, 1.0, 0.5, mask_H=mask)
+    np.testing.assert_array_equal(found, jnp.zeros(8))
+    some = generalized_advantages(rewards, values / 2, 0.9, 0.5, mask_H=mask)
+    kept = np.array([0, 1, 4, 5, 6, 7])
+    np.testing.assert_allclose(
+        some[kept], generalized_advantages(rewards[kept], values[kept] / 2, 0.9, 0.5), rtol=1e-6
+    )
+    assert not some[2:4].any()
 
 
 def test_advantages_are_normalised_over_valid_steps(x64):

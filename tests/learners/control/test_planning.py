@@ -25,15 +25,18 @@ move = lambda observation, action: observation + action  # noqa: E731
 
 
 def test_a_return_by_hand():
-    reward = lambda observation, action: observation[0] - 10 * action[0]  # noqa: E731
+    reward = lambda observation, action, after: observation[0] - 10 * action[0]  # noqa: E731
     found = predicted_return(move, reward, jnp.array([1.0]), jnp.array([[2.0], [3.0]]))
     assert float(found) == 1 - 20 + 3 - 30
+    of_next = lambda observation, action, after: after[0] - 10 * action[0]  # noqa: E731
+    found = predicted_return(move, of_next, jnp.array([1.0]), jnp.array([[2.0], [3.0]]))
+    assert float(found) == 3 - 20 + 6 - 30
 
 
 def quadratic(target, weight):
     """r = −(o − target)² − weight a²; its best actions by the normal equations."""
 
-    def reward(observation, action):
+    def reward(observation, action, after):
         return -((observation - target) ** 2).sum() - weight * (action**2).sum()
 
     def best(start, horizon):
@@ -54,7 +57,9 @@ def test_the_cross_entropy_method_finds_the_optimum_of_a_quadratic():
 
 
 def test_the_cross_entropy_method_is_as_good_as_a_fine_grid():
-    reward = lambda observation, action: -jnp.abs(observation[0] - 0.7) - 0.1 * jnp.abs(action[0])  # noqa: E731
+    def reward(observation, action, after):
+        return -jnp.abs(observation[0] - 0.7) - 0.1 * jnp.abs(action[0])
+
     grid = jnp.asarray(list(itertools.product(np.linspace(-1, 1, 41), repeat=2)))[:, :, None]
     best = jax.vmap(lambda own: predicted_return(move, reward, jnp.zeros(1), own))(grid).max()
     plan = cross_entropy_method(100, (1.0,), elites=10, iterations=15)
@@ -63,7 +68,7 @@ def test_the_cross_entropy_method_is_as_good_as_a_fine_grid():
 
 
 def test_actions_stay_within_their_bounds():
-    reward = lambda observation, action: observation.sum() + action.sum()  # noqa: E731
+    reward = lambda observation, action, after: observation.sum() + action.sum()  # noqa: E731
     for plan in (
         cross_entropy_method(100, (0.5, 2.0), elites=5, iterations=20),
         random_shooting(2000, (0.5, 2.0)),
@@ -74,7 +79,7 @@ def test_actions_stay_within_their_bounds():
 
 
 def test_random_shooting_is_the_best_of_its_candidates():
-    reward = lambda observation, action: -jnp.abs(observation[0] - 1) - jnp.abs(action[0])  # noqa: E731
+    reward = lambda observation, action, after: -jnp.abs(observation[0] - 1) - jnp.abs(action[0])  # noqa: E731
     drawn = jax.random.uniform(KEY, (50, 3, 1), minval=-1, maxval=1)
     values = [float(predicted_return(move, reward, jnp.zeros(1), own)) for own in drawn]
     found = random_shooting(50, (1.0,))(KEY, move, reward, jnp.zeros(1), jnp.zeros((3, 1)))
@@ -85,7 +90,7 @@ def test_a_model_that_diverges_is_not_chosen():
     def breaks(observation, action):
         return jnp.where(action > 0, jnp.nan, observation)
 
-    reward = lambda observation, action: observation.sum()  # noqa: E731
+    reward = lambda observation, action, after: observation.sum()  # noqa: E731
     for plan in (
         random_shooting(50, (1.0,)),
         cross_entropy_method(50, (1.0,), elites=3, iterations=3),
@@ -177,7 +182,7 @@ def test_a_model_that_adapts_learns_the_sign_of_a_lever(sign):
     def dynamics(gain, observation, action):
         return observation + gain * action
 
-    def reward(observation, action):
+    def reward(observation, action, after):
         return -jnp.abs(observation - 1).sum()
 
     plan = cross_entropy_method(100, (0.5,), elites=10, iterations=8)

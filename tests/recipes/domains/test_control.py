@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxmeta import Task
-from jaxmeta.data.control import bandits, environment_tasks
-from jaxmeta.recipes import find_domain, find_learner, restore, settings, start
+from jaxmeta import Task, mlp, promp
+from jaxmeta.data.control import bandits, environment_tasks, tabular
+from jaxmeta.recipes import Training, find_domain, find_learner, restore, settings, start
+from jaxmeta.recipes.base import Engine
 from jaxmeta.recipes.bandit_rivals import Rivals, comparison, rivals
 from jaxmeta.recipes.rollouts import judge_of
 from jaxmeta.training.state import Trained
@@ -26,6 +30,7 @@ def of(domain, learner, **changes):
         ("promp", {"reward": "dense"}, "--reward dense applies only to --environment corners"),
         ("promp", {"states": 3}, "--states 3 applies only to --environment tabular"),
         ("maml-rl", {"sampling_term": True}, "requires --surrogate log-likelihood"),
+        ("rl-squared", {"outer": "trpo"}, "--outer trpo does not support rl-squared"),
         ("maml-rl", {"trust_region": 0.0}, "--trust-region 0.0: give a number"),
         ("promp", {"episodes": 0}, "--episodes 0"),
         ("promp", {"environment": "sea"}, "--environment sea: choose from navigation"),
@@ -41,6 +46,39 @@ def test_learners_of_other_tasks_are_refused():
         of("control", "decision-pretrained").check()
     with pytest.raises(ValueError, match="these learners do: decision-pretrained, rl-squared"):
         of("bandits", "maml").check()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "halving"])
+def test_schedules_are_in_meta_updates(schedule):
+    """Not in steps of the optimizer, of which proximal meta-updates take several."""
+    training = Training(steps=10, outer_schedule=schedule, halve_every=4, outer_optimizer="sgd")
+
+    def rates(per_update):
+        optimizer, state, found = training.optimizer(per_update=per_update), (), []
+        state = optimizer.init(jnp.zeros(()))
+        for _ in range(10 * per_update):
+            change, state = optimizer.update(jnp.ones(()), state)
+            found.append(-float(change))
+        return np.array(found)
+
+    np.testing.assert_allclose(rates(6)[::6], rates(1), rtol=1e-5)
+    assert rates(6)[-1] > 0
+
+
+def test_proximal_meta_updates_take_several_steps_of_their_schedule():
+    steps = []
+
+    class Counting(Training):
+        def optimizer(self, last=None, *, per_update=1):
+            steps.append(per_update)
+            return super().optimizer(last, per_update=per_update)
+
+    environment = tabular(2, 2, horizon=2)
+    learner = promp(environment, mlp((), 2), optax.sgd(0.1), 1, episodes=2)
+    recipe = find_learner("promp")(epochs=3, minibatches=2)
+    tasks: Any = SimpleNamespace(at_once=None)
+    recipe.update(learner, Engine(Counting(task_batch=4), tasks, None))
+    assert steps == [6]
 
 
 def test_policies_have_their_own_aggregation(tiny, status, tmp_path, capsys):
