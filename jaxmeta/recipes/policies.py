@@ -16,16 +16,16 @@ from jaxmeta.training.policy import proximal_update, trust_region_update
 from jaxmeta.training.update import MetaUpdate
 
 NAVIGATION: dict[str, Any] = {
-    "inner_rate": 0.5,
+    "inner_rate": 0.1,
     "later_rate": 0.5,
-    "eval_episodes": 40,
-    "hidden": (100, 100),
+    "activation": "tanh",
     "task_batch": 20,
-    "steps": 200,
+    "eval_episodes": 40,
+    "steps": 150,
     "checkpoint_every": 25,
 }
-"""2-D navigation with the settings of the code of Finn et al. 2017, but 200 meta-updates of 20
-tasks (the paper's meta-batch) instead of 100 of 40: as many training tasks."""
+"""2-D navigation with the rates, the network and the meta-batch of Finn et al. 2017, for 150
+meta-updates instead of 500, and with the 4,000 steps of experience with which its code tests."""
 
 
 @dataclass(frozen=True)
