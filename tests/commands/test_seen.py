@@ -64,6 +64,7 @@ def seen(images):
 ALL = {f"class-{number:02}" for number in range(18)}
 
 
+@pytest.mark.full
 def test_the_run_keeps_what_its_classes_are_known_by(run, seen, images):
     fields = json.loads((run[0] / "classes.json").read_text())
     assert {*fields["train"]["classes"], *fields["validation"]["classes"]} == seen
@@ -131,6 +132,7 @@ def test_a_set_of_nothing_but_seen_classes(run, refused, seen):
     assert "trained or validated on all of its classes" in refused(folder)
 
 
+@pytest.mark.full
 def test_a_run_of_before_goes_by_its_data_as_a_whole(run, tested, refused, images):
     folder, data = run
     (folder / "classes.json").unlink()
@@ -204,6 +206,7 @@ def test_baselines_are_of_the_very_images(trained, images, tmp_path, draw_classe
         run_baselines(Baselines(folder))
 
 
+@pytest.mark.full
 def test_a_run_without_classes_has_no_such_file(trained, status, tmp_path):
     folder = trained("regression")
     assert not (Path(folder) / "classes.json").exists()

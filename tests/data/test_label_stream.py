@@ -74,6 +74,7 @@ def test_accuracy_is_counted_class_by_class():
     np.testing.assert_allclose(found, [3 / 5, 2 / 3, 1 / 2, 0], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_string_is_right_if_every_letter_is():
     targets = jnp.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 3], [0, 1, 2, 3, 4]])
     logits = 2.0 * jnp.eye(5)[targets]

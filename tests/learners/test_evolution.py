@@ -47,6 +47,7 @@ def within_three_errors(samples, expected):
     return True
 
 
+@pytest.mark.full
 def test_evolution_is_right_on_average():
     learner = evolve(of_loss(quadratic), std=0.1, pairs=2)
     keys = jax.random.split(KEY, 4000)

@@ -131,6 +131,7 @@ def test_its_rates_are_of_a_tensor_and_a_step(line):
     assert_close(adapted.params, of_line(weight, bias))
 
 
+@pytest.mark.full
 def test_its_normalisation_has_a_value_for_every_step():
     model = mlp((3,), 2, query_statistics="layer")
     learner = maml_plus_plus(model, cross_entropy, 2, inner_rate=0.1)
@@ -154,6 +155,7 @@ def test_its_normalisation_has_a_value_for_every_step():
         maml_plus_plus(LINEAR, squared_error, 2).init(KEY, Task(support, support))
 
 
+@pytest.mark.full
 def test_the_losses_of_all_steps_count_at_first_and_the_last_alone_later(line):
     def learner(steps, **options):
         return maml_plus_plus(
@@ -292,6 +294,7 @@ def test_r2d2_is_the_ridge_regression_of_the_normal_equations():
         r2d2(FEATURES, cross_entropy, ways=1)
 
 
+@pytest.mark.full
 def test_proto_maml_starts_as_a_prototypical_network_and_then_adapts():
     support, query = points(0, 6), points(1, 5)
     starting = proto_maml(FEATURES, cross_entropy, 3, optax.sgd(0.1), 0)
@@ -323,6 +326,7 @@ def test_proto_maml_starts_as_a_prototypical_network_and_then_adapts():
 # --- meta-transfer ------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_meta_transfer_adapts_a_head_on_scaled_and_shifted_features():
     encoder = conv4(width=3, downsampling="stride", query_statistics="none")
     images = jax.random.normal(KEY, (4, 8, 8, 1))

@@ -92,6 +92,7 @@ def test_attention_sums_to_one_and_knows_no_order(seed, order):
     np.testing.assert_allclose(predicted(MATCHING, again, query), found, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.full
 def test_full_context_is_the_papers_equations(lstm, x64):
     random = np.random.default_rng(0)
     support, labels = random.normal(size=(4, 3)), np.array([0, 1, 0, 1])

@@ -73,6 +73,7 @@ def test_the_lstm_treats_every_coordinate_alike():
     chex.assert_trees_all_close(permuted, updates[order], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_the_perceptron_does_not_mind_the_unit_of_the_loss():
     """But for log √v, which alone tells it: without that feature updates would be the same."""
     optimizer = mlp_optimizer()

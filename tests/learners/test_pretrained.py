@@ -24,6 +24,7 @@ def test_the_file_is_small_and_of_its_rule(name):
     check_alike(unpack(data), jax.eval_shape(RULES[name].init, KEY))
 
 
+@pytest.mark.full
 def test_it_trains_a_classifier_of_digits():
     """From chance to nine of ten in 100 steps, in an optax chain, without a rate to set."""
     images = jnp.asarray(digits().images.reshape(-1, 64), jnp.float32) / 255

@@ -239,6 +239,7 @@ def test_without_examples_the_last_layer_is_the_prior():
 # --- latent -------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_neural_process_is_the_mixture_of_its_draws():
     learner, context, query, params = made("latent")
     adapted = learner.adapt(KEY, params, context)
@@ -335,6 +336,7 @@ def read(kind, targets, points, values, real=None, **options):
     return module.apply(variables, targets, points, values, real), variables
 
 
+@pytest.mark.full
 def test_uniform_and_laplace_attention():
     targets, points = jnp.array([[0.0], [2.0]]), jnp.array([[0.0], [1.0], [4.0]])
     values, real = jnp.array([[1.0], [2.0], [50.0]]), jnp.array([True, True, False])

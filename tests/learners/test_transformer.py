@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxmeta import Batch, Task
 from jaxmeta.learners.process import transformer_neural_process
@@ -52,6 +53,7 @@ def by_hand(params, x, y, x_target):
     return mean, 0.1 + 0.9 * np.log1p(np.exp(spread))
 
 
+@pytest.mark.full
 def test_every_target_is_predicted_as_in_the_paper(x64):
     random = np.random.default_rng(0)
     x, y, targets = (random.normal(size=(rows, 1)) for rows in (4, 4, 3))

@@ -29,6 +29,7 @@ def test_the_mean_of_five_views_by_hand():
     np.testing.assert_allclose(far[0, 0, 0], [(0 + 0 + 0 + 2 + 6) / 5], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_every_view_is_normalised_as_the_images_would_be():
     """By the support's statistics, which are those of the shifted support."""
     images, support = jax.random.normal(KEY, (2, 4, 28, 28, 1))

@@ -57,6 +57,7 @@ def outputs(run: Any):
     return np.asarray(run.learner.predict(adapted, query))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("ships")
 def test_a_packed_learner_predicts_as_its_run(run, packed):
     found, own = jaxmeta.pretrained("tiny"), restore(run)

@@ -188,6 +188,7 @@ def test_a_resume_from_what_another_run_left_is_refused(own, other, tiny, status
         (shutil.copytree if part == "checkpoints" else shutil.copy)(source, folder / part)
 
 
+@pytest.mark.full
 def test_every_file_says_whose_it_is(own, other):
     identity = read_identity(own)
     results = json.loads((own / "results.json").read_text())

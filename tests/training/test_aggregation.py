@@ -130,6 +130,7 @@ def test_devices_change_nothing(name, tasks):
     assert_close(*results)
 
 
+@pytest.mark.full
 def test_only_those_that_need_every_gradient_exchange_them():
     sample = jax.tree_util.Partial(
         lambda key: Task(Batch((), ()), Batch((), jax.random.normal(key, (2,))))

@@ -111,6 +111,7 @@ def test_the_chunk_length_changes_nothing(chunk, alone, tmp_path):
     assert outcome.best_step == alone[1].best_step
 
 
+@pytest.mark.full
 def test_one_update_is_compiled_as_one_of_many():
     """Or it would be fused, and so rounded, otherwise."""
     state = jax.eval_shape(UPDATE.init, jax.random.key(0), SAMPLE)

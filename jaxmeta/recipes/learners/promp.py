@@ -20,7 +20,9 @@ class Promp(AdaptivePolicy):
     inner_divergence: NonNegative = 5e-4
     """Weight of the penalty on the KL divergence from the policies that gathered the episodes of
     the inner steps."""
-    presets: ClassVar[tuple[Preset, ...]] = (Preset("control/navigation", {**NAVIGATION, "outer_rate": 3e-3}),)
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("control/navigation", {**NAVIGATION, "outer_rate": 3e-3}),
+    )
 
     def build(self, problem: Problem) -> MetaLearner:
         return promp(

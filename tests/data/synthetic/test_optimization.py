@@ -56,6 +56,7 @@ def test_a_task_draws_width_activation_and_scale():
         assert (tasks.query.inputs[name][:, 0] == rows[:, 0]).all()
 
 
+@pytest.mark.full
 def test_a_narrow_network_is_a_wide_one_with_units_masked():
     family = DIGITS(widths=(3, 8), activations=("tanh",), scales=(1.0, 1.0))
     task = family.sample(KEY)

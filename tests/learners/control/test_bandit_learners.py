@@ -146,6 +146,7 @@ def test_rl_squared_remembers_across_episodes():
     assert not np.allclose(outputs.mean, fresh.mean)
 
 
+@pytest.mark.full
 def test_the_transformer_acts_on_what_it_was_trained_on(x64):
     """The logits of acting are those of the history read at once, and its loss is by hand."""
     environment = bandits(3, horizon=5)

@@ -14,8 +14,8 @@ import pytest
 from jaxmeta import Task, mlp, promp
 from jaxmeta.data.control import bandits, environment_tasks, tabular
 from jaxmeta.recipes import Training, find_domain, find_learner, restore, settings, start
-from jaxmeta.recipes.base import Engine
 from jaxmeta.recipes.bandit_rivals import Rivals, comparison, rivals
+from jaxmeta.recipes.base import Engine
 from jaxmeta.recipes.rollouts import judge_of
 from jaxmeta.training.state import Trained
 

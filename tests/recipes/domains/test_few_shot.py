@@ -87,6 +87,7 @@ def test_the_run_folder_is_whole(learner, trained_images, images):
             assert min(image.size) >= 200
 
 
+@pytest.mark.full
 def test_the_adaptation_curve_ends_at_the_result(trained):
     # Batch statistics would amplify the rounding errors of two programs.
     results = results_of(trained("few-shot", "maml", "--query-statistics", "none"))
