@@ -9,6 +9,8 @@ from jaxmeta.recipes import Preset, Problem, recipe
 from jaxmeta.recipes.policies import Policy
 from jaxmeta.recipes.settings import Count, Fraction, NonNegative, Positive
 
+_PROXIMAL = {"outer_rate": 1e-3, "clip_norm": 0.5, "minibatches": 4}
+
 
 @recipe("rl-squared", paper="Duan et al. 2016", kinds=("control", "bandits"))
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class RlSquared(Policy):
     """Weight of the policy's entropy."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("bandits/default", {"outer_rate": 3e-3}, {"default": "return of 100 pulls: 78.7"}),
+        Preset("bandits/default", _PROXIMAL, {"default": "return of 100 pulls: 78.7"}),
         Preset(
             "control/tabular",
-            {"outer_rate": 3e-3},
+            _PROXIMAL,
             {"tabular": "share of the largest return: 0.752"},
         ),
     )
