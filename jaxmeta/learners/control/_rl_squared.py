@@ -92,7 +92,7 @@ def rl_squared(
 
         x_t = [s_t, a_{t−1}, r_{t−1}, first_t],  h_t = GRU(h_{t−1}, x_t)
         outputs_t, v_t = linear(relu(linear([h_t, x_t])))
-        minimised: −clipped(ε) + c_v ((V_t − V̂_t) / Z)² − c_e entropy,  means over N episodes
+        minimised: −clipped(ε) + c_v (V_t − V̂_t)² / Z − c_e entropy,  means over N episodes
         V_t = Z v_t,  Z = Σ_{k < NH} γᵏ, the discounted length of a trial of N episodes of H steps
 
     The state h is kept from one episode to the next, so that the policy learns the process by what
@@ -203,7 +203,7 @@ def rl_squared(
         ratios = over_steps(distribution.log_probability)(outputs, lived.actions)
         ratios = ratios - lived.log_probabilities
         gain = mean_surrogate(surrogate_of, ratios, trial.advantages, mask)
-        errors = mean_of_steps(jnp.square((values - trial.targets) / longest), mask)
+        errors = mean_of_steps(jnp.square(values - trial.targets) / longest, mask)
         entropy = mean_of_steps(over_steps(distribution.entropy)(outputs), mask)
         return value_weight * errors - gain - entropy_weight * entropy
 

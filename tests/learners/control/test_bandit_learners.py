@@ -108,7 +108,7 @@ def test_rl_squared_is_its_loop(x64):
     # Where the policy acted the ratios are 1, so that the gain is the mean advantage, 0.
     probabilities = jax.nn.softmax(trial.outputs)
     entropy = -(probabilities * jnp.log(probabilities)).sum(axis=-1).mean()
-    squares = np.square((values - trial.targets.ravel()) / longest).mean()
+    squares = np.square(values - trial.targets.ravel()).mean() / longest
     found = float(learner.grad.surrogate(params, trial))
     assert found == pytest.approx(float(0.5 * squares - 0.01 * entropy), rel=1e-6)
 
