@@ -44,13 +44,14 @@ class Policy(Recipe):
     """Passes over a batch of episodes, with --outer ppo."""
     minibatches: Count = 1
     """Steps of the outer optimizer per pass, each on another part of the tasks, with --outer ppo;
-    must divide --task-batch."""
+    at most one per task. It must divide --task-batch."""
 
     def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
         """The meta-update of `outer`.
 
         Raises:
-          ValueError: another aggregate than the mean, with several steps.
+          ValueError: another aggregate than the mean, with several steps; `minibatches` that do not
+            divide the tasks.
         """
         training = engine.training
         if self.outer == "gradient":
@@ -69,11 +70,17 @@ class Policy(Recipe):
             return trust_region_update(
                 learner, largest=self.trust_region, curvature_tasks=few, **batch
             )
+        parts = min(self.minibatches, training.task_batch)
+        if training.task_batch % parts:
+            raise ValueError(
+                f"--minibatches {self.minibatches} does not divide --task-batch "
+                f"{training.task_batch}; choose a number that does."
+            )
         return proximal_update(
             learner,
-            training.optimizer(per_update=self.epochs * self.minibatches),
+            training.optimizer(per_update=self.epochs * parts),
             epochs=self.epochs,
-            minibatches=self.minibatches,
+            minibatches=parts,
             **batch,
         )
 

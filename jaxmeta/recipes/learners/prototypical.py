@@ -30,6 +30,17 @@ class Prototypical(Recipe):
             **presets.SIXTY_WAYS_OMNIGLOT,
         ),
         presets.FAST,
+        Preset(
+            presets.FAST.pattern,
+            {
+                "distortions": True,
+                "train_queries": 2,
+                "test_views": "shifts",
+                "steps": 8000,
+                "checkpoint_every": 1000,
+            },
+            wall_time="70 min on one of 2 busy CPU cores, 25 of them for the test",
+        ),
         presets.miniimagenet(
             "49.42 ± 0.78, 68.20 ± 0.66",
             **{**presets.SIXTY_WAYS, "train_ways": 30, "train_queries": 15},

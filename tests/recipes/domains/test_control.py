@@ -78,7 +78,10 @@ def test_proximal_meta_updates_take_several_steps_of_their_schedule():
     recipe = find_learner("promp")(epochs=3, minibatches=2)
     tasks: Any = SimpleNamespace(at_once=None)
     recipe.update(learner, Engine(Counting(task_batch=4), tasks, None))
-    assert steps == [6]
+    recipe.update(learner, Engine(Counting(task_batch=1), tasks, None))
+    assert steps == [6, 3]
+    with pytest.raises(ValueError, match="--minibatches 2 does not divide --task-batch 3"):
+        recipe.update(learner, Engine(Counting(task_batch=3), tasks, None))
 
 
 def test_policies_have_their_own_aggregation(tiny, status, tmp_path, capsys):
