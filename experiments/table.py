@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.markdown import Row, grid
+from experiments.policy_tables import bandits_table, returns_tables
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
@@ -335,6 +336,8 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "sequences": sequences_tables,
         "streams": streams_table,
         "optimizers": optimizers_tables,
+        "returns": returns_tables,
+        "bandits": bandits_table,
         "commands": commands_table,
     },
     "docs/pages/speed.md": {

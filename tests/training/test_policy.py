@@ -78,7 +78,7 @@ def test_minibatches_are_steps_on_parts_of_the_tasks(x64):
     ("largest", "curvature_tasks"),
     [
         (1e-3, None),
-        pytest.param(0.1, None, marks=pytest.mark.full),
+        pytest.param(0.1, None, marks=pytest.mark.slow),
         pytest.param(1e-3, 2, marks=pytest.mark.full),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_trust_region_update_is_the_exact_one(x64, largest, curvature_tasks):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("devices", [2, 3])
+@pytest.mark.parametrize("devices", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "make",
     [

@@ -48,6 +48,7 @@ def test_a_reacher_is_rewarded_by_its_goal():
     assert jax.tree.map(jnp.shape, after.state) == jax.tree.map(jnp.shape, state)
 
 
+@pytest.mark.slow
 def test_one_step_under_vmap_equals_the_step():
     environment = reacher(horizon=5)
     keys = jax.random.split(KEY, 3)

@@ -157,8 +157,8 @@ def test_devices_share_a_stream(streamed, steady):
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-3)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("devices", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["1", "2"])
 def test_a_streamed_run_reads_the_very_next_task(
     devices, streamed, tiny, status, tmp_path, monkeypatch
 ):
@@ -203,7 +203,13 @@ EMBEDDING = sorted(name for name in known_learners() if find_learner(name)().nee
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("learner", EMBEDDING)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        name if name == "prototypical" else pytest.param(name, marks=pytest.mark.slow)
+        for name in EMBEDDING
+    ],
+)
 def test_statistics_of_training_make_predictions_independent(learner, trained, images):
     """Restored for any test, the learner predicts a query alone as it does among others; with the
     batch's statistics, from the same run, it does not."""

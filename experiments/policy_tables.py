@@ -1,0 +1,94 @@
+"""Tables of the documentation on policies, written from the result files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from experiments.markdown import Row, grid
+from jaxmeta import files
+from jaxmeta.recipes import find_learner
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def returns_tables(folder: Path = RESULTS) -> str:
+    """Returns after 0, 1, 2, ... adaptations, a table for each environment."""
+    groups: dict[str, list[Row]] = {}
+    steps: dict[str, int] = {}
+    for path, own in _read(folder):
+        if own.get("experiment") == "control" and "environment" in own:
+            means, intervals = _curve(own)
+            groups.setdefault(own["environment"], []).append(
+                [
+                    _linked(_name(own, path), path),
+                    *(f"{mean:.1f} ± {ci95:.1f}" for mean, ci95 in zip(means, intervals)),
+                ]
+            )
+            steps[own["environment"]] = len(means)
+    parts = []
+    for name, rows in groups.items():
+        columns = ["learner", "before", "1 step", *(f"{k} steps" for k in range(2, steps[name]))]
+        columns = columns[: 1 + steps[name]]
+        published = _published("maml-rl", name)
+        if published:
+            figures = [published.get(k, "–") for k in range(steps[name])]
+            rows = [*rows, ["maml-rl, published", *figures]]
+        parts.append(f"### {name}\n\n{grid(columns, rows)}")
+    return "\n".join(parts)
+
+
+def bandits_table(folder: Path = RESULTS) -> str:
+    """Total rewards of learned policies and of rules on the same bandits."""
+    rows = []
+    for path, own in _read(folder):
+        if own.get("experiment") == "bandits" and "comparison" in own:
+            for name, row in own["comparison"].items():
+                learned = name == "learned"
+                lead = f"{row['learned_minus_this']:+.2f} ± {row['learned_minus_this_ci95']:.2f}"
+                rows.append(
+                    [
+                        f"{own['arms']}",
+                        _linked(own["learner"], path) if learned else name,
+                        f"{row['return']:.2f} ± {row['return_ci95']:.2f}",
+                        "" if learned else lead,
+                    ]
+                )
+    return grid(["arms", "policy", "total reward", "learned − this"], rows)
+
+
+def _read(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("*/*.json")):
+        if path.name == "results.json" or path.name.startswith("evaluation-"):
+            yield path, files.read_json(path)
+
+
+def _curve(own: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean returns of a run with intervals over tasks, or of several over seeds."""
+    if "runs" not in own:
+        found = own["after_inner_steps"]
+        return np.array(found["return"]), np.array(found["return_ci95"])
+    each = np.array([run["after_inner_steps"]["return"] for run in own["runs"]])
+    half = stdtrit(len(each) - 1, 0.975) / np.sqrt(len(each))
+    return each.mean(axis=0), half * each.std(axis=0, ddof=1)
+
+
+def _name(own: Mapping[str, Any], path: Path) -> str:
+    added = path.parent.name.removeprefix(f"{own['learner']}-{own['environment']}")
+    parts = [own["learner"], added.strip("-").replace("-", " ")]
+    if path.name != "results.json":
+        parts.append(path.stem.removeprefix("evaluation-").replace("-", " "))
+    if "seeds" in own:
+        parts.append(f"{len(own['seeds'])} seeds")
+    return ", ".join(filter(None, parts))
+
+
+def _linked(text: str, path: Path) -> str:
+    return f"[{text}](../../experiments/results/{path.parent.name}/{path.name})"
+
+
+def _published(learner: str, preset: str) -> Mapping[int, str]:
+    found = [own.published.get(preset) for own in find_learner(learner).presets]
+    return next((own for own in found if isinstance(own, Mapping)), {})

@@ -1,0 +1,48 @@
+"""Tables of policies from small result files."""
+
+import json
+
+import pytest
+
+from experiments.policy_tables import bandits_table, returns_tables
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(run, name="results.json", **content):
+        (tmp_path / run).mkdir(exist_ok=True)
+        (tmp_path / run / name).write_text(json.dumps(content))
+
+    return write
+
+
+def curve(*returns):
+    return {"after_inner_steps": {"return": returns, "return_ci95": [0.5] * len(returns)}}
+
+
+def test_returns_of_one_run_and_of_several_seeds(write, tmp_path):
+    own = {"experiment": "control", "learner": "maml-rl", "environment": "navigation"}
+    write("maml-rl-navigation", **own, seeds=[0, 1], runs=[curve(-40, -12.0), curve(-38, -10.0)])
+    write("maml-rl-navigation-no-adaptation", **own, **curve(-39, -14.0))
+    write("maml-rl-navigation", "evaluation-later.json", **own, **curve(-39, -11.0))
+    write("other", experiment="regression", learner="maml")
+    found = returns_tables(tmp_path).splitlines()
+    assert found[:3] == ["### navigation", "", "| learner | before | 1 step |"]
+    # Student's t with one degree of freedom: 12.706 · √2 / √2 and the same of the second column.
+    assert "[maml-rl, 2 seeds]" in found[5] and "| -39.0 ± 12.7 | -11.0 ± 12.7 |" in found[5]
+    assert "[maml-rl, later](../../experiments/results/maml-rl-navigation/eval" in found[4]
+    assert "[maml-rl, no adaptation]" in found[6] and found[6].endswith("| -14.0 ± 0.5 |")
+    assert found[7] == "| maml-rl, published | −40.41 | −11.68 |"
+    assert len(found) == 8
+
+
+def test_bandits_beside_their_rivals(write, tmp_path):
+    row = {"return": 74.0, "return_ci95": 0.5, "learned_minus_this": 1.5}
+    comparison = {name: {**row, "learned_minus_this_ci95": 0.1} for name in ("learned", "UCB1")}
+    write("a", experiment="bandits", learner="rl-squared", arms=5, comparison=comparison)
+    lines = bandits_table(tmp_path).splitlines()
+    link = "[rl-squared](../../experiments/results/a/results.json)"
+    assert lines[2:] == [
+        f"| 5 | {link} | 74.00 ± 0.50 |  |",
+        "| 5 | UCB1 | 74.00 ± 0.50 | +1.50 ± 0.10 |",
+    ]
