@@ -60,9 +60,15 @@ def bandits_table(folder: Path = RESULTS) -> str:
 
 
 def _read(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted(folder.glob("*/*.json")):
-        if path.name == "results.json" or path.name.startswith("evaluation-"):
-            yield path, files.read_json(path)
+    """Results and evaluations; those of the same name in the folders of seeds are one."""
+    for run in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for name in ("results.json", *sorted(path.name for path in run.glob("evaluation-*.json"))):
+            if (run / name).exists():
+                yield run / name, files.read_json(run / name)
+        seeds = sorted(run.glob("seed_*"))
+        for name in sorted({path.name for path in run.glob("seed_*/evaluation-*.json")}):
+            each = [files.read_json(seed / name) for seed in seeds]
+            yield seeds[0] / name, {**each[0], "runs": each, "seeds": [own["seed"] for own in each]}
 
 
 def _curve(own: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +82,8 @@ def _curve(own: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _name(own: Mapping[str, Any], path: Path) -> str:
-    added = path.parent.name.removeprefix(f"{own['learner']}-{own['environment']}")
+    run = path.relative_to(_results_of(path)).parts[0]
+    added = run.removeprefix(f"{own['learner']}-{own['environment']}")
     parts = [own["learner"], added.strip("-").replace("-", " ")]
     if path.name != "results.json":
         parts.append(path.stem.removeprefix("evaluation-").replace("-", " "))
@@ -86,7 +93,13 @@ def _name(own: Mapping[str, Any], path: Path) -> str:
 
 
 def _linked(text: str, path: Path) -> str:
-    return f"[{text}](../../experiments/results/{path.parent.name}/{path.name})"
+    place = path.relative_to(_results_of(path)).as_posix()
+    return f"[{text}](../../experiments/results/{place})"
+
+
+def _results_of(path: Path) -> Path:
+    """The folder of all results, above a run or one of its seeds."""
+    return path.parents[2] if path.parent.name.startswith("seed_") else path.parents[1]
 
 
 def _published(learner: str, preset: str) -> Mapping[int, str]:

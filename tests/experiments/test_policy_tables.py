@@ -10,7 +10,7 @@ from experiments.policy_tables import bandits_table, returns_tables
 @pytest.fixture
 def write(tmp_path):
     def write(run, name="results.json", **content):
-        (tmp_path / run).mkdir(exist_ok=True)
+        (tmp_path / run).mkdir(parents=True, exist_ok=True)
         (tmp_path / run / name).write_text(json.dumps(content))
 
     return write
@@ -29,11 +29,24 @@ def test_returns_of_one_run_and_of_several_seeds(write, tmp_path):
     found = returns_tables(tmp_path).splitlines()
     assert found[:3] == ["### navigation", "", "| learner | before | 1 step |"]
     # Student's t with one degree of freedom: 12.706 · √2 / √2 and the same of the second column.
-    assert "[maml-rl, 2 seeds]" in found[5] and "| -39.0 ± 12.7 | -11.0 ± 12.7 |" in found[5]
-    assert "[maml-rl, later](../../experiments/results/maml-rl-navigation/eval" in found[4]
+    assert "[maml-rl, 2 seeds]" in found[4] and "| -39.0 ± 12.7 | -11.0 ± 12.7 |" in found[4]
+    assert "[maml-rl, later](../../experiments/results/maml-rl-navigation/eval" in found[5]
     assert "[maml-rl, no adaptation]" in found[6] and found[6].endswith("| -14.0 ± 0.5 |")
     assert found[7] == "| maml-rl, published | −40.41 | −11.68 |"
     assert len(found) == 8
+
+
+def test_evaluations_of_seeds_are_one_row(write, tmp_path):
+    own = {"experiment": "control", "learner": "promp", "environment": "corners"}
+    for seed, after in enumerate((-3.0, -5.0)):
+        name = "evaluation-later-rate-0.25.json"
+        write(f"promp-corners/seed_{seed}", name, **own, seed=seed, **curve(-40, after))
+    found = returns_tables(tmp_path).splitlines()
+    place = "../../experiments/results/promp-corners/seed_0/evaluation-later-rate-0.25.json"
+    assert found[4] == (
+        f"| [promp, later rate 0.25, 2 seeds]({place}) | -40.0 ± 0.0 | -4.0 ± 12.7 |"
+    )
+    assert len(found) == 5
 
 
 def test_bandits_beside_their_rivals(write, tmp_path):
