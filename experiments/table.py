@@ -278,6 +278,8 @@ def optimizers_tables(folder: Path = RESULTS) -> str:
     names = ("learned", "adam", "momentum", "rmsprop")
     groups: dict[str, list[Row]] = {}
     for _, own in _read(folder):
+        if own.get("experiment") != "optimizers":
+            continue
         for course, found in own.get("comparison", {}).items():
             rule = own["learner"].removesuffix("-optimizer")
             cells = [course]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments.policy_tables import bandits_table, returns_tables
+from experiments.table import optimizers_tables
 
 
 @pytest.fixture
@@ -59,3 +60,4 @@ def test_bandits_beside_their_rivals(write, tmp_path):
         f"| 5 | {link} | 74.00 ± 0.50 |  |",
         "| 5 | UCB1 | 74.00 ± 0.50 | +1.50 ± 0.10 |",
     ]
+    assert not optimizers_tables(tmp_path)  # which have a comparison, too
