@@ -59,6 +59,52 @@ def bandits_table(folder: Path = RESULTS) -> str:
     return grid(["arms", "policy", "total reward", "learned − this"], rows)
 
 
+def dynamics_tables(folder: Path = RESULTS) -> str:
+    """Errors of models of unknown dynamics, and returns of planning with them."""
+    parts = []
+    for path, own in _read(folder):
+        if own.get("experiment") == "dynamics":
+            models = own.get("control", {}).get("models", {})
+            rows = []
+            for name in {**own["open_loop"], **models}:
+                errors, played = own["open_loop"].get(name), models.get(name)
+                rows.append(
+                    [
+                        name,
+                        *(("–", "–") if errors is None else _ends(errors)),
+                        "–" if played is None else _interval(played, "return", 1, 0),
+                        "–" if played is None else _interval(played, "gap_closed", 100, 0),
+                    ]
+                )
+            last = len(own["open_loop"]["adapted"]["error"])
+            columns = ["model", "error, 1 step", f"error, {last} steps", "return", "gap closed (%)"]
+            name = f"{own['environment']}, {_linked(own['learner'], path)}"
+            parts.append(f"#### {name}\n\n{grid(columns, rows)}")
+    return "\n".join(parts)
+
+
+def _ends(errors: Mapping[str, Any]) -> list[str]:
+    """The first and the last error."""
+    each = zip(errors["error"], errors["error_ci95"])
+    shown = [f"{mean:.3g} ± {ci95:.2g}" for mean, ci95 in each]
+    return [shown[0], shown[-1]]
+
+
+def _interval(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
+    return f"{scale * row[name]:.{digits}f} ± {scale * row[f'{name}_ci95']:.{digits}f}"
+
+
+def control_speed_table(folder: Path = RESULTS) -> str:
+    """Seconds of meta-updates of policies, and steps of the environment per second."""
+    rows = []
+    for path in sorted(folder.glob("control-speed-*/control.json")):
+        for name, row in files.read_json(path)["meta_updates"].items():
+            steps = f"{row['environment_steps_per_second']:,.0f}"
+            ratio = f"{row['ratio_to_peer']:.1f}" if "ratio_to_peer" in row else "–"
+            rows.append([_linked(name, path), f"{row['seconds']:.2f}", steps, ratio])
+    return grid(["meta-update", "seconds", "environment steps per second", "ratio"], rows)
+
+
 def _read(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Results and evaluations; those of the same name in the folders of seeds are one."""
     for run in sorted(path for path in folder.iterdir() if path.is_dir()):

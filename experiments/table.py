@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.markdown import Row, grid
-from experiments.policy_tables import bandits_table, returns_tables
+from experiments.policy_tables import (
+    bandits_table,
+    control_speed_table,
+    dynamics_tables,
+    returns_tables,
+)
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
@@ -210,7 +215,7 @@ def processes_table(folder: Path = RESULTS) -> str:
     """Log-likelihoods of neural processes and of the exact posterior."""
     rows = []
     for path, own in _read(folder):
-        if "log_likelihood" in own:
+        if "log_likelihood" in own and "points" in own:
             exact = own.get("oracle") or {}
             rows.append(
                 [
@@ -340,6 +345,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "optimizers": optimizers_tables,
         "returns": returns_tables,
         "bandits": bandits_table,
+        "dynamics": dynamics_tables,
         "commands": commands_table,
     },
     "docs/pages/speed.md": {
@@ -347,6 +353,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "cost": cost_table,
         "scaling": scaling_line,
         "memory": memory_table,
+        "policies": control_speed_table,
     },
 }
 

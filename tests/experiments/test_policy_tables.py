@@ -4,8 +4,13 @@ import json
 
 import pytest
 
-from experiments.policy_tables import bandits_table, returns_tables
-from experiments.table import optimizers_tables
+from experiments.policy_tables import (
+    bandits_table,
+    control_speed_table,
+    dynamics_tables,
+    returns_tables,
+)
+from experiments.table import optimizers_tables, processes_table
 
 
 @pytest.fixture
@@ -61,3 +66,27 @@ def test_bandits_beside_their_rivals(write, tmp_path):
         "| 5 | UCB1 | 74.00 ± 0.50 | +1.50 ± 0.10 |",
     ]
     assert not optimizers_tables(tmp_path)  # which have a comparison, too
+
+
+def test_models_of_dynamics(write, tmp_path):
+    errors = {"error": [0.1, 0.2, 0.4], "error_ci95": [0.01, 0.02, 0.04]}
+    played = {"return": -205.4, "return_ci95": 31.2, "gap_closed": 0.95, "gap_closed_ci95": 0.036}
+    own = {"experiment": "dynamics", "learner": "alpaca", "environment": "pendulum"}
+    control = {"models": {"adapted": played, "true model": played}}
+    write("a", **own, open_loop={"adapted": errors}, control=control, log_likelihood=4.5)
+    lines = dynamics_tables(tmp_path).splitlines()
+    assert lines[0] == "#### pendulum, [alpaca](../../experiments/results/a/results.json)"
+    assert "| error, 3 steps |" in lines[2]
+    assert lines[4:] == [
+        "| adapted | 0.1 ± 0.01 | 0.4 ± 0.04 | -205 ± 31 | 95 ± 4 |",
+        "| true model | – | – | -205 ± 31 | 95 ± 4 |",
+    ]
+    assert len(processes_table(tmp_path).splitlines()) == 2  # no row of a neural process
+
+
+def test_speed_of_policies(write, tmp_path):
+    row = {"seconds": 0.5, "environment_steps_per_second": 160000.0, "ratio_to_peer": 11.54}
+    write("control-speed-cpu", "control.json", meta_updates={"navigation, ProMP": row})
+    place = "../../experiments/results/control-speed-cpu/control.json"
+    expected = f"| [navigation, ProMP]({place}) | 0.50 | 160,000 | 11.5 |"
+    assert control_speed_table(tmp_path).splitlines()[2] == expected
