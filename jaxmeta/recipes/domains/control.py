@@ -156,8 +156,17 @@ class Control(Domain):
                 "eval_tasks": 1000,
             },
         ),
-        # Rothfuss et al. 2019, appendix: 40 tasks, 20 episodes.
-        Preset("corners", {**_SHORT, "environment": "corners", "steps": 500, "task_batch": 40}),
+        # Rothfuss et al. 2019, appendix: 40 tasks, 20 episodes, tanh.
+        Preset(
+            "corners",
+            {
+                **_SHORT,
+                "environment": "corners",
+                "activation": "tanh",
+                "steps": 500,
+                "task_batch": 40,
+            },
+        ),
     )
 
     def check(self) -> None:

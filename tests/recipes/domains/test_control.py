@@ -110,8 +110,9 @@ def test_the_judge_reports_every_adaptation():
 
 
 def test_later_steps_are_shorter_at_test():
-    """Half as long, as published; in training all have the same rate."""
-    experiment = of("control", "promp", inner_rate=0.2)
+    """In training all have the same rate, and without --later-rate at test, too."""
+    assert of("control", "promp").learner.later_rate == 1.0  # pyright: ignore
+    experiment = of("control", "promp", inner_rate=0.2, later_rate=0.5)
     for train, expected in ((True, (-0.2, -0.2, -0.2)), (False, (-0.2, -0.1, -0.1))):
         problem = experiment.domain.problem(experiment.training, None, {}, train=train)
         optimizer = experiment.learner.policy(problem)["inner_optimizer"]  # pyright: ignore
