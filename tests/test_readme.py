@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments import run_queue
+from experiments.control_speed import ControlSpeed
 from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.baselines import Baselines
@@ -48,7 +49,13 @@ BLOCKS = [
 COMMANDS = sorted(
     {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", TEXT)}
 )
-OPTIONS = {"baselines": Baselines, "compare": Compare, "package": Package, "predict": Predict}
+OPTIONS = {
+    "baselines": Baselines,
+    "compare": Compare,
+    "control_speed": ControlSpeed,
+    "package": Package,
+    "predict": Predict,
+}
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
 # In the order of the page, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
