@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
+from experiments.cells import interval, linked, published_result, results_of
 from experiments.markdown import Row, grid
 from jaxmeta import files
-from jaxmeta.recipes import find_learner
+from jaxmeta.recipes.results import ci95_over_seeds
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +23,7 @@ def returns_tables(folder: Path = RESULTS) -> str:
             means, intervals = _curve(own)
             groups.setdefault(own["environment"], []).append(
                 [
-                    _linked(_name(own, path), path),
+                    linked(_name(own, path), path),
                     *(f"{mean:.1f} ± {ci95:.1f}" for mean, ci95 in zip(means, intervals)),
                 ]
             )
@@ -32,9 +32,9 @@ def returns_tables(folder: Path = RESULTS) -> str:
     for name, rows in groups.items():
         columns = ["learner", "before", "1 step", *(f"{k} steps" for k in range(2, steps[name]))]
         columns = columns[: 1 + steps[name]]
-        published = _published("maml-rl", name)
-        if published:
-            figures = [published.get(k, "–") for k in range(steps[name])]
+        by_step = published_result("maml-rl", name)
+        if isinstance(by_step, Mapping):
+            figures = [by_step.get(k, "–") for k in range(steps[name])]
             rows = [*rows, ["maml-rl, published", *figures]]
         parts.append(f"### {name}\n\n{grid(columns, rows)}")
     return "\n".join(parts)
@@ -51,8 +51,8 @@ def bandits_table(folder: Path = RESULTS) -> str:
                 rows.append(
                     [
                         f"{own['arms']}",
-                        _linked(own["learner"], path) if learned else name,
-                        f"{row['return']:.2f} ± {row['return_ci95']:.2f}",
+                        linked(own["learner"], path) if learned else name,
+                        interval(row, "return", ".2f"),
                         "" if learned else lead,
                     ]
                 )
@@ -72,13 +72,13 @@ def dynamics_tables(folder: Path = RESULTS) -> str:
                     [
                         name,
                         *(("–", "–") if errors is None else _ends(errors)),
-                        "–" if played is None else _interval(played, "return", 1, 0),
-                        "–" if played is None else _interval(played, "gap_closed", 100, 0),
+                        "–" if played is None else interval(played, "return", ".0f"),
+                        "–" if played is None else interval(played, "gap_closed", ".0f", 100),
                     ]
                 )
             last = len(own["open_loop"]["adapted"]["error"])
             columns = ["model", "error, 1 step", f"error, {last} steps", "return", "gap closed (%)"]
-            name = f"{own['environment']}, {_linked(own['learner'], path)}"
+            name = f"{own['environment']}, {linked(own['learner'], path)}"
             parts.append(f"#### {name}\n\n{grid(columns, rows)}")
     return "\n".join(parts)
 
@@ -90,10 +90,6 @@ def _ends(errors: Mapping[str, Any]) -> list[str]:
     return [shown[0], shown[-1]]
 
 
-def _interval(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
-    return f"{scale * row[name]:.{digits}f} ± {scale * row[f'{name}_ci95']:.{digits}f}"
-
-
 def control_speed_table(folder: Path = RESULTS) -> str:
     """Seconds of meta-updates of policies, and steps of the environment per second."""
     rows = []
@@ -101,7 +97,7 @@ def control_speed_table(folder: Path = RESULTS) -> str:
         for name, row in files.read_json(path)["meta_updates"].items():
             steps = f"{row['environment_steps_per_second']:,.0f}"
             ratio = f"{row['ratio_to_peer']:.1f}" if "ratio_to_peer" in row else "–"
-            rows.append([_linked(name, path), f"{row['seconds']:.2f}", steps, ratio])
+            rows.append([linked(name, path), f"{row['seconds']:.2f}", steps, ratio])
     return grid(["meta-update", "seconds", "environment steps per second", "ratio"], rows)
 
 
@@ -123,12 +119,11 @@ def _curve(own: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         found = own["after_inner_steps"]
         return np.array(found["return"]), np.array(found["return_ci95"])
     each = np.array([run["after_inner_steps"]["return"] for run in own["runs"]])
-    half = stdtrit(len(each) - 1, 0.975) / np.sqrt(len(each))
-    return each.mean(axis=0), half * each.std(axis=0, ddof=1)
+    return each.mean(axis=0), ci95_over_seeds(each.std(axis=0, ddof=1), len(each))
 
 
 def _name(own: Mapping[str, Any], path: Path) -> str:
-    run = path.relative_to(_results_of(path)).parts[0]
+    run = path.relative_to(results_of(path)).parts[0]
     added = run.removeprefix(f"{own['learner']}-{own['environment']}")
     parts = [own["learner"], added.strip("-").replace("-", " ")]
     if path.name != "results.json":
@@ -136,18 +131,3 @@ def _name(own: Mapping[str, Any], path: Path) -> str:
     if "seeds" in own:
         parts.append(f"{len(own['seeds'])} seeds")
     return ", ".join(filter(None, parts))
-
-
-def _linked(text: str, path: Path) -> str:
-    place = path.relative_to(_results_of(path)).as_posix()
-    return f"[{text}](../../experiments/results/{place})"
-
-
-def _results_of(path: Path) -> Path:
-    """The folder of all results, above a run or one of its seeds."""
-    return path.parents[2] if path.parent.name.startswith("seed_") else path.parents[1]
-
-
-def _published(learner: str, preset: str) -> Mapping[int, str]:
-    found = [own.published.get(preset) for own in find_learner(learner).presets]
-    return next((own for own in found if isinstance(own, Mapping)), {})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.cells import interval, linked, percent, published_result
 from experiments.markdown import Row, grid
 from experiments.policy_tables import (
     bandits_table,
@@ -21,7 +22,7 @@ from experiments.policy_tables import (
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
-from jaxmeta.recipes import find_learner, known_learners
+from jaxmeta.recipes import known_learners
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -41,19 +42,6 @@ def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
 # Cells
 
 
-def _linked(figure: str, path: Path) -> str:
-    """A link from a page of the documentation to a result file."""
-    return f"[{figure}](../../experiments/results/{path.parent.name}/{path.name})"
-
-
-def _percent(row: Mapping[str, Any], name: str = "accuracy") -> str:
-    return f"{100 * row[name]:.1f} ± {100 * row[f'{name}_ci95']:.1f}"
-
-
-def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
-    return f"{row[name]:{form}} ± {row[f'{name}_ci95']:{form}}"
-
-
 def _updates(results: Mapping[str, Any]) -> str:
     return f"{results.get('best_step', results.get('steps')):,}"
 
@@ -66,12 +54,6 @@ def _variant(results: Mapping[str, Any], path: Path) -> str:
     if "seeds" in results:
         added = added.replace("seeds", f"{len(results['seeds'])} seeds")
     return f"{learner}, {added}" if added else learner
-
-
-def _published(learner: str, preset: str) -> str | Mapping[int, str] | None:
-    """The published result for the tasks of a preset, or None."""
-    found = (own.published.get(preset) for own in find_learner(learner).presets)
-    return next((figures for figures in found if figures is not None), None)
 
 
 # Image classification
@@ -98,7 +80,7 @@ def classification_tables(folder: Path = RESULTS) -> str:
     controls: dict[Any, str] = {}  # for runs that were trained on true labels
     for path, own in tests.items():
         if _is_control(own) and "run" in own:
-            before, now = controls.get(_tested(path, own)), _linked(_percent(own), path)
+            before, now = controls.get(_tested(path, own)), linked(percent(own), path)
             controls[_tested(path, own)] = now if before is None else f"{before}, {now}"
     entries: list[tuple[str, float, Row]] = []  # benchmark, accuracy, cells
     for path, own in tests.items():
@@ -109,12 +91,12 @@ def classification_tables(folder: Path = RESULTS) -> str:
                 preset = "omniglot-challenge" if _is_challenge(own) else ""
             cells = [
                 _variant(own, path) + _protocol(own),
-                _linked(_percent(own), path),
-                str(_published(own["learner"], preset) or "–"),
+                linked(percent(own), path),
+                str(published_result(own["learner"], preset) or "–"),
                 controls.get(_tested(path, own), "–"),
             ]
         elif "run" not in own:
-            cells = [_variant(own, path), "–", "–", _linked(_percent(own), path)]
+            cells = [_variant(own, path), "–", "–", linked(percent(own), path)]
         else:
             continue
         cells += [own["protocol"]["query_statistics"], _updates(own)]
@@ -125,7 +107,7 @@ def classification_tables(folder: Path = RESULTS) -> str:
             protocol = own["protocol"]
             for baseline, row in baselines.items():
                 few = f", {row['num_tasks']} tasks" if row["num_tasks"] < 1000 else ""
-                cells = [f"{baseline}, not meta-learned{few}", _linked(_percent(row), path)]
+                cells = [f"{baseline}, not meta-learned{few}", linked(percent(row), path)]
                 cells += ["–", "–", protocol["query_statistics"], "–"]
                 name = _benchmark(protocol["dataset"], int(ways), int(shots))
                 entries.append((name, row["accuracy"], cells))
@@ -184,7 +166,7 @@ def learners_table(folder: Path = RESULTS) -> str:
     rows = []
     for name, recipe in known_learners().items():
         phrase = " ".join((recipe.__doc__ or "").split()).partition(": ")[2].partition(".")[0]
-        published = str(_published(name, "omniglot-5w1s") or "–").partition(" ")[0]
+        published = str(published_result(name, "omniglot-5w1s") or "–").partition(" ")[0]
         ours = f"{100 * plain[name]['accuracy']:.1f}" if name in plain else "–"
         rows.append([name, recipe.paper, phrase, ours, published])
     columns = ["learner", "paper", "summary", "accuracy (%)", "published (%)"]
@@ -203,11 +185,13 @@ def curves_tables(folder: Path = RESULTS) -> str:
             continue
         varying = protocol["frequency"][0] < protocol["frequency"][1]
         kind = "Amplitude, phase and frequency" if varying else "Amplitude and phase"
-        published = _published(own["learner"], "sinusoid-frequency" if varying else "sinusoid")
+        published = published_result(
+            own["learner"], "sinusoid-frequency" if varying else "sinusoid"
+        )
         rows = groups.setdefault(f"{kind}, {own['shots']} shots", [])
         for step, figure in published.items() if isinstance(published, Mapping) else ():
             loss = f"{after['loss'][step]:.3f} ± {after['loss_ci95'][step]:.3f}"
-            rows.append([own["learner"], str(step), _linked(loss, path), figure])
+            rows.append([own["learner"], str(step), linked(loss, path), figure])
     return _grouped(groups, ["learner", "inner steps", "squared error", "published"])
 
 
@@ -221,9 +205,9 @@ def processes_table(folder: Path = RESULTS) -> str:
                 [
                     own["learner"] + (f" ({len(own['seeds'])} seeds)" if "seeds" in own else ""),
                     "{}, {} to {}".format(own["dataset"], *own["points"]),
-                    _linked(_interval(own, "log_likelihood", ".3f"), path),
+                    linked(interval(own, "log_likelihood", ".3f"), path),
                     *(
-                        _interval(exact, name, ".3f") if name in exact else "–"
+                        interval(exact, name, ".3f") if name in exact else "–"
                         for name in ("log_likelihood", "lead", "floor")
                     ),
                 ]
@@ -247,7 +231,7 @@ def sequences_tables(folder: Path = RESULTS) -> str:
         tests = own.get("tests", {"": own}).values()
         for length, row in zip(protocol["test_lengths"], tests):
             form = ",.0f" if row["bits"] >= 1000 else ".3g"
-            bits = _linked(_interval(row, "bits", form), path)
+            bits = linked(interval(row, "bits", form), path)
             rows.append([own["learner"], str(length), bits, f"{100 * row['bit_error']:.2g} %"])
     return _grouped(groups, ["network", "length", "bits per sequence", "wrong bits"])
 
@@ -264,11 +248,11 @@ def streams_table(folder: Path = RESULTS) -> str:
             strings = ", as strings" if protocol["labels"] == "strings" else ""
             ways = f"{protocol['ways']}{strings}"
             seen = [
-                _linked(_percent(own, name), path) if name in own else "–"
+                linked(percent(own, name), path) if name in own else "–"
                 for name in (f"accuracy_{number}" for number in _INSTANCES)
             ]
             rows.append([own["learner"], ways, *seen])
-            published = _published(own["learner"], "labels") if ways == "5" else None
+            published = published_result(own["learner"], "labels") if ways == "5" else None
             if isinstance(published, Mapping):
                 figures = [published.get(number, "–") for number in _INSTANCES]
                 rows.append([f"{own['learner']}, published", ways, *figures])
@@ -313,7 +297,7 @@ def commands_table(folder: Path = RESULTS) -> str:
         if "command" in own and ("experiment" in own or "baselines" in own):
             test = path.stem.removeprefix("evaluation-")
             name = path.parent.name + ("" if test == "results" else f", {test}")
-            rows.append([_linked(name, path), _command(own, path)])
+            rows.append([linked(name, path), _command(own, path)])
     return grid(["results", "command"], rows)
 
 

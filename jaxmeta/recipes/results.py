@@ -235,15 +235,19 @@ def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) 
     return [f"{line}, over {len(runs)} seeds" for line in figure_lines(tasks, summary)]
 
 
-def _over_seeds(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+def ci95_over_seeds(std: Any, count: int) -> Any:
+    """Half-width of the 95 % interval of a mean over `count` seeds: t s / √n."""
     with extra("train"):
         from scipy.special import stdtrit
 
+    return stdtrit(count - 1, 0.975) * std / math.sqrt(count)
+
+
+def _over_seeds(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     values = [row[metric] for row in rows]
     std = statistics.stdev(values)
-    interval = stdtrit(len(values) - 1, 0.975) * std / math.sqrt(len(values))
     return {
         metric: statistics.fmean(values),
-        f"{metric}_ci95": float(interval),
+        f"{metric}_ci95": float(ci95_over_seeds(std, len(values))),
         f"{metric}_std_between_seeds": std,
     }

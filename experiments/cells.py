@@ -1,0 +1,32 @@
+"""Cells that tables of the documentation share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxmeta.recipes import find_learner
+
+
+def results_of(path: Path) -> Path:
+    """The folder of all results, above the run of a result file or the run of one of its seeds."""
+    return path.parents[2] if path.parent.name.startswith("seed_") else path.parents[1]
+
+
+def linked(text: str, path: Path) -> str:
+    """A link from a page of the documentation to a result file."""
+    return f"[{text}](../../experiments/results/{path.relative_to(results_of(path)).as_posix()})"
+
+
+def interval(row: Mapping[str, Any], name: str, form: str, scale: float = 1) -> str:
+    """A figure with its 95 % interval, such as `0.25 ± 0.01`."""
+    return f"{scale * row[name]:{form}} ± {scale * row[f'{name}_ci95']:{form}}"
+
+
+def percent(row: Mapping[str, Any], name: str = "accuracy") -> str:
+    return interval(row, name, ".1f", 100)
+
+
+def published_result(learner: str, preset: str) -> str | Mapping[int, str] | None:
+    """The published result for the tasks of a preset, or None."""
+    found = (own.published.get(preset) for own in find_learner(learner).presets)
+    return next((figures for figures in found if figures is not None), None)
