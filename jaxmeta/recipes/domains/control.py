@@ -44,6 +44,9 @@ from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import draw
 
+Film = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""`film(observations [H, ...]) -> (outlines, distances moved)`, for `jaxmeta.plots.frames`."""
+
 
 class _Family(NamedTuple):
     """An environment on the command line.
@@ -53,15 +56,14 @@ class _Family(NamedTuple):
       make: `make(settings, steps) -> Environment`.
       settings: the names of the settings that apply to it alone.
       in_the_plane: whether its observation is a position that can be drawn.
-      film: `film(observations [H, ...])` of one episode gives the outlines of a robot and the
-        distances moved, for `jaxmeta.plots.frames`.
+      film: outlines of the robot along an episode, see `Film`.
     """
 
     steps: int
     make: Callable[["Control", int], Environment]
     settings: tuple[str, ...] = ()
     in_the_plane: bool = False
-    film: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
+    film: Film | None = None
 
 
 def _cheetah_film(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,11 +250,12 @@ class Control(Domain):
             return task.query, lived.seen.observation, lived.mask
 
         # Task by task, since robots are slow to compile and to step in large batches.
-        drawn = jax.device_get(jax.jit(lambda keys: jax.lax.map(of_task, keys))(keys))
-        if family.in_the_plane:
-            _draw_trajectories(made, *drawn)
+        drawn = jax.jit(lambda keys: jax.lax.map(of_task, keys))(keys)
+        tasks, observations, masks = jax.device_get(drawn)
+        if family.film is None:
+            _draw_trajectories(made, tasks, observations, masks)
         else:
-            _draw_film(made, family, *drawn)
+            _draw_film(made, family.film, tasks, observations)
 
 
 def _draw_trajectories(
@@ -270,17 +273,14 @@ def _draw_trajectories(
     )
 
 
-def _draw_film(
-    made: Report, family: _Family, tasks: np.ndarray, observations: np.ndarray, masks: np.ndarray
-) -> None:
+def _draw_film(made: Report, film: Film, tasks: np.ndarray, observations: np.ndarray) -> None:
     """One episode before and one after the adaptation to each task, in equally spaced frames."""
     from jaxmeta import plots
 
-    assert family.film is not None
     outlines, moved = {}, {}
     for task, lived in zip(tasks, observations):
         for place, name in ((0, "before"), (-1, "after")):
-            segments, distances = family.film(lived[place, 0])
+            segments, distances = film(lived[place, 0])
             shown = np.linspace(0, len(segments) - 1, _FRAMES).astype(int)
             title = f"task {float(task):+.2g}, {name} adaptation"
             outlines[title], moved[title] = segments[shown], distances[shown]

@@ -11,11 +11,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import Task, mlp, promp
+from jaxmeta import Task, mlp, plots, promp
 from jaxmeta.data.control import bandits, environment_tasks, tabular
 from jaxmeta.recipes import Training, find_domain, find_learner, restore, settings, start
 from jaxmeta.recipes.bandit_rivals import Rivals, comparison, rivals
 from jaxmeta.recipes.base import Engine
+from jaxmeta.recipes.domains.control import _draw_film
 from jaxmeta.recipes.rollouts import judge_of
 from jaxmeta.training.state import Trained
 
@@ -151,6 +152,23 @@ def test_a_run_on_navigation(trained):
         assert (folder / name).is_file()
     run = restore(folder)
     assert run.step == results["best_step"]
+
+
+def test_a_film_has_the_first_episodes_before_and_after(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(plots, "frames", lambda path, *own, title: given.update({path: own}))
+    observations = np.arange(2 * 3 * 2 * 12.0).reshape(2, 3, 2, 12, 1)  # tasks, adaptations, ...
+    made: Any = SimpleNamespace(folder=tmp_path, title="robots")
+    film = lambda lived: (lived[:, None, None], lived[:, 0])  # noqa: E731
+    _draw_film(made, film, np.array([-1.0, 1.0]), observations)
+    ((path, (outlines, moved)),) = given.items()
+    assert path == tmp_path / "frames.png"
+    assert [*outlines] == [
+        f"task {d}1, {at} adaptation" for d in "-+" for at in ("before", "after")
+    ]
+    assert [len(own) for own in outlines.values()] == 4 * [9]
+    assert [own[0] for own in moved.values()] == [0, 48, 72, 120]
+    assert [own[-1] for own in moved.values()] == [11, 59, 83, 131]
 
 
 @pytest.mark.full
