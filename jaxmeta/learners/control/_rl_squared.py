@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Info, Key, MetaLearner, PyTree, Task, meta_learner
 from jaxmeta.environment import Environment
-from jaxmeta.learners.control.advantages import generalized_advantages, normalised
+from jaxmeta.learners.control.advantages import generalized_advantages
 from jaxmeta.learners.control.gathering import (
     Episodes,
     Seen,
@@ -86,7 +86,7 @@ def rl_squared(
     discount: float = 0.99,
     trace: float = 0.9,
     value_weight: float = 0.5,
-    entropy_weight: float = 0.01,
+    entropy_weight: float = 0.05,
 ) -> MetaLearner:
     """RL²: a recurrent policy that is trained for the return of several episodes of one process.
 
@@ -109,7 +109,8 @@ def rl_squared(
       width: width of the GRU.
       clip: ε of the clipped ratio.
       discount, trace: γ and λ of the advantages, over the whole trial.
-      value_weight, entropy_weight: c_v and c_e.
+      value_weight: c_v.
+      entropy_weight: c_e, in units of reward per nat, since the advantages are not normalised.
 
     `adapt` lives through N − 1 episodes; `predict` gives the outputs for first observations
     `[N, ...]` of the next episode. Train it with `jaxmeta.training.proximal_update`.
@@ -194,7 +195,9 @@ def rl_squared(
         )
         advantages = flat.reshape(values.shape)
         targets = advantages + values
-        trial = Trial(lived, outputs, normalised(advantages, lived.mask), targets)
+        # Not normalised: the mean of a single trial depends on its actions, so that subtracting it
+        # would take away the credit for finding out early what the process is.
+        trial = Trial(lived, outputs, advantages, targets)
         return jax.lax.stop_gradient(trial)
 
     def surrogate(meta_params: PyTree, trial: Trial) -> Array:

@@ -27,11 +27,15 @@ class RlSquared(Policy):
     """λ of the generalised advantage estimates."""
     value_weight: NonNegative = 0.5
     """Weight of the squared error of the values."""
-    entropy_weight: NonNegative = 0.01
-    """Weight of the policy's entropy."""
+    entropy_weight: NonNegative = 0.05
+    """Weight of the policy's entropy, in units of reward per nat."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("bandits/default", _PROXIMAL, {"default": "return of 100 pulls: 78.7"}),
+        Preset(
+            "bandits/default",
+            {**_PROXIMAL, "steps": 2000, "checkpoint_every": 100},
+            {"default": "return of 100 pulls: 78.7"},
+        ),
         Preset(
             "control/tabular",
             _PROXIMAL,
