@@ -38,9 +38,9 @@ class Bandits(Domain):
         Preset(
             "default",
             {
-                "steps": 500,
+                "steps": 2000,
                 "task_batch": 256,
-                "checkpoint_every": 50,
+                "checkpoint_every": 100,
                 "chunk": 10,
                 "outer_schedule": "linear",
             },

@@ -31,11 +31,7 @@ class RlSquared(Policy):
     """Weight of the policy's entropy, in units of reward per nat."""
 
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset(
-            "bandits/default",
-            {**_PROXIMAL, "steps": 2000, "checkpoint_every": 100},
-            {"default": "return of 100 pulls: 78.7"},
-        ),
+        Preset("bandits/default", _PROXIMAL, {"default": "return of 100 pulls: 78.7"}),
         Preset(
             "control/tabular",
             _PROXIMAL,
