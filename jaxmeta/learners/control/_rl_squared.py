@@ -30,13 +30,25 @@ class Recalled(NamedTuple):
 
     Attributes:
       meta_params: the meta-parameters, unchanged.
-      hidden: the state of the recurrent network after the episodes.
+      memory: the memory after the episodes.
       last: the last action and reward.
     """
 
     meta_params: PyTree
-    hidden: Array
+    memory: "Memory"
     last: Seen
+
+
+class Memory(NamedTuple):
+    """The memory of a recurrent policy.
+
+    Attributes:
+      hidden: the state of the recurrent network, `[width]`.
+      observation: the last observation, flat; empty if it is not an input.
+    """
+
+    hidden: Array
+    observation: Array
 
 
 class Trial(NamedTuple):
@@ -82,6 +94,7 @@ def rl_squared(
     *,
     episodes: int,
     width: int = 64,
+    transitions: bool = False,
     clip: float = 0.2,
     discount: float = 0.99,
     trace: float = 0.9,
@@ -107,6 +120,8 @@ def rl_squared(
       environment: the processes; a bandit is one episode of its pulls.
       episodes: N, of a trial.
       width: width of the GRU.
+      transitions: also give it s_{t−1}, so that the input holds a whole transition; otherwise it has
+        to remember on which observation it acted.
       clip: ε of the clipped ratio.
       discount, trace: γ and λ of the advantages, over the whole trial.
       value_weight: c_v.
@@ -132,6 +147,7 @@ def rl_squared(
         )
     space, distribution = environment.actions, distribution_of(environment.actions)
     largest = None if space.choices else space.largest
+    kept = math.prod(environment.observations.shape) if transitions else 0
     network = _Recurrent(width, outputs_of(space), largest)
     surrogate_of = clipped(clip)
     # Values are as large as a trial is long. The network predicts them in units of the discounted
@@ -139,35 +155,38 @@ def rl_squared(
     trial_steps = episodes * environment.horizon
     longest = sum(discount**t for t in range(trial_steps))
 
-    def features(seen: Seen) -> Array:
+    def features(seen: Seen, before: Array) -> Array:
         if largest is None:
             action = jax.nn.one_hot(seen.action, space.choices)
         else:
             action = seen.action / largest
         rest = jnp.stack([seen.reward, seen.first.astype(seen.reward.dtype)])
-        return jnp.concatenate([seen.observation.ravel(), action.ravel(), rest])
+        return jnp.concatenate([seen.observation.ravel(), action.ravel(), rest, before])
 
-    def step(params: PyTree, hidden: Array, seen: Seen) -> tuple[Array, PyTree, Array]:
-        variables = {"params": params}
-        hidden, outputs, value = network.apply(variables, hidden, features(seen))  # pyright: ignore
-        return hidden, outputs, longest * value
+    def nothing() -> Memory:
+        return Memory(jnp.zeros((width,)), jnp.zeros((kept,)))
+
+    def step(params: PyTree, memory: Memory, seen: Seen) -> tuple[Memory, PyTree, Array]:
+        given = (memory.hidden, features(seen, memory.observation))
+        hidden, outputs, value = network.apply({"params": params}, *given)  # pyright: ignore
+        return Memory(hidden, seen.observation.ravel()[:kept]), outputs, longest * value
 
     def act_with(params: PyTree) -> Any:
-        def act(key: Key, hidden: Array, seen: Seen) -> tuple[Array, Array, Array]:
-            hidden, outputs, _ = step(params, hidden, seen)
+        def act(key: Key, memory: Memory, seen: Seen) -> tuple[Memory, Array, Array]:
+            memory, outputs, _ = step(params, memory, seen)
             action = distribution.sample(key, outputs)
-            return hidden, action, distribution.log_probability(outputs, action)
+            return memory, action, distribution.log_probability(outputs, action)
 
         return act
 
     def live(key: Key, params: PyTree, task: PyTree, count: int) -> tuple[Recalled, Episodes]:
         """So many episodes, one after the other, `[count, H]`."""
 
-        def one(carry: tuple[Array, Seen], key: Key) -> tuple[tuple[Array, Seen], Episodes]:
+        def one(carry: tuple[Memory, Seen], key: Key) -> tuple[tuple[Memory, Seen], Episodes]:
             memory, last, lived = episode(environment, act_with(params), key, task, *carry)
             return (memory, last), lived
 
-        start = varying_with((jnp.zeros((width,)), begin(environment)), (task, key))
+        start = varying_with((nothing(), begin(environment)), (task, key))
         keys = jax.random.split(key, episodes)[:count]
         (memory, last), lived = jax.lax.scan(one, start, keys)
         return Recalled(params, memory, last), lived
@@ -177,12 +196,13 @@ def rl_squared(
         lead = lived.rewards.shape
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lived)
 
-        def forward(hidden: Array, row: tuple[Seen, Array]) -> tuple[Array, tuple[PyTree, Array]]:
+        def forward(memory: Memory, row: tuple[Seen, Array]) -> tuple[Memory, tuple[PyTree, Array]]:
             seen, valid = row
-            after, outputs, value = step(params, hidden, seen)
-            return jnp.where(valid > 0, after, hidden), (outputs, value)
+            after, outputs, value = step(params, memory, seen)
+            after = jax.tree.map(lambda new, old: jnp.where(valid > 0, new, old), after, memory)
+            return after, (outputs, value)
 
-        start = varying_with(jnp.zeros((width,)), flat.rewards)
+        start = varying_with(nothing(), flat.rewards)
         found = jax.lax.scan(forward, start, (flat.seen, flat.mask))[1]
         return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), found)
 
@@ -223,7 +243,9 @@ def rl_squared(
     def init(key: Key, task: Task) -> PyTree:
         network_key, gate_key = jax.random.split(key)
         seen = begin(environment)
-        params = network.init(network_key, jnp.zeros((width,)), features(seen))["params"]
+        memory = nothing()
+        params = network.init(network_key, memory.hidden, features(seen, memory.observation))
+        params = params["params"]
         # Units remember for 1 to so many steps at first, evenly on a logarithmic scale; with biases
         # of 0, the memory and its gradient fade within a few steps (Tallec & Ollivier 2018).
         most = math.log(max(2, trial_steps - 1))
@@ -236,7 +258,7 @@ def rl_squared(
     def predict(adapted: Recalled, inputs: PyTree, *, key: Key | None = None) -> PyTree:
         def of_observation(observation: Array) -> PyTree:
             seen = adapted.last._replace(observation=observation, first=jnp.ones((), bool))
-            return step(adapted.meta_params, adapted.hidden, seen)[1]
+            return step(adapted.meta_params, adapted.memory, seen)[1]
 
         return jax.vmap(of_observation)(inputs)
 

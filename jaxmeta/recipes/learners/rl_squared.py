@@ -19,6 +19,8 @@ class RlSquared(Policy):
 
     width: Count = 64
     """Width of the recurrent network."""
+    transitions: bool = False
+    """The network also receives the observation before the last action."""
     ratio_clip: Positive = 0.2
     """ε: probability ratios are clipped to 1 ± ε in the objective."""
     discount: Fraction = 0.99
@@ -34,7 +36,16 @@ class RlSquared(Policy):
         Preset("bandits/default", _PROXIMAL, {"default": "return of 100 pulls: 78.7"}),
         Preset(
             "control/tabular",
-            _PROXIMAL,
+            {
+                **_PROXIMAL,
+                "transitions": True,
+                "outer_rate": 2e-3,
+                "outer_schedule": "linear",
+                "epochs": 2,
+                "minibatches": 16,
+                "steps": 3000,
+                "checkpoint_every": 100,
+            },
             {"tabular": "share of the largest return: 0.752"},
         ),
     )
@@ -52,6 +63,7 @@ class RlSquared(Policy):
             problem.environment,
             episodes=problem.support,
             width=self.width,
+            transitions=self.transitions,
             clip=self.ratio_clip,
             discount=self.discount,
             trace=self.trace,

@@ -72,10 +72,12 @@ def test_the_published_rewards_of_rules(act, low, high):
     assert low < float(rewards.mean()) < high
 
 
-def test_rl_squared_is_its_loop(x64):
+@pytest.mark.parametrize("transitions", [False, True])
+def test_rl_squared_is_its_loop(transitions, x64):
     """The GRU over two episodes in Python, with the actions and rewards that happened."""
     environment = tabular(3, 2, horizon=4)
-    learner = rl_squared(environment, episodes=2, width=5, discount=0.9, trace=0.6)
+    sizes = {"episodes": 2, "width": 5, "transitions": transitions}
+    learner = rl_squared(environment, **sizes, discount=0.9, trace=0.6)
     params, task = ready(learner, environment)
     assert not params["value"][
         "kernel"
@@ -86,11 +88,12 @@ def test_rl_squared_is_its_loop(x64):
     lived = jax.device_get(trial.episodes)
     cell, hidden, rows = nn.GRUCell(5), np.zeros(5), []
     linear = lambda name, x: x @ params[name]["kernel"] + params[name]["bias"]  # noqa: E731
-    action, reward = 0, 0.0
+    action, reward, before = 0, 0.0, np.zeros(3)
     for e in range(2):
         for t in range(4):
-            told = [*np.eye(2)[action], reward, t == 0]
-            features = np.concatenate([lived.seen.observation[e, t], told])
+            told = [*np.eye(2)[action], reward, t == 0, *(before if transitions else [])]
+            before = lived.seen.observation[e, t]
+            features = np.concatenate([before, told])
             hidden, _ = cell.apply({"params": params["cell"]}, hidden, jnp.asarray(features))
             seen = jax.nn.relu(linear("read", np.concatenate([hidden, features])))
             logits, value = linear("policy", seen), longest * linear("value", seen)[0]
