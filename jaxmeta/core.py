@@ -273,6 +273,12 @@ class Rollout(Protocol):
     def __call__(self, key: Key, meta_params: PyTree, task: Task, /) -> PyTree: ...
 
 
+class Derive(Protocol):
+    """`derive(meta_params, shared) -> architecture`, int32 `[decisions]`."""
+
+    def __call__(self, meta_params: PyTree, shared: PyTree, /) -> Array: ...
+
+
 class MetaLearner(NamedTuple):
     """A meta-learning method as pure functions of one task, key first.
 
@@ -290,6 +296,7 @@ class MetaLearner(NamedTuple):
       shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, if `grad`
         keeps a state for all tasks that is not a meta-parameter (running statistics).
       rollout: None, or `rollout(key, meta_params, task) -> episodes`, for policies.
+      derive: None, or `derive(meta_params, shared) -> architecture`, for architecture search.
     """
 
     init: LearnerInit
@@ -301,6 +308,7 @@ class MetaLearner(NamedTuple):
     slot: SlotInit | None = None
     shared: SharedInit | None = None
     rollout: Rollout | None = None
+    derive: Derive | None = None
 
 
 # Not a NamedTuple: `jax.jit` requires a function that supports weak references; tuples do not.

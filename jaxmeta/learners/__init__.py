@@ -1,6 +1,12 @@
 """Meta-learners, one file per algorithm."""
 
 from jaxmeta.learners._supervised import supervised
+from jaxmeta.learners.architecture import (
+    darts,
+    metaqnn,
+    random_search,
+    regularised_evolution,
+)
 from jaxmeta.learners.control import decision_pretrained, maml_rl, promp, rl_squared
 from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.gradient import (
@@ -67,6 +73,7 @@ __all__ = [
     "cavia",
     "conditional_neural_process",
     "conditional_neural_process_classifier",
+    "darts",
     "decision_pretrained",
     "evolve",
     "first_order_maml",
@@ -80,6 +87,7 @@ __all__ = [
     "meta_lstm",
     "meta_sgd",
     "meta_transfer",
+    "metaqnn",
     "neural_process",
     "one_hot_squared_error",
     "persistent_es",
@@ -87,6 +95,8 @@ __all__ = [
     "proto_maml",
     "prototypical",
     "r2d2",
+    "random_search",
+    "regularised_evolution",
     "relation",
     "reptile",
     "rl_squared",

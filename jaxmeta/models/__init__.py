@@ -1,5 +1,14 @@
 """Networks as `Model` pairs of pure functions."""
 
+from jaxmeta.models._cells import (
+    ARCHITECTURE,
+    EDGES,
+    OPERATIONS,
+    cell_network,
+    cell_text,
+    relaxed,
+    supernet,
+)
 from jaxmeta.models._conv4 import conv4
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
@@ -12,9 +21,14 @@ from jaxmeta.models.views import averaged_over_shifts
 from jaxmeta.models.weights import check_alike, pack, unpack
 
 __all__ = [
+    "ARCHITECTURE",
+    "EDGES",
     "NORMALISATIONS",
+    "OPERATIONS",
     "Normalisation",
     "averaged_over_shifts",
+    "cell_network",
+    "cell_text",
     "check_alike",
     "comparator",
     "computed_in",
@@ -27,6 +41,8 @@ __all__ = [
     "mlp",
     "pack",
     "pairwise",
+    "relaxed",
     "resnet12",
+    "supernet",
     "unpack",
 ]

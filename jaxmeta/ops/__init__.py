@@ -3,13 +3,15 @@
 from jaxmeta.ops.block import pooled_block
 from jaxmeta.ops.convolution import convolve
 from jaxmeta.ops.normalisation import standardise
-from jaxmeta.ops.pooling import extreme_pool, max_pool
+from jaxmeta.ops.pooling import average_pool, extreme_pool, max_pool, mean_filter
 from jaxmeta.ops.varying import varying_with
 
 __all__ = [
+    "average_pool",
     "convolve",
     "extreme_pool",
     "max_pool",
+    "mean_filter",
     "pooled_block",
     "standardise",
     "varying_with",

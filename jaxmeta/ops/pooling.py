@@ -1,8 +1,9 @@
-"""Pooling over non-overlapping windows."""
+"""Pooling over non-overlapping windows, and the mean over overlapping ones."""
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.core import Array
 
@@ -26,13 +27,69 @@ def max_pool(images_NHWC: Array, window: int = 2) -> Array:
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
+    _check_window("max_pool", images_NHWC, window)
+    return _max_pool(window, images_NHWC)
+
+
+def _check_window(name: str, images_NHWC: Array, window: int) -> None:
     chex.assert_rank(images_NHWC, 4)
     if not 1 <= window <= min(images_NHWC.shape[1:3]):
         raise ValueError(
-            f"max_pool: a window of {window} on images {images_NHWC.shape}; give 1 to "
+            f"{name}: a window of {window} on images {images_NHWC.shape}; give 1 to "
             f"{min(images_NHWC.shape[1:3])}."
         )
-    return _max_pool(window, images_NHWC)
+
+
+def average_pool(images_NHWC: Array, window: int = 2) -> Array:
+    """The mean of every `window` × `window` square; an odd last row or column is left out.
+
+        y[n, i, j, c] = 1/w² Σ_{a, b < w} x[n, w·i + a, w·j + b, c]
+
+    Shapes and errors as in `max_pool`.
+
+    >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+    _check_window("average_pool", images_NHWC, window)
+    return sum(_entries(window, images_NHWC), jnp.zeros((), images_NHWC.dtype)) / window**2
+
+
+def mean_filter(images_NHWC: Array, window: int = 3) -> Array:
+    """The mean over the `window` × `window` square around every pixel, as far as it is inside.
+
+        y[n, i, j, c] = mean of x[n, k, l, c] over |k − i|, |l − j| ≤ (w − 1)/2
+
+    The shape is that of the images.
+
+    Args:
+      images_NHWC: float `[N, H, W, C]`.
+      window: w, in pixels, odd.
+
+    Raises:
+      ValueError: the window is not positive, or even.
+
+    >>> mean_filter(jnp.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0].tolist()
+    [[2.0, 2.5, 3.0], [3.5, 4.0, 4.5], [5.0, 5.5, 6.0]]
+    """
+    chex.assert_rank(images_NHWC, 4)
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"mean_filter: a window of {window}; give an odd number from 1 on.")
+    for axis in (1, 2):
+        images_NHWC = _mean_along(images_NHWC, axis, window // 2)
+    return images_NHWC
+
+
+def _mean_along(images: Array, axis: int, reach: int) -> Array:
+    size = images.shape[axis]
+    padded = jnp.pad(images, [(reach, reach) if own == axis else (0, 0) for own in range(4)])
+    shifted = [
+        jax.lax.slice_in_dim(padded, shift, shift + size, axis=axis)
+        for shift in range(2 * reach + 1)
+    ]
+    places = np.arange(size)
+    counts = np.minimum(places + reach, size - 1) - np.maximum(places - reach, 0) + 1
+    shape = [size if own == axis else 1 for own in range(4)]
+    return sum(shifted[1:], shifted[0]) / counts.reshape(shape).astype(images.dtype)
 
 
 def extreme_pool(images_NHWC: Array, slope: Array, window: int = 2) -> Array:

@@ -1,6 +1,7 @@
 """Meta-updates, the training loop, evaluation, checkpoints and logs."""
 
 from jaxmeta.training._train import train
+from jaxmeta.training.alternating import alternating_update
 from jaxmeta.training.estimates import Estimate, evaluation, per_task, trajectory_evaluation
 from jaxmeta.training.loop import Interrupted, NotFinite, Outcome, train_with_checkpoints
 from jaxmeta.training.parallel import mesh_for, replicate, task_mesh
@@ -18,6 +19,7 @@ __all__ = [
     "Supplied",
     "TrainState",
     "Trained",
+    "alternating_update",
     "evaluation",
     "join",
     "mesh_for",

@@ -120,8 +120,8 @@ def rl_squared(
       environment: the processes; a bandit is one episode of its pulls.
       episodes: N, of a trial.
       width: width of the GRU.
-      transitions: also give it s_{t−1}, so that the input holds a whole transition; otherwise it has
-        to remember on which observation it acted.
+      transitions: also give it s_{t−1}, so that the input holds a whole transition; otherwise it
+        has to remember the observation that it acted on.
       clip: ε of the clipped ratio.
       discount, trace: γ and λ of the advantages, over the whole trial.
       value_weight: c_v.
