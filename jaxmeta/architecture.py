@@ -23,8 +23,8 @@ class SearchSpace(NamedTuple):
     Attributes:
       decisions: number of decisions.
       options: the names of the options.
-      allowed: bool `[options + 1, options]`, the options that may follow the option of the decision
-        before, and in the last row those of the first decision.
+      allowed: bool array `[options + 1, options]`, the options that may follow the option of the
+        decision before, and in the last row those of the first decision.
       accuracy: `accuracy(key, architecture, task)`, see `Accuracy`.
     """
 

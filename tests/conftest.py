@@ -29,6 +29,7 @@ TINY = {
     "regression": "--hidden 8 --queries 20",
     "sequence": "lstm --width 4 --bits 3 --lengths 1 3 --test-lengths 3 5",
     "optimizers": "--hidden 2 --window 2 --horizon 4 --dimensions 3 --tuning-tasks 2",
+    "architectures": "",
     "bandits": "--width 4 --pulls 6 --tuning-tasks 5",
     "control": "--hidden 4 --episodes 2 --episode-steps 5 --eval-inner-steps 2 --drawn-tasks 1",
     "dynamics": "--hidden 8 --recent 4 --queries 4 --open-loop 3 --planning-tasks 2 "
@@ -36,6 +37,9 @@ TINY = {
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
 }
+
+# A search sees one architecture per step.
+_OWN_RUN = {"architectures": ("--task-batch", "1")}
 
 # Under these rounding stays rounding: Adam makes steps of the noise of gradients that are zero,
 # and batch statistics of nearly constant pixels make much of a last digit.
@@ -93,8 +97,8 @@ def tiny(images):
     def options(domain: str, learner: str | None = None) -> list[str]:
         words = TINY[domain].format(images=images).split()
         if learner is not None:
-            words = [learner, *(words if words[0].startswith("-") else words[1:])]
-        return [*words, *_RUN]
+            words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]
+        return [*words, *_RUN, *_OWN_RUN.get(domain, ())]
 
     return options
 

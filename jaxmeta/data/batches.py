@@ -58,6 +58,27 @@ def image_batches(
     )
 
 
+def paired_batches(first: Sampler, second: Sampler) -> Sampler:
+    """A sampler of tasks with the support of one sampler and the query of another.
+
+    Architecture search trains weights on one half of the images, and the architecture on the other.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> letters = class_images(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2, ("a", "b"))
+    >>> sample = paired_batches(image_batches(letters, 4), image_batches(letters, 2))
+    >>> task = sample(jax.random.key(0))
+    >>> len(task.support.targets), len(task.query.targets)
+    (4, 2)
+    """
+    return sampler(_draw_pair, first, second)
+
+
+def _draw_pair(first: Sampler, second: Sampler, key: Key) -> Task:
+    first_key, second_key = jax.random.split(key)
+    return Task(first(first_key).support, second(second_key).query)
+
+
 def _draw_batch(
     images: Array, labels: Array, key: Key, *, batch_size: int, shift: int, flip: bool, light: float
 ) -> Task:

@@ -146,8 +146,8 @@ class _Cells(nn.Module):
         check_image_size("a network of cells", inputs, 4)
         if any(side % 4 for side in inputs.shape[1:3]):
             raise ValueError(
-                f"a network of cells: images of {inputs.shape[1]}×{inputs.shape[2]}; it halves them "
-                "twice, so give a height and width that 4 divides."
+                f"a network of cells: images of {inputs.shape[1]}×{inputs.shape[2]} are halved "
+                "twice; give a height and width that 4 divides."
             )
         mixing = None
         if self.chosen is None:

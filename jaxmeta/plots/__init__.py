@@ -4,6 +4,7 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
+from jaxmeta.plots.architectures import CELL_EDGES, cell, search_curve
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
 from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve
 from jaxmeta.plots.embeddings import embedding_map
@@ -13,7 +14,9 @@ from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
 
 __all__ = [
+    "CELL_EDGES",
     "adaptation_curve",
+    "cell",
     "completions",
     "curve_episode",
     "embedding_map",
@@ -25,6 +28,7 @@ __all__ = [
     "prediction_sheet",
     "process_episode",
     "regret_curves",
+    "search_curve",
     "sequence_episode",
     "trajectories",
 ]

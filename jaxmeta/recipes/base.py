@@ -66,11 +66,16 @@ class Training:
     """Meta-updates per compiled call; logging and interrupts take place between calls."""
 
     def optimizer(
-        self, last: optax.GradientTransformation | None = None, *, per_update: int = 1
+        self,
+        last: optax.GradientTransformation | None = None,
+        *,
+        per_update: int = 1,
+        momentum: float = 0.9,
     ) -> Any:
         """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`.
 
         `per_update` is its number of steps per meta-update; schedules are in meta-updates.
+        `momentum` is Adam's β₁.
         """
         rate, steps = self.outer_rate, per_update * self.steps
         schedule = {
@@ -81,7 +86,9 @@ class Training:
                 rate, per_update * self.halve_every, 0.5, staircase=True
             ),
         }[self.outer_schedule]
-        optimizer = {"adam": optax.adam, "sgd": optax.sgd}[self.outer_optimizer](schedule)
+        optimizer = optax.sgd(schedule)
+        if self.outer_optimizer == "adam":
+            optimizer = optax.adam(schedule, b1=momentum)
         if last is not None:
             optimizer = optax.chain(optimizer, last)
         if self.clip_norm is not None:

@@ -88,7 +88,7 @@ def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:
 def describe(loaded: Loaded) -> dict[str, Any]:
     """The experiment, the learner, and the protocol that makes a result comparable."""
     experiment, tasks = loaded.experiment, loaded.tasks
-    training, select = experiment.training, tasks.selection
+    training = experiment.training
     fields = to_json(experiment)["learner"]
     return files.plain(
         {
@@ -97,12 +97,18 @@ def describe(loaded: Loaded) -> dict[str, Any]:
             **tasks.summary,
             "protocol": {
                 "inner": {name: value for name, value in fields.items() if name != "name"},
-                "selected_on": f"validation {select.metric.replace('_', ' ')}, "
-                f"{training.validation_tasks} tasks every {training.checkpoint_every} steps",
+                "selected_on": f"{_selected_on(tasks)}, {training.validation_tasks} tasks every "
+                f"{training.checkpoint_every} steps",
                 **tasks.protocol,
             },
         }
     )
+
+
+def _selected_on(tasks: Tasks) -> str:
+    if tasks.keeps_last:
+        return "nothing: the last step; validated"
+    return f"validation {tasks.selection.metric.replace('_', ' ')}"
 
 
 def run_keys(seed: int) -> Key:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from jaxmeta.recipes.results import (
     write_per_task,
 )
 from jaxmeta.recipes.seen import write_seen
-from jaxmeta.recipes.tasks import Problem, Tasks
+from jaxmeta.recipes.tasks import Figure, Problem, Tasks
 from jaxmeta.training import checkpoints
-from jaxmeta.training.estimates import estimates
+from jaxmeta.training.estimates import Estimate, estimates
 from jaxmeta.training.loop import train_with_checkpoints
 from jaxmeta.training.memory import check_program_fits
 from jaxmeta.training.parallel import (
@@ -113,7 +113,6 @@ def _run(
     everywhere = mesh_for(jax.device_count(), devices)
     validate = Evaluator(loaded, everywhere).judged(validation, training.validation_tasks)
     finish = _finish(loaded)
-    select = tasks.selection
     with progress.training(recipe.name, training.steps) as report:
         outcome = train_with_checkpoints(
             folder,
@@ -123,7 +122,7 @@ def _run(
             steps=training.steps,
             task_batch=training.task_batch,
             validate=lambda own: estimates(validate(finish(own) or own, validation_key)),
-            score=lambda found: (1 if select.higher else -1) * float(found[select.metric].mean),
+            score=None if tasks.keeps_last else _score(tasks.selection),
             checkpoint_every=training.checkpoint_every,
             chunk=training.chunk,
             mesh=mesh,
@@ -161,6 +160,10 @@ def _run(
     on_first_process(keep)
     check_finite(tasks, results, folder / folders.RESULTS)
     return results, tasks
+
+
+def _score(select: Figure) -> Callable[[Mapping[str, Estimate]], float]:
+    return lambda found: (1 if select.higher else -1) * float(found[select.metric].mean)
 
 
 def _meta_update(recipe: Recipe, engine: Engine, loaded: Loaded) -> MetaUpdate:

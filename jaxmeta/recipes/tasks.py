@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxmeta.architecture import SearchSpace
 from jaxmeta.core import Array, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.data.identity import NOTHING, Classes, Seen
 from jaxmeta.environment import Environment
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
       fold: `fold(params, calibration) -> params`, the parameters of `encoder()` with the statistics
         of training inputs, for the network of the tests; None if it is the one of training.
       environment: the environment of policies; `support` is then the number of episodes.
+      space: the architectures of a search.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Problem(NamedTuple):
     constants: PyTree = ()
     fold: Callable[[PyTree, PyTree], PyTree] | None = None
     environment: Environment | None = None
+    space: SearchSpace | None = None
 
     def encoder(self, outputs: int | None = None) -> Model:
         """The network without its head, or with a last layer of `outputs` units."""
@@ -102,6 +105,8 @@ class Needs(NamedTuple):
       folded: it uses a pre-trained network, whose statistics are folded into scale and shift.
       embeds: its network only embeds examples, with the parameters `encoder`, and never adapts; so
         it can be tested with the statistics of training.
+      supernet: it trains a network of all architectures on images.
+      sampled: its supernet computes one operation of every edge at a time.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
         in training.
     """
@@ -113,6 +118,8 @@ class Needs(NamedTuple):
     own_objective: bool = False
     folded: bool = False
     embeds: bool = False
+    supernet: bool = False
+    sampled: bool = False
     seen: Seen = NOTHING
 
 
@@ -231,6 +238,7 @@ class Tasks(NamedTuple):
       tests: the tests by name; the figures of the first one are the run's main results.
       figures: candidates for the main figure; the first one that is among the metrics is used.
       selection: the figure by which validation chooses the best checkpoint.
+      keeps_last: whether the last checkpoint is evaluated instead of the best one.
       title: the title of the tasks, such as `glyphs · 5-way 1-shot`.
       summary: further entries of the results, such as the data set and the ways.
       protocol: what makes a number comparable, as JSON values.
@@ -254,6 +262,7 @@ class Tasks(NamedTuple):
     tests: Mapping[str, HeldOut]
     figures: tuple[Figure, ...] = (LOSS,)
     selection: Figure = LOSS
+    keeps_last: bool = False
     title: str = ""
     summary: Mapping[str, Any] = {}
     protocol: Mapping[str, Any] = {}

@@ -112,7 +112,7 @@ def train_with_checkpoints(
     steps: int,
     task_batch: int,
     validate: Callable[[Trained], Mapping[str, Estimate]],
-    score: Callable[[Mapping[str, Estimate]], float] = accuracy_or_minus_loss,
+    score: Callable[[Mapping[str, Estimate]], float] | None = accuracy_or_minus_loss,
     checkpoint_every: int,
     chunk: int,
     mesh: Mesh | None = None,
@@ -136,7 +136,8 @@ def train_with_checkpoints(
       task_batch: tasks per meta-update; for streams, and for the reported tasks per second.
       validate: `validate(trained)` returns estimates on validation tasks.
       score: `score(estimates)`, a number that is maximised by the best checkpoint. Defaults to
-        the accuracy, or minus the loss if there is no accuracy.
+        the accuracy, or minus the loss if there is no accuracy. With None, the last checkpoint is
+        the best.
       checkpoint_every: meta-updates between validations, each followed by a checkpoint.
       chunk: meta-updates per compiled call.
       mesh: the mesh that `meta_update` was built with. All processes of a run must call this
@@ -233,7 +234,7 @@ def train_with_checkpoints(
                     raise NotFinite("shared values", step, _newest(folder))
                 if step == boundary:
                     estimates = validate(state.trained)
-                    value = float(score(estimates))
+                    value = float(step if score is None else score(estimates))
                     means = {name: found.mean for name, found in estimates.items()}
                     scalars = {k: float(mean) for k, mean in means.items() if np.ndim(mean) == 0}
                     tell(step, {f"validation_{name}": value for name, value in scalars.items()})

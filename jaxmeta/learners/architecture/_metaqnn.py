@@ -133,7 +133,7 @@ def metaqnn(
             explore_key, option_key = jax.random.split(key)
             # Ties are broken at random: at first all values are equal.
             ties = jnp.where(values[before] == values[before].max(), 0.0, -jnp.inf)
-            explored = jnp.where(space.allowed[before], 0.0, -jnp.inf)
+            explored = jnp.where(jnp.asarray(space.allowed)[before], 0.0, -jnp.inf)
             logits = jnp.where(jax.random.bernoulli(explore_key, epsilon), explored, ties)
             option = jax.random.categorical(option_key, logits).astype(jnp.int32)
             return option, option

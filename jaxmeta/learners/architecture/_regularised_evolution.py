@@ -50,10 +50,10 @@ def regularised_evolution(
     def mutated(key: Key, parent: Array) -> Array:
         """Another allowed option in one place; the parent where there is none."""
         before = jnp.concatenate([jnp.array([options], jnp.int32), parent[:-1]])
-        other = jnp.arange(options) != parent[:, None]
-        fits_before = space.allowed[before]
-        after = jnp.ones_like(fits_before).at[:-1].set(space.allowed[:options, parent[1:]].T)
-        possible = other & fits_before & after
+        allowed = jnp.asarray(space.allowed)
+        after = jnp.ones((space.decisions, options), bool)
+        after = after.at[:-1].set(allowed[:options, parent[1:]].T)
+        possible = allowed[before] & after & ~jax.nn.one_hot(parent, options, dtype=bool)
         logits = jnp.where(possible, 0.0, -jnp.inf).ravel()
         place, option = jnp.divmod(jax.random.categorical(key, logits), options)
         return jnp.where(possible.any(), parent.at[place].set(option.astype(jnp.int32)), parent)

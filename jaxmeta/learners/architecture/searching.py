@@ -98,7 +98,7 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
 
     def new_architecture(key: Key, history: History, state: PyTree) -> Array:
         def is_known(architecture: Array) -> Array:
-            return (history.architectures == architecture).all(axis=1).any()
+            return (history.architectures == architecture[None]).all(axis=1).any()
 
         def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             tries, _ = carry
@@ -157,7 +157,7 @@ def random_architecture(key: Key, space: SearchSpace) -> Array:
     """
 
     def decide(before: Array, key: Key) -> tuple[Array, Array]:
-        logits = jnp.where(space.allowed[before], 0.0, -jnp.inf)
+        logits = jnp.where(jnp.asarray(space.allowed)[before], 0.0, -jnp.inf)
         option = jax.random.categorical(key, logits).astype(jnp.int32)
         return option, option
 

@@ -1,0 +1,129 @@
+"""Curves of architecture searches, and the cells that they find."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmeta.plots.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    new_figure,
+    percent,
+    style,
+    write,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CELL_EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+"""The edges of a cell with four nodes, (to, from), in the order of the operations."""
+
+
+def search_curve(
+    path: str | Path,
+    steps: np.ndarray,
+    curves: Mapping[str, np.ndarray],
+    *,
+    best: float,
+    title: str,
+    unit: str = "step",
+) -> "Figure":
+    """The accuracy of the best architecture so far, with 95 % intervals over runs.
+
+    Args:
+      path: the PNG to write.
+      steps: `[points]`.
+      curves: by name, accuracies `[runs, points]`, in [0, 1].
+      best: the largest accuracy of the space, a dashed line.
+      title: one line above the plot.
+      unit: the label of the steps.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "search.png"
+    >>> found = {"random": np.linspace(0.8, 0.9, 10)[None]}
+    >>> figure = search_curve(path, np.arange(10), found, best=0.95, title="a space")
+    >>> len(figure.axes)
+    1
+    """
+    figure = new_figure(6.4, 4.2, title)
+    axes = figure.subplots()
+    for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PURPLE, VERMILION)):
+        mean = values.mean(axis=0)
+        axes.plot(steps, mean, color=colour, label=name)
+        if len(values) > 1:
+            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(best, color=GREY, linestyle="--", linewidth=1, label="best of the space")
+    style(axes, unit, "accuracy")
+    axes.yaxis.set_major_formatter(percent)
+    # Collapsed cells would hide the differences among good ones.
+    lowest = min(float(np.median(values)) for values in curves.values())
+    axes.set_ylim(bottom=min(lowest - 0.02, best - 0.05), top=best + 0.005)
+    axes.legend(frameon=False, fontsize=9)
+    return write(figure, path)
+
+
+def cell(path: str | Path, operations: Sequence[str], *, title: str) -> "Figure":
+    """The operations on the edges of a cell with four nodes; edges of `none` are left out.
+
+    Args:
+      path: the PNG to write.
+      operations: six names, in the order of `CELL_EDGES`.
+      title: one line above the plot.
+
+    Raises:
+      ValueError: not six names.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "cell.png"
+    >>> len(cell(path, ["skip_connect"] * 6, title="a cell").axes)
+    1
+    """
+    if len(operations) != len(CELL_EDGES):
+        raise ValueError(f"cell: {len(operations)} operations; give {len(CELL_EDGES)}.")
+    figure = new_figure(7.6, 4.2, title)
+    axes = figure.subplots()
+    names = sorted({*operations} - {"none"})
+    colours = dict(zip(names, (BLUE, GREEN, ORANGE, PURPLE)))
+    # Edges between neighbours are straight; longer ones bend above or below.
+    bends = {(2, 0): -0.35, (3, 1): 0.35, (3, 0): -0.55}
+    for (to, start), name in zip(CELL_EDGES, operations):
+        if name == "none":
+            continue
+        bend = bends.get((to, start), 0.0)
+        axes.annotate(
+            "",
+            (to, 0),
+            (start, 0),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": colours.get(name, GREY),
+                "connectionstyle": f"arc3,rad={bend}",
+                "shrinkA": 14,
+                "shrinkB": 14,
+                "linewidth": 1.6,
+            },
+        )
+        height = -bend * (to - start) / 2
+        axes.annotate(
+            name,
+            ((to + start) / 2, height),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=colours.get(name, GREY),
+        )
+    for node, label in enumerate(("input", "1", "2", "output")):
+        axes.plot(node, 0, "o", color="white", markeredgecolor="black", markersize=26)
+        axes.annotate(label, (node, 0), ha="center", va="center", fontsize=8)
+    axes.set(xlim=(-0.4, 3.4), ylim=(-0.75, 1.1))
+    axes.set_axis_off()
+    return write(figure, path)

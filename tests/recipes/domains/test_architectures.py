@@ -1,0 +1,78 @@
+"""Runs of architecture search: searches of tables, and supernets on small images."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxmeta.data.architectures import nasbench_201, row_of
+from jaxmeta.recipes import restore
+
+pytestmark = pytest.mark.usefixtures("data_dir")
+_DARTS = ("darts", "--images", "digits", "--image-count", "200", "--width", "2")
+_DARTS += ("--batch-size", "16", "--steps", "4", "--checkpoint-every", "2", "--chunk", "2")
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("learner", ["random", "evolution", "metaqnn"])
+def test_a_search_reports_the_tabulated_accuracy_of_its_best(learner, status, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = [learner, "--steps", "30", "--checkpoint-every", "10", "--out", folder]
+    assert status("architectures", *options) == 0
+    results, run = results_of(folder), restore(folder)
+    found = np.asarray(run.learner.derive(run.meta_params, run.trained.shared))
+    table = nasbench_201()
+    assert results["architecture"] == table.text(found)
+    row = row_of(found, 5)
+    assert results["accuracy"] == pytest.approx(table.tests["cifar10"][row])
+    assert results["searched_accuracy"] == pytest.approx(table.searched[row])
+    assert results["rank"] == 1 + int((table.tests["cifar10"] > table.tests["cifar10"][row]).sum())
+    # It is the best of the thirty networks that it saw.
+    history = run.trained.shared.history
+    rows = [row_of(own, 5) for own in np.asarray(history.architectures)]
+    assert len({*rows}) == 30
+    assert table.searched[row] == table.searched[rows].max()
+    assert results["protocol"]["selected_on"].startswith("nothing: the last step")
+    assert {"search.png", "cell.png"} <= {path.name for path in folder.iterdir()}
+    assert "the best has 94.37 %" in capsys.readouterr().out
+
+
+def test_the_eight_layers_of_nas_bench_macro(status, tmp_path):
+    folder = tmp_path / "run"
+    options = ["random", "--space", "nasbench-macro", "--steps", "5", "--out", folder]
+    assert status("architectures", *options) == 0
+    assert len(results_of(folder)["architecture"]) == 8
+    assert not (folder / "cell.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [("--relaxation", "gumbel"), ("--differentiation", "first-order")]
+)
+def test_a_supernet_on_digits(options, status, tmp_path):
+    folder = tmp_path / "run"
+    assert status("architectures", *_DARTS, *options, "--out", folder) == 0
+    results = results_of(folder)
+    assert 0.1 <= results["accuracy"] <= 0.95
+    assert results["protocol"]["searched"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["darts", "--space", "nasbench-macro"], "--space nasbench-macro has no supernet"),
+        (["random", "--task-batch", "2"], "random takes one task per step"),
+        (
+            ["random", "--space", "nasbench-macro", "--target", "cifar100"],
+            "applies only to --space nasbench-201",
+        ),
+        (["evolution", "--population", "5"], "--sample 10 is above --population 5"),
+        ([*_DARTS, "--image-count", "5000"], "--image-count 5000: give from 20 to 1740 images"),
+    ],
+)
+def test_nonsense_is_refused(options, message, status, tmp_path, capsys):
+    assert status("architectures", *options, "--out", tmp_path / "run") == 1
+    assert message in " ".join(capsys.readouterr().err.split())
