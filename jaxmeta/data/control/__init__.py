@@ -22,7 +22,7 @@ from jaxmeta.data.control.dynamics import (
     process_of,
     transition_windows,
 )
-from jaxmeta.data.control.environments import environment_tasks
+from jaxmeta.data.control.environments import environment_tasks, observing_task
 from jaxmeta.data.control.pendulum import (
     PENDULUM_SCALES,
     pendulum_features,
@@ -54,6 +54,7 @@ __all__ = [
     "half_cheetah",
     "navigation",
     "next_observation",
+    "observing_task",
     "pendulum_features",
     "pendulum_parameters",
     "pendulum_reward",

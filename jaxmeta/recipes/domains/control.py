@@ -22,6 +22,7 @@ from jaxmeta.data.control import (
     from_gymnax,
     half_cheetah,
     navigation,
+    observing_task,
     reacher,
     tabular,
 )
@@ -139,6 +140,8 @@ class Control(Domain):
     """Widths of the policy's hidden layers; not used by rl-squared, see --width."""
     activation: Literal["tanh", "relu"] = "relu"
     """Activation of the policy's hidden layers; not used by rl-squared."""
+    observe_task: bool = False
+    """Append the task to the observation, so that there is nothing to adapt to: an upper bound."""
     drawn_tasks: Natural = 4
     """Test tasks in the picture of trajectories or frames."""
 
@@ -156,6 +159,18 @@ class Control(Domain):
                 "steps": 500,
                 "task_batch": 256,
                 "eval_tasks": 1000,
+            },
+        ),
+        # 40,000 steps per meta-update, a quarter of the published ones.
+        Preset(
+            "cheetah-direction",
+            {
+                **_SHORT,
+                "environment": "cheetah-direction",
+                "activation": "tanh",
+                "episodes": 10,
+                "steps": 80,
+                "checkpoint_every": 20,
             },
         ),
         # Rothfuss et al. 2019, appendix: 40 tasks, 20 episodes, tanh.
@@ -176,7 +191,8 @@ class Control(Domain):
         check_environment(self, {name: family.settings for name, family in _FAMILIES.items()})
 
     def default_preset(self) -> str:
-        return self.environment if self.environment in ("corners", "tabular") else "default"
+        own = ("cheetah-direction", "corners", "tabular")
+        return self.environment if self.environment in own else "default"
 
     def label(self) -> str:
         return self.environment
@@ -207,6 +223,8 @@ class Control(Domain):
         names = ("environment", *_FAMILIES[self.environment].settings)
         own = {name: getattr(self, name) for name in names}
         identity = {**own, "episode_steps": environment.horizon}
+        if self.observe_task:
+            identity["observe_task"] = True
 
         # The share is of all episodes, as RL² is trained and published, not of the last ones.
         figures = (RETURN,) if environment.optimum is None else (SHARE, RETURN)
@@ -252,6 +270,7 @@ class Control(Domain):
         # Task by task, since robots are slow to compile and to step in large batches.
         drawn = jax.jit(lambda keys: jax.lax.map(of_task, keys))(keys)
         tasks, observations, masks = jax.device_get(drawn)
+        observations = observations[..., : _family_environment(self).observations.shape[0]]
         if family.film is None:
             _draw_trajectories(made, tasks, observations, masks)
         else:
@@ -289,6 +308,12 @@ def _draw_film(made: Report, film: Film, tasks: np.ndarray, observations: np.nda
 
 @functools.cache  # the same functions for the same settings, which share compiled programs
 def _environment(own: Control) -> Environment:
+    environment = _family_environment(own)
+    return observing_task(environment) if own.observe_task else environment
+
+
+@functools.cache
+def _family_environment(own: Control) -> Environment:
     family = _FAMILIES[own.environment]
     return family.make(own, own.episode_steps or family.steps)
 

@@ -14,6 +14,7 @@ from jaxmeta.data.control import (
     environment_tasks,
     from_gymnax,
     navigation,
+    observing_task,
     tabular,
 )
 from jaxmeta.environment import Space
@@ -187,3 +188,15 @@ def test_tasks_of_an_environment():
     task = environment_tasks(environment)(KEY)
     np.testing.assert_array_equal(task.support, task.query)
     np.testing.assert_array_equal(task.support, environment.sample_task(KEY))
+
+
+def test_an_observed_task_is_appended_to_every_observation():
+    plain, known = tabular(3, 2, horizon=4), observing_task(tabular(3, 2, horizon=4))
+    task = plain.sample_task(KEY)
+    numbers = np.concatenate([np.ravel(task.transitions), np.ravel(task.rewards)])
+    assert known.observations.shape == (3 + 18 + 6,)
+    state, seen = known.reset(KEY, task)
+    np.testing.assert_allclose(seen, [1, 0, 0, *numbers], rtol=1e-6)
+    after, expected = (env.step(KEY, state, jnp.array(1), task) for env in (known, plain))
+    np.testing.assert_allclose(after.observation, [*expected.observation, *numbers], rtol=1e-6)
+    assert float(after.reward) == float(expected.reward)
