@@ -5,7 +5,14 @@ import sys
 
 from jaxmeta.commands.guard import guarded, recipes_named
 
-TOOLS = ("evaluate", "predict", "compare", "baselines", "package")  # each a module of this package
+TOOLS = (
+    "evaluate",
+    "predict",
+    "compare",
+    "curves",
+    "baselines",
+    "package",
+)  # each a module of this package
 
 
 def main(
@@ -52,6 +59,7 @@ def usage() -> str:
         "evaluate": "Evaluate a run again, also with other ways, shots or data.",
         "predict": "Use a run, or a trained learner by name, on tasks of your own.",
         "compare": "Compare runs on the same test tasks, pairwise.",
+        "curves": "Draw a metric along the training of several runs.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
         "package": "Pack a finished run into a small folder.",
     }

@@ -4,9 +4,15 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
-from jaxmeta.plots.architectures import CELL_EDGES, cell, search_curve
+from jaxmeta.plots.architectures import CELL_EDGES, cell
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
-from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve
+from jaxmeta.plots.curves import (
+    RunCurve,
+    adaptation_curve,
+    curve_episode,
+    learning_curve,
+    run_curves,
+)
 from jaxmeta.plots.embeddings import embedding_map
 from jaxmeta.plots.images import image_episode, prediction_sheet
 from jaxmeta.plots.optimization import optimization_curves
@@ -15,6 +21,7 @@ from jaxmeta.plots.sequences import sequence_episode
 
 __all__ = [
     "CELL_EDGES",
+    "RunCurve",
     "adaptation_curve",
     "cell",
     "completions",
@@ -28,7 +35,7 @@ __all__ = [
     "prediction_sheet",
     "process_episode",
     "regret_curves",
-    "search_curve",
+    "run_curves",
     "sequence_episode",
     "trajectories",
 ]

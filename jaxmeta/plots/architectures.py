@@ -1,10 +1,8 @@
-"""Curves of architecture searches, and the cells that they find."""
+"""The cells that architecture searches find."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from jaxmeta.plots.figures import (
     BLUE,
@@ -12,10 +10,7 @@ from jaxmeta.plots.figures import (
     GREY,
     ORANGE,
     PURPLE,
-    VERMILION,
     new_figure,
-    percent,
-    style,
     write,
 )
 
@@ -24,50 +19,6 @@ if TYPE_CHECKING:
 
 CELL_EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
 """The edges of a cell with four nodes, (to, from), in the order of the operations."""
-
-
-def search_curve(
-    path: str | Path,
-    steps: np.ndarray,
-    curves: Mapping[str, np.ndarray],
-    *,
-    best: float,
-    title: str,
-    unit: str = "step",
-) -> "Figure":
-    """The accuracy of the best architecture so far, with 95 % intervals over runs.
-
-    Args:
-      path: the PNG to write.
-      steps: `[points]`.
-      curves: by name, accuracies `[runs, points]`, in [0, 1].
-      best: the largest accuracy of the space, a dashed line.
-      title: one line above the plot.
-      unit: the label of the steps.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "search.png"
-    >>> found = {"random": np.linspace(0.8, 0.9, 10)[None]}
-    >>> figure = search_curve(path, np.arange(10), found, best=0.95, title="a space")
-    >>> len(figure.axes)
-    1
-    """
-    figure = new_figure(6.4, 4.2, title)
-    axes = figure.subplots()
-    for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PURPLE, VERMILION)):
-        mean = values.mean(axis=0)
-        axes.plot(steps, mean, color=colour, label=name)
-        if len(values) > 1:
-            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
-            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
-    axes.axhline(best, color=GREY, linestyle="--", linewidth=1, label="best of the space")
-    style(axes, unit, "accuracy")
-    axes.yaxis.set_major_formatter(percent)
-    # Collapsed cells would hide the differences among good ones.
-    lowest = min(float(np.median(values)) for values in curves.values())
-    axes.set_ylim(bottom=min(lowest - 0.02, best - 0.05), top=best + 0.005)
-    axes.legend(frameon=False, fontsize=9)
-    return write(figure, path)
 
 
 def cell(path: str | Path, operations: Sequence[str], *, title: str) -> "Figure":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,67 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
         elif len(names) == 1 and _spans_a_decade(_series(rows, "train_loss")[1]):
             logarithmic(axes)
         axes.legend(frameon=False, fontsize=9)
+    return write(figure, path)
+
+
+class RunCurve(NamedTuple):
+    """A metric along the training of one or several runs.
+
+    Attributes:
+      steps: `[points]`.
+      values: `[runs, points]`.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def run_curves(
+    path: str | Path,
+    curves: Mapping[str, RunCurve],
+    *,
+    ylabel: str,
+    title: str,
+    best: float | None = None,
+) -> "Figure":
+    """A metric along the training of several runs, with 95 % intervals where runs have seeds.
+
+    Args:
+      path: the PNG to write.
+      curves: by the name of a run; the mean over its seeds is drawn.
+      ylabel: the metric; accuracies are shown in percent.
+      title: one line above the plot.
+      best: the largest value that is possible, a dashed line.
+
+    Raises:
+      ValueError: there are no curves.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "curves.png"
+    >>> one = RunCurve(np.arange(10), np.linspace(0.8, 0.9, 10)[None])
+    >>> figure = run_curves(path, {"maml": one}, ylabel="accuracy", title="two learners")
+    >>> len(figure.axes)
+    1
+    """
+    if not curves:
+        raise ValueError("run_curves requires at least one curve.")
+    figure = new_figure(6.4, 4.4, title)
+    axes = figure.subplots()
+    colours = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
+    for number, (name, (steps, values)) in enumerate(curves.items()):
+        colour = colours[number % len(colours)]
+        mean = values.mean(axis=0)
+        axes.plot(steps, mean, color=colour, linewidth=1.6, label=name)
+        if len(values) > 1:
+            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+    if best is not None:
+        axes.axhline(best, color=GREY, linestyle="--", linewidth=1, label="best possible")
+    style(axes, "meta-update", ylabel)
+    count_ticks(axes.xaxis)
+    if "accuracy" in ylabel:
+        axes.yaxis.set_major_formatter(percent)
+    axes.legend(frameon=False, fontsize=9)
     return write(figure, path)
 
 

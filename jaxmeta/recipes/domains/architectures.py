@@ -268,12 +268,15 @@ def _draw(made: Report, table: Tabulated, best: float) -> None:
     from jaxmeta import plots
 
     rows = [row for row in read_metrics(made.folder) if "validation_accuracy" in row]
-    plots.search_curve(
+    steps, accuracies = (
+        np.array([row[name] for row in rows]) for name in ("step", "validation_accuracy")
+    )
+    plots.run_curves(
         made.folder / "search.png",
-        np.array([row["step"] for row in rows]),
-        {made.recipe.name: np.array([row["validation_accuracy"] for row in rows])[None]},
-        best=best,
+        {made.recipe.name: plots.RunCurve(steps, accuracies[None])},
+        ylabel="accuracy of the architecture found",
         title=made.title,
+        best=best,
     )
     found = _architecture_of(made)
     if table.decisions == len(plots.CELL_EDGES):
