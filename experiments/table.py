@@ -173,6 +173,14 @@ def learners_table(folder: Path = RESULTS) -> str:
     return grid(columns, rows)
 
 
+def learner_names() -> str:
+    """The names of all learners, by the first kind of task that each supports."""
+    kinds: dict[str, list[str]] = {}
+    for name, recipe in known_learners().items():
+        kinds.setdefault(recipe.kinds[0], []).append(f"`{name}`")
+    return "".join(f"- {kind}: {', '.join(names)}\n" for kind, names in sorted(kinds.items()))
+
+
 # Curves
 
 
@@ -319,7 +327,8 @@ def _command(results: Mapping[str, Any], path: Path) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"learners": learners_table},
+    "README.md": {"learners": learner_names},
+    "docs/pages/choose.md": {"learners": learners_table},
     "docs/pages/results.md": {
         "classification": classification_tables,
         "curves": curves_tables,

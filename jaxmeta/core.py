@@ -287,16 +287,13 @@ class MetaLearner(NamedTuple):
       adapt: `adapt(key, meta_params, support) -> adapted`, see `Adapt`.
       predict: `predict(adapted, inputs, *, key=None) -> outputs`, see `Predict`.
       loss: `loss(key, meta_params, task) -> (loss, info)`, see `LearnerLoss`.
-      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`:
-        `GradientOf(loss)`, unless the method defines its own (Reptile).
-      trajectory: None, or `trajectory(key, meta_params, support, inputs) -> outputs`, see
-        `Trajectory`.
-      slot: None, or `slot(key, meta_params, task) -> slot`, see `SlotInit`, if `grad` keeps a
-        state per task from one meta-update to the next (a truncated unroll).
-      shared: None, or `shared(key, meta_params, task) -> shared`, see `SharedInit`, if `grad`
-        keeps a state for all tasks that is not a meta-parameter (running statistics).
-      rollout: None, or `rollout(key, meta_params, task) -> episodes`, for policies.
-      derive: None, or `derive(meta_params, shared) -> architecture`, for architecture search.
+      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`;
+        `GradientOf(loss)` by default.
+      trajectory: None, or the outputs after every inner step, see `Trajectory`.
+      slot: None, or the initial state of each task that `grad` keeps, see `SlotInit`.
+      shared: None, or the initial state for all tasks that `grad` keeps, see `SharedInit`.
+      rollout: None, or the episodes of a policy, see `Rollout`.
+      derive: None, or the architecture that a search has found, see `Derive`.
     """
 
     init: LearnerInit
