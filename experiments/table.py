@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.architecture_tables import searches_table
 from experiments.cells import interval, linked, percent, published_result
 from experiments.markdown import Row, grid
 from experiments.policy_tables import (
@@ -339,6 +340,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "returns": returns_tables,
         "bandits": bandits_table,
         "dynamics": dynamics_tables,
+        "searches": searches_table,
         "commands": commands_table,
     },
     "docs/pages/speed.md": {

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple, Protocol
 
+from jax.typing import ArrayLike
+
 from jaxmeta.core import Array, Key, PyTree
 
 
@@ -30,5 +32,5 @@ class SearchSpace(NamedTuple):
 
     decisions: int
     options: tuple[str, ...]
-    allowed: Array
+    allowed: ArrayLike
     accuracy: Accuracy

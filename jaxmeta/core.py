@@ -287,8 +287,7 @@ class MetaLearner(NamedTuple):
       adapt: `adapt(key, meta_params, support) -> adapted`, see `Adapt`.
       predict: `predict(adapted, inputs, *, key=None) -> outputs`, see `Predict`.
       loss: `loss(key, meta_params, task) -> (loss, info)`, see `LearnerLoss`.
-      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`;
-        `GradientOf(loss)` by default.
+      grad: `grad(key, meta_params, task, carry) -> (grads, info, carry)`, see `LearnerGrad`.
       trajectory: None, or the outputs after every inner step, see `Trajectory`.
       slot: None, or the initial state of each task that `grad` keeps, see `SlotInit`.
       shared: None, or the initial state for all tasks that `grad` keeps, see `SharedInit`.

@@ -89,6 +89,9 @@ def run_curves(
     ylabel: str,
     title: str,
     best: float | None = None,
+    xlabel: str = "meta-update",
+    log_steps: bool = False,
+    bottom: float | None = None,
 ) -> "Figure":
     """A metric along the training of several runs, with 95 % intervals where runs have seeds.
 
@@ -98,6 +101,9 @@ def run_curves(
       ylabel: the metric; accuracies are shown in percent.
       title: one line above the plot.
       best: the largest value that is possible, a dashed line.
+      xlabel: the unit of the steps.
+      log_steps: a logarithmic axis of the steps.
+      bottom: the lowest value that is shown. Defaults to the lowest one.
 
     Raises:
       ValueError: there are no curves.
@@ -123,8 +129,12 @@ def run_curves(
             axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
     if best is not None:
         axes.axhline(best, color=GREY, linestyle="--", linewidth=1, label="best possible")
-    style(axes, "meta-update", ylabel)
-    count_ticks(axes.xaxis)
+    style(axes, xlabel, ylabel)
+    if log_steps:
+        axes.set_xscale("log")
+    else:
+        count_ticks(axes.xaxis)
+    axes.set_ylim(bottom=bottom)
     if "accuracy" in ylabel:
         axes.yaxis.set_major_formatter(percent)
     axes.legend(frameon=False, fontsize=9)

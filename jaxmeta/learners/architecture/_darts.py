@@ -252,7 +252,7 @@ def darts(
     def derive(logits: Array, shared: SupernetState) -> Array:
         return shared.logits.argmax(axis=-1)
 
-    return MetaLearner(
+    return MetaLearner(  # pyright: ignore[reportArgumentType]
         init,
         adapt,
         predict,

@@ -137,7 +137,7 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
         found = info(shared)
         return found.loss, found
 
-    return MetaLearner(
+    return MetaLearner(  # pyright: ignore[reportArgumentType]
         lambda key, task: (),
         adapt,
         predict,
