@@ -12,6 +12,7 @@ from jaxmeta.learners.gradient import (
     MetaTransferParams,
     R2D2Params,
     ReptileParams,
+    SparseMAMLParams,
     anil,
     boil,
     cavia,
@@ -26,6 +27,7 @@ from jaxmeta.learners.gradient import (
     proto_maml,
     r2d2,
     reptile,
+    sparse_maml,
 )
 from jaxmeta.learners.memory import memory_classifier, sequence_learner, snail
 from jaxmeta.learners.metric import (
@@ -60,6 +62,7 @@ __all__ = [
     "RelationParams",
     "ReptileParams",
     "SiameseParams",
+    "SparseMAMLParams",
     "Unroll",
     "alpaca",
     "anil",
@@ -94,6 +97,7 @@ __all__ = [
     "sequence_learner",
     "siamese",
     "snail",
+    "sparse_maml",
     "supervised",
     "transformer_neural_process",
     "truncated_backpropagation",
