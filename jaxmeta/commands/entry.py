@@ -5,7 +5,7 @@ import sys
 
 from jaxmeta.commands.guard import guarded, recipes_named
 
-TOOLS = ("evaluate", "predict", "compare", "baselines", "package")  # each a module of this package
+TOOLS = ("evaluate", "predict", "compare", "baselines", "compress", "package")  # modules here
 
 
 def main(
@@ -53,6 +53,7 @@ def usage() -> str:
         "predict": "Use a run, or a trained learner by name, on tasks of your own.",
         "compare": "Compare runs on the same test tasks, pairwise.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
+        "compress": "Compress the weights of a run, and measure the accuracy and the time.",
         "package": "Pack a finished run into a small folder.",
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]

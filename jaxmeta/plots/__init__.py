@@ -4,6 +4,7 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
+from jaxmeta.plots.compression import size_and_result
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
 from jaxmeta.plots.curves import adaptation_curve, curve_episode, learning_curve
 from jaxmeta.plots.embeddings import embedding_map
@@ -26,5 +27,6 @@ __all__ = [
     "process_episode",
     "regret_curves",
     "sequence_episode",
+    "size_and_result",
     "trajectories",
 ]
