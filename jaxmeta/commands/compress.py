@@ -115,7 +115,7 @@ def compress_run(options: Compress) -> dict[str, Any]:
     if options.method == "gradual":
         check_gradual(loaded, restored.trained, options.steps)
     if options.method == "distil":
-        narrowed(loaded.experiment, options.width)
+        narrowed(loaded, options.width)
     mesh = mesh_for(jax.device_count())
     test_name, test = next(iter(loaded.tasks.tests.items()))
     count = test.number or options.eval_tasks or experiment.training.eval_tasks

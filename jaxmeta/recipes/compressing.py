@@ -19,10 +19,10 @@ from jaxmeta.compress import (
     stored_bytes,
 )
 from jaxmeta.core import Key, PyTree, Task
-from jaxmeta.recipes.base import Engine
+from jaxmeta.recipes.base import Engine, Recipe
 from jaxmeta.recipes.evaluation import Evaluator
 from jaxmeta.recipes.experiment import Experiment
-from jaxmeta.recipes.loading import Loaded, load, run_keys
+from jaxmeta.recipes.loading import Loaded, load, problems, run_keys
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.settings import option, values
 from jaxmeta.recipes.tasks import Problem, query_inputs
@@ -137,10 +137,7 @@ def check_gradual(loaded: Loaded, trained: Trained, steps: int) -> None:
     if steps < 2:
         raise ValueError(f"{option('steps', steps)}: gradual pruning requires 2 or more.")
     recipe, problem = loaded.experiment.learner, _as_tested(loaded)
-    like = jax.eval_shape(
-        lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
-    )
-    if _shapes(like.meta_params) != _shapes(trained.meta_params):
+    if _shapes(_untrained(recipe, problem).meta_params) != _shapes(trained.meta_params):
         raise ValueError(
             f"--method gradual: {recipe.name} is tested with other parameters than it trains; use "
             "--method prune."
@@ -171,13 +168,13 @@ def pruned_gradually(
     return Compression(name, loaded, own)
 
 
-def narrowed(experiment: Experiment, width: int | None) -> Experiment:
+def narrowed(loaded: Loaded, width: int | None) -> Experiment:
     """The experiment with a narrower network, by default of half the width.
 
     Raises:
-      ValueError: tasks without classes, or a network without `--width`.
+      ValueError: tasks without classes; a network without `--width`, or one that is not smaller.
     """
-    domain = experiment.domain
+    experiment, domain = loaded.experiment, loaded.experiment.domain
     if domain.kind != "classification":
         raise ValueError(
             f"--method distil matches class probabilities, but {domain.name} has tasks of the kind "
@@ -189,7 +186,20 @@ def narrowed(experiment: Experiment, width: int | None) -> Experiment:
             f"--method distil requires a network with the setting --width, which {domain.name} "
             "does not have; choose another method."
         )
-    return experiment.changed(width=width or max(1, wide // 2))
+    width = width or max(1, wide // 2)
+    found = experiment.changed(width=width)
+    problem, _ = problems(found, loaded.tasks.data, loaded.constants)
+    before, after = (
+        sum(leaf.size for leaf in jax.tree.leaves(_untrained(experiment.learner, own)))
+        for own in (loaded.of_training, problem)
+    )
+    if after >= before:
+        raise ValueError(
+            f"{option('width', width)}: the network would have {after:,} parameters, that of the "
+            f"run has {before:,}; give a smaller --width, or choose another method if the width "
+            "has no effect on this network."
+        )
+    return found
 
 
 def distilled_narrower(
@@ -205,7 +215,7 @@ def distilled_narrower(
     Raises:
       ValueError: as `narrowed`.
     """
-    experiment = narrowed(loaded.experiment, width)
+    experiment = narrowed(loaded, width)
     narrow = load(experiment)
     recipe, teacher_problem = experiment.learner, _as_tested(loaded)
 
@@ -275,6 +285,13 @@ def _train(
             f"--outer-rate than {further.outer_rate:g}."
         )
     return jax.tree.map(jnp.asarray, jax.device_get(state.trained))
+
+
+def _untrained(recipe: Recipe, problem: Problem) -> Trained:
+    """The shapes of what is trained."""
+    return jax.eval_shape(
+        lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
+    )
 
 
 def _shapes(tree: PyTree) -> Any:
