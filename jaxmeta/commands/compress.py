@@ -6,8 +6,9 @@ the uncompressed learner are taken task by task. The times are those of one task
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -173,20 +174,24 @@ def _compressions(options: Compress, loaded: Loaded, trained: Trained) -> Iterat
     as_before = Further(options.steps, options.outer_rate or rate)
     slower = Further(options.steps, options.outer_rate or rate / 10)
     match, progress = (options.width, options.temperature), Progress()
-    ways: Mapping[str, Iterator[Compression]] = {
-        "prune": (pruned_at_once(*given, own) for own in options.sparsity),
-        "gradual": (pruned_gradually(*given, own, slower, progress) for own in options.sparsity),
-        "int8": (make(*given) for make in [with_eight_bits]),
-        "bfloat16": (make(*given) for make in [with_sixteen_bits]),
-        "distil": (distilled_narrower(*given, *own, as_before, progress) for own in [match]),
+    versions: Mapping[str, list[Callable[[], Compression]]] = {
+        "prune": [partial(pruned_at_once, *given, own) for own in options.sparsity],
+        "gradual": [
+            partial(pruned_gradually, *given, own, slower, progress) for own in options.sparsity
+        ],
+        "int8": [partial(with_eight_bits, *given)],
+        "bfloat16": [partial(with_sixteen_bits, *given)],
+        "distil": [partial(distilled_narrower, *given, *match, as_before, progress)],
     }
-    if options.method != "all":
-        yield from ways[options.method]
-        return
-    for versions in ways.values():
+    for method, makers in versions.items():
+        if options.method not in (method, "all"):
+            continue
         try:
-            yield from versions
+            for make in makers:
+                yield make()
         except ValueError as error:
+            if options.method != "all":
+                raise
             print(f"note: {error}", file=sys.stderr)
 
 
@@ -224,10 +229,10 @@ def _line(row: Row, first: Row, figure: Figure) -> str:
     if row is not first:
         change, change_ci95 = _difference(row, first, figure.metric)
         difference = f"{scale * change:+.3g} ± {scale * change_ci95:.2g}"
-    shown = figure._replace(label="").show(mean, ci95)
-    shown = shown.removeprefix(f"{figure.metric.replace('_', ' ')} ")
+    result = figure._replace(label="").show(mean, ci95)
+    result = result.removeprefix(f"{figure.metric.replace('_', ' ')} ")
     return (
-        f"{row.name:20} {row.cost.bytes:10,}  {shown:24} {difference:18} "
+        f"{row.name:20} {row.cost.bytes:10,}  {result:24} {difference:18} "
         f"{row.cost.milliseconds:9.2f}"
     )
 

@@ -17,7 +17,8 @@ def pruned(params: PyTree, sparsity: float) -> PyTree:
         w_i ← 0  for the n = round(s N) smallest |w_i| of all N weights
 
     Exactly n weights become zero, also if several have the same magnitude: the first of them, in
-    the order of the leaves. Biases, scales and shifts are unchanged.
+    the order of the leaves. Biases, scales and shifts are unchanged; learned inner rates of a
+    kernel are arrays of its shape, and so count as weights.
 
     Args:
       params: any tree, such as the meta-parameters of a learner.
