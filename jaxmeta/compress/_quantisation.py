@@ -69,7 +69,7 @@ def in_bfloat16(params: PyTree) -> PyTree:
     Raises:
       ValueError: no leaf is a float array with two axes or more.
 
-    Source: Kalamkar et al. 2019, "A study of bfloat16 for deep learning training", section 3.
+    Source: Kalamkar et al. 2019, "A study of bfloat16 for deep learning training".
 
     >>> small = in_bfloat16({"kernel": jnp.array([[1.0, 0.3]])})
     >>> small["kernel"].dtype.name, dequantised(small)["kernel"].tolist()

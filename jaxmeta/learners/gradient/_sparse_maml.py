@@ -46,14 +46,15 @@ def sparse_maml(
       initial_mask: initial value of all m, or (low, high) to draw them uniformly. By default about
         half of the parameters adapt at first, as in the paper. Only the signs of m matter, so a
         narrower range lets them change sooner: under Adam it acts as a higher rate of m. The
-        published code draws from (−0.5, 0.5), with a rate of m that is 7.5 times that of φ.
+        published code draws m like kernels (Kaiming) or from (−0.5, 0.5), and trains it at 7.5
+        times the rate of φ.
       differentiation: see `jaxmeta.inner.unroll`. Defaults to first order, as published.
 
     Raises:
       ValueError: as `maml`; a range with low above high.
 
     Source: von Oswald et al. 2021, "Learning where to learn: gradient sparsity in meta and
-    continual learning", section 3.
+    continual learning".
 
     >>> import jaxmeta, jax.numpy as jnp
     >>> from jaxmeta.models import mlp
@@ -100,7 +101,7 @@ def binary(m: Array) -> Array:
     """1 where m ≥ 0, else 0; its derivative is taken as 1 (the straight-through estimator).
 
     Source: Bengio, Léonard, Courville 2013, "Estimating or propagating gradients through stochastic
-    neurons for conditional computation", section 4.
+    neurons for conditional computation".
 
     >>> import jax.numpy as jnp
     >>> binary(jnp.array([-0.1, 0.0, 2.0])).tolist(), float(jax.grad(binary)(-0.1))
