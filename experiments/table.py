@@ -6,6 +6,7 @@ python -m experiments.table          # updates them
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,8 @@ def learner_names() -> str:
     kinds: dict[str, list[str]] = {}
     for name, recipe in known_learners().items():
         kinds.setdefault(recipe.kinds[0], []).append(f"`{name}`")
-    return "".join(f"- {kind}: {', '.join(names)}\n" for kind, names in sorted(kinds.items()))
+    lines = [f"- {kind}: {', '.join(names)}" for kind, names in sorted(kinds.items())]
+    return "".join(f"{textwrap.fill(line, 100, subsequent_indent='  ')}\n" for line in lines)
 
 
 # Curves

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
-    *("experiments", "commands", "recipes", "training"),
+    *("experiments", "commands", "recipes", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
     *("environment", "extras", "interrupts", "version"),
 ]

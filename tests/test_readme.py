@@ -21,6 +21,7 @@ from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.baselines import Baselines
 from jaxmeta.commands.compare import Compare
+from jaxmeta.commands.compress import Compress
 from jaxmeta.commands.experiment import parse
 from jaxmeta.commands.guard import read_arguments
 from jaxmeta.commands.package import Package
@@ -52,6 +53,7 @@ COMMANDS = sorted(
 OPTIONS = {
     "baselines": Baselines,
     "compare": Compare,
+    "compress": Compress,
     "control_speed": ControlSpeed,
     "package": Package,
     "predict": Predict,
@@ -168,6 +170,7 @@ _SMALLER = {
         *("--tuning-tasks", "3", "--candidates", "10"),
     ],
     "experiments.bandits": [*_SMALL, "--width", "4", "--pulls", "5", "--tuning-tasks", "4"],
+    "experiments.compress": ["--eval-tasks", "4", "--steps", "2"],
     "experiments.baselines": [
         *("--queries", "2", "--eval-tasks", "4", "--tuned-tasks", "2"),
         *("--choosing-tasks", "2", "--tuned-choosing-tasks", "2"),
@@ -222,6 +225,6 @@ def test_a_command_runs(command, readers_folder, request):
         assert (readers_folder / "runs/pretrained/baselines.json").is_file()
         return
     assert "on 4 held-out tasks" in finished.stdout
-    if module != "experiments.evaluate":
+    if module not in ("experiments.evaluate", "experiments.compress"):
         run = readers_folder / finished.stdout.splitlines()[-1].rpartition(": ")[2]
         assert (run / "results.json").is_file()

@@ -5,14 +5,8 @@ import sys
 
 from jaxmeta.commands.guard import guarded, recipes_named
 
-TOOLS = (
-    "evaluate",
-    "predict",
-    "compare",
-    "curves",
-    "baselines",
-    "package",
-)  # each a module of this package
+# Each is a module of this package.
+TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "compress", "package")
 
 
 def main(
@@ -61,6 +55,7 @@ def usage() -> str:
         "compare": "Compare runs on the same test tasks, pairwise.",
         "curves": "Draw a metric along the training of several runs.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
+        "compress": "Compress the weights of a run, and measure the accuracy and the time.",
         "package": "Pack a finished run into a small folder.",
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]

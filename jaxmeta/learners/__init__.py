@@ -18,6 +18,7 @@ from jaxmeta.learners.gradient import (
     MetaTransferParams,
     R2D2Params,
     ReptileParams,
+    SparseMAMLParams,
     anil,
     boil,
     cavia,
@@ -32,6 +33,7 @@ from jaxmeta.learners.gradient import (
     proto_maml,
     r2d2,
     reptile,
+    sparse_maml,
 )
 from jaxmeta.learners.memory import memory_classifier, sequence_learner, snail
 from jaxmeta.learners.metric import (
@@ -66,6 +68,7 @@ __all__ = [
     "RelationParams",
     "ReptileParams",
     "SiameseParams",
+    "SparseMAMLParams",
     "Unroll",
     "alpaca",
     "anil",
@@ -104,6 +107,7 @@ __all__ = [
     "sequence_learner",
     "siamese",
     "snail",
+    "sparse_maml",
     "supervised",
     "transformer_neural_process",
     "truncated_backpropagation",

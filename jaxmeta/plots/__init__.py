@@ -5,6 +5,7 @@ and returns the matplotlib figure. matplotlib is imported when the first figure 
 """
 
 from jaxmeta.plots.architectures import CELL_EDGES, cell
+from jaxmeta.plots.compression import size_and_result
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
 from jaxmeta.plots.curves import (
     RunCurve,
@@ -37,5 +38,6 @@ __all__ = [
     "regret_curves",
     "run_curves",
     "sequence_episode",
+    "size_and_result",
     "trajectories",
 ]

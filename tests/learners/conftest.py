@@ -63,6 +63,7 @@ from jaxmeta.learners import (
     semi_supervised_prototypical,
     siamese,
     snail,
+    sparse_maml,
     supervised,
     truncated_backpropagation,
 )
@@ -156,6 +157,11 @@ def of_sequences(name, machine) -> Case:
 
 def evolved(model, objective, inner_steps):
     return evolve(maml(model, objective, optax.sgd(0.02), inner_steps), std=0.1, pairs=4)
+
+
+def sparse(model, objective, inner_optimizer, inner_steps):
+    given = (model, objective, inner_optimizer, inner_steps)
+    return sparse_maml(*given, differentiation=second_order)
 
 
 def of_rules(name, transform) -> Case:
@@ -326,6 +332,7 @@ CASES = [
         optax.sgd(0.5),
         inner_steps=3,
     ),
+    of_curves("sparse-maml", sparse, CURVE, optax.sgd(0.02), inner_steps=2),
     of_images("r2d2", r2d2, EMBEDDING(), ways=3),
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), inner_steps=2),
     of_images("prototypical", prototypical, EMBEDDING(query_statistics="support"), ways=3),

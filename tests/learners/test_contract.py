@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxmeta import Batch, Carry, Info, Task
+from jaxmeta.learners import MetaSGDParams, meta_sgd
 from jaxmeta.learners.evolution import moved, noise_like
 from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
@@ -35,6 +36,7 @@ EXCEPTIONS = {
     ("gradient", "maml-rl"): "of a surrogate, on the episodes gathered at the meta-parameters",
     ("gradient", "promp"): "of a surrogate, on the episodes gathered at the meta-parameters",
     ("gradient", "rl-squared"): "of a surrogate, on the episodes gathered at the meta-parameters",
+    ("gradient", "sparse-maml"): "the derivative of its binary mask is taken as 1",
     ("info", "evolve"): "the mean over the perturbed losses",
     ("info", "truncated-backpropagation"): "of one window, by its loss alone",
     ("info", "persistent-es"): "of one window, by its loss alone",
@@ -138,6 +140,22 @@ def frozen(setting, objective):
     return lambda moved: learner.loss(key, moved._replace(frozen=meta_params.frozen), task)[0]
 
 
+def with_a_linear_mask(setting, objective):
+    """`(φ', m') ↦ L` with the rates α (1[m ≥ 0] + m' − m), which are those of Meta-SGD."""
+    _, key, meta_params, task, _ = setting
+    learner = meta_sgd(CURVE, objective, 2)
+
+    def loss(moved):
+        rates = jax.tree.map(
+            lambda m, at_first: 0.02 * ((at_first >= 0) + m - at_first),
+            moved.mask,
+            meta_params.mask,
+        )
+        return learner.loss(key, MetaSGDParams(moved.initial, rates), task)[0]
+
+    return loss
+
+
 def along_differences(loss, meta_params, noise_key):
     """`φ' ↦ ḡ·φ'` with the estimate ḡ = 1/(2σn) Σ_i [L(φ + σε_i) − L(φ − σε_i)] ε_i."""
     std, pairs = 0.1, 4  # of `conftest`
@@ -205,6 +223,7 @@ SURROGATES = {
     "reptile": squared_distance,
     "imaml": implicit,
     "maml-plus-plus": every_step,
+    "sparse-maml": with_a_linear_mask,
 }
 
 

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from jaxmeta import Batch, Carry, Model, Task, cross_entropy, learners, squared_error
-from jaxmeta.inner import conjugate_gradients, only, second_order
-from jaxmeta.learners import CAVIAParams, MetaCurvatureParams
+from jaxmeta.data import sinusoids
+from jaxmeta.inner import conjugate_gradients, first_order, only, second_order
+from jaxmeta.learners import CAVIAParams, MetaCurvatureParams, SparseMAMLParams
 from jaxmeta.learners.gradient._maml_plus_plus import step_weights
 from jaxmeta.models import conv4, mlp
+from jaxmeta.training.update import chunk_of, meta_update
 
 
 def compiled(build):
@@ -32,6 +35,7 @@ maml, maml_plus_plus = compiled(learners.maml), compiled(learners.maml_plus_plus
 meta_curvature, meta_lstm = compiled(learners.meta_curvature), compiled(learners.meta_lstm)
 meta_transfer, proto_maml = compiled(learners.meta_transfer), compiled(learners.proto_maml)
 prototypical, r2d2 = compiled(learners.prototypical), compiled(learners.r2d2)
+sparse_maml = compiled(learners.sparse_maml)
 
 KEY = jax.random.key(0)
 assert_close = partial(chex.assert_trees_all_close, rtol=1e-8, atol=1e-10)
@@ -264,6 +268,61 @@ def test_meta_curvature_starts_as_maml_and_multiplies_every_mode(line):
     start = meta_params.initial["conv_1"]["kernel"]
     assert_close(moved, start - 0.4 * changed.reshape(start.shape))
     assert isinstance(meta_params, MetaCurvatureParams)
+
+
+# --- sparse-MAML --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("differentiation", "of_initial"),
+    # The query's gradient g, or (I − α H D) g with H = [[5, 3], [3, 2]] and the mask D.
+    [(first_order, (12.12, 4.04)), (second_order, (6.06, 0.404))],
+)
+def test_sparse_maml_on_a_line(differentiation, of_initial, line):
+    """The support's gradient is (0.6, −0.1): w moves to 0.44, b is masked."""
+    learner = sparse_maml(LINEAR, squared_error, optax.sgd(0.1), 1, differentiation=differentiation)
+    meta_params = SparseMAMLParams(of_line(0.5, -0.3), of_line(0.0, -0.1))
+    adapted = learner.adapt(KEY, meta_params, line.support)
+    assert_close(adapted.params, of_line(0.44, -0.3))
+    grads = learner.grad(KEY, meta_params, line, at(0))[0]
+    assert_close(grads.initial, of_line(*of_initial))
+    # −α ∇L(θ_1; query) ∘ ∇L(θ_0; support), in the masked bias as well
+    assert_close(grads.mask, of_line(-0.1 * 12.12 * 0.6, -0.1 * 4.04 * -0.1))
+
+
+@pytest.mark.parametrize("differentiation", [first_order, second_order])
+def test_sparse_maml_with_an_open_mask_is_maml(differentiation, line):
+    given = (mlp((4,), 1), squared_error, optax.sgd(0.1), 3)
+    learner = sparse_maml(*given, initial_mask=0.0, differentiation=differentiation)
+    plain = maml(*given, differentiation=differentiation)
+    meta_params = in_float64(learner.init(KEY, line))
+    expected = plain.grad(KEY, meta_params.initial, line, at(0))
+    found = learner.grad(KEY, meta_params, line, at(0))
+    assert_close(found[0].initial, expected[0])
+    assert_close(found[1], expected[1])
+
+
+@pytest.mark.parametrize("mask", [(0.1, -0.1), (float("nan"), 0.1)])
+def test_a_mask_needs_a_range(mask):
+    with pytest.raises(ValueError, match="is not a range; give \\(low, high\\)"):
+        learners.sparse_maml(LINEAR, squared_error, optax.sgd(0.1), 1, initial_mask=mask)
+
+
+def test_training_changes_the_mask_which_stays_sparse():
+    learner = learners.sparse_maml(mlp((16,), 1), squared_error, optax.sgd(0.02), 2)
+    sample = sinusoids(shots=6, queries=5, amplitude=(1.0, 3.0))
+    init, update = meta_update(learner, optax.adam(1e-2), task_batch=4)
+    state = jax.jit(init)(KEY, sample)
+    before = ravel_pytree(state.meta_params.mask)[0] >= 0
+    state, _ = chunk_of(update)(state, sample, length=30)
+    after = ravel_pytree(state.meta_params.mask)[0] >= 0
+    assert 0.2 < before.mean() < 0.8
+    assert 0.1 < after.mean() < 0.9
+    assert (before & ~after).any() and (~before & after).any()
+    support = sample(KEY).support
+    adapted = jax.jit(learner.adapt)(KEY, state.meta_params, support).params
+    moved = ravel_pytree(adapted)[0] != ravel_pytree(state.meta_params.initial)[0]
+    assert moved.any() and not (moved & ~after).any()
 
 
 # --- R2-D2, Proto-MAML --------------------------------------------------------------------

@@ -42,6 +42,41 @@ def legend(axes) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+# --- compression --------------------------------------------------------------------------
+
+VERSIONS = ["uncompressed", "prune 60 %", "prune 90 %", "int8"]
+
+
+def test_versions_of_a_method_are_connected_and_named(tmp_path):
+    sizes, means = np.array([400_000, 190_000, 60_000, 110_000]), np.array([0.96, 0.94, 0.5, 0.95])
+    figure = plots.size_and_result(
+        tmp_path / "compression.png",
+        VERSIONS,
+        sizes,
+        means,
+        np.full(4, 0.01),
+        ylabel="test accuracy",
+        percent=True,
+        title="prototypical · omniglot",
+    )
+    pixels(tmp_path / "compression.png")
+    axes = only_axes(figure)
+    assert legend(axes) == ["uncompressed", "prune", "int8"]
+    assert texts(axes) == ["", "60 %", "90 %", ""]
+    assert set(axes.lines[0].get_ydata()) == {0.96}  # dashed: the uncompressed result
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(),) for line in points] == [(400,), (190, 60), (110,)]
+    assert [*points[1].get_ydata()] == [0.94, 0.5]
+    assert axes.get_yaxis().get_major_formatter()(0.95) == "95 %"
+
+
+@pytest.mark.parametrize(("names", "count"), [([], 0), (VERSIONS, 3)])
+def test_a_size_and_a_result_for_every_version(tmp_path, names, count):
+    values = np.ones(count)
+    with pytest.raises(ValueError, match="one size, mean and interval for each of"):
+        plots.size_and_result(tmp_path / "none.png", names, values, values, values, ylabel="loss")
+
+
 # --- learning curves ----------------------------------------------------------------------
 
 

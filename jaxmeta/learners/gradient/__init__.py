@@ -13,6 +13,7 @@ from jaxmeta.learners.gradient._meta_transfer import MetaTransferParams, meta_tr
 from jaxmeta.learners.gradient._proto_maml import proto_maml
 from jaxmeta.learners.gradient._r2d2 import R2D2Params, r2d2
 from jaxmeta.learners.gradient._reptile import ReptileParams, reptile
+from jaxmeta.learners.gradient._sparse_maml import SparseMAMLParams, sparse_maml
 
 __all__ = [
     "Adapted",
@@ -24,6 +25,7 @@ __all__ = [
     "MetaTransferParams",
     "R2D2Params",
     "ReptileParams",
+    "SparseMAMLParams",
     "anil",
     "boil",
     "cavia",
@@ -39,4 +41,5 @@ __all__ = [
     "proto_maml",
     "r2d2",
     "reptile",
+    "sparse_maml",
 ]

@@ -12,7 +12,7 @@ from jaxmeta.recipes.settings import Count
 @recipe("snail", paper="Mishra et al. 2018", kinds=("classification",))
 @dataclass(frozen=True)
 class Snail(Recipe):
-    """SNAIL (Mishra et al. 2018): temporal convolutions and attention over the support."""
+    """SNAIL (Mishra et al. 2018): temporal convolutions and attention."""
 
     features: Count = 64
     """Size of an example's embedding, the output of a linear layer after the network."""
