@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.architecture_tables import searches_table
 from experiments.cells import interval, linked, percent, published_result
+from experiments.compression_tables import compression_tables
 from experiments.markdown import Row, grid
 from experiments.policy_tables import (
     bandits_table,
@@ -181,7 +182,10 @@ def learner_names() -> str:
     for name, recipe in known_learners().items():
         kinds.setdefault(recipe.kinds[0], []).append(f"`{name}`")
     lines = [f"- {kind}: {', '.join(names)}" for kind, names in sorted(kinds.items())]
-    return "".join(f"{textwrap.fill(line, 100, subsequent_indent='  ')}\n" for line in lines)
+    return "".join(
+        f"{textwrap.fill(line, 100, subsequent_indent='  ', break_on_hyphens=False)}\n"
+        for line in lines
+    )
 
 
 # Curves
@@ -345,6 +349,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "searches": searches_table,
         "commands": commands_table,
     },
+    "docs/pages/compression.md": {"compression": compression_tables},
     "docs/pages/speed.md": {
         "speed": speed_table,
         "cost": cost_table,
