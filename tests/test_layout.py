@@ -20,14 +20,14 @@ ROOT = Path(__file__).parent.parent
 TOWER = [
     *("experiments", "commands", "recipes", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
-    *("environment", "extras", "interrupts", "version"),
+    *("architecture", "environment", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "recipes"):
     BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
-BELOW["environment"] = {"core", "objectives"}
+BELOW["architecture"] = BELOW["environment"] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
@@ -125,7 +125,10 @@ BUILT_IN = {n: own for n, own in REGISTERED.items() if own.__module__.startswith
 # A domain may have the name of its kind of task, which recipes do ask for.
 KINDS = {own.kind for own in known_domains().values()}
 # Files that speak of something else of that name.
-OF_THE_SAME_NAME = {"jaxmeta.recipes.learners.ntm": {"lstm"}}  # a controller
+OF_THE_SAME_NAME = {
+    "jaxmeta.recipes.learners.ntm": {"lstm"},  # a controller
+    "jaxmeta.recipes.learned_rule": {"evolution"},  # a meta-gradient
+}
 # Where no learner or domain is special; jaxmeta/learners has the functions, experiments/ doors
 # and benchmarks of chosen learners.
 FLOORS = ("commands", "recipes", "training", "plots", "inner", "models", "ops")
