@@ -146,8 +146,8 @@ def _run(
         "wall_seconds": round(outcome.wall_seconds, 1),
         "tasks_per_second": round(outcome.tasks_per_second, 1),
         **provenance(mesh),
-        "parameters_sha256": checkpoints.parameters_sha256(outcome.state.meta_params),
-        "evaluated_parameters_sha256": checkpoints.parameters_sha256(trained.meta_params),
+        "parameters_sha256": _digest_of(outcome.state.trained),
+        "evaluated_parameters_sha256": _digest_of(trained),
         "resumed_from_step": outcome.resumed_from_step,
     }
     results, values, made = evaluate(loaded, trained, results, folder, everywhere, say=progress.say)
@@ -207,6 +207,12 @@ def _try_shapes(recipe: Recipe, problem: Problem) -> Trained:
         "adaptation and its arrays", adapt, jax.random.key(0), problem.constants
     )
     return trained
+
+
+def _digest_of(trained: Trained) -> str:
+    """The digest of the meta-parameters, with shared values where there are some."""
+    whole = trained if jax.tree.leaves(trained.shared) else trained.meta_params
+    return checkpoints.parameters_sha256(whole)
 
 
 def _digest(loaded: Loaded) -> int:

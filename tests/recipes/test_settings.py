@@ -52,6 +52,8 @@ def of(domain: str, learner: str, **changes: Any) -> Any:
 
 
 def data_identity(domain: str) -> dict[str, Any]:
+    if domain == "architectures":
+        return {"image_shape": [8, 8, 1], "classes": 10}
     return DATA if domain in ("few-shot", "pretrain") else {}
 
 
@@ -336,9 +338,10 @@ def test_every_learner_is_built_and_updates(domain, learner, with_pretrained):
     after, info = jax.eval_shape(update, state, sample)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert info.loss.shape == ()
-    loss, _ = jax.eval_shape(
-        recipe.build(of_test).loss, jax.random.key(0), state.meta_params, of_training.example
-    )
+    learner = recipe.build(of_test)
+    shared = {} if learner.shared is None else {"shared": state.shared}
+    given = (jax.random.key(0), state.meta_params, of_training.example)
+    loss, _ = jax.eval_shape(learner.loss, *given, **shared)
     assert loss.shape == ()
 
 
