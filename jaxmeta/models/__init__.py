@@ -9,6 +9,7 @@ from jaxmeta.models._cells import (
     relaxed,
     supernet,
 )
+from jaxmeta.models._chain import Chain, ChainLayer, chain_network
 from jaxmeta.models._conv4 import conv4
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
@@ -25,10 +26,13 @@ __all__ = [
     "EDGES",
     "NORMALISATIONS",
     "OPERATIONS",
+    "Chain",
+    "ChainLayer",
     "Normalisation",
     "averaged_over_shifts",
     "cell_network",
     "cell_text",
+    "chain_network",
     "check_alike",
     "comparator",
     "computed_in",

@@ -27,6 +27,7 @@ from jaxmeta.learners.architecture.stopping import (
     never,
     skip_limit,
 )
+from jaxmeta.learners.architecture.trained import trained_accuracy
 
 __all__ = [
     "Alternating",
@@ -53,4 +54,5 @@ __all__ = [
     "regularised_evolution",
     "skip_limit",
     "softmax_relaxation",
+    "trained_accuracy",
 ]

@@ -252,11 +252,12 @@ def darts(
     def derive(logits: Array, shared: SupernetState) -> Array:
         return shared.logits.argmax(axis=-1)
 
-    return MetaLearner(  # pyright: ignore[reportArgumentType]
+    # The shared state is a keyword argument beyond the protocols' signatures.
+    return MetaLearner(
         init,
-        adapt,
+        adapt,  # pyright: ignore[reportArgumentType]
         predict,
-        loss,
+        loss,  # pyright: ignore[reportArgumentType]
         Alternating(gradient, follow),
         shared=shared,
         derive=derive,

@@ -151,4 +151,7 @@ def metaqnn(
         values, _ = jax.lax.scan(replay, state.values, rows)
         return QState(values, state.proposed + 1)
 
-    return architecture_search(Search(init, propose, learn), space, budget)
+    def metrics(state: QState) -> dict[str, Array]:
+        return {"epsilon": schedule[jnp.minimum(state.proposed, len(schedule) - 1)]}
+
+    return architecture_search(Search(init, propose, learn, metrics), space, budget)

@@ -20,11 +20,13 @@ class Search(NamedTuple):
       init: `init(key) -> state`.
       propose: `propose(key, state) -> architecture`.
       learn: `learn(key, state, history) -> state`, after the newest entry of the history.
+      metrics: `metrics(state) -> named scalars` to be logged, such as ε.
     """
 
     init: Callable[[Key], PyTree]
     propose: Callable[[Key, PyTree], Array]
     learn: Callable[[Key, PyTree, "History"], PyTree]
+    metrics: Callable[[PyTree], dict[str, Array]] = lambda state: {}
 
 
 class History(NamedTuple):
@@ -121,8 +123,11 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
         return Searching(history, search.learn(learn_key, state, history))
 
     def info(shared: Searching) -> Info:
-        best = shared.history.accuracies.max()
-        return Info(-best, {"accuracy": best})
+        history = shared.history
+        best = history.accuracies.max()
+        newest = history.accuracies[jnp.maximum(history.seen - 1, 0)]
+        own = search.metrics(shared.state)
+        return Info(-best, {"accuracy": best, "newest_accuracy": newest, **own})
 
     def gradient(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info]:
         return meta_params, info(carry.shared)
@@ -137,11 +142,12 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
         found = info(shared)
         return found.loss, found
 
-    return MetaLearner(  # pyright: ignore[reportArgumentType]
+    # The shared state is a keyword argument beyond the protocols' signatures.
+    return MetaLearner(
         lambda key, task: (),
-        adapt,
+        adapt,  # pyright: ignore[reportArgumentType]
         predict,
-        loss,
+        loss,  # pyright: ignore[reportArgumentType]
         Alternating(gradient, follow),
         shared=shared,
         derive=lambda meta_params, shared: shared.history.best,

@@ -1,28 +1,27 @@
 """Architecture search: `python -m experiments.architectures [LEARNER]`.
 
-A search finds an architecture in a space of which every network was trained once and for all, so
-that the accuracy of what it finds is looked up after every epoch, or after every network.
+A search finds an architecture in a space. Of two spaces every network was trained once and for all,
+so that the accuracy of what is found is looked up after every epoch, or after every network. In the
+third one, networks are trained when they are proposed.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.architecture import SearchSpace
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Task, cross_entropy
+from jaxmeta.core import Batch, Model, Task, cross_entropy
 from jaxmeta.data import ClassImages, image_batches
-from jaxmeta.data.architectures import Tabulated, nasbench_201, nasbench_macro, row_of
 from jaxmeta.data.batches import paired_batches
 from jaxmeta.data.cache import digest
 from jaxmeta.data.classes import class_images
 from jaxmeta.data.images.cifar10 import cifar10
 from jaxmeta.data.images.digits import digits
-from jaxmeta.data.samplers import sampler
-from jaxmeta.models import supernet
+from jaxmeta.data.samplers import Sampler
+from jaxmeta.models import OPERATIONS, supernet
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -35,9 +34,10 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
+from jaxmeta.recipes.search_spaces import Searched, letters, tabulated
 from jaxmeta.recipes.settings import AtLeastTwo, Count, option
+from jaxmeta.recipes.tasks import Judge
 from jaxmeta.training.logs import read_metrics
-from jaxmeta.training.update import Trained
 
 
 class _Images(NamedTuple):
@@ -57,8 +57,9 @@ _IMAGES = {"cifar10": _Images(cifar10, 4, True), "digits": _Images(digits, 1, Fa
 class Architectures(Domain):
     """Search for an architecture whose accuracy is tabulated."""
 
-    space: Literal["nasbench-201", "nasbench-macro"] = "nasbench-201"
-    """The cells of NAS-Bench-201, or the eight layers of NAS-Bench-Macro."""
+    space: Literal["nasbench-201", "nasbench-macro", "letters"] = "nasbench-201"
+    """The cells of NAS-Bench-201, the eight layers of NAS-Bench-Macro, or convolutional networks of
+    up to five layers, which are trained on letters."""
     target: Literal["cifar10", "cifar100", "imagenet16"] = "cifar10"
     """Images of the accuracies, with --space nasbench-201."""
     images: Literal["cifar10", "digits"] = "cifar10"
@@ -72,6 +73,10 @@ class Architectures(Domain):
     """Channels of the first stage of the supernet; 16 as published."""
     cells: Count = 1
     """Cells per stage of the supernet; 5 as published."""
+    letters: AtLeastTwo = 30
+    """Number of letters, with --space letters."""
+    network_steps: Count = 300
+    """Training steps of each network, with --space letters."""
 
     default_learner: ClassVar[str] = "random"
     presets: ClassVar[tuple[Preset, ...]] = (
@@ -92,10 +97,15 @@ class Architectures(Domain):
     )
 
     def check(self) -> None:
-        if self.space != "nasbench-201" and self.target != "cifar10":
-            raise ValueError(
-                f"{option('target', self.target)} applies only to --space nasbench-201."
-            )
+        own = {
+            "nasbench-201": ("target", "images", "image_count", "batch_size", "width", "cells"),
+            "letters": ("letters", "network_steps"),
+        }
+        for space, names in own.items():
+            for name in names:
+                value = getattr(self, name)
+                if space != self.space and value != getattr(type(self)(), name):
+                    raise ValueError(f"{option(name, value)} applies only to --space {space}.")
 
     def label(self) -> str:
         return self.space if self.target == "cifar10" else f"{self.space}-{self.target}"
@@ -113,7 +123,8 @@ class Architectures(Domain):
             sizes = {"width": self.width, "cells": self.cells}
             return supernet(outputs, **sizes, sampled=needs.sampled)
 
-        example, classes = Task(jnp.zeros(()), jnp.zeros(())), 0
+        space = self._space(training)
+        example, classes = _zeros(space.sources["validation"]), 0
         if needs.supernet:
             images = jnp.zeros((self.batch_size, *data["image_shape"]))
             batch = Batch(images, jnp.zeros((self.batch_size,), jnp.int32))
@@ -127,13 +138,17 @@ class Architectures(Domain):
             outputs=classes,
             steps=training.steps,
             data=data,
-            space=_space(self.space, self.target),
+            space=space.space,
         )
 
+    def _space(self, training: Training) -> Searched:
+        if self.space == "letters":
+            return letters(self.letters, self.network_steps, training.seed)
+        return tabulated(self.space, self.target)
+
     def tasks(self, training: Training, needs: Needs) -> Tasks:
-        table = _table(self.space, self.target)
-        source: Any = sampler(_no_task)
-        data: dict[str, Any] = {"accuracies_sha256": digest({"searched": table.searched})}
+        space = self._space(training)
+        source, data = space.sources["validation"], dict(space.data)
         if needs.supernet:
             chosen = _IMAGES[self.images]
             halves = _halves(chosen.load(), self.image_count, training.seed)
@@ -146,27 +161,19 @@ class Architectures(Domain):
                 "classes": len(halves[0].names),
                 "images_sha256": digest({str(n): half.images for n, half in enumerate(halves)}),
             }
-        best = {name: float(own.max()) for name, own in table.tests.items()}
 
-        def held_out(part: str) -> HeldOut:
-            identity = {"space": self.space, "target": self.target, "part": part}
-            return HeldOut(source, identity, judge=_judge_of(table, self.target), at_once=1)
+        def held_out(part: str, judge: Judge | None) -> HeldOut:
+            identity = {"space": self.space, "target": self.target, "part": part, **space.data}
+            return HeldOut(space.sources[part], identity, judge=judge, at_once=1)
 
         def report(made: Report) -> dict[str, Any]:
             found = _architecture_of(made)
-            order = np.sort(table.tests[self.target])[::-1]
-            accuracy = float(table.tests[self.target][row_of(found, len(table.options))])
-            return {
-                "architecture": table.text(found),
-                "rank": int(np.searchsorted(-order, -accuracy)) + 1,
-                "architectures": len(order),
-                "largest_accuracy": best,
-            }
+            return {"architecture": space.text(found), **space.further(found)}
 
         return Tasks(
             train=lambda: source,
-            validation=lambda: held_out("validation"),
-            tests={"test": held_out("test")},
+            validation=lambda: held_out("validation", space.validate),
+            tests={"test": held_out("test", space.judge)},
             figures=(ACCURACY,),
             selection=ACCURACY,
             keeps_last=True,
@@ -175,19 +182,19 @@ class Architectures(Domain):
             protocol={
                 "space": self.space,
                 "target": self.target,
-                "accuracy": "tabulated, of the network trained separately",
-                "searched": "tabulated validation accuracy" if not needs.supernet else self.images,
+                "accuracy": space.said,
+                "searched": self.images if needs.supernet else "validation accuracy",
             },
             data=data,
             report=report,
-            draw=lambda made: _draw(made, table, best[self.target]),
+            draw=lambda made: _draw(made, space),
             extra_lines=_lines,
         )
 
 
-def _no_task(key: Key) -> Task:
-    """Searches of a table have no examples."""
-    return Task(jnp.zeros(()), jnp.zeros(()))
+def _zeros(source: Sampler) -> Task:
+    shapes = jax.eval_shape(source, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _halves(images: ClassImages, count: int, seed: int) -> list[ClassImages]:
@@ -215,55 +222,13 @@ def _halves(images: ClassImages, count: int, seed: int) -> list[ClassImages]:
     ]
 
 
-@functools.cache
-def _table(space: str, target: str) -> Tabulated:
-    return nasbench_201(target) if space == "nasbench-201" else nasbench_macro()
-
-
-@functools.cache  # the same functions for the same settings, which share compiled programs
-def _space(space: str, target: str) -> SearchSpace:
-    table = _table(space, target)
-    options = len(table.options)
-
-    def accuracy(key: Key, architecture: Array, task: Task) -> Array:
-        return jnp.asarray(table.searched)[_row(architecture, options)]
-
-    return SearchSpace(
-        table.decisions, table.options, np.ones((options + 1, options), bool), accuracy
-    )
-
-
-def _row(architecture: Array, options: int) -> Array:
-    """`row_of`, traced."""
-    powers = options ** jnp.arange(len(architecture) - 1, -1, -1)
-    return (architecture * powers).sum()
-
-
-def _judge_of(table: Tabulated, target: str) -> Any:
-    """The tabulated accuracies of the architecture found so far."""
-    searched, tests = table.searched, table.tests
-
-    def judge(
-        key: Key, learner: MetaLearner, trained: Trained, task: Task
-    ) -> tuple[Array, Mapping[str, Array]]:
-        assert learner.derive is not None, "a search derives an architecture"
-        found = learner.derive(trained.meta_params, trained.shared)
-        row = _row(found, len(table.options))
-        accuracies = {name: jnp.asarray(own)[row] for name, own in tests.items()}
-        seen = jnp.asarray(searched)[row]
-        others = {f"accuracy_{name}": own for name, own in accuracies.items() if name != target}
-        return 1 - seen, {"accuracy": accuracies[target], "searched_accuracy": seen, **others}
-
-    return judge
-
-
 def _architecture_of(made: Report) -> np.ndarray:
     derive = made.learners["test"].derive
     assert derive is not None
     return np.asarray(derive(made.trained.meta_params, made.trained.shared))
 
 
-def _draw(made: Report, table: Tabulated, best: float) -> None:
+def _draw(made: Report, space: Searched) -> None:
     """Draw the accuracy of what is found over the steps, and the cell."""
     from jaxmeta import plots
 
@@ -276,18 +241,20 @@ def _draw(made: Report, table: Tabulated, best: float) -> None:
         {made.recipe.name: plots.RunCurve(steps, accuracies[None])},
         ylabel="accuracy of the architecture found",
         title=made.title,
-        best=best,
+        best=space.largest,
     )
     found = _architecture_of(made)
-    if table.decisions == len(plots.CELL_EDGES):
-        names = [table.options[index] for index in found]
+    if space.space.options == OPERATIONS:
+        names = [OPERATIONS[index] for index in found]
         plots.cell(made.folder / "cell.png", names, title=made.title)
 
 
 def _lines(results: Mapping[str, Any]) -> list[str]:
-    largest = results["largest_accuracy"][results["target"]]
-    return [
-        f"found {results['architecture']}",
-        f"rank {results['rank']:,} of {results['architectures']:,}; the best has "
-        f"{100 * largest:.2f} %",
-    ]
+    lines = [f"found {results['architecture']}"]
+    if "rank" in results:
+        largest = results["largest_accuracy"][results["target"]]
+        lines.append(
+            f"rank {results['rank']:,} of {results['architectures']:,}; the best has "
+            f"{100 * largest:.2f} %"
+        )
+    return lines

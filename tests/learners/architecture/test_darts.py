@@ -83,8 +83,13 @@ def test_architecture_gradient_by_hand(differentiation, order, close, x64):
     assert np.isfinite(info.loss)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("differentiation", ["second-order", "finite-difference"])
+@pytest.mark.parametrize(
+    "differentiation",
+    [
+        pytest.param("second-order", marks=pytest.mark.full),
+        pytest.param("finite-difference", marks=pytest.mark.slow),
+    ],
+)
 def test_architecture_gradient_of_a_supernet(differentiation, x64):
     """Against finite differences of the loss after the step, with momentum and weight decay."""
     optimizer = optax.chain(
@@ -127,7 +132,7 @@ def test_weights_follow_with_the_new_architecture(x64):
     np.testing.assert_allclose(after.shared.weights["w"], w - RATE * (m @ w - 0.3) * m, rtol=1e-9)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_search_learns_the_useful_operation():
     """Images whose class is a local pattern: the weights learn, and the logits of `none` fall."""
     model = supernet(2, width=4, cells=1)

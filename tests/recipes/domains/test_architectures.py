@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from jaxmeta.data.architectures import nasbench_201, row_of
 from jaxmeta.recipes import restore
+from jaxmeta.recipes.search_spaces import letters
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 _DARTS = ("darts", "--images", "digits", "--image-count", "200", "--width", "2")
@@ -17,7 +19,10 @@ def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize("learner", ["random", "evolution", "metaqnn"])
+@pytest.mark.parametrize(
+    "learner",
+    ["random", *(pytest.param(own, marks=pytest.mark.full) for own in ("evolution", "metaqnn"))],
+)
 def test_a_search_reports_the_tabulated_accuracy_of_its_best(learner, status, tmp_path, capsys):
     folder = tmp_path / "run"
     options = [learner, "--steps", "30", "--checkpoint-every", "10", "--out", folder]
@@ -76,3 +81,41 @@ def test_a_supernet_on_digits(options, status, tmp_path):
 def test_nonsense_is_refused(options, message, status, tmp_path, capsys):
     assert status("architectures", *options, "--out", tmp_path / "run") == 1
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.full
+def test_networks_that_are_trained_on_letters(status, tmp_path):
+    folder = tmp_path / "run"
+    options = ["metaqnn", "--space", "letters", "--letters", "4", "--network-steps", "5"]
+    options += ["--steps", "3", "--checkpoint-every", "1", "--chunk", "1", "--out", folder]
+    assert status("architectures", *options) == 0
+    results, run = results_of(folder), restore(folder)
+    history = run.trained.shared.history
+    names = run.learner.derive(run.meta_params, run.trained.shared)
+    assert results["architecture"].split()[0].startswith("conv")
+    assert len(results["architecture"].split()) == int((np.asarray(names) != 0).sum())
+    accuracies = np.asarray(history.accuracies)
+    assert (accuracies >= 0).all() and accuracies.max() <= 1
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert next(row["train_epsilon"] for row in rows if "train_epsilon" in row) == 1.0
+    # Validation reports the best accuracy that the search has seen.
+    seen = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+    np.testing.assert_allclose(seen, np.maximum.accumulate(accuracies), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_that_sees_letters_learns_them():
+    space = letters(6, 80, 0)
+    task = space.sources["validation"](jax.random.key(0))
+    assert task.support.inputs.shape == (72, 14, 14, 1)
+    names = space.space.options
+    deep, flat = (
+        np.array([names.index(own) for own in layers])
+        for layers in (
+            ("conv3-32", "pool", "conv3-32", "end", "end"),
+            ("conv1-32", "end", "end", "end", "end"),
+        )
+    )
+    accuracy = jax.jit(space.space.accuracy)
+    assert float(accuracy(jax.random.key(1), deep, task)) > 0.6
+    assert float(accuracy(jax.random.key(1), flat, task)) < 0.5  # it sees single pixels

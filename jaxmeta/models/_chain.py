@@ -1,0 +1,145 @@
+"""Chains of layers that are chosen by integers, so that all of them share one compiled program."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Key, PyTree
+from jaxmeta.ops import convolve, max_pool
+
+
+class ChainLayer(NamedTuple):
+    """A layer that may be chosen.
+
+    Attributes:
+      name: its name; `pool` halves the image, `end` leaves it as it is.
+      window: side of the convolution's window in pixels, odd; 0 for a layer without one.
+      filters: channels of the convolution.
+    """
+
+    name: str
+    window: int = 0
+    filters: int = 0
+
+
+class Chain(NamedTuple):
+    """A network whose layers are chosen when it is applied.
+
+    Attributes:
+      init: `init(key) -> params`, with kernels for every choice.
+      apply: `apply(params, images, architecture) -> outputs`.
+    """
+
+    init: Callable[[Key], PyTree]
+    apply: Callable[[PyTree, Array, Array], Array]
+
+
+class _State(NamedTuple):
+    """Images within a buffer of constant size: `size` pixels per side are valid, the others 0."""
+
+    images: Array
+    size: Array
+
+
+def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) -> Chain:
+    """A chain of layers, one of the same choices in each place, then a linear head.
+
+        convolution: x ← relu(normalised(conv(x)));  pool: 2×2 max-pooling;  end: x
+        outputs = W mean over space(x) + b
+
+    A network is normalised over space and channels of each example. All choices have one compiled
+    program, in which a smaller image or fewer channels are the first part of a buffer, so that a
+    search does not compile every network. A step costs that of its widest layers at the first size.
+
+    Args:
+      layers: the choices.
+      decisions: number of places.
+      outputs: width of the head.
+
+    Shapes: images float `[N, H, W, C]` with square images and C at most the largest number of
+    filters, to `[N, outputs]`; the architecture is int32 `[decisions]`.
+
+    Raises:
+      ValueError: no convolution among the layers; fewer than one decision or output.
+
+    >>> layers = (ChainLayer("end"), ChainLayer("conv", 3, 4), ChainLayer("pool"))
+    >>> chain = chain_network(layers, decisions=3, outputs=5)
+    >>> params = chain.init(jax.random.key(0))
+    >>> chain.apply(params, jnp.ones((2, 8, 8, 1)), jnp.array([1, 2, 0])).shape
+    (2, 5)
+    """
+    windows = sorted({layer.window for layer in layers if layer.window})
+    channels = max((layer.filters for layer in layers), default=0)
+    if not windows or decisions < 1 or outputs < 1:
+        raise ValueError(
+            f"chain_network: {len(windows)} sizes of convolutions, {decisions} decisions, "
+            f"{outputs} outputs; give at least 1 of each."
+        )
+
+    def init(key: Key) -> PyTree:
+        head_key, *keys = jax.random.split(key, 1 + len(windows))
+        start = jax.nn.initializers.he_normal(in_axis=-2, out_axis=-1, batch_axis=0)
+        kernels = {
+            str(window): start(own, (decisions, window, window, channels, channels))
+            for window, own in zip(windows, keys)
+        }
+        head = jax.nn.initializers.glorot_uniform()(head_key, (channels, outputs))
+        return {"kernels": kernels, "head": {"kernel": head, "bias": jnp.zeros((outputs,))}}
+
+    def branch(layer: ChainLayer) -> Callable[[_State, PyTree], _State]:
+        if layer.name == "pool":
+            return lambda state, kernels: _pooled(state)
+        if not layer.window:
+            return lambda state, kernels: state
+        return lambda state, kernels: _State(
+            _convolved(state, kernels[str(layer.window)], layer.filters), state.size
+        )
+
+    branches = [branch(layer) for layer in layers]
+
+    def apply(params: PyTree, images: Array, architecture: Array) -> Array:
+        missing = channels - images.shape[-1]
+        images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, missing)))
+
+        def place(state: _State, row: tuple[PyTree, Array]) -> tuple[_State, None]:
+            kernels, chosen = row
+            return jax.lax.switch(chosen, branches, state, kernels), None
+
+        state = _State(images, jnp.array(images.shape[1], jnp.int32))
+        state, _ = jax.lax.scan(place, state, (params["kernels"], architecture))
+        area = (state.size**2).astype(images.dtype)
+        features = state.images.sum(axis=(1, 2)) / area
+        return features @ params["head"]["kernel"] + params["head"]["bias"][None]
+
+    return Chain(init, apply)
+
+
+def _valid(state: _State, filters: int) -> Array:
+    """1 for the valid pixels and channels, 0 elsewhere, `[1, H, W, C]`."""
+    _, height, width, channels = state.images.shape
+    rows = (jnp.arange(height) < state.size)[:, None, None]
+    columns = (jnp.arange(width) < state.size)[None, :, None]
+    chosen = (jnp.arange(channels) < filters)[None, None, :]
+    return (rows & columns & chosen)[None].astype(state.images.dtype)
+
+
+def _convolved(state: _State, kernel: Array, filters: int) -> Array:
+    valid = _valid(state, filters)
+    values = convolve(state.images, kernel) * valid
+    axes = (1, 2, 3)
+    count = valid.sum()
+    mean = values.sum(axis=axes, keepdims=True) / count
+    centred = (values - mean) * valid
+    variance = jnp.square(centred).sum(axis=axes, keepdims=True) / count
+    return jax.nn.relu(centred * jax.lax.rsqrt(variance + 1e-5))
+
+
+def _pooled(state: _State) -> _State:
+    size = state.size // 2
+    pooled = max_pool(state.images)
+    missing = [before - after for before, after in zip(state.images.shape, pooled.shape)]
+    images = jnp.pad(pooled, [(0, own) for own in missing])
+    state = _State(images, size)  # an odd last row is left out
+    return _State(images * _valid(state, images.shape[-1]), size)
