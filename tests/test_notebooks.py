@@ -24,8 +24,8 @@ def text(lines) -> str:
     return lines if isinstance(lines, str) else "".join(lines)
 
 
-def test_there_are_eight():
-    assert [path.name[0] for path in NOTEBOOKS] == list("12345678")
+def test_there_are_nine():
+    assert [path.name[0] for path in NOTEBOOKS] == list("123456789")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
