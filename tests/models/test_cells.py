@@ -3,9 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from jaxmeta import Batch, Task, cross_entropy, maml
+from jaxmeta.inner import excluding
 from jaxmeta.models import EDGES, OPERATIONS, cell_network, cell_text, relaxed, supernet
+from jaxmeta.models._cells import _Cell
 from jaxmeta.ops import average_pool, mean_filter
 
 KEY = jax.random.key(0)
@@ -51,8 +55,6 @@ def test_a_cell_by_hand():
     params = cell_network((1, 1, 4, 1, 4, 0), **SIZES).init(KEY, IMAGES)
     assert not [name for name in params if name.startswith("cell")]  # nothing to learn within them
     # node_1 = x, node_2 = x + mean(x), node_3 = x + mean(node_1)
-    from jaxmeta.models._cells import _Cell
-
     x = IMAGES
     found = _Cell(2, (1, 1, 4, 1, 4, 0), False).apply({}, x, None)
     np.testing.assert_allclose(found, x + mean_filter(x), rtol=1e-5, atol=1e-6)
@@ -92,3 +94,23 @@ def test_pools_against_numpy():
 def test_errors(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.full
+def test_maml_learns_an_architecture_whose_weights_adapt(nets):
+    """The meta-gradient reaches the logits; the inner loop changes the weights alone."""
+    learner = maml(
+        relaxed(supernet(3, **SIZES)),
+        cross_entropy,
+        optax.sgd(0.1),
+        inner_steps=1,
+        adapts=excluding("architecture"),
+    )
+    batch = Batch(IMAGES, jnp.array([0, 1, 2, 0]))
+    meta_params = learner.init(KEY, Task(batch, batch))
+    adapted = jax.jit(learner.adapt)(KEY, meta_params, batch).params
+    np.testing.assert_array_equal(adapted["architecture"], meta_params["architecture"])
+    assert jnp.abs(adapted["head"]["kernel"] - meta_params["head"]["kernel"]).max() > 1e-4
+    loss = lambda params: learner.loss(KEY, params, Task(batch, batch))[0]  # noqa: E731
+    grads = jax.jit(jax.grad(loss))(meta_params)["architecture"]
+    assert jnp.abs(grads[:, 1:]).min() > 0

@@ -58,7 +58,7 @@ class Darts(Search):
         Preset(
             "architecture/default",
             # 20 passes over 5,000 images in batches of 64.
-            {"steps": 1560, "checkpoint_every": 78, "outer_rate": 3e-4},
+            {"steps": 1560, "checkpoint_every": 78, "chunk": 13, "outer_rate": 3e-4},
         ),
         Preset(
             "architecture/full",
