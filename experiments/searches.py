@@ -20,7 +20,7 @@ from jaxmeta import Task, files, plots
 from jaxmeta.architecture import SearchSpace
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.core import MetaLearner
-from jaxmeta.data.architectures import Tabulated, nasbench_201, nasbench_macro
+from jaxmeta.data.architectures import Tabulated, nasbench_201, nasbench_macro, row_of
 from jaxmeta.learners import metaqnn, random_search, regularised_evolution
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import AtLeastTwo
@@ -35,7 +35,7 @@ METHODS: dict[str, Callable[..., MetaLearner]] = {
     "random": random_search,
     "evolution": regularised_evolution,
     "metaqnn": metaqnn,
-    # Ten times the published rate, which is made for thousands of networks.
+    # Ten times the published rate, which suits budgets of thousands of networks.
     "metaqnn, rate 0.1": partial(metaqnn, rate=0.1),
 }
 SHOWN = (10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -60,10 +60,9 @@ def accuracies_found(
 ) -> np.ndarray:
     """The test accuracy of the best architecture so far, `[searches, budget]`."""
     options = len(table.options)
-    powers = options ** np.arange(table.decisions - 1, -1, -1)
 
     def accuracy(key: Any, architecture: Any, task: Any) -> Any:
-        return jnp.asarray(table.searched)[(architecture * powers).sum()]
+        return jnp.asarray(table.searched)[row_of(architecture, options)]
 
     allowed = np.ones((options + 1, options), bool)
     learner = make(SearchSpace(table.decisions, table.options, allowed, accuracy), budget=budget)
@@ -77,7 +76,7 @@ def accuracies_found(
         return jax.lax.scan(step, init(key, sample), length=budget)[0].shared.history
 
     history = jax.device_get(jax.jit(jax.vmap(search))(keys))
-    rows = (history.architectures * powers).sum(axis=-1)
+    rows = row_of(history.architectures, options)
     best = [[own[: seen + 1].argmax() for seen in range(budget)] for own in history.accuracies]
     (test, *_) = table.tests.values()
     return test[np.take_along_axis(rows, np.array(best), axis=1)]
@@ -117,7 +116,7 @@ def main() -> None:
         plots.run_curves(
             options.out / f"{name}.png",
             curves,
-            ylabel="accuracy of the best network so far",
+            ylabel="test accuracy of the network found",
             title=f"{name}, {options.searches} searches",
             best=best,
             xlabel="networks seen",

@@ -8,7 +8,7 @@
 
 The *weights* of a learner are the float arrays with two axes or more, such as kernels of
 convolutions and dense layers. All other leaves (biases, scales, shifts) are unchanged. Computation
-remains in the type of the parameters: only the stored size shrinks, not the time. To make a learner
+is done with expanded weights: only the stored size shrinks, not the time. To make a learner
 faster, train a narrower one with `distilled`.
 """
 

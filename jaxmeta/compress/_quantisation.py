@@ -84,8 +84,8 @@ def dequantised(params: PyTree) -> PyTree:
 
         ŵ_ic = scale_c q_ic
 
-    Arrays in bfloat16 become float32. All other leaves are unchanged, so that it may be applied to
-    any parameters. See `quantised`.
+    All arrays in bfloat16 become float32, also those of a learner that was trained in bfloat16.
+    Other leaves are unchanged. See `quantised`.
     """
 
     def expand(leaf: Any) -> Any:

@@ -22,9 +22,15 @@ def weights_of(name: str, params: PyTree) -> list[Array]:
     """The weights of the parameters, in the order of their leaves.
 
     Raises:
-      ValueError: there are none; `name` is the caller's.
+      ValueError: there are none, or they are quantised; `name` is the caller's.
     """
-    found = [leaf for leaf in jax.tree.leaves(params) if is_weight(leaf)]
+    leaves = jax.tree.leaves(params)
+    if any(jnp.result_type(leaf) == jnp.int8 for leaf in leaves):
+        raise ValueError(
+            f"{name}: the parameters are quantised; apply it before `quantised`, or to "
+            "`dequantised` parameters."
+        )
+    found = [leaf for leaf in leaves if is_weight(leaf)]
     if not found:
         raise ValueError(
             f"{name}: the parameters have no float array with two axes or more; give the "

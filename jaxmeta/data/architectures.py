@@ -4,7 +4,7 @@ import csv
 import lzma
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,16 +94,14 @@ def nasbench_macro(*, data_dir: str | Path | None = None) -> Tabulated:
     return Tabulated(8, BLOCKS, found, {"cifar10": found}, text)
 
 
-def row_of(architecture: np.ndarray, options: int) -> int:
-    """The row of an architecture in a table.
+def row_of(architecture: Any, options: int) -> Any:
+    """The row of an architecture, `[..., decisions]`, in a table; also of traced arrays.
 
-    >>> row_of(np.array([1, 0, 2]), 5)
+    >>> int(row_of(np.array([1, 0, 2]), 5))
     27
     """
-    row = 0
-    for option in architecture:
-        row = row * options + int(option)
-    return row
+    decisions = architecture.shape[-1]
+    return (architecture * options ** np.arange(decisions - 1, -1, -1)).sum(axis=-1)
 
 
 def _read(
@@ -129,7 +127,7 @@ def _read(
                 values[:, row] = [float(entry[name]) / 100 for name in columns]
     except (ValueError, KeyError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{shown(path)} is not a table of networks ({error}).") from error
-    if missing := int(np.isnan(values[0]).sum()):
+    if missing := int(np.isnan(values).any(axis=0).sum()):
         raise ValueError(f"{shown(path)} lacks {missing} of {options**decisions} networks.")
     return list(values)
 

@@ -1,7 +1,7 @@
 """Chains of layers that are chosen by integers, so that all of them share one compiled program."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,14 @@ class ChainLayer(NamedTuple):
     """A layer that may be chosen.
 
     Attributes:
-      name: its name; `pool` halves the image, `end` leaves it as it is.
-      window: side of the convolution's window in pixels, odd; 0 for a layer without one.
+      name: its name, for people.
+      kind: `convolution`; `pool`, which halves the image; or `identity`, which leaves it.
+      window: side of the convolution's window in pixels, odd.
       filters: channels of the convolution.
     """
 
     name: str
+    kind: Literal["convolution", "pool", "identity"]
     window: int = 0
     filters: int = 0
 
@@ -58,20 +60,32 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
       decisions: number of places.
       outputs: width of the head.
 
+    An image of one pixel is not pooled any more.
+
     Shapes: images float `[N, H, W, C]` with square images and C at most the largest number of
     filters, to `[N, outputs]`; the architecture is int32 `[decisions]`.
 
     Raises:
-      ValueError: no convolution among the layers; fewer than one decision or output.
+      ValueError: no convolution among the layers, or one with an even window or without filters;
+        fewer than one decision or output; when applied, images of another shape.
 
-    >>> layers = (ChainLayer("end"), ChainLayer("conv", 3, 4), ChainLayer("pool"))
+    >>> layers = (
+    ...     ChainLayer("end", "identity"), ChainLayer("conv", "convolution", 3, 4),
+    ...     ChainLayer("pool", "pool"))
     >>> chain = chain_network(layers, decisions=3, outputs=5)
     >>> params = chain.init(jax.random.key(0))
     >>> chain.apply(params, jnp.ones((2, 8, 8, 1)), jnp.array([1, 2, 0])).shape
     (2, 5)
     """
-    windows = sorted({layer.window for layer in layers if layer.window})
-    channels = max((layer.filters for layer in layers), default=0)
+    convolutions = [layer for layer in layers if layer.kind == "convolution"]
+    windows = sorted({layer.window for layer in convolutions})
+    channels = max((layer.filters for layer in convolutions), default=0)
+    for layer in convolutions:
+        if layer.window < 1 or layer.window % 2 == 0 or layer.filters < 1:
+            raise ValueError(
+                f"chain_network: {layer.name} has a window of {layer.window} and {layer.filters} "
+                "filters; give an odd window and at least 1 filter."
+            )
     if not windows or decisions < 1 or outputs < 1:
         raise ValueError(
             f"chain_network: {len(windows)} sizes of convolutions, {decisions} decisions, "
@@ -89,9 +103,9 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
         return {"kernels": kernels, "head": {"kernel": head, "bias": jnp.zeros((outputs,))}}
 
     def branch(layer: ChainLayer) -> Callable[[_State, PyTree], _State]:
-        if layer.name == "pool":
+        if layer.kind == "pool":
             return lambda state, kernels: _pooled(state)
-        if not layer.window:
+        if layer.kind == "identity":
             return lambda state, kernels: state
         return lambda state, kernels: _State(
             _convolved(state, kernels[str(layer.window)], layer.filters), state.size
@@ -101,6 +115,11 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
 
     def apply(params: PyTree, images: Array, architecture: Array) -> Array:
         missing = channels - images.shape[-1]
+        if images.ndim != 4 or images.shape[1] != images.shape[2] or missing < 0:
+            raise ValueError(
+                f"chain_network: images {images.shape}; give square ones [N, H, H, C] with at most "
+                f"{channels} channels."
+            )
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
         def place(state: _State, row: tuple[PyTree, Array]) -> tuple[_State, None]:
@@ -137,9 +156,10 @@ def _convolved(state: _State, kernel: Array, filters: int) -> Array:
 
 
 def _pooled(state: _State) -> _State:
-    size = state.size // 2
+    size = jnp.maximum(state.size // 2, 1)
     pooled = max_pool(state.images)
     missing = [before - after for before, after in zip(state.images.shape, pooled.shape)]
     images = jnp.pad(pooled, [(0, own) for own in missing])
-    state = _State(images, size)  # an odd last row is left out
-    return _State(images * _valid(state, images.shape[-1]), size)
+    after = _State(images, size)  # an odd last row is left out
+    images = images * _valid(after, images.shape[-1])
+    return _State(jnp.where(state.size > 1, images, state.images), size)

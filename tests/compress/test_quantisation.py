@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from jaxmeta.compress import Quantised, dequantised, in_bfloat16, quantised
+from jaxmeta.compress import Quantised, dequantised, in_bfloat16, pruned, quantised
 
 FLOATS = strategies.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=4, max_side=5)
@@ -77,3 +77,10 @@ def test_bfloat16_has_eight_bits_of_precision(weight):
     found = np.asarray(dequantised({"w": small})["w"])
     assert found.dtype == np.float32
     assert (np.abs(found - weight) <= 2.0**-8 * np.abs(weight)).all()
+
+
+@pytest.mark.parametrize("change", [quantised, lambda params: pruned(params, 0.5), in_bfloat16])
+def test_quantised_parameters_are_not_transformed_again(change):
+    small = quantised({"kernel": jnp.ones((3, 2))})
+    with pytest.raises(ValueError, match="the parameters are quantised"):
+        change(small)

@@ -10,8 +10,10 @@ from jaxmeta.ops import convolve, max_pool
 
 KEY = jax.random.key(0)
 LAYERS = (
-    *(ChainLayer("end"), ChainLayer("conv3-4", 3, 4), ChainLayer("conv5-2", 5, 2)),
-    ChainLayer("pool"),
+    ChainLayer("end", "identity"),
+    ChainLayer("conv3-4", "convolution", 3, 4),
+    ChainLayer("conv5-2", "convolution", 5, 2),
+    ChainLayer("pool", "pool"),
 )
 IMAGES = jax.random.normal(jax.random.key(1), (3, 10, 10, 2))
 
@@ -21,9 +23,9 @@ def plain(params, images, architecture):
     x = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 2)))
     for place, chosen in enumerate(architecture):
         layer = LAYERS[chosen]
-        if layer.name == "pool":
+        if layer.kind == "pool":
             x = max_pool(x)
-        elif layer.window:
+        elif layer.kind == "convolution":
             kernel = params["kernels"][str(layer.window)][place][..., : layer.filters]
             y = convolve(x, kernel)
             mean, variance = (f(y, axis=(1, 2, 3), keepdims=True) for f in (jnp.mean, jnp.var))
@@ -51,6 +53,26 @@ def test_the_gradient_reaches_only_the_chosen_kernels():
     assert not grads["3"].any() and not grads["5"][1].any() and not grads["5"][0, ..., 2:].any()
 
 
-def test_errors():
-    with pytest.raises(ValueError, match="0 sizes of convolutions"):
-        chain_network((ChainLayer("end"),), decisions=2, outputs=3)
+def test_an_image_of_one_pixel_is_not_pooled():
+    chain = chain_network(LAYERS, decisions=6, outputs=3)
+    params = chain.init(KEY)
+    often = chain.apply(params, IMAGES, jnp.array([1, 3, 3, 3, 3, 3]))
+    thrice = chain.apply(params, IMAGES, jnp.array([1, 3, 3, 3, 0, 0]))  # 10, 5, 2, 1 pixels
+    assert jnp.isfinite(often).all()
+    np.testing.assert_array_equal(often, thrice)
+
+
+@pytest.mark.parametrize(
+    ("layers", "images", "match"),
+    [
+        (LAYERS[:1], IMAGES, "0 sizes of convolutions"),
+        ((ChainLayer("even", "convolution", 4, 2),), IMAGES, "a window of 4"),
+        ((ChainLayer("none", "convolution", 3, 0),), IMAGES, "0 filters"),
+        (LAYERS, IMAGES[:, :8], "give square ones"),
+        (LAYERS, jnp.ones((1, 4, 4, 5)), "at most 4 channels"),
+    ],
+)
+def test_errors(layers, images, match):
+    with pytest.raises(ValueError, match=match):
+        chain = chain_network(layers, decisions=2, outputs=3)
+        chain.apply(chain.init(KEY), images, jnp.array([1, 0]))

@@ -1,6 +1,7 @@
 """CIFAR-10: 60,000 colour photographs of 32×32 pixels in ten classes."""
 
 import io
+import lzma
 import tarfile
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from jaxmeta.extras import extra
 from jaxmeta.files import shown
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_COUNTS = {"train": 50_000, "test": 10_000}
 _ARCHIVE = "cifar10_jpeg.tar.xz"
 
 
@@ -66,8 +68,10 @@ def _decoded(path: Path, part: str) -> dict[str, np.ndarray]:
                     assert file is not None
                     image = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
                     entries[member.name] = NAMES.index(where.parts[1]), image
+        if len(entries) != _COUNTS[part]:
+            raise ValueError(f"{len(entries)} images in {part}, not {_COUNTS[part]}")
         ordered = [entries[key] for key in sorted(entries)]
         labels = np.array([label for label, _ in ordered])
         return {"images": np.stack([image for _, image in ordered]), "labels": labels}
-    except (OSError, EOFError, tarfile.TarError, ValueError, IndexError) as error:
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, ValueError, IndexError) as error:
         raise ValueError(f"{shown(path)} is not an archive of CIFAR-10 ({error}).") from error

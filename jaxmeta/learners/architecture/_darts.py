@@ -1,7 +1,7 @@
 """DARTS: an architecture learned by gradient descent, beside the weights of a supernet."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +118,8 @@ def darts(
       stop: a rule after which the derived architecture no longer changes, see
         `jaxmeta.learners.architecture.Stop`.
 
-    `derive` gives the operation with the largest logit of every edge, `adapt` the weights after one
-    more step.
+    `derive` gives the operation with the largest logit of every edge, int32 `[edges]`. `adapt`
+    gives the weights after one more step, mixed as at step 0 of the relaxation.
 
     Raises:
       ValueError: an unknown way to differentiate; when initialised, a model without the parameter
@@ -154,7 +154,7 @@ def darts(
         updates, optimizer_state = optimizer.update(slope, optimizer_state, weights)
         return optax.apply_updates(weights, updates), optimizer_state
 
-    def adapted_weights(logits: Array, mixing: Array, shared: SupernetState, batch: Batch) -> Any:
+    def adapted_weights(mixing: Array, shared: SupernetState, batch: Batch) -> PyTree:
         if differentiation == "first-order":
             return shared.weights
         return stepped(shared.weights, shared.optimizer_state, mixing, batch)[0]
@@ -163,7 +163,7 @@ def darts(
         key: Key, logits: Array, task: Task, shared: SupernetState, step: Array
     ) -> tuple[Array, Info]:
         mixing = relaxation(key, logits, step)
-        weights = adapted_weights(logits, mixing, shared, task.support)
+        weights = adapted_weights(mixing, shared, task.support)
         if differentiation == "finite-difference":
             weights = jax.lax.stop_gradient(weights)
         value, metrics = loss_of(weights, mixing, task.query)
@@ -214,9 +214,10 @@ def darts(
             mixing = relaxation(stop_key, logits, carry.step)
             return loss_of(weights, mixing, task.query)[0]
 
-        rule, met = stop.check(shared.stop, carry.step, logits, held_out_loss)
+        rule, met, kept = stop.check(shared.stop, carry.step, logits, held_out_loss)
         stopped = jnp.maximum(shared.stopped, met.astype(shared.stopped.dtype))
-        derived = jnp.where(shared.stopped > 0, shared.logits, logits)
+        now = jnp.where(stopped > 0, kept, logits)
+        derived = jnp.where(shared.stopped > 0, shared.logits, now)
         return SupernetState(weights, state, derived, stopped, rule)
 
     def init(key: Key, task: Task) -> Array:
@@ -232,9 +233,9 @@ def darts(
     def shared(key: Key, logits: Array, task: Task) -> SupernetState:
         params = supernet.init(key, task.support.inputs)
         weights = {name: own for name, own in params.items() if name != "architecture"}
-        # Float copies, so that the values have a mean over tasks.
-        never_yet = jnp.zeros((), logits.dtype)
-        return SupernetState(weights, optimizer.init(weights), logits, never_yet, stop.init())
+        not_stopped = jnp.zeros((), logits.dtype)
+        rule = stop.init(logits)
+        return SupernetState(weights, optimizer.init(weights), logits, not_stopped, rule)
 
     def adapt(key: Key, logits: Array, support: Batch, *, shared: SupernetState) -> Mixed:
         mixing = relaxation(key, logits, jnp.zeros((), jnp.int32))

@@ -34,7 +34,8 @@ def regularised_evolution(
         `architecture_search`.
 
     Source: Real, Aggarwal, Huang, Le 2019, "Regularized evolution for image classifier architecture
-    search", Algorithm 1; P and S as in its section 4.
+    search", Algorithm 1; P and S as in the search of NAS-Bench-101 (Ying et al. 2019). Unlike in
+    the paper, no architecture is evaluated twice.
 
     >>> accuracy = lambda key, architecture, task: architecture.mean() / 2
     >>> space = SearchSpace(3, ("a", "b", "c"), jnp.ones((4, 3), bool), accuracy)

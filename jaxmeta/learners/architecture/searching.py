@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta.architecture import SearchSpace
 from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, PyTree, Task
@@ -45,8 +46,17 @@ class History(NamedTuple):
     @property
     def best(self) -> Array:
         """The architecture with the largest accuracy so far, the first of several."""
+        return self.architectures[self._known.argmax()]
+
+    @property
+    def best_accuracy(self) -> Array:
+        """The largest accuracy so far; 0 before there is any."""
+        return jnp.where(self.seen > 0, self._known.max(), 0)
+
+    @property
+    def _known(self) -> Array:
         known = jnp.arange(len(self.accuracies)) < self.seen
-        return self.architectures[jnp.where(known, self.accuracies, -jnp.inf).argmax()]
+        return jnp.where(known, self.accuracies, -jnp.inf)
 
 
 class Searching(NamedTuple):
@@ -65,9 +75,10 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
     """A search as a learner: every update sees one more architecture.
 
     It has no meta-parameters: what it knows is `carry.shared`. Train it with
-    `jaxmeta.training.alternating_update`. An architecture that was seen before is proposed again up
-    to 100 times, so that an update costs the training of a new network; a method that finds no new
-    one within these tries sees the last proposal again.
+    `jaxmeta.training.alternating_update`; its metrics are those before the update. Proposals that
+    were seen before are drawn again, up to 100 times, so that an update evaluates a new
+    architecture; where no new one is found, the last proposal is evaluated again. After `budget`
+    updates nothing changes. An accuracy that is NaN counts as 0.
 
     Args:
       search: the method.
@@ -78,7 +89,8 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
     its accuracy.
 
     Raises:
-      ValueError: a budget below 1.
+      ValueError: a budget below 1; `space.allowed` has another shape than
+        `[options + 1, options]`, or a row without any option.
 
     >>> from jaxmeta.learners import random_search
     >>> accuracy = lambda key, architecture, task: architecture.mean() / 2
@@ -92,6 +104,13 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
     """
     if budget < 1:
         raise ValueError(f"architecture search: a budget of {budget}; give at least 1.")
+    options = len(space.options)
+    allowed = np.asarray(space.allowed)
+    if allowed.shape != (options + 1, options) or not allowed.any(axis=1).all():
+        raise ValueError(
+            f"architecture search: allowed has the shape {allowed.shape}; give "
+            f"{(options + 1, options)} with at least one allowed option in every row."
+        )
 
     def shared(key: Key, meta_params: PyTree, task: Task) -> Searching:
         architectures = jnp.full((budget, space.decisions), -1, jnp.int32)
@@ -111,10 +130,15 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
         return jax.lax.while_loop(go_on, again, first)[1]
 
     def follow(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> Searching:
-        history, state = carry.shared
+        within = carry.shared.history.seen < budget
+        evaluate = lambda: evaluated(key, task, carry.shared)  # noqa: E731
+        return jax.lax.cond(within, evaluate, lambda: carry.shared)
+
+    def evaluated(key: Key, task: Task, shared: Searching) -> Searching:
+        history, state = shared
         propose_key, train_key, learn_key = jax.random.split(key, 3)
         architecture = new_architecture(propose_key, history, state)
-        accuracy = space.accuracy(train_key, architecture, task)
+        accuracy = jnp.nan_to_num(space.accuracy(train_key, architecture, task), nan=0.0)
         history = History(
             history.architectures.at[history.seen].set(architecture),
             history.accuracies.at[history.seen].set(accuracy),
@@ -124,7 +148,7 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
 
     def info(shared: Searching) -> Info:
         history = shared.history
-        best = history.accuracies.max()
+        best = history.best_accuracy
         newest = history.accuracies[jnp.maximum(history.seen - 1, 0)]
         own = search.metrics(shared.state)
         return Info(-best, {"accuracy": best, "newest_accuracy": newest, **own})

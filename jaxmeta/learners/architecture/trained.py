@@ -22,10 +22,10 @@ def trained_accuracy(
       batch_size: examples per step, drawn with replacement.
 
     Raises:
-      ValueError: fewer than one step or example.
+      ValueError: fewer than one step or example; when called, a task with a mask.
 
     >>> from jaxmeta.models import ChainLayer, chain_network
-    >>> layers = (ChainLayer("end"), ChainLayer("conv", 3, 4))
+    >>> layers = (ChainLayer("end", "identity"), ChainLayer("conv", "convolution", 3, 4))
     >>> chain = chain_network(layers, decisions=2, outputs=2)
     >>> accuracy = trained_accuracy(chain, optax.adam(1e-2), steps=2, batch_size=4)
     >>> batch = Batch(jnp.ones((4, 8, 8, 1)), jnp.array([0, 1, 0, 1]))
@@ -40,6 +40,8 @@ def trained_accuracy(
     def accuracy(key: Key, architecture: Array, task: PyTree) -> Array:
         init_key, run_key = jax.random.split(key)
         support: Batch = task.support
+        if support.mask is not None or task.query.mask is not None:
+            raise ValueError("trained_accuracy: a task with a mask; give one without padding.")
         params = chain.init(init_key)
 
         def loss(params: PyTree, rows: Array) -> Array:

@@ -1,8 +1,8 @@
 """Architecture search: `python -m experiments.architectures [LEARNER]`.
 
-A search finds an architecture in a space. Of two spaces every network was trained once and for all,
-so that the accuracy of what is found is looked up after every epoch, or after every network. In the
-third one, networks are trained when they are proposed.
+A search finds an architecture in a space. In two of the spaces every network was trained once and
+for all, so that the accuracy of what is found is looked up. In the third one, networks are trained
+when they are proposed.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ _IMAGES = {"cifar10": _Images(cifar10, 4, True), "digits": _Images(digits, 1, Fa
 @domain("architectures", kind="architecture")
 @dataclass(frozen=True)
 class Architectures(Domain):
-    """Search for an architecture whose accuracy is tabulated."""
+    """Search for an architecture, in tables of trained networks or by training each one."""
 
     space: Literal["nasbench-201", "nasbench-macro", "letters"] = "nasbench-201"
     """The cells of NAS-Bench-201, the eight layers of NAS-Bench-Macro, or convolutional networks of
@@ -81,19 +81,7 @@ class Architectures(Domain):
     default_learner: ClassVar[str] = "random"
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("default", {"steps": 500, "checkpoint_every": 10, "chunk": 10, **_ONE}),
-        # Dong & Yang 2020, for a GPU: 50 passes over 25,000 images.
-        Preset(
-            "full",
-            {
-                "steps": 19_550,
-                "checkpoint_every": 391,
-                "chunk": 17,
-                "width": 16,
-                "cells": 5,
-                "image_count": 50_000,
-                **_ONE,
-            },
-        ),
+        Preset("full", {"steps": 2700, "checkpoint_every": 100, "chunk": 100, **_ONE}),
     )
 
     def check(self) -> None:
@@ -148,6 +136,12 @@ class Architectures(Domain):
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         space = self._space(training)
+        known = len(space.space.options) ** space.space.decisions
+        if not needs.supernet and training.steps > known:
+            raise ValueError(
+                f"{option('steps', training.steps)}: --space {self.space} has at most {known:,} "
+                "architectures; give fewer steps."
+            )
         source, data = space.sources["validation"], dict(space.data)
         if needs.supernet:
             chosen = _IMAGES[self.images]
@@ -168,7 +162,7 @@ class Architectures(Domain):
 
         def report(made: Report) -> dict[str, Any]:
             found = _architecture_of(made)
-            return {"architecture": space.text(found), **space.further(found)}
+            return {"architecture": space.text(found), **space.extra_results(found)}
 
         return Tasks(
             train=lambda: source,
@@ -182,7 +176,7 @@ class Architectures(Domain):
             protocol={
                 "space": self.space,
                 "target": self.target,
-                "accuracy": space.said,
+                "accuracy": space.accuracy_text,
                 "searched": self.images if needs.supernet else "validation accuracy",
             },
             data=data,
@@ -233,13 +227,14 @@ def _draw(made: Report, space: Searched) -> None:
     from jaxmeta import plots
 
     rows = [row for row in read_metrics(made.folder) if "validation_accuracy" in row]
+    metric = "test_accuracy" if "validation_test_accuracy" in rows[-1] else "accuracy"
     steps, accuracies = (
-        np.array([row[name] for row in rows]) for name in ("step", "validation_accuracy")
+        np.array([row[name] for row in rows]) for name in ("step", f"validation_{metric}")
     )
     plots.run_curves(
         made.folder / "search.png",
         {made.recipe.name: plots.RunCurve(steps, accuracies[None])},
-        ylabel="accuracy of the architecture found",
+        ylabel=f"{metric.replace('_', ' ')} of the architecture found",
         title=made.title,
         best=space.largest,
     )

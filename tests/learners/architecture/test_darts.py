@@ -183,26 +183,39 @@ def test_the_dominant_eigenvalue_of_a_known_hessian(x64):
 
 
 def test_the_rule_of_eigenvalues():
-    """λ 1, 1, 1, 2: the smoothed value grows by more than a third only in the fourth epoch."""
-    rule = eigenvalue_growth(2, window=1, lag=1)
-    state, met = rule.init(), []
+    """λ 1, 1, 1.2, 2 at steps 1, 3, 5, 7: it grows by more than a third in the fourth epoch."""
+    rule = eigenvalue_growth(2, window=1, lag=1, first=1)
+    state, found = rule.init(jnp.zeros((1, 2))), []
     for step, value in enumerate([9.0, 1.0, 9.0, 1.0, 9.0, 1.2, 9.0, 2.0]):
         loss = lambda x, value=value: 0.5 * value * jnp.square(x).sum()  # noqa: E731
-        state, now = rule.check(state, jnp.array(step), jnp.ones((1, 2)), loss)
-        met.append(bool(now))
-    assert met == [False] * 7 + [True]  # measured at steps 1, 3, 5, 7 only
+        logits = jnp.full((1, 2), float(step))
+        state, met, derived = rule.check(state, jnp.array(step), logits, loss)
+        found.append(bool(met))
+    assert found == [False] * 7 + [True]  # measured at steps 1, 3, 5, 7 only
+    assert derived.tolist() == [[5.0, 5.0]]  # the architecture of one epoch before
 
 
-def test_a_stopped_search_keeps_its_architecture():
+def test_no_search_stops_before_the_first_epoch():
+    rule = eigenvalue_growth(1, window=1, lag=1, first=4)
+    state, found = rule.init(jnp.zeros((1, 2))), []
+    for step in range(5):  # the eigenvalue doubles every time
+        loss = lambda x, step=step: 2.0**step * jnp.square(x).sum()  # noqa: E731
+        state, met, _ = rule.check(state, jnp.array(step), jnp.zeros((1, 2)), loss)
+        found.append(bool(met))
+    assert found == [False, False, False, True, True]
+
+
+def test_a_stopped_search_keeps_the_last_architecture_within_the_limit():
     learner = darts(quadratic(), half_square, optax.sgd(RATE), stop=skip_limit(1, largest=0))
     skips = jnp.array([[0.0, 1.0]])
     keeps = jnp.array([[1.0, 0.0]])
-    carry = Carry(jnp.zeros((), jnp.int32), learner.shared(KEY, keeps, quadratic_task()))
-    for logits in (keeps, skips, keeps * 3):
-        carry = carry._replace(shared=learner.grad.follow(KEY, logits, quadratic_task(), carry))
+    task = quadratic_task()
+    carry = Carry(jnp.zeros((), jnp.int32), learner.shared(KEY, keeps, task))
+    for logits in (keeps, 2 * keeps, skips, keeps * 3):
+        carry = carry._replace(shared=learner.grad.follow(KEY, logits, task, carry))
     assert float(carry.shared.stopped) == 1
-    np.testing.assert_allclose(carry.shared.logits, skips)  # of the step at which it was met
-    assert learner.derive(skips, carry.shared).tolist() == [1]
+    np.testing.assert_allclose(carry.shared.logits, 2 * keeps)
+    assert learner.derive(skips, carry.shared).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,23 @@ def test_forbidden_options_are_never_proposed(name):
     assert not (seen[:, 0] == 2).any()
 
 
+def test_nothing_changes_after_the_budget():
+    learner = random_search(space(), budget=4)
+    history = searched(learner, 7)
+    assert int(history.seen) == 4
+    np.testing.assert_array_equal(history.architectures, searched(learner, 4).architectures)
+
+
+def test_negative_and_missing_accuracies_have_a_best():
+    """Entries to come do not count; an accuracy that is NaN counts as 0."""
+    values = jnp.array([-0.5, -0.2, jnp.nan])
+    own = SearchSpace(1, ("a", "b", "c"), np.ones((4, 3), bool), lambda k, a, t: values[a[0]])
+    history = searched(random_search(own, budget=5), 2)
+    known = np.nan_to_num(np.asarray(values))[np.asarray(history.architectures)[:2, 0]]
+    assert float(history.best_accuracy) == pytest.approx(known.max())
+    assert not np.isnan(history.accuracies).any()
+
+
 def test_an_exhausted_space_is_seen_again():
     small = SearchSpace(1, ("a", "b"), np.ones((3, 2), bool), lambda *_: jnp.ones(()))
     history = searched(random_search(small, budget=4), 4)
@@ -132,6 +149,8 @@ def test_random_architectures_are_uniform():
     ("make", "match"),
     [
         (lambda: random_search(space(), budget=0), "budget of 0"),
+        (lambda: random_search(space(np.ones((3, 3), bool)), budget=5), "give .4, 3. with"),
+        (lambda: random_search(space(np.zeros((4, 3), bool)), budget=5), "at least one allowed"),
         (lambda: metaqnn(space(), budget=5, rate=2.0), "rate 2.0"),
         (lambda: metaqnn(space(), budget=5, replays=0), "0 replays"),
         (lambda: regularised_evolution(space(), budget=5, population=3, sample=4), "sample 4"),

@@ -35,6 +35,10 @@ def test_a_search_reports_the_tabulated_accuracy_of_its_best(learner, status, tm
     assert results["accuracy"] == pytest.approx(table.tests["cifar10"][row])
     assert results["searched_accuracy"] == pytest.approx(table.searched[row])
     assert results["rank"] == 1 + int((table.tests["cifar10"] > table.tests["cifar10"][row]).sum())
+    # Validation has the accuracy that the search sees, not that of the test.
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["validation_accuracy"] == pytest.approx(results["searched_accuracy"])
+    assert lines[-1]["validation_test_accuracy"] == pytest.approx(results["accuracy"])
     # It is the best of the thirty networks that it saw.
     history = run.trained.shared.history
     rows = [row_of(own, 5) for own in np.asarray(history.architectures)]
@@ -75,6 +79,8 @@ def test_a_supernet_on_digits(options, status, tmp_path):
             "applies only to --space nasbench-201",
         ),
         (["evolution", "--population", "5"], "--sample 10 is above --population 5"),
+        (["random", "--steps", "20000"], "has at most 15,625 architectures"),
+        (["darts", "--largest-skips", "3"], "--largest-skips 3 applies only to --stop skips"),
         ([*_DARTS, "--image-count", "5000"], "--image-count 5000: give from 20 to 1740 images"),
     ],
 )
