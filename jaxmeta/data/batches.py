@@ -61,6 +61,8 @@ def image_batches(
 def paired_batches(first: Sampler, second: Sampler) -> Sampler:
     """A sampler of tasks with the support of one sampler and the query of another.
 
+        support = first(key_1).support,  query = second(key_2).query
+
     Architecture search trains weights on one half of the images, and the architecture on the other.
 
     >>> import numpy as np

@@ -30,7 +30,7 @@ def environment_tasks(environment: Environment) -> Sampler:
 def observing_task(environment: Environment) -> Environment:
     """The environment with its task appended to every observation.
 
-        observation: [s_t, task], flat
+        observation: [s_t, task], flat, of the type of s_t
 
     A policy that observes the task has nothing to adapt to: it bounds what adaptation can reach.
 
@@ -38,8 +38,8 @@ def observing_task(environment: Environment) -> Environment:
 
     >>> from jaxmeta.data.control import navigation
     >>> known = observing_task(navigation())
-    >>> known.reset(jax.random.key(0), jnp.array([0.1, 0.2]))[1].round(1).tolist()
-    [0.0, 0.0, 0.1, 0.2]
+    >>> known.reset(jax.random.key(0), jnp.array([0.25, -0.5]))[1].tolist()
+    [0.0, 0.0, 0.25, -0.5]
     """
     drawn = jax.eval_shape(environment.sample_task, jax.random.key(0))
     size = math.prod(environment.observations.shape)

@@ -34,7 +34,7 @@ class QState(NamedTuple):
 def epsilons(budget: int) -> np.ndarray:
     """The published schedule of ε, shortened or stretched to a budget, float32 `[budget]`.
 
-    >>> epsilons(27).round(1).tolist()[13:19]
+    >>> [round(float(epsilon), 1) for epsilon in epsilons(27)[13:19]]
     [1.0, 1.0, 0.9, 0.8, 0.7, 0.6]
     """
     published = np.concatenate([np.full(count, value) for value, count in PUBLISHED_EPSILONS])
