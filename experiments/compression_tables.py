@@ -7,6 +7,7 @@ from experiments.cells import interval, linked
 from experiments.markdown import Row, grid
 from jaxmeta import files
 
+ORDER = ("uncompressed", "bfloat16", "int8", "prune", "gradual", "distil")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -21,12 +22,22 @@ def compression_tables(folder: Path = RESULTS) -> str:
         rows: dict[str, Row] = {}
         for path, found in results:
             for version in found["rows"]:
-                rows.setdefault(version["name"], _cells(version, path, found))
+                name = version["name"]
+                if name in rows and name != "uncompressed":
+                    raise ValueError(f"{path}: a second result of {run}, {name}; delete one.")
+                rows[name] = _cells(version, path, found)
         columns = ["version", "accuracy (%)", "difference (points)", "kB", "further steps"]
         _, first = results[0]
         tasks = f"{first['ways']}-way {first['shots']}-shot, {first['num_tasks']} tasks"
-        parts.append(f"#### {run}, {tasks}\n\n{grid(columns, list(rows.values()))}")
+        parts.append(
+            f"#### {run}, {tasks}\n\n{grid(columns, [rows[name] for name in sorted(rows, key=_place)])}"
+        )
     return "\n".join(parts)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The methods in the order of `ORDER`, each by sparsity."""
+    return ORDER.index(name.split()[0]), name
 
 
 def _cells(version: dict[str, Any], path: Path, found: dict[str, Any]) -> Row:

@@ -25,6 +25,7 @@ def trained_accuracy(
       ValueError: fewer than one step or example; when called, a task with a mask.
 
     >>> import jax.numpy as jnp
+    >>> from jaxmeta import Task
     >>> from jaxmeta.models import ChainLayer, chain_network
     >>> layers = (ChainLayer("end", "identity"), ChainLayer("conv", "convolution", 3, 4))
     >>> chain = chain_network(layers, decisions=2, outputs=2)
