@@ -29,9 +29,8 @@ def compression_tables(folder: Path = RESULTS) -> str:
         columns = ["version", "accuracy (%)", "difference (points)", "kB", "further steps"]
         _, first = results[0]
         tasks = f"{first['ways']}-way {first['shots']}-shot, {first['num_tasks']} tasks"
-        parts.append(
-            f"#### {run}, {tasks}\n\n{grid(columns, [rows[name] for name in sorted(rows, key=_place)])}"
-        )
+        ordered = [rows[name] for name in sorted(rows, key=_place)]
+        parts.append(f"#### {run}, {tasks}\n\n{grid(columns, ordered)}")
     return "\n".join(parts)
 
 

@@ -22,6 +22,7 @@ from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.baselines import Baselines
 from jaxmeta.commands.compare import Compare
 from jaxmeta.commands.compress import Compress
+from jaxmeta.commands.curves import Curves
 from jaxmeta.commands.experiment import parse
 from jaxmeta.commands.guard import read_arguments
 from jaxmeta.commands.package import Package
@@ -55,6 +56,7 @@ OPTIONS = {
     "compare": Compare,
     "compress": Compress,
     "control_speed": ControlSpeed,
+    "curves": Curves,
     "package": Package,
     "predict": Predict,
 }
@@ -156,6 +158,7 @@ _TRAINING = [
 ]
 _SMALL = [*_TRAINING, "--eval-tasks", "4"]
 _SMALLER = {
+    "experiments.architectures": [*_SMALL, "--task-batch", "1"],
     "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "experiments.regression": _SMALL,
     "experiments.optimizers": [*_SMALL, "--horizon", "4", "--window", "2", "--pairs", "2"],
@@ -199,7 +202,7 @@ def test_a_command_runs(command, readers_folder, request):
     module, *arguments = shlex.split(command)
     if "omniglot" in command or "runs/" in command:
         request.getfixturevalue("omniglot_dir")
-    if "pretrain" in command:
+    if "pretrain" in command or "architectures" in command:
         request.getfixturevalue("data_dir")
     finished = subprocess.run(
         [sys.executable, "-m", module, *arguments, *_SMALLER.get(module, [])],
@@ -220,6 +223,9 @@ def test_a_command_runs(command, readers_folder, request):
         return
     if module == "experiments.sequence":
         assert (readers_folder / "runs/ntm-copy-seed0/sequence-4.png").is_file()
+        return
+    if module == "experiments.curves":
+        assert (readers_folder / "both.png").is_file()
         return
     if module == "experiments.baselines":
         assert (readers_folder / "runs/pretrained/baselines.json").is_file()
