@@ -145,7 +145,8 @@ def test_rl_squared_remembers_across_episodes():
     np.testing.assert_array_equal(adapted.last.action, lived.actions[1, 0, -1])
     outputs = learner.predict(adapted, jnp.zeros((2, 2)))
     assert outputs.mean.shape == (2, 2)
-    fresh = learner.predict(adapted._replace(hidden=jnp.zeros(4)), jnp.zeros((2, 2)))
+    memory = adapted.memory._replace(hidden=jnp.zeros(4))
+    fresh = learner.predict(adapted._replace(memory=memory), jnp.zeros((2, 2)))
     assert not np.allclose(outputs.mean, fresh.mean)
 
 
