@@ -85,7 +85,7 @@ def tabulated(name: str, target: str) -> Searched:
     def extra_results(found: np.ndarray) -> dict[str, Any]:
         accuracy = tests[target][row_of(found, options)]
         rank = 1 + int((tests[target] > accuracy).sum())
-        return {"rank": rank, "architectures": len(tests[target]), "largest_accuracy": best}
+        return {"rank": rank, "num_architectures": len(tests[target]), "largest_accuracy": best}
 
     every = np.ones((options + 1, options), bool)
     source = sampler(_no_task)

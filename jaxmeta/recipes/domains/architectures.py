@@ -249,7 +249,7 @@ def _lines(results: Mapping[str, Any]) -> list[str]:
     if "rank" in results:
         largest = results["largest_accuracy"][results["target"]]
         lines.append(
-            f"rank {results['rank']:,} of {results['architectures']:,}; the best has "
+            f"rank {results['rank']:,} of {results['num_architectures']:,}; the best has "
             f"{100 * largest:.2f} %"
         )
     return lines
