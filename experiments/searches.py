@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmeta import Task, files, plots
-from jaxmeta.architecture import SearchSpace
+from jaxmeta import files, plots
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.core import MetaLearner
-from jaxmeta.data.architectures import Tabulated, nasbench_201, nasbench_macro, row_of
+from jaxmeta.data.architectures import Tabulated, nasbench_201, nasbench_macro, row_of, table_space
 from jaxmeta.learners import metaqnn, random_search, regularised_evolution
 from jaxmeta.recipes.results import provenance
+from jaxmeta.recipes.search_spaces import no_task
 from jaxmeta.recipes.settings import AtLeastTwo
 from jaxmeta.training import alternating_update
 from jaxmeta.training.estimates import estimate
@@ -59,24 +58,14 @@ def accuracies_found(
     table: Tabulated, make: Callable[..., MetaLearner], budget: int, keys: jax.Array
 ) -> np.ndarray:
     """The test accuracy of the best architecture so far, `[searches, budget]`."""
-    options = len(table.options)
-
-    def accuracy(key: Any, architecture: Any, task: Any) -> Any:
-        return jnp.asarray(table.searched)[row_of(architecture, options)]
-
-    allowed = np.ones((options + 1, options), bool)
-    learner = make(SearchSpace(table.decisions, table.options, allowed, accuracy), budget=budget)
-    init, update = alternating_update(learner, optax.identity())
-
-    def sample(key: Any) -> Task:
-        return Task(jnp.zeros(()), jnp.zeros(()))
+    init, update = alternating_update(make(table_space(table), budget=budget), optax.identity())
 
     def search(key: Any) -> Any:
-        step = lambda state, _: update(state, sample)  # noqa: E731
-        return jax.lax.scan(step, init(key, sample), length=budget)[0].shared.history
+        step = lambda state, _: update(state, no_task)  # noqa: E731
+        return jax.lax.scan(step, init(key, no_task), length=budget)[0].shared.history
 
     history = jax.device_get(jax.jit(jax.vmap(search))(keys))
-    rows = row_of(history.architectures, options)
+    rows = row_of(history.architectures, len(table.options))
     best = [[own[: seen + 1].argmax() for seen in range(budget)] for own in history.accuracies]
     (test, *_) = table.tests.values()
     return test[np.take_along_axis(rows, np.array(best), axis=1)]

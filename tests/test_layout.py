@@ -29,6 +29,7 @@ BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
 BELOW["architecture"] = BELOW["environment"] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
+BELOW["data"] |= {"architecture"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
 BELOW["files"] = {"files"}

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.architecture import CELL_OPERATIONS, SearchSpace, cell_text
+from jaxmeta.core import Array, Key, PyTree
 from jaxmeta.data.cache import data_folder
 from jaxmeta.data.reading import regular
 from jaxmeta.files import shown
 
-CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 BLOCKS = ("identity", "mb3_k3", "mb6_k5")
 DATASETS = ("cifar10", "cifar100", "imagenet16")
 """The data sets that the networks of NAS-Bench-201 were trained on."""
@@ -69,7 +71,7 @@ def nasbench_201(dataset: str = "cifar10", *, data_dir: str | Path | None = None
     path = data_folder("nasbench", data_dir) / "nasbench201.csv.xz"
     found = _read(path, columns, _cell, (len(CELL_OPERATIONS), 6))
     searched, *tests = found
-    return Tabulated(6, CELL_OPERATIONS, searched, dict(zip(DATASETS, tests)), _cell_text)
+    return Tabulated(6, CELL_OPERATIONS, searched, dict(zip(DATASETS, tests)), cell_text)
 
 
 def nasbench_macro(*, data_dir: str | Path | None = None) -> Tabulated:
@@ -92,6 +94,22 @@ def nasbench_macro(*, data_dir: str | Path | None = None) -> Tabulated:
     (found,) = _read(path, ["mean_acc"], lambda text: [int(digit) for digit in text], sizes)
     text = lambda architecture: "".join(map(str, architecture))  # noqa: E731
     return Tabulated(8, BLOCKS, found, {"cifar10": found}, text)
+
+
+def table_space(table: Tabulated) -> SearchSpace:
+    """The space of a table, with the accuracies that a search may look at; all choices are allowed.
+
+    >>> table = Tabulated(1, ("a", "b"), np.array([0.25, 0.5]), {}, str)
+    >>> float(table_space(table).accuracy(None, jnp.array([1]), ()))
+    0.5
+    """
+    options = len(table.options)
+
+    def accuracy(key: Key, architecture: Array, task: PyTree) -> Array:
+        return jnp.asarray(table.searched)[row_of(architecture, options)]
+
+    every = np.ones((options + 1, options), bool)
+    return SearchSpace(table.decisions, table.options, every, accuracy)
 
 
 def row_of(architecture: Any, options: int) -> Any:
@@ -137,11 +155,3 @@ def _cell(text: str) -> list[int]:
         edge.split("~")[0] for row in text.split("+") for edge in row.strip("|").split("|") if edge
     ]
     return [CELL_OPERATIONS.index(name) for name in names]
-
-
-def _cell_text(architecture: np.ndarray) -> str:
-    names = [CELL_OPERATIONS[index] for index in architecture]
-    rows = [names[:1], names[1:3], names[3:]]
-    return "+".join(
-        f"|{'|'.join(f'{name}~{start}' for start, name in enumerate(row))}|" for row in rows
-    )

@@ -2,10 +2,7 @@
 
 from jaxmeta.models._cells import (
     ARCHITECTURE,
-    EDGES,
-    OPERATIONS,
     cell_network,
-    cell_text,
     relaxed,
     supernet,
 )
@@ -23,15 +20,12 @@ from jaxmeta.models.weights import check_alike, pack, unpack
 
 __all__ = [
     "ARCHITECTURE",
-    "EDGES",
     "NORMALISATIONS",
-    "OPERATIONS",
     "Chain",
     "ChainLayer",
     "Normalisation",
     "averaged_over_shifts",
     "cell_network",
-    "cell_text",
     "chain_network",
     "check_alike",
     "comparator",

@@ -8,15 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxmeta.architecture import CELL_EDGES as EDGES
+from jaxmeta.architecture import CELL_OPERATIONS as OPERATIONS
 from jaxmeta.core import Array, Key, Model, PyTree
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import Convolution, check_image_size
 from jaxmeta.ops import average_pool, convolve, mean_filter, standardise
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""The operations of an edge, in the order of NAS-Bench-201."""
-EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
-"""The edges of a cell, (to, from), in the order in which NAS-Bench-201 writes them."""
 ARCHITECTURE = "architecture"
 """The name of the mixing weights among the parameters of a `supernet`."""
 _EXAMPLE_AXES = (0, 1, 2)
@@ -263,18 +261,6 @@ def relaxed(model: Model) -> Model:
         return model.apply({**params, ARCHITECTURE: mixing}, inputs, reference=reference, key=key)
 
     return Model(init, apply)
-
-
-def cell_text(architecture: Sequence[int]) -> str:
-    """The cell as NAS-Bench-201 writes it.
-
-    >>> cell_text([1, 3, 3, 1, 0, 2])
-    '|skip_connect~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
-    """
-    rows: list[list[str]] = [[], [], []]
-    for (to, start), index in zip(EDGES, architecture):
-        rows[to - 1].append(f"{OPERATIONS[index]}~{start}")
-    return "+".join(f"|{'|'.join(row)}|" for row in rows)
 
 
 def _check_sizes(name: str, width: int, cells: int) -> None:

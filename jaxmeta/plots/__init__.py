@@ -4,7 +4,7 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
-from jaxmeta.plots.architectures import CELL_EDGES, cell
+from jaxmeta.plots.architectures import cell
 from jaxmeta.plots.compression import size_and_result
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
 from jaxmeta.plots.curves import (
@@ -21,7 +21,6 @@ from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
 
 __all__ = [
-    "CELL_EDGES",
     "RunCurve",
     "adaptation_curve",
     "cell",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxmeta.architecture import CELL_EDGES
 from jaxmeta.plots.figures import (
     BLUE,
     GREEN,
@@ -17,16 +18,13 @@ from jaxmeta.plots.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL_EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
-"""The edges of a cell with four nodes, (to, from), in the order of the operations."""
-
 
 def cell(path: str | Path, operations: Sequence[str], *, title: str) -> "Figure":
     """The operations on the edges of a cell with four nodes; edges of `none` are left out.
 
     Args:
       path: the PNG to write.
-      operations: six names, in the order of `CELL_EDGES`.
+      operations: six names, in the order of `jaxmeta.architecture.CELL_EDGES`.
       title: one line above the plot.
 
     Raises:

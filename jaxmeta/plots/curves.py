@@ -17,6 +17,7 @@ from jaxmeta.plots.figures import (
     VERMILION,
     count_ticks,
     logarithmic,
+    mean_with_interval,
     new_figure,
     percent,
     style,
@@ -122,11 +123,10 @@ def run_curves(
     colours = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
     for number, (name, (steps, values)) in enumerate(curves.items()):
         colour = colours[number % len(colours)]
-        mean = values.mean(axis=0)
-        axes.plot(steps, mean, color=colour, linewidth=1.6, label=name)
         if len(values) > 1:
-            half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
-            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+            mean_with_interval(axes, steps, values, colour, name)
+        else:
+            axes.plot(steps, values[0], color=colour, linewidth=1.6, label=name)
     if best is not None:
         axes.axhline(best, color=GREY, linestyle="--", linewidth=1, label="best possible")
     style(axes, xlabel, ylabel)

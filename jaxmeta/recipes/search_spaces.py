@@ -11,7 +11,7 @@ import optax
 from jaxmeta.architecture import SearchSpace
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Task
 from jaxmeta.data import load
-from jaxmeta.data.architectures import nasbench_201, nasbench_macro, row_of
+from jaxmeta.data.architectures import nasbench_201, nasbench_macro, row_of, table_space
 from jaxmeta.data.cache import digest
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.learners.architecture import trained_accuracy
@@ -62,9 +62,6 @@ def tabulated(name: str, target: str) -> Searched:
     options, tests = len(table.options), table.tests
     best = {name: float(own.max()) for name, own in tests.items()}
 
-    def accuracy(key: Key, architecture: Array, task: Task) -> Array:
-        return jnp.asarray(table.searched)[row_of(architecture, options)]
-
     def validate(
         key: Key, learner: MetaLearner, trained: Trained, task: Task
     ) -> tuple[Array, Mapping[str, Array]]:
@@ -87,10 +84,9 @@ def tabulated(name: str, target: str) -> Searched:
         rank = 1 + int((tests[target] > accuracy).sum())
         return {"rank": rank, "num_architectures": len(tests[target]), "largest_accuracy": best}
 
-    every = np.ones((options + 1, options), bool)
-    source = sampler(_no_task)
+    source = sampler(no_task)
     return Searched(
-        SearchSpace(table.decisions, table.options, every, accuracy),
+        table_space(table),
         {"accuracies_sha256": digest({"searched": table.searched})},
         {"validation": source, "test": source},
         judge,
@@ -156,7 +152,7 @@ def _derived(learner: MetaLearner, trained: Trained) -> Array:
     return learner.derive(trained.meta_params, trained.shared)
 
 
-def _no_task(key: Key) -> Task:
+def no_task(key: Key) -> Task:
     """Searches of a table have no examples."""
     return Task(jnp.zeros(()), jnp.zeros(()))
 

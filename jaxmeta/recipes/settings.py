@@ -123,20 +123,22 @@ def check_chosen(settings: Any, chosen: str, groups: Mapping[str, str]) -> None:
                 raise ValueError(f"{option(name, value)} applies only to --task {task}.")
 
 
-def check_environment(settings: Any, owned: Mapping[str, tuple[str, ...]]) -> None:
-    """Check that no settings of another `--environment` than the chosen one are given.
+def check_owned(settings: Any, chooser: str, owned: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that no settings of another choice than the chosen one are given.
 
-    `owned` maps each environment to the names of the settings that apply to it alone.
+    `chooser` is the setting that chooses, such as `environment`; `owned` maps each of its choices
+    to the names of the settings that apply to it alone.
 
     Raises:
-      ValueError: a setting of another environment differs from its default.
+      ValueError: a setting of another choice differs from its default.
     """
-    for environment, names in owned.items():
+    for choice, names in owned.items():
         for name in names:
             value = getattr(settings, name)
-            if name not in owned[settings.environment] and value != getattr(type(settings)(), name):
+            fits = name in owned[getattr(settings, chooser)]
+            if not fits and value != getattr(type(settings)(), name):
                 raise ValueError(
-                    f"{option(name, value)} applies only to --environment {environment}."
+                    f"{option(name, value)} applies only to {option(chooser, choice)}."
                 )
 
 

@@ -5,7 +5,8 @@ import lzma
 import numpy as np
 import pytest
 
-from jaxmeta.data.architectures import CELL_OPERATIONS, nasbench_201, nasbench_macro, row_of
+from jaxmeta.architecture import CELL_OPERATIONS
+from jaxmeta.data.architectures import nasbench_201, nasbench_macro, row_of
 
 
 def write(path, *lines):

@@ -7,8 +7,11 @@ import optax
 import pytest
 
 from jaxmeta import Batch, Task, cross_entropy, maml
+from jaxmeta.architecture import CELL_EDGES as EDGES
+from jaxmeta.architecture import CELL_OPERATIONS as OPERATIONS
+from jaxmeta.architecture import cell_text
 from jaxmeta.inner import excluding
-from jaxmeta.models import EDGES, OPERATIONS, cell_network, cell_text, relaxed, supernet
+from jaxmeta.models import cell_network, relaxed, supernet
 from jaxmeta.models._cells import _Cell
 from jaxmeta.ops import average_pool, mean_filter
 

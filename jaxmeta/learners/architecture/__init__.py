@@ -8,7 +8,7 @@ from jaxmeta.learners.architecture._darts import (
     gumbel_relaxation,
     softmax_relaxation,
 )
-from jaxmeta.learners.architecture._metaqnn import QState, epsilons, metaqnn, q_update
+from jaxmeta.learners.architecture._metaqnn import epsilons, metaqnn, q_update
 from jaxmeta.learners.architecture._random_search import random_search
 from jaxmeta.learners.architecture._regularised_evolution import regularised_evolution
 from jaxmeta.learners.architecture.alternating import Alternating
@@ -34,7 +34,6 @@ __all__ = [
     "Eigenvalues",
     "History",
     "Mixed",
-    "QState",
     "Relaxation",
     "Search",
     "Searching",

@@ -1,7 +1,5 @@
 """MetaQNN: tabular Q-learning over the layers of a network."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,19 +14,6 @@ PUBLISHED_EPSILONS = (
     *((round(0.1 * tenth, 1), 150) for tenth in (6, 5, 4, 3, 2, 1)),
 )
 """ε and the number of networks that are proposed with it (Baker et al. 2017, table 2)."""
-
-
-class QState(NamedTuple):
-    """The state of `metaqnn`.
-
-    Attributes:
-      values: Q(before, position, option), float `[decisions, options + 1, options]`; the state of
-        a decision is its position and the option of the decision before.
-      proposed: int32 scalar, the number of architectures so far, which sets ε.
-    """
-
-    values: Array
-    proposed: Array
 
 
 def epsilons(budget: int) -> np.ndarray:
@@ -120,13 +105,12 @@ def metaqnn(
     options = len(space.options)
     schedule = jnp.asarray(epsilons(max(budget, 1)))
 
-    def init(key: Key) -> QState:
+    def init(key: Key) -> Array:
         values = jnp.where(space.allowed, initial, -jnp.inf)
-        values = jnp.broadcast_to(values, (space.decisions, options + 1, options))
-        return QState(values, jnp.zeros((), jnp.int32))
+        return jnp.broadcast_to(values, (space.decisions, options + 1, options))
 
-    def propose(key: Key, state: QState) -> Array:
-        epsilon = schedule[state.proposed]
+    def propose(key: Key, state: Array, history: History) -> Array:
+        epsilon = schedule[history.seen]
 
         def decide(before: Array, row: tuple[Array, Key]) -> tuple[Array, Array]:
             values, key = row
@@ -139,19 +123,18 @@ def metaqnn(
             return option, option
 
         keys = jax.random.split(key, space.decisions)
-        return jax.lax.scan(decide, jnp.array(options, jnp.int32), (state.values, keys))[1]
+        return jax.lax.scan(decide, jnp.array(options, jnp.int32), (state, keys))[1]
 
-    def learn(key: Key, state: QState, history: History) -> QState:
+    def learn(key: Key, state: Array, history: History) -> Array:
         rows = jax.random.randint(key, (replays,), 0, history.seen)
 
         def replay(values: Array, row: Array) -> tuple[Array, None]:
             entry = (history.architectures[row], history.accuracies[row])
             return q_update(values, *entry, rate, discount), None
 
-        values, _ = jax.lax.scan(replay, state.values, rows)
-        return QState(values, state.proposed + 1)
+        return jax.lax.scan(replay, state, rows)[0]
 
-    def metrics(state: QState) -> dict[str, Array]:
-        return {"epsilon": schedule[jnp.minimum(state.proposed, len(schedule) - 1)]}
+    def metrics(history: History) -> dict[str, Array]:
+        return {"epsilon": schedule[jnp.minimum(history.seen, len(schedule) - 1)]}
 
     return architecture_search(Search(init, propose, learn, metrics), space, budget)

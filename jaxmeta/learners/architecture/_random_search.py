@@ -18,7 +18,7 @@ def random_search(space: SearchSpace, *, budget: int) -> MetaLearner:
     """
     search = Search(
         init=lambda key: (),
-        propose=lambda key, state: random_architecture(key, space),
+        propose=lambda key, state, history: random_architecture(key, space),
         learn=lambda key, state, history: state,
     )
     return architecture_search(search, space, budget)

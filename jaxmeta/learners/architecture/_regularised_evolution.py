@@ -59,18 +59,14 @@ def regularised_evolution(
         place, option = jnp.divmod(jax.random.categorical(key, logits), options)
         return jnp.where(possible.any(), parent.at[place].set(option.astype(jnp.int32)), parent)
 
-    def propose(key: Key, state: History) -> Array:
+    def propose(key: Key, state: tuple[()], history: History) -> Array:
         sample_key, mutate_key, random_key = jax.random.split(key, 3)
-        drawn = jax.random.randint(sample_key, (sample,), 0, jnp.minimum(population, state.seen))
-        rows = state.seen - 1 - drawn  # the youngest are the last ones
-        best = rows[state.accuracies[rows].argmax()]
-        child = mutated(mutate_key, state.architectures[best])
+        drawn = jax.random.randint(sample_key, (sample,), 0, jnp.minimum(population, history.seen))
+        rows = history.seen - 1 - drawn  # the youngest are the last ones
+        best = rows[history.accuracies[rows].argmax()]
+        child = mutated(mutate_key, history.architectures[best])
         fresh = random_architecture(random_key, space)
-        return jnp.where(state.seen < population, fresh, child)
+        return jnp.where(history.seen < population, fresh, child)
 
-    def init(key: Key) -> History:
-        architectures = jnp.full((budget, space.decisions), -1, jnp.int32)
-        return History(architectures, jnp.zeros((budget,)), jnp.zeros((), jnp.int32))
-
-    search = Search(init, propose, learn=lambda key, state, history: history)
+    search = Search(lambda key: (), propose, learn=lambda key, state, history: state)
     return architecture_search(search, space, budget)

@@ -19,15 +19,15 @@ class Search(NamedTuple):
 
     Attributes:
       init: `init(key) -> state`.
-      propose: `propose(key, state) -> architecture`.
+      propose: `propose(key, state, history) -> architecture`.
       learn: `learn(key, state, history) -> state`, after the newest entry of the history.
-      metrics: `metrics(state) -> named scalars` to be logged, such as ε.
+      metrics: `metrics(history) -> named scalars` to be logged, such as ε.
     """
 
     init: Callable[[Key], PyTree]
-    propose: Callable[[Key, PyTree], Array]
+    propose: Callable[[Key, PyTree, "History"], Array]
     learn: Callable[[Key, PyTree, "History"], PyTree]
-    metrics: Callable[[PyTree], dict[str, Array]] = lambda state: {}
+    metrics: Callable[["History"], dict[str, Array]] = lambda history: {}
 
 
 class History(NamedTuple):
@@ -123,7 +123,7 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
 
         def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             tries, _ = carry
-            return tries + 1, search.propose(jax.random.fold_in(key, tries), state)
+            return tries + 1, search.propose(jax.random.fold_in(key, tries), state, history)
 
         first = again((jnp.zeros((), jnp.int32), history.architectures[0]))
         go_on = lambda carry: is_known(carry[1]) & (carry[0] < _TRIES)  # noqa: E731
@@ -150,7 +150,7 @@ def architecture_search(search: Search, space: SearchSpace, budget: int) -> Meta
         history = shared.history
         best = history.best_accuracy
         newest = history.accuracies[jnp.maximum(history.seen - 1, 0)]
-        own = search.metrics(shared.state)
+        own = search.metrics(history)
         return Info(-best, {"accuracy": best, "newest_accuracy": newest, **own})
 
     def gradient(key: Key, meta_params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info]:

@@ -55,9 +55,7 @@ def meta_sgd(
     >>> float(meta_params.rates["head"]["bias"][0]) == float(jnp.float32(1e-3))
     True
     """
-    low, high = initial_rate if isinstance(initial_rate, tuple) else (initial_rate,) * 2
-    if not low <= high:
-        raise ValueError(f"initial_rate: ({low}, {high}) is not a range; give (low, high).")
+    bounds = range_of("initial_rate", initial_rate)
     inner = unroll(
         support_loss(model, objective),
         None,
@@ -69,15 +67,39 @@ def meta_sgd(
     def init(key: Key, task: Task) -> MetaSGDParams:
         model_key, rates_key = jax.random.split(key)
         initial = model.init(model_key, task.support.inputs)
-        leaves, treedef = jax.tree.flatten(initial)
-        keys = jax.random.split(rates_key, len(leaves))
-        rates = [
-            jax.random.uniform(key, leaf.shape, leaf.dtype, low, high)
-            for key, leaf in zip(keys, leaves, strict=True)
-        ]
-        return MetaSGDParams(initial, treedef.unflatten(rates))
+        return MetaSGDParams(initial, uniform_like(rates_key, initial, bounds))
 
     def unpack(meta_params: MetaSGDParams, support: Batch) -> tuple[PyTree, dict[str, Any]]:
         return meta_params.initial, {"optimizer": scaled(meta_params.rates)}
 
     return gradient_learner(model, objective, inner, init=init, unpack=unpack)
+
+
+def range_of(name: str, given: float | tuple[float, float]) -> tuple[float, float]:
+    """A range (low, high), or a single number as a range.
+
+    Raises:
+      ValueError: low is above high; `name` is the argument's.
+
+    >>> range_of("initial_rate", 0.1)
+    (0.1, 0.1)
+    """
+    low, high = given if isinstance(given, tuple) else (given, given)
+    if not low <= high:
+        raise ValueError(f"{name}: ({low}, {high}) is not a range; give (low, high).")
+    return low, high
+
+
+def uniform_like(key: Key, tree: PyTree, bounds: tuple[float, float]) -> PyTree:
+    """A tree like this one, with numbers drawn uniformly between the bounds.
+
+    >>> import jax.numpy as jnp
+    >>> uniform_like(jax.random.key(0), {"w": jnp.zeros(2)}, (0.5, 0.5))["w"].tolist()
+    [0.5, 0.5]
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    drawn = [
+        jax.random.uniform(key, leaf.shape, leaf.dtype, *bounds)
+        for key, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+    ]
+    return treedef.unflatten(drawn)

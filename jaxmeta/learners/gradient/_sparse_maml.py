@@ -8,6 +8,7 @@ import optax
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.inner import Differentiation, first_order, support_loss, unroll
 from jaxmeta.learners.gradient._maml import gradient_learner
+from jaxmeta.learners.gradient._meta_sgd import range_of, uniform_like
 
 
 class SparseMAMLParams(NamedTuple):
@@ -67,9 +68,7 @@ def sparse_maml(
     >>> bool((adapted.params["head"]["kernel"] == frozen.initial["head"]["kernel"]).all())
     True
     """
-    low, high = initial_mask if isinstance(initial_mask, tuple) else (initial_mask,) * 2
-    if not low <= high:
-        raise ValueError(f"initial_mask: ({low}, {high}) is not a range; give (low, high).")
+    bounds = range_of("initial_mask", initial_mask)
     inner = unroll(
         support_loss(model, objective),
         None,
@@ -81,12 +80,7 @@ def sparse_maml(
     def init(key: Key, task: Task) -> SparseMAMLParams:
         model_key, mask_key = jax.random.split(key)
         initial = model.init(model_key, task.support.inputs)
-        leaves, treedef = jax.tree.flatten(initial)
-        mask = [
-            jax.random.uniform(key, leaf.shape, leaf.dtype, low, high)
-            for key, leaf in zip(jax.random.split(mask_key, len(leaves)), leaves, strict=True)
-        ]
-        return SparseMAMLParams(initial, treedef.unflatten(mask))
+        return SparseMAMLParams(initial, uniform_like(mask_key, initial, bounds))
 
     def unpack(meta_params: SparseMAMLParams, support: Batch) -> tuple[PyTree, dict[str, Any]]:
         masked = optax.stateless(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.architecture import CELL_OPERATIONS
 from jaxmeta.core import Batch, Model, Task, cross_entropy
 from jaxmeta.data import ClassImages, image_batches
 from jaxmeta.data.batches import paired_batches
@@ -21,7 +22,7 @@ from jaxmeta.data.classes import class_images
 from jaxmeta.data.images.cifar10 import cifar10
 from jaxmeta.data.images.digits import digits
 from jaxmeta.data.samplers import Sampler
-from jaxmeta.models import OPERATIONS, supernet
+from jaxmeta.models import supernet
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -35,7 +36,7 @@ from jaxmeta.recipes import (
     domain,
 )
 from jaxmeta.recipes.search_spaces import Searched, letters, tabulated
-from jaxmeta.recipes.settings import AtLeastTwo, Count, option
+from jaxmeta.recipes.settings import AtLeastTwo, Count, check_owned, option
 from jaxmeta.recipes.tasks import Judge
 from jaxmeta.training.logs import read_metrics
 
@@ -85,15 +86,12 @@ class Architectures(Domain):
     )
 
     def check(self) -> None:
-        own = {
+        own: dict[str, tuple[str, ...]] = {
             "nasbench-201": ("target", "images", "image_count", "batch_size", "width", "cells"),
+            "nasbench-macro": (),
             "letters": ("letters", "network_steps"),
         }
-        for space, names in own.items():
-            for name in names:
-                value = getattr(self, name)
-                if space != self.space and value != getattr(type(self)(), name):
-                    raise ValueError(f"{option(name, value)} applies only to --space {space}.")
+        check_owned(self, "space", own)
 
     def label(self) -> str:
         return self.space if self.target == "cifar10" else f"{self.space}-{self.target}"
@@ -239,8 +237,8 @@ def _draw(made: Report, space: Searched) -> None:
         best=space.largest,
     )
     found = _architecture_of(made)
-    if space.space.options == OPERATIONS:
-        names = [OPERATIONS[index] for index in found]
+    if space.space.options == CELL_OPERATIONS:
+        names = [CELL_OPERATIONS[index] for index in found]
         plots.cell(made.folder / "cell.png", names, title=made.title)
 
 

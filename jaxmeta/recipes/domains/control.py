@@ -41,7 +41,7 @@ from jaxmeta.recipes import (
     domain,
 )
 from jaxmeta.recipes.rollouts import RETURN, SHARE, judge_of, policy_problem
-from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_environment
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_owned
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import draw
 
@@ -188,7 +188,9 @@ class Control(Domain):
 
     def check(self) -> None:
         """Check that no options of another environment are given."""
-        check_environment(self, {name: family.settings for name, family in _FAMILIES.items()})
+        check_owned(
+            self, "environment", {name: family.settings for name, family in _FAMILIES.items()}
+        )
 
     def default_preset(self) -> str:
         own = ("cheetah-direction", "corners", "tabular")

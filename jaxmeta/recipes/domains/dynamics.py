@@ -43,7 +43,7 @@ from jaxmeta.recipes.dynamics_report import (
     tuned_regression,
 )
 from jaxmeta.recipes.results import plain
-from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_environment, option
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_owned, option
 from jaxmeta.recipes.tasks import Figure
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import Trained, shared_of
@@ -162,7 +162,7 @@ class Dynamics(Domain):
             raise ValueError(
                 f"{option('episode_steps', planning.episode_steps)}: give 1 to {family.longest}."
             )
-        check_environment(self, {name: other.settings for name, other in FAMILIES.items()})
+        check_owned(self, "environment", {name: other.settings for name, other in FAMILIES.items()})
         for name in ("mass", "length"):
             low, high = getattr(self, name)
             if not 0 < low <= high:

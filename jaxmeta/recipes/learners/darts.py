@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import optax
 
+from jaxmeta.architecture import CELL_OPERATIONS
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import darts
 from jaxmeta.learners.architecture import (
@@ -15,7 +16,6 @@ from jaxmeta.learners.architecture import (
     skip_limit,
     softmax_relaxation,
 )
-from jaxmeta.models import OPERATIONS
 from jaxmeta.recipes import Needs, Preset, Problem, recipe
 from jaxmeta.recipes.base import Engine
 from jaxmeta.recipes.searches import Search
@@ -118,7 +118,7 @@ class Darts(Search):
 
     def _rule(self) -> Stop:
         if self.stop == "skips":
-            return skip_limit(OPERATIONS.index("skip_connect"), self.largest_skips)
+            return skip_limit(CELL_OPERATIONS.index("skip_connect"), self.largest_skips)
         return eigenvalue_growth(self.eigenvalue_every) if self.stop == "eigenvalue" else never
 
     def optimizer(self, engine: Engine) -> optax.GradientTransformation:
