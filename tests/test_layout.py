@@ -20,16 +20,16 @@ ROOT = Path(__file__).parent.parent
 TOWER = [
     *("experiments", "commands", "recipes", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
-    *("architecture", "environment", "extras", "interrupts", "version"),
+    *("architecture", "environment", "text", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "recipes"):
     BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
-BELOW["architecture"] = BELOW["environment"] = {"core", "objectives"}
+BELOW["architecture"] = BELOW["environment"] = BELOW["text"] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
-BELOW["data"] |= {"architecture"}
+BELOW["data"] |= {"architecture", "text"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
 BELOW["files"] = {"files"}
@@ -42,9 +42,11 @@ HEAVY = (
     "gymnax",
     "matplotlib",
     "orbax",
+    "safetensors",
     "tensorboardX",
     "tensorflow",
     "tensorflow_datasets",
+    "tokenizers",
 )
 
 SOURCES = sorted([*ROOT.glob("jaxmeta/**/*.py"), *ROOT.glob("experiments/**/*.py")])

@@ -11,6 +11,7 @@ from jaxmeta.models._conv4 import conv4
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
 from jaxmeta.models.adapters import from_linen, from_nnx
+from jaxmeta.models.bert import bert_embeddings, bert_layers, low_rank, pooled, with_updates
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
 from jaxmeta.models.folding import folded, frozen_encoder
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
@@ -25,6 +26,8 @@ __all__ = [
     "ChainLayer",
     "Normalisation",
     "averaged_over_shifts",
+    "bert_embeddings",
+    "bert_layers",
     "cell_network",
     "chain_network",
     "check_alike",
@@ -36,11 +39,14 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "frozen_encoder",
+    "low_rank",
     "mlp",
     "pack",
     "pairwise",
+    "pooled",
     "relaxed",
     "resnet12",
     "supernet",
     "unpack",
+    "with_updates",
 ]
