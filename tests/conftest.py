@@ -21,8 +21,8 @@ _RUN = [
     *("--eval-tasks", "6", "--validation-tasks", "4", "--devices", "1"),
 ]
 # The options of a run of seconds, by domain, the learner first if it is not the default;
-# {images} is a folder of 18 easy classes. A new domain has its line here, and the tests of all
-# domains run it.
+# {images} is a folder of 18 easy classes, {sentences} a file of as many, {bert} a random encoder.
+# A new domain has its line here, and the tests of all domains run it.
 TINY = {
     "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
     "--train-shots 2 --queries 3 --train-queries 2",
@@ -36,6 +36,8 @@ TINY = {
     "--tuning-tasks 3 --episode-steps 5 --plan-steps 2 --candidates 6 --elites 3 --iterations 2",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
+    "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
+    "--queries 3 --adapts layers --layers 1",
 }
 
 # A search sees one architecture per step.
@@ -170,11 +172,27 @@ def encoder():
 
 
 @pytest.fixture(scope="session")
-def tiny(images):
+def sentences(tmp_path_factory) -> Path:
+    """18 classes of 8 sentences; the letter of the class is in each, twice."""
+    rng, letters = np.random.default_rng(0), "abcdefghijklmnopqrst"
+    lines = []
+    for number in range(18):
+        for _ in range(8):
+            others = rng.choice(list(letters), rng.integers(1, 4)).tolist()
+            words = rng.permutation([letters[number]] * 2 + others)
+            lines.append(f"class {number:02}\t{' '.join(words)}\n")
+    path = tmp_path_factory.mktemp("sentences") / "letters.tsv"
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(images, sentences, bert_folder):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
-        words = TINY[domain].format(images=images).split()
+        places = {"images": images, "sentences": sentences, "bert": bert_folder}
+        words = TINY[domain].format(**places).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]
         return [*words, *_RUN, *_OWN_RUN.get(domain, ())]

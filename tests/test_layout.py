@@ -20,16 +20,17 @@ ROOT = Path(__file__).parent.parent
 TOWER = [
     *("experiments", "commands", "recipes", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
-    *("architecture", "environment", "text", "extras", "interrupts", "version"),
+    *("architecture", "environment", "numbered", "text", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "recipes"):
     BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
-BELOW["architecture"] = BELOW["environment"] = BELOW["text"] = {"core", "objectives"}
+for beside in ("architecture", "environment", "numbered", "text"):
+    BELOW[beside] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
-BELOW["data"] |= {"architecture", "text"}
+BELOW["data"] |= {"architecture", "numbered", "text"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"] = {"objectives"}
 BELOW["files"] = {"files"}
@@ -131,6 +132,7 @@ KINDS = {own.kind for own in known_domains().values()}
 OF_THE_SAME_NAME = {
     "jaxmeta.recipes.learners.ntm": {"lstm"},  # a controller
     "jaxmeta.recipes.learned_rule": {"evolution"},  # a meta-gradient
+    "jaxmeta.recipes.sentence_baselines": {"text"},  # an extra
 }
 # Where no learner or domain is special; jaxmeta/learners has the functions, experiments/ doors
 # and benchmarks of chosen learners.

@@ -23,8 +23,8 @@ from jaxmeta.core import Key, MetaLearner, Model, PyTree, cross_entropy
 from jaxmeta.data import episodes
 from jaxmeta.inner import first_order
 from jaxmeta.learners import maml, prototypical
-from jaxmeta.models import from_linen
-from jaxmeta.recipes.domains.pretrain import features_of, on_features
+from jaxmeta.models import from_linen, on_features
+from jaxmeta.recipes.domains.pretrain import features_of
 from jaxmeta.recipes.folders import IDENTITY, read_identity
 from jaxmeta.recipes.images import data_identity
 from jaxmeta.recipes.loading import run_keys

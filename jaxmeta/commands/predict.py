@@ -4,8 +4,9 @@
     predict RUN --tasks FOLDER
 
 For images, `--support` is a folder `FOLDER/class/*.png` and `--query` an image or a folder of
-images; for curves both are tables of numbers (CSV). `--tasks` is a folder of many such tasks, see
-`predict_tasks.py`.
+images; for sentences `--support` is a table of labels and sentences and `--query` a file with one
+sentence per line; for curves both are tables of numbers (CSV). `--tasks` is a folder of many such
+tasks, see `predict_tasks.py`.
 """
 
 import itertools
@@ -40,9 +41,11 @@ class Predict:
     If a folder of that name exists, it is the run."""
     support: Path | None = None
     """Folder of examples, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif).
-    For curves, a CSV file of inputs and values."""
+    For sentences, a TSV or CSV file of labels and sentences; for curves, a CSV file of inputs and
+    values."""
     query: Path | None = None
-    """Examples to predict: an image or a folder of images; for curves, a CSV file of inputs."""
+    """Examples to predict: an image or a folder of images; for sentences, a file with one per line;
+    for curves, a CSV file of inputs."""
     tasks: Path | None = None
     """Folder of many tasks, instead of --support and --query: one folder per task, each with
     support/class/*.png and query/*.png, or one image query.png. With query/class/*.png, the error
@@ -112,7 +115,7 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
         probabilities = np.asarray(recipe.probabilities(outputs))
         predicted = [given.names[index] for index in probabilities.argmax(axis=1)]
         sure = probabilities.max(axis=1)
-        header = ["image", "class", "probability"]
+        header = [given.kind, "class", "probability"]
         rows = [[row, *cells] for row, *cells in zip(given.rows, predicted, sure.tolist())]
         statistics = settings.values(domain).get("query_statistics")
         counts = {"batch": len(rows), "support": len(given.support.targets)}

@@ -2,6 +2,7 @@
 
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data._label_stream import label_stream
+from jaxmeta.data._numbered import numbered
 from jaxmeta.data.batches import image_batches
 from jaxmeta.data.classes import ClassImages, class_images
 from jaxmeta.data.completion import image_completion
@@ -35,6 +36,7 @@ __all__ = [
     "image_source",
     "label_stream",
     "load",
+    "numbered",
     "quadratics",
     "sequences",
     "sinusoids",

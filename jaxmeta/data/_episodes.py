@@ -107,6 +107,7 @@ def _draw_task(
     key: Key,
     *,
     weights: Array | None = None,
+    task_key: Key | None = None,
     ways: int,
     shots: int,
     queries: int,
@@ -114,13 +115,15 @@ def _draw_task(
     shuffle_labels: bool,
 ) -> Task:
     class_key, image_key, turn_key, support_key, query_key = jax.random.split(key, 5)
+    if task_key is not None:  # see `numbered`
+        class_key, turn_key = jax.random.split(task_key)
     turns = turned_classes(rotations)
     drawn_W = _draw_classes(class_key, turns * starts.size, ways, weights, groups, turns)
     classes_W, turns_W = jnp.divmod(drawn_W, turns)
     if rotations == "per-task":
         turns_W = jax.random.randint(turn_key, (ways,), 0, 4, dtype=jnp.int32)
 
-    draw_images = functools.partial(_draw_distinct, size=shots + queries)
+    draw_images = functools.partial(draw_distinct, size=shots + queries)
     indices_WE = jax.vmap(draw_images)(jax.random.split(image_key, ways), counts[classes_W])
     # uint8 until the end: a quarter of the bytes to gather and to rotate.
     images_WEHWC = images_NHWC[starts[classes_W][:, None] + indices_WE]
@@ -206,17 +209,17 @@ def _draw_classes(
     if groups is not None:
         group_key, key = jax.random.split(key)
         group = jax.random.randint(group_key, (), 0, groups.counts.size, dtype=jnp.int32)
-        drawn_W = _draw_distinct(key, turns * groups.counts[group], ways)
+        drawn_W = draw_distinct(key, turns * groups.counts[group], ways)
         places_W, turns_W = jnp.divmod(drawn_W, turns)
         return turns * groups.members[groups.starts[group] + places_W] + turns_W
     if weights is None:
-        return _draw_distinct(key, jnp.asarray(total, jnp.int32), ways)
+        return draw_distinct(key, jnp.asarray(total, jnp.int32), ways)
     # The top k of log-weights with Gumbel noise are such a draw (Efraimidis, Spirakis 2006).
     noisy = jnp.log(weights) + jax.random.gumbel(key, (total,))
     return jax.lax.top_k(noisy, ways)[1]
 
 
-def _draw_distinct(key: Key, count: Array, size: int) -> Array:
+def draw_distinct(key: Key, count: Array, size: int) -> Array:
     """`size` distinct numbers in `[0, count)`, int32 `[size]`, every ordered draw equally likely.
 
     Draws the rank of each number among the remaining ones, then decodes the ranks (a Lehmer code)

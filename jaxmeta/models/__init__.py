@@ -10,7 +10,8 @@ from jaxmeta.models._chain import Chain, ChainLayer, chain_network
 from jaxmeta.models._conv4 import conv4
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
-from jaxmeta.models.adapters import from_linen, from_nnx
+from jaxmeta.models._sentences import sentence_network
+from jaxmeta.models.adapters import from_linen, from_nnx, on_features
 from jaxmeta.models.bert import bert_embeddings, bert_layers, low_rank, pooled, with_updates
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
 from jaxmeta.models.folding import folded, frozen_encoder
@@ -41,11 +42,13 @@ __all__ = [
     "frozen_encoder",
     "low_rank",
     "mlp",
+    "on_features",
     "pack",
     "pairwise",
     "pooled",
     "relaxed",
     "resnet12",
+    "sentence_network",
     "supernet",
     "unpack",
     "with_updates",

@@ -86,3 +86,16 @@ def from_nnx(build: Callable[[Any], Any]) -> Model:
         return nnx.merge(graph, state)(inputs)
 
     return Model(init, apply)
+
+
+def on_features() -> Model:
+    """A model without parameters for inputs that are features already; it flattens them.
+
+    >>> import jax.numpy as jnp
+    >>> on_features().apply((), jnp.ones((3, 1, 1, 4))).shape
+    (3, 4)
+    """
+    return Model(
+        lambda key, inputs: (),
+        lambda params, inputs, *, reference=None, key=None: inputs.reshape(len(inputs), -1),
+    )

@@ -280,6 +280,7 @@ class UserTask(NamedTuple):
       truth: the true class of each query input by its name, None where it is unknown; empty if all
         are unknown.
       draw: `draw(path, names, probabilities, title)` draws the predictions; None for no picture.
+      kind: what a query input is, as the head of a table names it.
     """
 
     support: Batch
@@ -288,3 +289,4 @@ class UserTask(NamedTuple):
     names: list[str]
     truth: tuple[str | None, ...] = ()
     draw: Any = None
+    kind: str = "image"

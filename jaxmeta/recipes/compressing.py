@@ -96,7 +96,7 @@ def costs(loaded: Loaded, count: int, mesh: Mesh | None) -> Callable[[Trained], 
         usable = trained._replace(meta_params=dequantised(trained.meta_params))
         source, timed = test.source, trained
         if test.prepare is not None:
-            source, timed = test.prepare(recipe.build(problem), usable)
+            source, timed = test.prepare(recipe, usable)
         first = first_task(without_constants(source))
         task, learn_key = jax.jit(draw)(first, jax.random.split(key, count)[0])
 

@@ -73,7 +73,7 @@ class Evaluator(NamedTuple):
         def of_trained(trained: Trained, key: Key) -> dict[str, np.ndarray]:
             where = source
             if test.prepare is not None:
-                where, trained = test.prepare(recipe.build(problem), trained)
+                where, trained = test.prepare(recipe, trained)
             assert where is not None
             return evaluate((trained, self.loaded.constants), where, key)
 

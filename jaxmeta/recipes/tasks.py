@@ -35,7 +35,8 @@ class Problem(NamedTuple):
       horizon: inner steps per task, or steps per episode, where the domain fixes them; 0 elsewhere.
       batch: examples per inner step, where the domain fixes them; None for all.
       steps: meta-updates of the training, for schedules over it.
-      comparison: builds an encoder and a network that compares two of its outputs.
+      comparison: `comparison(constants)` builds an encoder and a network that compares two of its
+        outputs.
       context_layer: the parameters that a context modulates, by name.
       data: identifies the data, see `Tasks.data`.
       constants: frozen weights of `network`, neither optimised nor stored in checkpoints.
@@ -57,7 +58,7 @@ class Problem(NamedTuple):
     horizon: int = 0
     batch: int | None = None
     steps: int = 0
-    comparison: Callable[[], tuple[Model, Model]] | None = None
+    comparison: Callable[[PyTree], tuple[Model, Model]] | None = None
     context_layer: str = ""
     data: Mapping[str, Any] = {}
     constants: PyTree = ()
@@ -107,6 +108,7 @@ class Needs(NamedTuple):
         it can be tested with the statistics of training.
       supernet: it trains a network of all architectures on images.
       sampled: its supernet computes one operation of every edge at a time.
+      numbered: the number of training tasks, which carry their number; 0 for tasks without.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
         in training.
     """
@@ -120,6 +122,7 @@ class Needs(NamedTuple):
     embeds: bool = False
     supernet: bool = False
     sampled: bool = False
+    numbered: int = 0
     seen: Seen = NOTHING
 
 
@@ -169,7 +172,7 @@ class HeldOut(NamedTuple):
         to `Domain.problem(..., train=False)`.
       number: number of tasks. Defaults to `eval_tasks`, or to `validation_tasks` in validation.
       judge: the loss and metrics of a task. Defaults to the learner's query loss.
-      prepare: `prepare(learner, trained) -> (source, trained)`, called once before the tasks are
+      prepare: `prepare(recipe, trained) -> (source, trained)`, called once before the tasks are
         judged, for instance to compute the features of all images. Defaults to no preparation.
       at_once: tasks mapped together. Defaults to as many as in training, at most 100.
       trajectory_tasks: tasks that are also judged after every inner step. Defaults to all.
@@ -180,7 +183,7 @@ class HeldOut(NamedTuple):
     problem: Problem | None = None
     number: int | None = None
     judge: Judge | None = None
-    prepare: Callable[[MetaLearner, Trained], tuple[Source, Trained]] | None = None
+    prepare: Callable[[Any, Trained], tuple[Source, Trained]] | None = None
     at_once: int | None = None
     trajectory_tasks: int | None = None
 

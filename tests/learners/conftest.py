@@ -51,6 +51,7 @@ from jaxmeta.learners import (
     meta_lstm,
     meta_sgd,
     meta_transfer,
+    multi_task,
     one_hot_squared_error,
     persistent_es,
     promp,
@@ -88,6 +89,7 @@ from jaxmeta.learners.process import (
     transformer_neural_process,
 )
 from jaxmeta.models import conv4, mlp, pairwise
+from jaxmeta.numbered import Numbered
 
 
 class Case(NamedTuple):
@@ -128,6 +130,17 @@ def patterns(
         return Task(
             Batch(images[:support], labels[:support]), Batch(images[support:], labels[support:])
         )
+
+    return jax.tree_util.Partial(sample)
+
+
+def few_tasks(count: int):
+    """Tasks of `patterns` that come again and again, with their numbers."""
+
+    def sample(key: jax.Array) -> Task:
+        index = jax.random.randint(key, (), 0, count)
+        task = patterns()(jax.random.fold_in(jax.random.key(0), index))
+        return Task(Numbered(index, task.support), task.query)
 
     return jax.tree_util.Partial(sample)
 
@@ -333,6 +346,15 @@ CASES = [
         inner_steps=3,
     ),
     of_curves("sparse-maml", sparse, CURVE, optax.sgd(0.02), inner_steps=2),
+    of_images(
+        "multi-task",
+        multi_task,
+        EMBEDDING(),
+        outputs=3,
+        tasks=4,
+        inner_optimizer=optax.sgd(0.3),
+        inner_steps=2,
+    )._replace(sample=few_tasks(4)),
     of_images("r2d2", r2d2, EMBEDDING(), ways=3),
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), inner_steps=2),
     of_images("prototypical", prototypical, EMBEDDING(query_statistics="support"), ways=3),

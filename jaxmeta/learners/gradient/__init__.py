@@ -10,6 +10,7 @@ from jaxmeta.learners.gradient._meta_curvature import MetaCurvatureParams, meta_
 from jaxmeta.learners.gradient._meta_lstm import MetaLSTMParams, meta_lstm
 from jaxmeta.learners.gradient._meta_sgd import MetaSGDParams, meta_sgd
 from jaxmeta.learners.gradient._meta_transfer import MetaTransferParams, meta_transfer
+from jaxmeta.learners.gradient._multi_task import MultiTaskParams, multi_task
 from jaxmeta.learners.gradient._proto_maml import proto_maml
 from jaxmeta.learners.gradient._r2d2 import R2D2Params, r2d2
 from jaxmeta.learners.gradient._reptile import ReptileParams, reptile
@@ -23,6 +24,7 @@ __all__ = [
     "MetaLSTMParams",
     "MetaSGDParams",
     "MetaTransferParams",
+    "MultiTaskParams",
     "R2D2Params",
     "ReptileParams",
     "SparseMAMLParams",
@@ -38,6 +40,7 @@ __all__ = [
     "meta_lstm",
     "meta_sgd",
     "meta_transfer",
+    "multi_task",
     "proto_maml",
     "r2d2",
     "reptile",

@@ -69,13 +69,9 @@ def proto_maml(
     )
 
     def unpack(meta_params: PyTree, support: Batch) -> tuple[PyTree, dict[str, Any]]:
-        means_WD = class_means(encoder.apply(meta_params["encoder"], support.inputs), support, ways)
+        features_SD = encoder.apply(meta_params["encoder"], support.inputs)
         known_W = known_classes(support, ways)
-        # It changes the logits of all classes equally, so that it has no gradient.
-        origin_D = jax.lax.stop_gradient(mean_of_known(means_WD, known_W))
-        kernel_WD = 2 * (means_WD - origin_D[None])
-        bias_W = -jnp.square(kernel_WD / 2).sum(axis=1) - kernel_WD @ origin_D
-        head = {"kernel": kernel_WD.T, "bias": bias_W}
+        head = prototype_head(features_SD, support, ways)
         return {**meta_params, "head": head, "known": known_W}, {}
 
     return gradient_learner(
@@ -85,3 +81,21 @@ def proto_maml(
         init=lambda key, task: model.init(key, task.support.inputs),
         unpack=unpack,
     )
+
+
+def prototype_head(features_SD: Array, support: Batch, ways: int) -> dict[str, Array]:
+    """The linear layer whose logits are those of class means, see `proto_maml`.
+
+    `kernel` `[D, ways]` and `bias` `[ways]`, from features of the support set `[examples, D]`.
+
+    >>> support = Batch(None, jnp.array([0, 1]))
+    >>> head = prototype_head(jnp.array([[1.0, 0.0], [0.0, 1.0]]), support, ways=2)
+    >>> (jnp.eye(2) @ head["kernel"] + head["bias"][None]).tolist()
+    [[0.5, -1.5], [-1.5, 0.5]]
+    """
+    means_WD = class_means(features_SD, support, ways)
+    # It changes the logits of all classes equally, so that it has no gradient.
+    origin_D = jax.lax.stop_gradient(mean_of_known(means_WD, known_classes(support, ways)))
+    kernel_WD = 2 * (means_WD - origin_D[None])
+    bias_W = -jnp.square(kernel_WD / 2).sum(axis=1) - kernel_WD @ origin_D
+    return {"kernel": kernel_WD.T, "bias": bias_W}

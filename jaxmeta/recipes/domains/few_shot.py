@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Batch, Task, cross_entropy
-from jaxmeta.data import Dataset, episodes
+from jaxmeta.data import Dataset, episodes, numbered
 from jaxmeta.data._episodes import turned_classes
 from jaxmeta.data.images.dataset import PARTS, classes_of
 from jaxmeta.data.stream import task_stream
@@ -158,7 +158,7 @@ class FewShot(Domain):
             trained_ways=of_training["ways"],
             support=sizes["ways"] * sizes["shots"],
             steps=training.steps,
-            comparison=network.comparison,
+            comparison=lambda constants: network.comparison(),
             context_layer=network.context_layer,
             data=data,
             fold=network.fold if network.query_statistics == "training" else None,
@@ -310,10 +310,11 @@ class FewShot(Domain):
             )
 
         if self._pipeline(dataset) == "stream":
-            if episode.distortions or needs.in_order:
+            if episode.distortions or needs.in_order or needs.numbered:
                 raise ValueError(
-                    "--distortions, and learners that require the support in random order, do not "
-                    "support streamed tasks; give --pipeline device or a larger --device-budget."
+                    "--distortions, and learners that require the support in random order or "
+                    "numbered tasks, do not support streamed tasks; give --pipeline device or a "
+                    "larger --device-budget."
                 )
             stream = task_stream(classes, **drawn, seed=(seed, PARTS.index(part)))
             return stream._replace(prepare=labelled(stream.prepare))
@@ -326,6 +327,13 @@ class FewShot(Domain):
                 f"{error}. These ways include {episode.distractors} --distractors, and these shots "
                 f"{episode.unlabelled} --unlabelled."
             ) from error
+        if needs.numbered and part == "train":
+            if episode.unlabelled or episode.distortions:
+                raise ValueError(
+                    "this learner has a head for each training task and does not support "
+                    "--unlabelled or --distortions."
+                )
+            return numbered(sample, needs.numbered)
         sample = in_random_order(sample) if needs.in_order else sample
         return distorted(sample) if episode.distortions and part == "train" else sample
 

@@ -21,6 +21,7 @@ from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.scaling import scaled
 from jaxmeta.learners import prototypical
+from jaxmeta.models import on_features
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -132,7 +133,7 @@ class Pretrain(Domain):
             classes: ClassImages = getattr(dataset, part)
             sizes: dict[str, Any] = {"ways": WAYS, "shots": SHOTS, "queries": _queries(classes)}
 
-            def prepare(learner: MetaLearner, trained: Trained) -> tuple[Any, Trained]:
+            def prepare(recipe: Any, trained: Trained) -> tuple[Any, Trained]:
                 features = features_of(encoder, trained.meta_params, classes)
                 return episodes(features, **sizes), Trained({"encoder": ()})
 
@@ -200,11 +201,3 @@ def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassIm
 @functools.cache  # so that all validations of a network use the same compiled programs
 def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
     return jax.jit(lambda params, images: encoder.apply(params, scaled(images)))
-
-
-def on_features() -> Model:
-    """An encoder for inputs that are features already."""
-    return Model(
-        lambda key, inputs: (),
-        lambda params, inputs, *, reference=None, key=None: inputs.reshape(len(inputs), -1),
-    )

@@ -48,6 +48,7 @@ class Prototypical(Recipe):
             chunk=10,
         ),
         Preset("few-shot/miniimagenet-5w5s", {"train_ways": 20}),
+        Preset("text/*", {"distance": "cosine"}),  # as the encoder was trained
     )
 
     @property

@@ -30,7 +30,7 @@ class Relation(Recipe):
     def build(self, problem: Problem) -> MetaLearner:
         if problem.comparison is None:
             raise ValueError("relation requires tasks with a network that compares two inputs.")
-        encoder, comparator = problem.comparison()
+        encoder, comparator = problem.comparison(problem.constants)
         return relation(encoder, comparator, one_hot_squared_error, problem.ways)
 
     def probabilities(self, outputs: Array) -> Array:

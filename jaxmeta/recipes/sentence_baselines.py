@@ -1,0 +1,94 @@
+"""Classifiers of frozen embeddings on the test tasks of a run, without meta-training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta.core import Array, Key, PyTree, Task, cross_entropy
+from jaxmeta.extras import extra
+from jaxmeta.learners import prototypical
+from jaxmeta.models import on_features
+from jaxmeta.recipes.tasks import Report
+from jaxmeta.training.estimates import estimate, per_task
+from jaxmeta.training.state import draw
+
+PROTOTYPES = "prototypes of frozen embeddings"
+REGRESSION = "logistic regression on frozen embeddings"
+
+
+def compared(made: Report, sources: Mapping[str, Any], ways: int) -> dict[str, Any]:
+    """The accuracy of the frozen classifiers in each test, and paired differences.
+
+    `sources` draw the same tasks as the tests, with embeddings as inputs.
+    """
+    found = {}
+    for test, source in sources.items():
+        learned = made.values[test]["accuracy"]
+        given = (source, made.key, len(learned))
+        rows = {}
+        for name, accuracy in (
+            (PROTOTYPES, frozen_prototypes(*given, ways)),
+            (REGRESSION, logistic_regression(*given)),
+        ):
+            own, lead = estimate(accuracy), estimate(learned - accuracy)
+            rows[name] = {
+                "accuracy": float(own.mean),
+                "accuracy_ci95": float(own.ci95),
+                "learned_minus_this": float(lead.mean),
+                "learned_minus_this_ci95": float(lead.ci95),
+            }
+        found[test] = rows
+    return {"baselines": found}
+
+
+def lines_of(results: Mapping[str, Any]) -> list[str]:
+    """A line per baseline and test, with the paired difference of the learner to it."""
+    several = len(results["baselines"]) > 1
+    lines = []
+    for test, rows in results["baselines"].items():
+        if several and test != "test":
+            own = results["tests"][test]
+            lines.append(f"{test}: {_percent(own, 'accuracy')} %")
+        lines += [
+            f"{name}: {_percent(row, 'accuracy')} % "
+            f"(the learner {_percent(row, 'learned_minus_this', sign='+')})"
+            for name, row in rows.items()
+        ]
+    return lines
+
+
+def _percent(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+    return f"{100 * row[name]:{sign}.2f} ± {100 * row[f'{name}_ci95']:.2f}"
+
+
+def frozen_prototypes(source: Any, key: Key, tasks: int, ways: int) -> np.ndarray:
+    """The accuracy of the nearest mean embedding by cosine, for each task."""
+    learner = prototypical(on_features(), cross_entropy, ways, distance="cosine")
+
+    def judge(key: Key, params: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
+        loss, info = learner.loss(key, params, task)
+        return loss, info.metrics
+
+    first = jax.eval_shape(source, key)
+    params = learner.init(key, first)
+    return per_task(judge, tasks, tasks_at_once=min(tasks, 100))(params, source, key)["accuracy"]
+
+
+def logistic_regression(source: Any, key: Key, tasks: int) -> np.ndarray:
+    """The accuracy of scikit-learn's logistic regression on embeddings of norm 1, for each task."""
+    with extra("text"):
+        from sklearn.linear_model import LogisticRegression
+    sample = jax.jit(lambda source, key: draw(source, key)[0])
+    found = []
+    for own in jax.random.split(key, tasks):
+        support, query = jax.device_get(sample(source, own))
+        given, asked = (
+            inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
+            for inputs in (support.inputs, query.inputs)
+        )
+        # C = 10: with embeddings of norm 1, the default of 1 hardly departs from equal odds.
+        fitted = LogisticRegression(C=10.0).fit(given, support.targets)
+        found.append((fitted.predict(asked) == query.targets).mean())
+    return np.array(found)
