@@ -40,14 +40,14 @@ def compared(made: Report, sources: Mapping[str, Any], ways: int) -> dict[str, A
                 "learned_minus_this_ci95": float(lead.ci95),
             }
         found[test] = rows
-    return {"baselines": found}
+    return {"frozen": found}
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
     """A line per baseline and test, with the paired difference of the learner to it."""
-    several = len(results["baselines"]) > 1
+    several = len(results["frozen"]) > 1
     lines = []
-    for test, rows in results["baselines"].items():
+    for test, rows in results["frozen"].items():
         if several and test != "test":
             own = results["tests"][test]
             lines.append(f"{test}: {_percent(own, 'accuracy')} %")

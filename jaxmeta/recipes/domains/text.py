@@ -81,8 +81,8 @@ class Text(Domain):
 
     default_learner: ClassVar[str] = "prototypical"
     presets: ClassVar[tuple[Preset, ...]] = (
-        # The tasks of Dopierre et al. 2021: 600 test tasks with five queries per class. Few steps at
-        # small rates: there are few training classes, and the encoder knows much already.
+        # The tasks of Dopierre et al. 2021: 600 test tasks with five queries per class. Few steps
+        # at small rates: there are few training classes, and the encoder knows much already.
         Preset(
             "default",
             {

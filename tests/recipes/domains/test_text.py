@@ -28,7 +28,7 @@ def test_a_run_is_compared_with_frozen_embeddings(line, tmp_path, status, capsys
     options = ("--adapts", "head", "--outer-rate", "1e-8", "--distance", "cosine")
     assert status("text", *line("prototypical", *options, "--eval-tasks", "40")) == 0
     results = results_of(tmp_path)
-    rows = results["baselines"]["test"]
+    rows = results["frozen"]["test"]
     assert set(rows) == {
         "prototypes of frozen embeddings",
         "logistic regression on frozen embeddings",
