@@ -23,6 +23,7 @@ from experiments.policy_tables import (
     returns_tables,
 )
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
+from experiments.text_tables import texts_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import known_learners
@@ -63,7 +64,9 @@ def _variant(results: Mapping[str, Any], path: Path) -> str:
 
 
 def _is_classification(results: Mapping[str, Any]) -> bool:
-    return "accuracy" in results and "shuffled_labels" in results["protocol"]
+    protocol = results.get("protocol", {})
+    of_sentences = "encoder" in protocol
+    return "accuracy" in results and "shuffled_labels" in protocol and not of_sentences
 
 
 def _is_control(results: Mapping[str, Any]) -> bool:
@@ -350,6 +353,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "commands": commands_table,
     },
     "docs/pages/compression.md": {"compression": compression_tables},
+    "docs/pages/text.md": {"texts": texts_table},
     "docs/pages/speed.md": {
         "speed": speed_table,
         "cost": cost_table,
