@@ -166,7 +166,9 @@ def outside(path: str, config: MkDocsConfig) -> File:
 
 
 def notebooks() -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    found = ROOT.glob("notebooks/*.ipynb")
+    in_order = sorted(found, key=lambda path: int(path.name.partition("_")[0]))
+    return [path.relative_to(ROOT).as_posix() for path in in_order]
 
 
 @event_priority(100)  # before the plugin that makes pages of notebooks
