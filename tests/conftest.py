@@ -37,7 +37,7 @@ TINY = {
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
     "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
-    "--queries 3 --adapts layers --layers 1",
+    "--also-shots 2 --queries 3 --adapts layers --layers 1",
 }
 
 # A search sees one architecture per step.
@@ -177,10 +177,11 @@ def sentences(tmp_path_factory) -> Path:
     rng, letters = np.random.default_rng(0), "abcdefghijklmnopqrst"
     lines = []
     for number in range(18):
-        for _ in range(8):
+        own: set[str] = set()
+        while len(own) < 8:
             others = rng.choice(list(letters), rng.integers(1, 4)).tolist()
-            words = rng.permutation([letters[number]] * 2 + others)
-            lines.append(f"class {number:02}\t{' '.join(words)}\n")
+            own.add(" ".join(rng.permutation([letters[number]] * 2 + others)))
+        lines += [f"class {number:02}\t{sentence}\n" for sentence in sorted(own)]
     path = tmp_path_factory.mktemp("sentences") / "letters.tsv"
     path.write_text("".join(lines))
     return path

@@ -45,12 +45,11 @@ def compared(made: Report, sources: Mapping[str, Any], ways: int) -> dict[str, A
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
     """A line per baseline and test, with the paired difference of the learner to it."""
-    several = len(results["frozen"]) > 1
     lines = []
     for test, rows in results["frozen"].items():
-        if several and test != "test":
-            own = results["tests"][test]
-            lines.append(f"{test}: {_percent(own, 'accuracy')} %")
+        if "tests" in results:
+            shots = f"{results['shots']}-shot" if test == "test" else test
+            lines.append(f"{shots}: {_percent(results['tests'][test], 'accuracy')} %")
         lines += [
             f"{name}: {_percent(row, 'accuracy')} % "
             f"(the learner {_percent(row, 'learned_minus_this', sign='+')})"

@@ -204,8 +204,9 @@ class Text(Domain):
         embed = self._embedded(encoder.config, data, given, features.inputs)
 
         def held_out(part: str, shots: int) -> HeldOut:
+            problem = of_test._replace(support=self.episode.ways * shots)
             own = {**identity, "part": part, "shots": shots}
-            test = HeldOut(source(features.inputs, part, shots), own, trajectory_tasks=200)
+            test = HeldOut(source(features.inputs, part, shots), own, problem, trajectory_tasks=200)
             if not (needs.embeds and self.network.reads_weights):
                 return test
 
@@ -214,8 +215,8 @@ class Text(Domain):
                 return source(embeddings, part, shots), rest
 
             # The network embeds each sentence once, not once for each task.
-            on_embeddings = of_test._replace(network=lambda constants, outputs: on_features())
-            return test._replace(problem=on_embeddings, prepare=prepare, at_once=100)
+            problem = problem._replace(network=lambda constants, outputs: on_features())
+            return test._replace(problem=problem, prepare=prepare, at_once=100)
 
         shots = {"test": self.episode.shots}
         shots |= {f"{number}-shot": number for number in self.episode.also_shots}
@@ -234,7 +235,8 @@ class Text(Domain):
             tests={name: held_out("test", number) for name, number in shots.items()},
             figures=(ACCURACY,),
             selection=ACCURACY,
-            title=f"{name} · {sizes['ways']}-way {sizes['shots']}-shot",
+            title=f"{name} · {sizes['ways']}-way"
+            + ("" if self.episode.also_shots else f" {sizes['shots']}-shot"),
             summary={"dataset": self.sentences.dataset, **sizes},
             protocol={
                 "train_episode": self.episode.sizes(True),
