@@ -16,6 +16,7 @@ from jaxmeta.models.bert import (
 from jaxmeta.text import BertConfig
 
 Adapts = Literal["head", "layers", "all"]
+_NORM = 6.0
 
 
 def sentence_network(
@@ -30,10 +31,10 @@ def sentence_network(
 ) -> Model:
     """A network of sentences that starts from pre-trained weights and learns a part of them.
 
-        z = e √D / ‖e‖,  e = pool(BERT(x)),   y = W z + b
+        z = 6 e / ‖e‖,  e = pool(BERT(x)),   y = W z + b
 
-    With `adapts="head"`, e is the input, and z = P e √D / ‖e‖ + p with a learned map P, which
-    starts as the identity. Without `outputs`, the network returns z.
+    With `adapts="head"`, e is the input, and z = 6 P e / ‖e‖ + p with a learned map P, which starts
+    as the identity. Without `outputs`, the network returns z.
 
     Args:
       config: the sizes of the encoder.
@@ -87,7 +88,7 @@ def sentence_network(
 
     def embed(params: PyTree, inputs: PyTree, key: Key | None) -> Array:
         if adapts == "head":
-            return _dense(params["projection"], _unit(inputs))
+            return _dense(params["projection"], _scaled(inputs))
         states, mask = inputs
         layers = params["layers"]
         if rank is not None:
@@ -96,7 +97,7 @@ def sentence_network(
             weights = params if rank is None else pretrained
             states = bert_embeddings(config, weights["embeddings"], states)
         states = bert_layers(config, layers, states, mask, key=key, dropout=dropout)
-        return _unit(pooled(states, mask, pooling))
+        return _scaled(pooled(states, mask, pooling))
 
     def apply(
         params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None
@@ -111,7 +112,7 @@ def _dense(params: PyTree, inputs: Array) -> Array:
     return inputs @ params["kernel"] + params["bias"][None]
 
 
-def _unit(embeddings: Array) -> Array:
-    """Embeddings with a mean square of 1."""
-    square = jnp.square(embeddings).mean(axis=-1, keepdims=True)
-    return embeddings * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+def _scaled(embeddings: Array) -> Array:
+    """Embeddings of one norm, so that squared distances are logits of a useful size."""
+    square = jnp.square(embeddings).sum(axis=-1, keepdims=True)
+    return _NORM * embeddings * jax.lax.rsqrt(jnp.maximum(square, 1e-12))

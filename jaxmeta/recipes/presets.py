@@ -98,6 +98,7 @@ MAML = (
         {"inner_rate": 0.01, "inner_steps": 5, "eval_inner_steps": 10, "width": 32, "clip": 10.0},
     ),
     Preset("few-shot/miniimagenet-5w5s", {"task_batch": 2}),
+    Preset("text/*", {"inner_rate": 0.1, "inner_steps": 5, "eval_inner_steps": 10}),
     *(
         Preset(
             f"regression/{name}",

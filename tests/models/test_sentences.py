@@ -33,7 +33,7 @@ def last_two(weights):
 
 
 def unit(embeddings):
-    return embeddings / np.sqrt(np.square(embeddings).mean(axis=1, keepdims=True))
+    return 6 * embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
 def whole_embedding(weights):

@@ -36,6 +36,7 @@ class Reptile(Batches, Steps):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset("few-shot/*", {**_OUTER, "train_shots": 10, "train_queries": 1}),
         Preset("few-shot/default", {"steps": 1500}),
+        Preset("text/*", _OUTER),
         presets.omniglot(
             "97.68 ± 0.04, 99.48 ± 0.06, 89.43 ± 0.14, 97.12 ± 0.32",
             wall_time="3 h on a CPU core",
