@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.active_tables import active_tables, requests_table
 from experiments.architecture_tables import searches_table
 from experiments.cells import interval, linked, percent, published_result
 from experiments.compression_tables import compression_tables
@@ -261,7 +262,7 @@ def streams_table(folder: Path = RESULTS) -> str:
     """Accuracy by presentation of a class, and published results."""
     rows = []
     for path, own in _read(folder):
-        if own.get("experiment") == "sequence" and own["task"] == "labels":
+        if own.get("experiment") == "sequence" and "accuracy_1" in own:
             protocol = own["protocol"]
             strings = ", as strings" if protocol["labels"] == "strings" else ""
             ways = f"{protocol['ways']}{strings}"
@@ -322,10 +323,10 @@ def commands_table(folder: Path = RESULTS) -> str:
 def _command(results: Mapping[str, Any], path: Path) -> str:
     """The command as given, without options for the run folder, overwriting and resuming.
 
-    For an evaluation, the run is named by its folder in the repository.
+    For an evaluation of a run in the repository, the run is named by its folder there.
     """
     words = shlex.split(results["command"])
-    if "run" in results:
+    if "run" in results and (path.parent / "config.json").is_file():
         run = f"experiments/results/{path.parent.name}"
         words = [run if Path(word).name == results["run"] else word for word in words]
     given = [
@@ -352,6 +353,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "searches": searches_table,
         "commands": commands_table,
     },
+    "docs/pages/active.md": {"active": active_tables, "requests": requests_table},
     "docs/pages/compression.md": {"compression": compression_tables},
     "docs/pages/text.md": {"texts": texts_table},
     "docs/pages/speed.md": {

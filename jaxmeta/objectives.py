@@ -126,6 +126,21 @@ def _has_unlabelled(targets: Array) -> bool:
     return _is_known(targets) and bool((np.asarray(targets) == -1).any())
 
 
+def instance_numbers(targets: Array, valid: Array) -> Array:
+    """Which instance of its class each step of a stream is, int32 `[T]`: 1 for the first.
+
+    Args:
+      targets: `[T]`, or `[T, ...]` if a label has several parts.
+      valid: bool `[T]`, the steps that count as instances.
+
+    >>> instance_numbers(jnp.array([1, 0, 1]), jnp.array([True, True, True])).tolist()
+    [1, 1, 2]
+    """
+    parts = targets.reshape(len(targets), -1)
+    same = (parts[:, None] == parts[None]).all(axis=2)
+    return jnp.tril(same & valid[None]).sum(axis=1)
+
+
 def check_metrics(metrics: Mapping[str, Any], *reserved: str) -> None:
     """Raise `ValueError` if a metric has a name that a result uses for something else.
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
-    *("experiments", "commands", "recipes", "compress", "training"),
+    *("experiments", "commands", "recipes", "active", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "objectives", "files"),
     *("architecture", "environment", "numbered", "text", "extras", "interrupts", "version"),
 ]
@@ -131,6 +131,7 @@ KINDS = {own.kind for own in known_domains().values()}
 # Files that speak of something else of that name.
 OF_THE_SAME_NAME = {
     "jaxmeta.recipes.learners.ntm": {"lstm"},  # a controller
+    "jaxmeta.commands.active": {"random"},  # an acquisition rule
     "jaxmeta.recipes.learned_rule": {"evolution"},  # a meta-gradient
     "jaxmeta.recipes.sentence_baselines": {"text"},  # an extra
 }

@@ -19,6 +19,7 @@ from experiments import run_queue
 from experiments.control_speed import ControlSpeed
 from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
+from jaxmeta.commands.active import Active
 from jaxmeta.commands.baselines import Baselines
 from jaxmeta.commands.compare import Compare
 from jaxmeta.commands.compress import Compress
@@ -52,6 +53,7 @@ COMMANDS = sorted(
     {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", TEXT)}
 )
 OPTIONS = {
+    "active": Active,
     "baselines": Baselines,
     "compare": Compare,
     "compress": Compress,
@@ -158,6 +160,7 @@ _TRAINING = [
 ]
 _SMALL = [*_TRAINING, "--eval-tasks", "4"]
 _SMALLER = {
+    "experiments.active": ["--eval-tasks", "4", "--queries", "2", "--steps", "2"],
     "experiments.architectures": [*_SMALL, "--task-batch", "1"],
     "experiments.few_shot": [*_SMALL, "--width", "4", "--queries", "2", "--train-queries", "1"],
     "experiments.regression": _SMALL,
@@ -231,6 +234,6 @@ def test_a_command_runs(command, readers_folder, request):
         assert (readers_folder / "runs/pretrained/baselines.json").is_file()
         return
     assert "on 4 held-out tasks" in finished.stdout
-    if module not in ("experiments.evaluate", "experiments.compress"):
+    if module not in ("experiments.active", "experiments.evaluate", "experiments.compress"):
         run = readers_folder / finished.stdout.splitlines()[-1].rpartition(": ")[2]
         assert (run / "results.json").is_file()

@@ -6,7 +6,7 @@ import sys
 from jaxmeta.commands.guard import guarded, recipes_named
 
 # Each is a module of this package.
-TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "compress", "package")
+TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "compress", "active", "package")
 
 
 def main(
@@ -56,6 +56,7 @@ def usage() -> str:
         "curves": "Draw a metric along the training of several runs.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
         "compress": "Compress the weights of a run, and measure the accuracy and the time.",
+        "active": "Choose which examples to label; measure the accuracy over the labels.",
         "package": "Pack a finished run into a small folder.",
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]

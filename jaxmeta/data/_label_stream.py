@@ -19,7 +19,7 @@ from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.data.transformed import distorted
-from jaxmeta.objectives import class_indices, or_nan
+from jaxmeta.objectives import class_indices, instance_numbers, or_nan
 
 LabelKind = Literal["one-hot", "strings"]
 
@@ -129,8 +129,7 @@ def accuracy_by_instance(instances: tuple[int, ...] = tuple(range(1, 11))) -> Ob
         loss, _ = cross_entropy(
             logits_TCA.reshape(letters_TC.size, -1), letters_TC.ravel(), valid_TC.ravel()
         )
-        same_TT = (letters_TC[:, None] == letters_TC[None]).all(axis=2)
-        seen_T = jnp.tril(same_TT & valid_T[None]).sum(axis=1)
+        seen_T = instance_numbers(letters_TC, valid_T)
         correct_T = (logits_TCA.argmax(axis=2) == letters_TC).all(axis=1).astype(outputs.dtype)
         letters = logits_TCA.shape[-1]
         is_class_TC = class_indices("accuracy_by_instance", letters_TC, letters, mask)

@@ -37,7 +37,12 @@ from jaxmeta.learners.gradient import (
     reptile,
     sparse_maml,
 )
-from jaxmeta.learners.memory import memory_classifier, sequence_learner, snail
+from jaxmeta.learners.memory import (
+    active_one_shot,
+    memory_classifier,
+    sequence_learner,
+    snail,
+)
 from jaxmeta.learners.metric import (
     RelationParams,
     SiameseParams,
@@ -73,6 +78,7 @@ __all__ = [
     "SiameseParams",
     "SparseMAMLParams",
     "Unroll",
+    "active_one_shot",
     "alpaca",
     "anil",
     "boil",

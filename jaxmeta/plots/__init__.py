@@ -4,6 +4,7 @@ Every function takes plain arrays, writes a PNG to `path`, replacing an existing
 and returns the matplotlib figure. matplotlib is imported when the first figure is made.
 """
 
+from jaxmeta.plots.active import label_curves
 from jaxmeta.plots.architectures import cell
 from jaxmeta.plots.compression import size_and_result
 from jaxmeta.plots.control import frames, prediction_errors, regret_curves, trajectories
@@ -29,6 +30,7 @@ __all__ = [
     "embedding_map",
     "frames",
     "image_episode",
+    "label_curves",
     "learning_curve",
     "optimization_curves",
     "prediction_errors",

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -26,11 +25,11 @@ from jaxmeta.recipes.loading import Loaded, load, problems, run_keys
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.settings import option, values
 from jaxmeta.recipes.tasks import Problem, query_inputs
-from jaxmeta.training.feed import first_task, open_feed, without_constants
-from jaxmeta.training.leaves import all_numbers
-from jaxmeta.training.parallel import mesh_for, replicate
+from jaxmeta.recipes.updates import run_updates
+from jaxmeta.training.feed import first_task, without_constants
+from jaxmeta.training.parallel import mesh_for
 from jaxmeta.training.state import draw, shared_of, untrained
-from jaxmeta.training.update import MetaUpdate, Supplied, Trained, chunk_of, with_constants
+from jaxmeta.training.update import MetaUpdate, Supplied, Trained, with_constants
 
 
 class Compression(NamedTuple):
@@ -269,29 +268,10 @@ def _train(
     update = with_constants(build) if has_constants else build(())
     given = Supplied(source, constants) if has_constants else source
     key = jax.random.fold_in(run_keys(training.seed)[0], 2)  # other tasks than the run's
-    state = jax.jit(update.init)(key, first_task(given))
-    if start is not None:
-        # Copied, since the state is donated.
-        state = state._replace(
-            meta_params=jax.tree.map(jnp.copy, start.meta_params),
-            shared=jax.tree.map(jnp.copy, start.shared),
-        )
-    feed = open_feed(given, training.task_batch, mesh, {})
-    state, sample = replicate((state, feed.sample), mesh)
-    run_chunk = chunk_of(update.update)
-    chunk = min(training.chunk, feed.longest or training.chunk)
     progress.say(f"{name}: {further.steps:,} meta-updates at a rate of {further.outer_rate:.2g}.")
-    with progress.training(name, further.steps) as report:
-        for step in range(0, further.steps, chunk):
-            length = min(chunk, further.steps - step)
-            state, infos = run_chunk(state, sample, feed.take(length), length=length)
-            report(step + length, {"train_loss": float(np.mean(jax.device_get(infos.loss)))})
-    if not all_numbers(np.isfinite, state.meta_params):
-        raise ArithmeticError(
-            f"{name}: a parameter became NaN or infinite in further training; give a smaller "
-            f"--outer-rate than {further.outer_rate:g}."
-        )
-    return jax.tree.map(jnp.asarray, jax.device_get(state.trained))
+    return run_updates(
+        update, given, key, training, mesh=mesh, progress=progress, name=name, start=start
+    )
 
 
 def _untrained(recipe: Recipe, problem: Problem) -> Trained:

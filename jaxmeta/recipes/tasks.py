@@ -107,6 +107,7 @@ class Needs(NamedTuple):
       embeds: its network only embeds examples, with the parameters `encoder`, and never adapts; so
         it can be tested with the statistics of training.
       supernet: it trains a network of all architectures on images.
+      requests: it asks for the labels of a stream, and is judged by its rewards.
       sampled: its supernet computes one operation of every edge at a time.
       numbered: the number of training tasks, which carry their number; 0 for tasks without.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
@@ -121,6 +122,7 @@ class Needs(NamedTuple):
     folded: bool = False
     embeds: bool = False
     supernet: bool = False
+    requests: bool = False
     sampled: bool = False
     numbered: int = 0
     seen: Seen = NOTHING

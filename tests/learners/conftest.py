@@ -36,6 +36,7 @@ from jaxmeta.data.control import bandits, tabular
 from jaxmeta.environment import Environment
 from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import (
+    active_one_shot,
     anil,
     boil,
     cavia,
@@ -168,6 +169,26 @@ def of_sequences(name, machine) -> Case:
     return Case(name, build, binary_cross_entropy, sample, optax.adam(1e-2))
 
 
+def asking(outputs, targets, mask=None):
+    """The loss is the learner's own; these are the names of its metrics."""
+    zero = jnp.zeros((), outputs.dtype)
+    return zero, {"reward": zero, "requests": zero, "accuracy": zero}
+
+
+def streams(ways: int = 3, instances: int = 4):
+    """Points of a few classes in random order, each with the label of the one before."""
+
+    def sample(key: jax.Array) -> Task:
+        centre_key, order_key, noise_key = jax.random.split(key, 3)
+        targets = jax.random.permutation(order_key, jnp.arange(ways * instances) % ways)
+        points = jax.random.normal(centre_key, (ways, 4))[targets]
+        points += 0.1 * jax.random.normal(noise_key, points.shape)
+        told = jnp.roll(jax.nn.one_hot(targets, ways), 1, axis=0).at[0].set(0)
+        return Task((), Batch(jnp.concatenate([points, told], axis=1), targets))
+
+    return jax.tree_util.Partial(sample)
+
+
 def evolved(model, objective, inner_steps):
     return evolve(maml(model, objective, optax.sgd(0.02), inner_steps), std=0.1, pairs=4)
 
@@ -256,6 +277,7 @@ def mann_classifier(model, objective, ways):
 
 
 CURVE = mlp((16,), 1)
+ASKING_MACHINE = lstm_machine(8, 3 + 1)
 TWO_STATES = tabular(2, 2, horizon=3, noise=0.1)
 CLASSES = partial(mlp, (8,), 3)
 EMBEDDING = partial(mlp, (8,), 4)
@@ -366,6 +388,14 @@ CASES = [
     of_sequences("ntm", ntm(2, slots=4, slot_width=3, controller_width=8)),
     of_sequences("dnc", dnc(2, slots=4, slot_width=3, controller_width=8, read_heads=2)),
     of_sequences("lstm", lstm_machine(8, 2)),
+    Case(
+        "active-one-shot",
+        partial(active_one_shot, ASKING_MACHINE, 3, exploration=0.0),
+        asking,
+        streams(),
+        optax.adam(1e-2),
+        without_zero=True,
+    ),
     of_images("snail", snail, EMBEDDING(), ways=3, steps=7, filters=8, outer=optax.adam(3e-3)),
     of_processes(
         "conditional-neural-process", conditional_neural_process, mlp((16,), 8), mlp((16,), 2)

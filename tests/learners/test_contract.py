@@ -18,10 +18,12 @@ from jax.sharding import AxisType, PartitionSpec
 from jaxmeta import Batch, Carry, Info, Task
 from jaxmeta.learners import MetaSGDParams, meta_sgd
 from jaxmeta.learners.evolution import moved, noise_like
+from jaxmeta.learners.memory import lstm_machine, run
 from jaxmeta.models import mlp
 from jaxmeta.training.update import chunk_of, meta_update
 
 CURVE = mlp((16,), 1)  # the model of `conftest`'s curves
+ASKING_MACHINE = lstm_machine(8, 3 + 1)  # that of its streams
 
 # test, learner: why it is otherwise
 EXCEPTIONS = {
@@ -36,6 +38,7 @@ EXCEPTIONS = {
     ("gradient", "maml-rl"): "of a surrogate, on the episodes gathered at the meta-parameters",
     ("gradient", "promp"): "of a surrogate, on the episodes gathered at the meta-parameters",
     ("gradient", "rl-squared"): "of a surrogate, on the episodes gathered at the meta-parameters",
+    ("gradient", "active-one-shot"): "of the difference to a target, a constant: Q-learning",
     ("gradient", "sparse-maml"): "the derivative of its binary mask is taken as 1",
     ("info", "evolve"): "the mean over the perturbed losses",
     ("info", "truncated-backpropagation"): "of one window, by its loss alone",
@@ -61,6 +64,8 @@ EXCEPTIONS = {
     ("trajectory", "siamese"): "takes no inner steps",
     ("trajectory", "mann"): "takes no inner steps",
     ("trajectory", "snail"): "takes no inner steps",
+    ("trajectory", "active-one-shot"): "takes no inner steps",
+    ("query", "active-one-shot"): "the query is one sequence, in which what was before matters",
     ("trajectory", "ntm"): "takes no inner steps",
     ("trajectory", "dnc"): "takes no inner steps",
     ("trajectory", "lstm"): "takes no inner steps",
@@ -211,7 +216,27 @@ def gathered(setting, objective):
     return lambda moved: learner.grad.surrogate(moved, experience)
 
 
+def temporal_difference(setting, objective):
+    """Half of Q-learning's equation: the targets and what the network sees are constants."""
+    learner, _, meta_params, task, _ = setting
+    inputs, targets, _ = task.query
+    values = learner.predict(meta_params, inputs)
+    actions = values.argmax(axis=1)
+    asked_before = jnp.roll(actions == 3, 1).at[0].set(False)
+    shown = inputs.at[:, -3:].multiply(asked_before[:, None])
+    rewards = jnp.where(actions == 3, -0.05, jnp.where(actions == targets, 1.0, -1.0))
+    following = jnp.append(values.max(axis=1)[1:], 0)
+    wanted = rewards + 0.5 * following
+
+    def loss(moved):
+        values = run(ASKING_MACHINE, moved, shown)[1]
+        return jnp.square(wanted - values[jnp.arange(len(actions)), actions]).mean()
+
+    return loss
+
+
 SURROGATES = {
+    "active-one-shot": temporal_difference,
     "maml-rl": gathered,
     "promp": gathered,
     "rl-squared": gathered,

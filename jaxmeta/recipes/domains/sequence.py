@@ -184,6 +184,11 @@ class Sequence(Domain):
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         dataset, own, data = None, self.vectors, {}
+        if needs.requests and (self.task != "labels" or self.stream.labels != "one-hot"):
+            raise ValueError(
+                f"{option('task', self.task)} {option('labels', self.stream.labels)}: this learner "
+                "asks for labels; give --task labels --labels one-hot."
+            )
         if self.task == "labels":
             found = load(
                 self.stream.dataset,
@@ -210,7 +215,7 @@ class Sequence(Domain):
             validation=lambda: held_out("validation", trained),
             tests={self._named(length): held_out("test", (length, length)) for length in tested},
             figures=(ACCURACY if dataset is not None else Figure("bits", "bits a sequence"), LOSS),
-            selection=LOSS if dataset is None else ACCURACY,
+            selection=LOSS if dataset is None or needs.requests else ACCURACY,
             title=self.task,
             summary={"task": self.task},
             protocol={
@@ -233,12 +238,19 @@ class Sequence(Domain):
     def _lines(self, results: Mapping[str, Any]) -> list[str]:
         """The bit error at every length, or the accuracy at every instance of a class."""
         if self.task == "labels":
-            shown = [
-                f"{number}: {100 * results[name]:.1f} %"
-                for number in range(1, self.stream.instances + 1)
-                if (name := f"accuracy_{number}") in results
+            found = {}
+            for metric in ("accuracy", "right", "requests"):
+                found[metric] = [
+                    f"{number}: {100 * results[name]:.1f} %"
+                    for number in range(1, self.stream.instances + 1)
+                    if (name := f"{metric}_{number}") in results
+                ]
+            lines = [
+                f"{metric} at instance {', '.join(own)}" for metric, own in found.items() if own
             ]
-            return [f"accuracy at instance {', '.join(shown)}"]
+            if "requests" in results:
+                lines.append(f"labels asked for: {100 * results['requests']:.1f} %")
+            return lines
         rows = results.get("tests") or {next(iter(self._tested())): results}
         wrong = [f"{name}: {100 * row['bit_error']:.2g} %" for name, row in rows.items()]
         return [f"bit error at {', '.join(wrong)}"]

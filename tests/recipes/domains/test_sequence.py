@@ -7,12 +7,15 @@ from PIL import Image
 
 from jaxmeta.recipes import known_learners
 
+# Learners of every task; others ask for labels.
+LEARNERS = [name for name, own in known_learners("sequence").items() if not own().needs.requests]
 # Sizes of a learner of seconds; the LSTM's stand in the tiny run.
 SIZES = {
     "lstm": (),
+    "active-one-shot": ("--width", "4"),
     **{
         name: ("--slots", "6", "--slot-width", "4", "--controller-width", "8")
-        for name in known_learners("sequence")
+        for name in LEARNERS
         if name != "lstm"
     },
 }
@@ -56,7 +59,7 @@ def test_a_run_is_evaluated_at_every_length_and_drawn(tiny, status, tmp_path, ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["repeat-copy", "associative-recall", "priority-sort"])
-@pytest.mark.parametrize("learner", known_learners("sequence"))
+@pytest.mark.parametrize("learner", LEARNERS)
 def test_every_task_with_every_learner(task, learner, tiny, status, tmp_path, capsys):
     line = line_of(tiny, learner, "--task", task, "--out", tmp_path / "run")
     assert status("sequence", *line) == 0
@@ -82,3 +85,31 @@ def test_labels_are_judged_by_instance(labels, tiny, images, status, tmp_path, c
         if line.startswith("accuracy at instance ")
     ]
     assert [cell.split(":")[0] for cell in shown.split(", ")] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.slow
+def test_labels_are_asked_for(tiny, images, status, tmp_path, capsys):
+    out = tmp_path / "run"
+    stream = ["--dataset", images, "--image-size", "8", "--ways", "2", "--instances", "5"]
+    assert status("sequence", *line_of(tiny, "active-one-shot", *stream, "--out", out)) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["loss"] == pytest.approx(-results["reward"])
+    assert results["protocol"]["inner"]["request_reward"] == -0.05
+    assert results["protocol"]["selected_on"].startswith("validation loss")
+    assert {"requests_1", "right_1", "requests_5", "right_5"} <= results.keys()
+    # Every second, third, ... instance is right, wrong or asked for.
+    right, asked = results["right_2"], results["requests_2"]
+    assert 0 <= right + asked <= 1
+    lines = capsys.readouterr().out
+    assert f"labels asked for: {100 * results['requests']:.1f} %" in lines
+    assert "requests at instance 1: " in lines
+
+
+@pytest.mark.parametrize("options", [("--task", "copy"), ("--labels", "strings")])
+def test_requests_are_for_streams_of_labels(options, tiny, images, status, tmp_path, capsys):
+    stream = [] if "copy" in options else ["--dataset", images]
+    line = line_of(tiny, "active-one-shot", *stream, *options, "--out", tmp_path / "run")
+    assert status("sequence", *line) == 1
+    assert "this learner asks for labels; give --task labels --labels one-hot" in " ".join(
+        capsys.readouterr().err.split()
+    )

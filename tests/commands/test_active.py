@@ -1,0 +1,146 @@
+"""Active learning of a run: the same tasks for every rule, results that continue, refusals."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxmeta.commands import active
+from jaxmeta.recipes.results import read_per_task
+from jaxmeta.training.estimates import estimate
+
+SMALL = ("--pool", "4", "--queries", "2", "--labels", "4", "--eval-tasks", "6")
+
+
+@pytest.fixture
+def labelled(status, capsys):
+    """`labelled(folder, *options)`: status, lines, errors."""
+
+    def run(folder, *options):
+        capsys.readouterr()
+        found = status("active", folder, *SMALL, *options)
+        captured = capsys.readouterr()
+        return found, captured.out.splitlines(), " ".join(captured.err.split())
+
+    return run
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """`folder(learner, *options)`: a copy of a tiny run, to be written to."""
+
+    def copy(learner, *options):
+        found = trained("few-shot", learner, *(options or ("--query-statistics", "none")))
+        return shutil.copytree(found, tmp_path / found.name)
+
+    return copy
+
+
+def rows_of(path):
+    result = json.loads(path.read_text())
+    return result, {row["name"]: row for row in result["rows"]}
+
+
+def test_rules_on_the_same_tasks(folder, labelled):
+    run = folder("prototypical")
+    status, lines, error = labelled(run, "--rules", "k-centre", "margin")
+    assert status == 0, error
+    path = run / "active.json"
+    assert lines[-1] == f"result: {path}"
+    result, rows = rows_of(path)
+    assert list(rows) == ["random", "margin", "k-centre"]
+    assert result["labels"] == [0, 1, 2, 3, 4]
+    assert result["num_tasks"] == 6
+    assert [line.split()[0] for line in lines[2:5]] == list(rows)
+    assert "–" in lines[2]
+    values = read_per_task(path.with_suffix(".npz"))
+    random = values["random"].values["area"]
+    for name, row in rows.items():
+        assert values[name].tasks == values["random"].tasks
+        assert len(row["accuracy"]) == len(row["accuracy_ci95"]) == 5
+        assert row["accuracy"][0] == pytest.approx(1 / 3)  # without a label
+        # The area is that under the mean accuracy, and differences are taken task by task.
+        assert row["area"] == pytest.approx(np.trapezoid(row["accuracy"]) / 4, rel=1e-5)
+        mean, ci95 = estimate(values[name].values["area"] - random)
+        assert row["difference"] == pytest.approx(mean, abs=1e-6)
+        assert row["difference_ci95"] == pytest.approx(ci95, abs=1e-6)
+        assert row["accuracy"][-1] == pytest.approx(values[name].values["accuracy"].mean())
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_that_was_cut_short_is_continued(folder, labelled, monkeypatch):
+    run = folder("prototypical")
+    measure, measured = active._measure, []
+
+    def killed(name, *rest):
+        if name == "k-centre" and "k-centre" not in measured:
+            measured.append(name)
+            raise OSError("killed")
+        measured.append(name)
+        return measure(name, *rest)
+
+    monkeypatch.setattr(active, "_measure", killed)
+    assert labelled(run, "--rules", "margin", "k-centre")[0] == 1
+    _, rows = rows_of(run / "active.json")
+    assert list(rows) == ["random", "margin"]
+    status, lines, _ = labelled(run, "--rules", "margin", "k-centre")
+    assert status == 0
+    assert measured == ["random", "margin", "k-centre", "k-centre"]
+    _, after = rows_of(run / "active.json")
+    assert list(after) == ["random", "margin", "k-centre"]
+    assert {name: after[name] for name in rows} == rows
+    assert [line.split()[0] for line in lines[2:5]] == list(after)
+    # Other settings have another file.
+    assert labelled(run, "--rules", "margin", "--start", "1")[0] == 0
+    other, _ = rows_of(run / f"active-{_made_from(run)}.json")
+    assert other["labels"] == [3, 4, 5, 6, 7]
+
+
+def _made_from(run):
+    (found,) = (path for path in run.glob("active-*.json"))
+    return found.stem.removeprefix("active-")
+
+
+@pytest.mark.full
+def test_a_learner_that_adapts_and_a_committee(folder, labelled, tmp_path):
+    run, other = folder("maml"), folder("prototypical")
+    options = ("--rules", "bald", "learned", "--committee", other)
+    status, _, error = labelled(run, *options, "--steps", "2", "--task-batch", "2")
+    assert status == 0, error
+    _, rows = rows_of(run / "active.json")
+    assert list(rows) == ["random", "bald", "learned"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "options", "told"),
+    [
+        ("prototypical", "--rules bald", "--rules bald requires a committee"),
+        ("prototypical", "--committee a --samples 3", "give --committee or --samples, not both"),
+        ("prototypical", "--samples 3", "predictions of this run do not depend on the key"),
+        ("prototypical", "--labels 13", "a pool of 12 examples, but 13 labels"),
+        ("prototypical", "--pool 8", "lower the shots or the queries"),
+        ("prototypical", "--committee no-such-run", "no-such-run is not a run folder"),
+        ("maml", "--ways 4", "one output for each of the 3 classes"),
+        ("prototypical", "--out missing/result.json", "there is no folder missing"),
+    ],
+)
+def test_what_cannot_be_done(learner, options, told, folder, labelled):
+    run = folder(learner)
+    status, _, error = labelled(run, *options.split())
+    assert status == 1
+    assert told in error
+    assert not list(run.glob("active*.json"))
+
+
+def test_statistics_of_several_examples_are_refused(folder, labelled):
+    run = folder("maml", "--query-statistics", "batch")
+    status, _, error = labelled(run)
+    assert status == 1
+    assert "--query-statistics batch: the network of this run normalises by statistics of" in error
+
+
+def test_other_kinds_of_tasks_are_refused(trained, labelled):
+    status, _, error = labelled(trained("regression"))
+    assert status == 1
+    assert "active learning requires a run of few-shot classification" in error
