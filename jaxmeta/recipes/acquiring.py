@@ -41,7 +41,7 @@ from jaxmeta.training.update import MetaUpdate, Supplied, Trained, meta_update, 
 
 POLICY = mlp((32,), 1)
 """The network of the learned rule."""
-MOST_POOLS = 200
+MOST_POOLS = 100
 """Pools of embedded examples that the learned rule is trained on."""
 
 Given = tuple[Trained, PyTree]
