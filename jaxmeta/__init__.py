@@ -42,6 +42,7 @@ from jaxmeta.version import __version__
 
 if TYPE_CHECKING:
     from jaxmeta.learners import (
+        active_one_shot,
         alpaca,
         anil,
         boil,
@@ -113,6 +114,7 @@ __all__ = [
     "Task",
     "Trajectory",
     "__version__",
+    "active_one_shot",
     "alpaca",
     "anil",
     "binary_cross_entropy",
