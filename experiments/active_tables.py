@@ -61,6 +61,8 @@ def requests_table(folder: Path = RESULTS) -> str:
                 *(f"{100 * own[f'requests_{number}']:.0f}" for number in _INSTANCES),
             ]
         )
+    if not rows:
+        return "No run is committed yet.\n"
     columns = ["learner", "classes", "reward of an error", "best step", "accuracy (%)"]
     columns += ["labels asked for (%)", *(f"at instance {number} (%)" for number in _INSTANCES)]
     return grid(columns, rows)

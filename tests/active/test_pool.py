@@ -144,7 +144,7 @@ def test_inputs_are_any_tree(task):
 def test_starting_labels_are_drawn_from_every_class(task):
     keys = jax.random.split(KEY, 50)
     drawn = jax.vmap(lambda key: first_labels(key, task.support, 3, 2))(keys)
-    assert (task.support.targets[drawn] == jnp.array([0, 0, 1, 1, 2, 2])).all()
+    assert (task.support.targets[drawn] == jnp.array([0, 0, 1, 1, 2, 2])[None]).all()
     assert (drawn[:, 0] != drawn[:, 1]).all()
     assert len({*drawn.ravel().tolist()}) == 15
 
