@@ -21,8 +21,9 @@ _RUN = [
     *("--eval-tasks", "6", "--validation-tasks", "4", "--devices", "1"),
 ]
 # The options of a run of seconds, by domain, the learner first if it is not the default;
-# {images} is a folder of 18 easy classes, {sentences} a file of as many, {bert} a random encoder.
-# A new domain has its line here, and the tests of all domains run it.
+# {images} is a folder of 18 easy classes, {sentences} a file of as many, {bert} a random encoder,
+# {table} a file of 12 easy pools. A new domain has its line here, and the tests of all domains run
+# it.
 TINY = {
     "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
     "--train-shots 2 --queries 3 --train-queries 2",
@@ -34,6 +35,8 @@ TINY = {
     "control": "--hidden 4 --episodes 2 --episode-steps 5 --eval-inner-steps 2 --drawn-tasks 1",
     "dynamics": "--hidden 8 --recent 4 --queries 4 --open-loop 3 --planning-tasks 2 "
     "--tuning-tasks 3 --episode-steps 5 --plan-steps 2 --candidates 6 --elites 3 --iterations 2",
+    "pools": "--dataset {table} --hidden 8 --embedding 4 --queries 4 --support 2 4 "
+    "--test-support 3 5 --draws 2 --baseline-draws 1",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
     "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
@@ -188,12 +191,28 @@ def sentences(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(images, sentences, bert_folder):
+def table(tmp_path_factory) -> Path:
+    """12 pools of 8 to 19 rows, 6 of them for testing; the target is the sign of a feature."""
+    rng = np.random.default_rng(0)
+    rows = ["split,pool,weight,size,target"]
+    for number in range(12):
+        part = ("train", "train", "validation", *["test"] * 3)[number % 6]
+        side = rng.choice([-1, 1])
+        for _ in range(8 + number):
+            weight, size = rng.normal(size=2)
+            rows.append(f"{part},pool-{number:02},{weight},{size},{int(side * weight > 0)}")
+    path = tmp_path_factory.mktemp("tables") / "pools.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(images, sentences, bert_folder, table):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
         places = {"images": images, "sentences": sentences, "bert": bert_folder}
-        words = TINY[domain].format(**places).split()
+        words = TINY[domain].format(**places, table=table).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]
         return [*words, *_RUN, *_OWN_RUN.get(domain, ())]

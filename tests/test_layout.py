@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
     *("experiments", "commands", "recipes", "active", "compress", "training"),
-    *("learners", "inner", "models", "ops", "core", "objectives", "files"),
+    *("learners", "inner", "models", "ops", "core", "metrics", "objectives", "files"),
     *("architecture", "environment", "numbered", "text", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
@@ -30,9 +30,9 @@ BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
 for beside in ("architecture", "environment", "numbered", "text"):
     BELOW[beside] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
-BELOW["data"] |= {"architecture", "numbered", "text"}
+BELOW["data"] |= {"architecture", "metrics", "numbered", "text"}
 BELOW["core"] = {"core", "objectives"}
-BELOW["objectives"] = {"objectives"}
+BELOW["objectives"], BELOW["metrics"] = {"objectives"}, {"metrics", "objectives"}
 BELOW["files"] = {"files"}
 BELOW["extras"], BELOW["interrupts"] = {"extras"}, {"interrupts"}
 
@@ -127,7 +127,7 @@ def test_an_import_is_seen_in_every_form(line, floors):
 REGISTERED = {**known_domains(), **known_learners()}
 BUILT_IN = {n: own for n, own in REGISTERED.items() if own.__module__.startswith("jaxmeta.")}
 # A domain may have the name of its kind of task, which recipes do ask for.
-KINDS = {own.kind for own in known_domains().values()}
+KINDS = {kind for own in known_domains().values() for kind in own.kinds}
 # Files that speak of something else of that name.
 OF_THE_SAME_NAME = {
     "jaxmeta.recipes.learners.ntm": {"lstm"},  # a controller

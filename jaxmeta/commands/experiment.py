@@ -186,7 +186,7 @@ def parse(
       ValueError: an unknown learner or preset, with the nearest names; an option both before and
         after the learner's name.
     """
-    recipes = registry.known_learners(domain.kind)
+    recipes = registry.known_learners(*domain.kinds)
     if domain.default_learner not in recipes:
         raise ValueError(
             f"{domain.name}: its default_learner {domain.default_learner!r} does not support tasks "
@@ -194,7 +194,7 @@ def parse(
         )
     default = recipes[domain.default_learner]
     if arguments and not arguments[0].startswith("-"):
-        if arguments[0] in registry.known_learners():
+        if arguments[0] in registry.known_learners() and arguments[0] not in recipes:
             Experiment(domain(), registry.find_learner(arguments[0])()).check()
         registry.check_known("learner", arguments[0], list(recipes))
         if len(recipes) == 1:  # with a single choice tyro has no subcommand, so no name for it

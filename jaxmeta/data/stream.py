@@ -43,6 +43,16 @@ class TaskStream(NamedTuple):
     prepare: Callable[[Any], Task]
 
 
+class Streams(NamedTuple):
+    """Streams one after the other, each with tasks of its own shape, for an evaluation.
+
+    Attributes:
+      streams: finite streams, each of which has its own compiled program.
+    """
+
+    streams: tuple[TaskStream, ...]
+
+
 class TaskIterator(Protocol):
     """The return type of `iterate`: Grain's iterator over batches of tasks."""
 

@@ -56,6 +56,7 @@ from jaxmeta.learners.metric import (
 from jaxmeta.learners.process import (
     ALPaCAParams,
     alpaca,
+    bayesian_last_layer,
     conditional_neural_process,
     conditional_neural_process_classifier,
     neural_process,
@@ -81,6 +82,7 @@ __all__ = [
     "active_one_shot",
     "alpaca",
     "anil",
+    "bayesian_last_layer",
     "boil",
     "cavia",
     "conditional_neural_process",

@@ -18,6 +18,7 @@ from jaxmeta.plots.curves import (
 from jaxmeta.plots.embeddings import embedding_map
 from jaxmeta.plots.images import image_episode, prediction_sheet
 from jaxmeta.plots.optimization import optimization_curves
+from jaxmeta.plots.pools import figures_by_test
 from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
 
@@ -28,6 +29,7 @@ __all__ = [
     "completions",
     "curve_episode",
     "embedding_map",
+    "figures_by_test",
     "frames",
     "image_episode",
     "label_curves",

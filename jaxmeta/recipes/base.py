@@ -217,8 +217,13 @@ class Domain:
 
     name: ClassVar[str]
     kind: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
     default_learner: ClassVar[str] = "maml"
     presets: ClassVar[tuple[Preset, ...]] = (Preset("default", {}),)
+
+    def task_kind(self) -> str:
+        """The kind of the tasks, one of `kinds`, where the settings choose it."""
+        return self.kind
 
     def default_preset(self) -> str:
         """The preset to start from where none is given."""

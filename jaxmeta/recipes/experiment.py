@@ -29,11 +29,12 @@ class Experiment:
         Raises:
           ValueError: it does not, with the learners that do; two settings have the same name.
         """
-        if self.domain.kind not in self.learner.kinds:
-            fitting = ", ".join(registry.known_learners(self.domain.kind))
+        kind = self.domain.task_kind()
+        if kind not in self.learner.kinds:
+            fitting = ", ".join(registry.known_learners(kind))
             raise ValueError(
                 f"{self.learner.name} does not support tasks of {self.domain.name} (kind "
-                f"{self.domain.kind}); these learners do: {fitting}."
+                f"{kind}); these learners do: {fitting}."
             )
         parts = [settings.names(part) for part in (self.domain, self.learner, self.training)]
         if twice := (parts[0] & parts[1]) | (parts[2] & (parts[0] | parts[1])):

@@ -39,7 +39,7 @@ def recipe(name: str, *, paper: str, kinds: tuple[str, ...]) -> Callable[[Class]
     return _declare(_LEARNERS, name, paper=paper, kinds=kinds)
 
 
-def domain(name: str, *, kind: str) -> Callable[[Class], Class]:
+def domain(name: str, *, kind: str, also: tuple[str, ...] = ()) -> Callable[[Class], Class]:
     """Register a domain's settings, a frozen dataclass that derives from `Domain`.
 
         @domain("lines", kind="regression")
@@ -49,11 +49,12 @@ def domain(name: str, *, kind: str) -> Callable[[Class], Class]:
     Args:
       name: its name as a command, `python -m jaxmeta NAME`, and in `config.json`.
       kind: the kind of its tasks.
+      also: other kinds that its settings may choose, see `Domain.task_kind`.
 
     Raises:
       ValueError: another class has that name.
     """
-    return _declare(_DOMAINS, name, kind=kind)
+    return _declare(_DOMAINS, name, kind=kind, kinds=(kind, *also))
 
 
 def _declare(known: dict[str, Any], name: str, **attributes: Any) -> Callable[[Class], Class]:
@@ -128,15 +129,15 @@ def _find(what: str, known: dict[str, Any], name: str) -> Any:
     return known[name]
 
 
-def known_learners(kind: str | None = None) -> dict[str, Any]:
-    """The recipes that support a kind of task, in the order of their names. Defaults to all.
+def known_learners(*kinds: str) -> dict[str, Any]:
+    """The recipes that support one of these kinds of tasks, by name, in order. Defaults to all.
 
     >>> "ntm" in known_learners("sequence"), "ntm" in known_learners("regression")
     (True, False)
     """
     _load_built_in()
     known = sorted(_LEARNERS.items())  # whatever was imported first
-    return {name: own for name, own in known if kind is None or kind in own.kinds}
+    return {name: own for name, own in known if not kinds or {*kinds} & {*own.kinds}}
 
 
 def known_domains() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Key, MetaLearner, Objective, PyTree, Task, unpadded
+from jaxmeta.data.stream import Streams
 from jaxmeta.objectives import check_metrics
 from jaxmeta.training.feed import Source, count_tasks, sampler, tasks_at, without_constants
 from jaxmeta.training.parallel import mapped_over_devices, replicate, size_of
@@ -40,7 +41,7 @@ def per_task(
     """Evaluates each task: `evaluate(given, source, key)` returns the loss and metrics of all.
 
         values[name][i] = judge(key_i, given, task_i)[name],
-        task_i = sample(key_i), or the i-th task of a stream
+        task_i = sample(key_i), or the i-th task of a stream, or of several streams
 
     Args:
       judge: `judge(key, given, task) -> (loss, metrics)`, for one task; arrays of any shape.
@@ -88,14 +89,13 @@ def per_task(
     some = jax.jit(on_one_device) if mesh is None else mapped_over_devices(on_one_device, mesh)
     devices = size_of(mesh)
 
-    def evaluate(given: PyTree, source: Source, key: Key) -> dict[str, np.ndarray]:
-        source = without_constants(source)
-        available = count_tasks(source)
-        if available is not None and num_tasks > available:
-            raise ValueError(f"num_tasks is {num_tasks}, but the source has {available} tasks.")
+    def of_source(
+        given: PyTree, source: Source, key: Key, start: int, count: int
+    ) -> dict[str, np.ndarray]:
         # All calls have the same shape; tasks beyond the last are dropped.
-        size = -(-min(num_tasks, _TASKS_A_CALL) // devices) * devices
-        keys = jax.random.split(key, -(-num_tasks // size) * size).reshape(-1, size)
+        size = -(-min(count, _TASKS_A_CALL) // devices) * devices
+        # The i-th key does not depend on the number of keys.
+        keys = jax.random.split(key, start + -(-count // size) * size)[start:].reshape(-1, size)
         replicated = replicate((given, sampler(source)), mesh)
         parts = [
             jax.device_get(
@@ -106,7 +106,22 @@ def per_task(
             )
             for number, group in enumerate(keys)
         ]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_tasks], *parts)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+    def evaluate(given: PyTree, source: Source, key: Key) -> dict[str, np.ndarray]:
+        source = without_constants(source)
+        available = count_tasks(source)
+        if available is not None and num_tasks > available:
+            raise ValueError(f"num_tasks is {num_tasks}, but the source has {available} tasks.")
+        if not isinstance(source, Streams):
+            return of_source(given, source, key, 0, num_tasks)
+        parts, start = [], 0
+        for stream in source.streams:
+            count = min(len(stream.tasks), num_tasks - start)
+            if count:
+                parts.append(of_source(given, stream, key, start, count))
+            start += count
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     return evaluate
 

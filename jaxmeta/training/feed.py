@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 
 from jaxmeta.core import PyTree, Task
 from jaxmeta.data.samplers import as_argument
-from jaxmeta.data.stream import TaskStream, bytes_of_task, iterate, read, stack
+from jaxmeta.data.stream import Streams, TaskStream, bytes_of_task, iterate, read, stack
 from jaxmeta.training.parallel import place_tasks, replicate
 from jaxmeta.training.state import Sample
 from jaxmeta.training.update import Supplied
 
-Source = Sample | TaskStream | Supplied
-"""A source of tasks: a sampler, a stream, or one of them with constants."""
+Source = Sample | TaskStream | Streams | Supplied
+"""A source of tasks: a sampler, a stream, or one of them with constants; for an evaluation, also
+several streams."""
 
 
 class Feed(NamedTuple):
@@ -59,7 +60,7 @@ def open_feed(source: Source, task_batch: int, mesh: Mesh | None, position: dict
     return Feed(sample, take, batches.get_state, longest)
 
 
-def without_constants(source: Source) -> Sample | TaskStream:
+def without_constants(source: Source) -> Sample | TaskStream | Streams:
     """The sampler or stream of a source."""
     return source[0] if isinstance(source, Supplied) else source
 
@@ -69,7 +70,7 @@ def on_all_devices(source: Source, mesh: Mesh | None) -> Source:
     if isinstance(source, Supplied):
         inner, constants = source
         return Supplied(on_all_devices(inner, mesh), replicate(constants, mesh))
-    if isinstance(source, TaskStream):
+    if isinstance(source, TaskStream | Streams):
         return source
     return replicate(sampler(source), mesh)
 
@@ -85,8 +86,10 @@ def sampler(source: Source) -> Any:
 
 
 def count_tasks(source: Source) -> int | None:
-    """The number of tasks of a stream, 2⁶² or more if it is endless; None for a sampler."""
+    """The number of tasks of streams, 2⁶² or more if one is endless; None for a sampler."""
     source = without_constants(source)
+    if isinstance(source, Streams):
+        return sum(len(stream.tasks) for stream in source.streams)
     return len(source.tasks) if isinstance(source, TaskStream) else None
 
 
@@ -111,6 +114,8 @@ def first_task(source: Source) -> Any:
     if isinstance(source, Supplied):
         inner, constants = source
         return Supplied(first_task(inner), constants)
+    if isinstance(source, Streams):
+        source = source.streams[0]
     if not isinstance(source, TaskStream):
         return sampler(source)
     return jax.tree_util.Partial(_constant, source.prepare(read(source, 0, 1)))

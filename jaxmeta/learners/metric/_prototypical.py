@@ -19,6 +19,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.learners.ways import among_known, check_ways
 from jaxmeta.objectives import represented
+from jaxmeta.ops import varying_with
 
 
 class Prototypes(NamedTuple):
@@ -29,12 +30,15 @@ class Prototypes(NamedTuple):
       prototypes_WD: float `[ways, features]`, one mean per class.
       known_W: bool `[ways]`, which classes have an example.
       reference: the support inputs, for an encoder normalised by the support's statistics.
+      factors_WDD: float `[ways, features, features]`, the Cholesky factor of Q_w; only for
+        mahalanobis.
     """
 
     meta_params: PyTree
     prototypes_WD: Array
     known_W: Array
     reference: PyTree
+    factors_WDD: Array | None = None
 
 
 def prototypical(
@@ -42,13 +46,17 @@ def prototypical(
     objective: Objective,
     ways: int,
     *,
-    distance: Literal["euclidean", "cosine"] = "euclidean",
+    distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean",
 ) -> MetaLearner:
     """Prototypical networks: classify by the distance to each class' mean embedding.
 
         c_w = mean of f(x_s) over the support examples s of class w
         logit_w(x) = −‖f(x) − c_w‖²            (euclidean)
         logit_w(x) = τ cos(f(x), c_w)          (cosine; log τ is learned, initially τ = 10)
+        logit_w(x) = −½ (f(x) − c_w)ᵀ Q_w⁻¹ (f(x) − c_w)    (mahalanobis)
+        Q_w = λ_w Σ_w + (1 − λ_w) Σ + I,  λ_w = n_w / (n_w + 1)
+
+    with Σ_w the covariance of the n_w embedded support examples of class w, and Σ that of all.
 
     Args:
       encoder: maps inputs to features `[examples, D]`.
@@ -64,7 +72,8 @@ def prototypical(
     `among_known`.
 
     Source: Snell, Swersky, Zemel 2017, "Prototypical networks for few-shot learning",
-    Algorithm 1.
+    Algorithm 1; mahalanobis: Bateni et al. 2020, "Improved few-shot visual classification",
+    equations 2 to 4.
 
     >>> import jaxmeta
     >>> identity = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
@@ -74,8 +83,10 @@ def prototypical(
     >>> learner.predict(adapted, jnp.array([[2.0]])).tolist()
     [[-1.0, -49.0]]
     """
-    if distance not in ("euclidean", "cosine"):
-        raise ValueError(f"prototypical: unknown distance {distance!r}; give euclidean or cosine.")
+    if distance not in ("euclidean", "cosine", "mahalanobis"):
+        raise ValueError(
+            f"prototypical: unknown distance {distance!r}; give euclidean, cosine or mahalanobis."
+        )
     check_ways("prototypical", ways)
 
     def init(key: Key, task) -> PyTree:
@@ -87,7 +98,10 @@ def prototypical(
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Prototypes:
         features_SD = encoder.apply(meta_params["encoder"], support.inputs, key=key)
         means_WD = class_means(features_SD, support, ways)
-        return Prototypes(meta_params, means_WD, known_classes(support, ways), support.inputs)
+        known_W, factors_WDD = known_classes(support, ways), None
+        if distance == "mahalanobis":
+            factors_WDD = jnp.linalg.cholesky(class_covariances(features_SD, support, ways))
+        return Prototypes(meta_params, means_WD, known_W, support.inputs, factors_WDD)
 
     def predict(adapted: Prototypes, inputs: PyTree, *, key: Key | None = None) -> Array:
         features_QD = encoder.apply(
@@ -96,6 +110,13 @@ def prototypical(
         if distance == "cosine":
             cosine_QW = unit(features_QD) @ unit(adapted.prototypes_WD).T
             logits_QW = jnp.exp(adapted.meta_params["log_temperature"]) * cosine_QW
+        elif adapted.factors_WDD is not None:
+            offsets_WDQ = features_QD.T[None] - adapted.prototypes_WD[:, :, None]
+            offsets_WDQ = varying_with(offsets_WDQ, adapted.factors_WDD)
+            whitened_WDQ = jax.scipy.linalg.solve_triangular(
+                adapted.factors_WDD, offsets_WDQ, lower=True
+            )
+            logits_QW = -jnp.square(whitened_WDQ).sum(axis=1).T / 2
         else:
             logits_QW = -squared_distances(features_QD, adapted.prototypes_WD, adapted.known_W)
         return among_known(logits_QW, adapted.known_W)
@@ -115,6 +136,34 @@ def class_means(features_SD: Array, support: Batch, ways: int) -> Array:
     features_SD = fill_padding(features_SD, support.mask)
     counts_W = jnp.maximum(members_SW.sum(axis=0), 1)
     return members_SW.T @ features_SD / counts_W[:, None]
+
+
+def class_covariances(features_SD: Array, support: Batch, ways: int) -> Array:
+    """Q_w of each class, float `[ways, D, D]`, see `prototypical`.
+
+    Covariances are unbiased; that of fewer than two examples is 0.
+
+    >>> support = Batch(None, jnp.array([0, 0, 1]))
+    >>> found = class_covariances(jnp.array([[0.0], [2.0], [4.0]]), support, 2)
+    >>> found.ravel().round(3).tolist()
+    [3.6670000553131104, 3.0]
+    """
+    chex.assert_rank(features_SD, 2)
+    members_SW = class_members(support, ways, features_SD.dtype)
+    features_SD = fill_padding(features_SD, support.mask)
+
+    def covariance(weights_S: Array) -> Array:
+        count = weights_S.sum()
+        mean_D = weights_S @ features_SD / jnp.maximum(count, 1)
+        centred_SD = features_SD - mean_D[None]
+        return (weights_S[:, None] * centred_SD).T @ centred_SD / jnp.maximum(count - 1, 1)
+
+    of_class_WDD = jax.vmap(covariance)(members_SW.T)
+    of_all_DD = covariance(members_SW.sum(axis=1))
+    counts_W = members_SW.sum(axis=0)
+    share_W11 = (counts_W / (counts_W + 1))[:, None, None]
+    unit_DD = jnp.eye(features_SD.shape[1], dtype=features_SD.dtype)
+    return share_W11 * of_class_WDD + (1 - share_W11) * of_all_DD[None] + unit_DD[None]
 
 
 def class_members(support: Batch, ways: int, dtype: Any = jnp.float32) -> Array:

@@ -6,6 +6,7 @@ from jaxmeta.learners.process._alpaca import (
     alpaca,
     last_layer_posterior,
 )
+from jaxmeta.learners.process._bayesian_last_layer import LastLayerParams, bayesian_last_layer
 from jaxmeta.learners.process.conditional import (
     class_by_class,
     conditional_neural_process,
@@ -19,7 +20,9 @@ __all__ = [
     "ALPaCAParams",
     "Gaussian",
     "LastLayer",
+    "LastLayerParams",
     "alpaca",
+    "bayesian_last_layer",
     "class_by_class",
     "conditional_neural_process",
     "conditional_neural_process_classifier",

@@ -17,8 +17,9 @@ from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 class Prototypical(Recipe):
     """Prototypical networks (Snell et al. 2017): classifies by the nearest class mean."""
 
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-    """Squared Euclidean distance as published, or cosine with a learned temperature."""
+    distance: Literal["euclidean", "cosine", "mahalanobis"] = "euclidean"
+    """Squared Euclidean distance as published, cosine with a learned temperature, or Mahalanobis
+    distance by the covariance of the support (Bateni et al. 2020)."""
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(
             "few-shot/default",

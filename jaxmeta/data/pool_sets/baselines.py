@@ -1,0 +1,107 @@
+"""Baselines of scikit-learn that learn from one support set alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxmeta.data.pool_sets.dataset import Baseline
+from jaxmeta.extras import extra
+
+_LEAST = 1e-6  # probability
+
+
+def classifier(make: Callable[[int, int], Any], ways: int) -> Baseline:
+    """A baseline from a scikit-learn classifier: `make(seed, examples)` of the support set.
+
+    Its outputs are log-probabilities, at least log 1e-6. With examples of one class only, or none,
+    all queries have the frequencies of the classes in the support set, with one example of each
+    class added.
+    """
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        known = np.unique(targets)
+        probabilities = np.zeros((len(asked), ways))
+        if len(known) < 2:
+            counts = np.bincount(targets, minlength=ways) + 1
+            probabilities += counts / counts.sum()
+        else:
+            fitted = make(seed, len(targets)).fit(inputs, targets)
+            probabilities[:, fitted.classes_] = fitted.predict_proba(asked)
+        return np.log(np.maximum(probabilities, _LEAST)).astype(np.float32)
+
+    return of_task
+
+
+def regressor(make: Callable[[int, int], Any]) -> Baseline:
+    """A baseline from a scikit-learn regressor; of an empty support set it predicts 0."""
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        if not len(targets):
+            return np.zeros((len(asked), targets.shape[1]), np.float32)
+        found = make(seed, len(targets)).fit(inputs, targets.squeeze()).predict(asked)
+        return np.asarray(found, np.float32).reshape(len(asked), -1)
+
+    return of_task
+
+
+def random_forest(ways: int) -> Baseline:
+    """A random forest of 100 trees; `ways` is 0 for regression."""
+    with extra("tables"):
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    if not ways:
+        return regressor(lambda seed, _: RandomForestRegressor(100, random_state=seed))
+    return classifier(lambda seed, _: RandomForestClassifier(100, random_state=seed), ways)
+
+
+def nearest_neighbours(ways: int, neighbours: int = 5) -> Baseline:
+    """The nearest neighbours, weighted by inverse distance; `ways` is 0 for regression."""
+    with extra("tables"):
+        from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    if not ways:
+        return regressor(
+            lambda _, count: KNeighborsRegressor(min(neighbours, count), weights="distance")
+        )
+    return classifier(
+        lambda _, count: KNeighborsClassifier(min(neighbours, count), weights="distance"), ways
+    )
+
+
+def linear(ways: int) -> Baseline:
+    """Logistic regression, or ridge regression; `ways` is 0 for regression."""
+    with extra("tables"):
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+    if not ways:
+        return regressor(lambda *_: Ridge(1.0))
+    return classifier(lambda *_: LogisticRegression(max_iter=1000), ways)
+
+
+def tanimoto_neighbours(neighbours: int = 8) -> Baseline:
+    """The most similar molecules: neighbours by Tanimoto similarity of the bits of fingerprints.
+
+        log-odds = log (Σ_{i active} s_i + 1/2) − log (Σ_{i inactive} s_i + 1/2)
+
+    with s_i the Tanimoto similarity |a ∧ b| / |a ∨ b| of the `neighbours` nearest molecules.
+    """
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        known, new = ((own > 0).astype(np.float32) for own in (inputs, asked))
+        both = new @ known.T
+        either = new.sum(axis=1)[:, None] + known.sum(axis=1)[None] - both
+        similarity = both / np.maximum(either, 1)
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours]
+        weights = np.take_along_axis(similarity, nearest, axis=1)
+        active = targets[nearest] == 1
+        votes = [(weights * own).sum(axis=1) + 0.5 for own in (~active, active)]
+        return np.log(np.stack(votes, axis=1)).astype(np.float32)
+
+    return of_task

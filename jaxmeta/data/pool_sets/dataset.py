@@ -1,0 +1,157 @@
+"""A set of pools: its parts, what its targets are, its metrics and its baselines."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmeta import metrics
+from jaxmeta.core import Array
+from jaxmeta.data.cache import digest
+from jaxmeta.data.identity import Seen, names_seen
+from jaxmeta.data.pools import Order, Pools, identified, select_pools
+from jaxmeta.objectives import masked_mean
+
+PARTS = ("train", "validation", "test")
+Kind = Literal["classification", "regression"]
+Metrics = Callable[[Array, Array, Array | None], Mapping[str, Array]]
+"""`metrics(outputs, targets, mask) -> named scalars`, of one task.
+
+`outputs` are logits `[examples, classes]`, or predicted numbers `[examples, Y]`.
+"""
+Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+"""`baseline(inputs, targets, asked, seed) -> outputs`, learned from one support set alone.
+
+`inputs` and `asked` are those of support and query, `[examples, features]`; `outputs` as in
+`Metrics`, for the query. The support set may be empty.
+"""
+
+
+class PoolSet(NamedTuple):
+    """A set of pools, split into three parts without common pools.
+
+    Attributes:
+      name: the name that was passed to `load_pools`.
+      kind: classification, with class indices as targets; or regression, with numbers.
+      train: pools for meta-training.
+      validation: pools for the choice of checkpoints and settings.
+      test: pools for the final evaluation.
+      metrics: the metrics of one task.
+      figure: the metric that is the main result.
+      train_support: the smallest and the largest number of support examples in training.
+      higher: whether a higher figure is better.
+      support: the numbers of support examples that are tested.
+      order: how the examples of a task are drawn.
+      ways: number of classes; 0 for regression.
+      baselines: methods that learn from one support set alone, by name.
+      published: `published(size) -> {method: {pool: figure}}`, published figures of each test pool
+        with `size` support examples.
+      columns: the names of the input columns, where they have some.
+      centre, scale: of each input column, `(value − centre) / scale` is the input; empty if inputs
+        are as they are.
+      protocol: the description of the data that is stored with every result, as JSON values.
+      licence: of the data; None if unknown.
+      source: where the data come from, a URL or a path; None if unknown.
+    """
+
+    name: str
+    kind: Kind
+    train: Pools
+    validation: Pools
+    test: Pools
+    metrics: Metrics
+    figure: str
+    support: tuple[int, ...]
+    train_support: tuple[int, int]
+    higher: bool = True
+    order: Order = "random"
+    ways: int = 0
+    baselines: Mapping[str, Baseline] = {}
+    published: Callable[[int], Mapping[str, Mapping[str, float]]] = lambda size: {}
+    columns: tuple[str, ...] = ()
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    protocol: Mapping[str, Any] = {}
+    licence: str | None = None
+    source: str | None = None
+
+    @property
+    def parts(self) -> dict[str, Pools]:
+        """The three parts by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    def with_protocol(self) -> "PoolSet":
+        """The set with the sizes of its parts in its protocol."""
+        sizes = {
+            "pools": {part: len(own.names) for part, own in self.parts.items()},
+            "examples": {part: int(own.counts.sum()) for part, own in self.parts.items()},
+        }
+        return self._replace(protocol={"dataset": self.name, **sizes, **self.protocol})
+
+    def sha256(self) -> str:
+        """The digest of all inputs and targets."""
+        arrays: dict[str, np.ndarray] = {}
+        for part, own in self.parts.items():
+            arrays |= {f"{part}/{name}": getattr(own, name) for name in ("rows", "targets")}
+            arrays[f"{part}/counts"] = own.counts
+            for number, leaf in enumerate(jax.tree.leaves(own.inputs)):
+                if part == "train" or leaf is not jax.tree.leaves(self.train.inputs)[number]:
+                    arrays[f"{part}/inputs {number}"] = np.asarray(leaf)
+        return digest(arrays)
+
+
+def unseen_pools(dataset: PoolSet, seen: Seen) -> PoolSet:
+    """The set with a test part without the pools that a run was trained or validated on.
+
+    Raises:
+      ValueError: the run has seen all test pools.
+    """
+    known = {*names_seen(identified(dataset.name, dataset.test), seen.classes)}
+    if not known:
+        return dataset
+    free = [row for row, name in enumerate(dataset.test.names) if name not in known]
+    if not free:
+        raise ValueError(
+            f"{dataset.name}: the run was trained or validated on all of its test pools; give a "
+            "set with other pools"
+        )
+    protocol = {
+        **dataset.protocol,
+        "split": f"test without the {len(known)} pools that were trained or validated on",
+    }
+    return dataset._replace(test=select_pools(dataset.test, free), protocol=protocol)
+
+
+def class_metrics(outputs: Array, targets: Array, mask: Array | None) -> dict[str, Array]:
+    """The metrics of logits `[examples, classes]`: `accuracy`, and of two classes those of scores.
+
+    These are `average_precision`, its gain over chance, `auroc` and `calibration_error`.
+
+    >>> import jax.numpy as jnp
+    >>> found = class_metrics(jnp.array([[0.0, 1.0], [0.0, -1.0]]), jnp.array([1, 0]), None)
+    >>> float(found["accuracy"]), float(found["average_precision_gain"])
+    (1.0, 0.5)
+    """
+    correct = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
+    found = {"accuracy": masked_mean(correct, mask)}
+    if outputs.shape[1] == 2:
+        log_odds = outputs[:, 1] - outputs[:, 0]
+        for name in ("average_precision", "average_precision_gain", "auroc"):
+            found[name] = getattr(metrics, name)(log_odds, targets, mask)
+        probabilities = jax.nn.sigmoid(log_odds)
+        found["calibration_error"] = metrics.calibration_error(probabilities, targets, mask)
+    return found
+
+
+def number_metrics(outputs: Array, targets: Array, mask: Array | None) -> dict[str, Array]:
+    """The metrics of predicted numbers `[examples, Y]`: `mae` and `rmse`, in the targets' unit.
+
+    >>> import jax.numpy as jnp
+    >>> float(number_metrics(jnp.ones((2, 1)), jnp.zeros((2, 1)), None)["mae"])
+    1.0
+    """
+    return {
+        "mae": metrics.mean_absolute_error(outputs, targets, mask),
+        "rmse": metrics.root_mean_squared_error(outputs, targets, mask),
+    }

@@ -1,0 +1,119 @@
+"""Sets of pools by name, and files."""
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from jaxmeta.data.pool_sets.dataset import Kind, PoolSet
+
+Read = TypeVar("Read", bound=Callable[..., PoolSet])
+
+
+class _Source(NamedTuple):
+    read: Callable[..., PoolSet]
+    kind: Kind
+
+
+_SOURCES: dict[str, _Source] = {}
+_PACKAGE = "jaxmeta.data.pool_sets"
+
+
+def pool_source(name: str, *, kind: Kind) -> Callable[[Read], Read]:
+    """Registers a function without arguments that reads a set of pools, for `load_pools`.
+
+    A built-in set is the file `jaxmeta/data/pool_sets/NAME.py`, which `load_pools(NAME)` imports. A
+    function elsewhere is registered when its module is imported.
+
+    Args:
+      name: lower-case letters, digits and `_`, beginning with a letter.
+      kind: classification or regression.
+
+    Raises:
+      ValueError: the name has another form, or belongs to another function.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.pools import pools_by
+    >>> from jaxmeta.data.pool_sets import number_metrics
+    >>> @pool_source("slopes", kind="regression")
+    ... def slopes() -> PoolSet:
+    ...     inputs = np.linspace(0, 1, 30, dtype=np.float32)[:, None]
+    ...     part = pools_by(inputs, inputs[:, 0], np.repeat(["a", "b", "c"], 10))
+    ...     parts, sizes = (part, part, part), ((5,), (2, 5))
+    ...     return PoolSet("slopes", "regression", *parts, number_metrics, "mae", *sizes)
+    >>> kind_of_pools("slopes"), load_pools("slopes").protocol["pools"]["test"]
+    ('regression', 3)
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"pool_source: {name!r} can't be the name of a set; use lower-case letters, digits "
+            "and _, and begin with a letter"
+        )
+
+    def register(read: Read) -> Read:
+        other = _find(name)
+        if other is not None and _identity(other.read) != _identity(read):
+            raise ValueError(
+                f"pool_source: {name!r} is already the name of {'.'.join(_identity(other.read))}; "
+                "choose another"
+            )
+        _SOURCES[name] = _Source(read, kind)
+        return read
+
+    return register
+
+
+def kind_of_pools(name: str) -> Kind | None:
+    """The kind of a set's tasks; None for a file, whose content decides.
+
+    Raises:
+      ValueError: neither a known set nor a file; the message lists the sets.
+    """
+    found = _find(name)
+    if found is None and not Path(name).expanduser().is_file():
+        raise ValueError(
+            f"unknown dataset {name!r}: neither a file nor one of {', '.join(known_pools())}"
+        )
+    return None if found is None else found.kind
+
+
+def load_pools(name: str, **options: Any) -> PoolSet:
+    """Loads a set of pools by its name, or from a table, see `table_pools`.
+
+    Args:
+      name: fsmol, or another name registered with `pool_source`; or the path of a file.
+      options: arguments of `table_pools`, for a file only.
+
+    Raises:
+      ValueError, OSError: the name is unknown; files are missing or damaged.
+    """
+    found = _find(name)
+    if found is not None:
+        return found.read()._replace(name=name).with_protocol()
+    kind_of_pools(name)
+    from jaxmeta.data.pool_sets.table import table_pools
+
+    return table_pools(name, **options).with_protocol()
+
+
+def known_pools() -> list[str]:
+    """The names of all registered sets, including all sets of this package."""
+    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
+        importlib.import_module(f"{_PACKAGE}.{module.name}")
+    return sorted(_SOURCES)
+
+
+def _find(name: str) -> _Source | None:
+    """The function registered under a name, after importing the file of that name, if any."""
+    if name not in _SOURCES and re.fullmatch("[a-z][a-z0-9_]*", name):
+        module = f"{_PACKAGE}.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    return _SOURCES.get(name)
+
+
+def _identity(read: Callable[..., Any]) -> tuple[str, str]:
+    return read.__module__, read.__qualname__

@@ -1,0 +1,165 @@
+"""Whole pools for evaluation: a few examples to learn from, all others as query."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Batch, Task
+from jaxmeta.data.pools import Order, Pools, check_order, stratified_order, with_inputs
+from jaxmeta.data.stream import Streams, TaskStream
+
+
+class _Draws(Sequence):
+    """The draws of some pools; a `Task` has row numbers as inputs, and draws as its first axis."""
+
+    def __init__(self, pools: Pools, chosen: np.ndarray, places: list, size: int, queries: int):
+        self._pools, self._chosen, self._places = pools, chosen, places
+        self._size, self._queries = size, queries
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Task:
+        places, size = self._places[index], self._size
+        known, asked = places[:, :size], places[:, size:]
+        first = int(self._pools.starts[self._chosen[index]])
+
+        def batch(places_DN: np.ndarray, length: int) -> Batch:
+            count = places_DN.shape[1]
+            padding = np.full((len(places_DN), length - count), first)
+            filled = np.concatenate([places_DN, padding], axis=1)
+            mask: Any = np.broadcast_to(np.arange(length) < count, filled.shape)
+            return Batch(self._pools.rows[filled], self._pools.targets[filled], mask)
+
+        return Task(batch(known, max(size, 1)), batch(asked, self._queries))
+
+
+class WholePools(NamedTuple):
+    """The tasks of an evaluation on whole pools.
+
+    Attributes:
+      source: streams of tasks, one for each compiled shape. A task has all draws of a pool: its
+        leaves are `[draws, examples, ...]`.
+      pools: int `[tasks]`, the index of each task's pool.
+      places: for each task, int `[draws, examples]`: positions in `rows` and `targets`, the support
+        first.
+      size: the number of support examples.
+    """
+
+    source: Streams
+    pools: np.ndarray
+    places: list[np.ndarray]
+    size: int
+
+
+def whole_pools(
+    pools: Pools,
+    *,
+    support: int,
+    draws: int = 10,
+    order: Order = "random",
+    seed: int = 0,
+    most: int | None = None,
+    shapes: int = 4,
+) -> WholePools:
+    """Enumerates pools for evaluation: `support` examples to learn from, all others as query.
+
+    A draw depends on the seed and the pool's name alone, and the support of a smaller size is a
+    part of that of a larger one. Tasks are sorted by size; those of similar sizes are padded to one
+    shape, see `shared_shapes`.
+
+    Args:
+      pools: pools with more than `support` examples; smaller ones are left out.
+      support: number of support examples; may be 0.
+      draws: number of draws of each pool. With `time` there is one: the first examples.
+      order: see `Order`.
+      seed: of the draws.
+      most: largest number of pools, the first ones by name. Defaults to all.
+      shapes: largest number of compiled shapes.
+
+    Raises:
+      ValueError: all pools are too small; a number is out of its range.
+
+    >>> from jaxmeta.data.pools import pools_by
+    >>> pools = pools_by(np.zeros((9, 2)), np.arange(9) % 2, np.array(list("aaaaabbbb")))
+    >>> found = whole_pools(pools, support=2, draws=3, shapes=2)
+    >>> [len(stream.tasks) for stream in found.source.streams], found.pools.tolist()
+    ([1, 1], [1, 0])
+    >>> found.source.streams[0].tasks[0].query.targets.shape
+    (3, 2)
+    """
+    check_order(pools, order)
+    if support < 0 or draws < 1:
+        raise ValueError(
+            f"whole_pools: support {support}, {draws} draws; give 0 or more, 1 or more"
+        )
+    chosen = np.flatnonzero(pools.counts > support)[:most]
+    if not chosen.size:
+        raise ValueError(
+            f"whole_pools: no pool has more than {support} examples; the largest of "
+            f"{len(pools.names)} pools has {pools.counts.max()}"
+        )
+    queries = pools.counts[chosen] - support
+    chosen = chosen[np.argsort(queries, kind="stable")]
+    places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
+    padded = shared_shapes(pools.counts[chosen] - support, shapes)
+    inputs = jax.tree.map(jnp.asarray, pools.inputs)
+    streams = []
+    for shape in np.unique(padded).tolist():
+        (members,) = np.nonzero(padded == shape)
+        of_shape = [places[own] for own in members.tolist()]
+        tasks = _Draws(pools, chosen[members], of_shape, support, shape)
+        streams.append(TaskStream(tasks, jax.tree_util.Partial(with_inputs, inputs)))
+    return WholePools(Streams(tuple(streams)), chosen, places, support)
+
+
+def _orders(pools: Pools, pool: int, draws: int, order: Order, seed: int) -> np.ndarray:
+    """The positions of a pool's examples in the order of each draw, int `[draws, examples]`."""
+    places = pools.places(pool)
+    if order == "time":
+        return places[None]
+    name = hashlib.sha256(pools.names[pool].encode()).digest()
+    rng = np.random.default_rng([seed, *np.frombuffer(name, np.uint32).tolist()])
+
+    def drawn() -> np.ndarray:
+        uniform = rng.uniform(size=len(places))
+        if order == "random":
+            return np.argsort(uniform)
+        labels = pools.targets[places]
+        offsets = rng.uniform(size=int(labels.max()) + 1)
+        return stratified_order(uniform, offsets, labels, np.ones(len(places), bool))
+
+    return np.stack([places[drawn()] for _ in range(draws)])
+
+
+def shared_shapes(sizes: np.ndarray, shapes: int) -> np.ndarray:
+    """The size that each is padded to, of at most `shapes` different ones, with least padding.
+
+    The sizes are cut into consecutive groups, each padded to its largest size; the cuts minimise
+    the total of the padded sizes, by dynamic programming over the different sizes.
+
+    >>> shared_shapes(np.array([3, 4, 100, 90, 4]), 2).tolist()
+    [4, 4, 100, 100, 4]
+    """
+    different, counts = np.unique(sizes, return_counts=True)
+    total = np.concatenate([[0], np.cumsum(counts)])
+    # least[j]: the least total of the first j different sizes with the groups so far.
+    least = np.where(np.arange(len(total)) == 0, 0.0, np.inf)
+    cuts = []
+    for _ in range(min(shapes, len(different))):
+        costs = least[:, None] + different[None] * (total[None, 1:] - total[:, None])
+        # A group is the sizes from i to j; i is a row and j a column.
+        costs = np.where(np.tri(len(total), len(different), -1, dtype=bool), np.inf, costs)
+        cuts.append(costs.argmin(axis=0))
+        least = np.concatenate([[0.0], costs.min(axis=0)])
+    ends, last = [], len(different)
+    for cut in reversed(cuts):
+        if last:
+            ends.append(different[last - 1])
+            last = int(cut[last - 1])
+    largest = np.sort(ends)
+    return largest[np.searchsorted(largest, sizes)]

@@ -1,0 +1,287 @@
+"""Pools of examples: `python -m experiments.pools [LEARNER] --dataset NAME`.
+
+A task is a few examples of one pool to learn from, and others of the same pool to predict: the
+molecules of an assay, the ratings of a user, the rows of a table of your own. At test, all other
+examples of a pool are its query.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Batch, Task, cross_entropy, squared_error, valid_mask
+from jaxmeta.data.identity import NOTHING
+from jaxmeta.data.pool_sets import PoolSet, kind_of_pools, load_pools, unseen_pools
+from jaxmeta.data.pools import identified, pool_tasks
+from jaxmeta.data.whole_pools import WholePools, whole_pools
+from jaxmeta.files import shown
+from jaxmeta.models import mlp
+from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
+from jaxmeta.recipes.base import UserTask
+from jaxmeta.recipes.pool_report import compared, comparison_lines, draw_comparison, judge_of
+from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, Natural, option
+from jaxmeta.recipes.tasks import Figure
+
+Targets = Literal["classification", "regression"]
+
+
+@domain("pools", kind="classification", also=("regression",))
+@dataclass(frozen=True)
+class Pools(Domain):
+    """Meta-train a learner on pools of examples and evaluate it on whole unseen pools."""
+
+    dataset: Annotated[str, AT_TEST, PLACE] = "fsmol"
+    """fsmol, or a table FILE (CSV or parquet) with columns for pool, target and features."""
+    pool_column: str = "pool"
+    """Column of a FILE that names the pool."""
+    target_column: str = "target"
+    """Column of a FILE with the targets; all other columns are features."""
+    targets: Targets | None = None
+    """Kind of the targets of a FILE. Defaults to classification for whole numbers from 0 to at
+    most 19."""
+    support: tuple[int, int] | None = None
+    """Smallest and largest number of support examples in training. Defaults to those of the data
+    set."""
+    queries: Count = 64
+    """Largest number of query examples in training."""
+    test_support: Annotated[tuple[int, ...] | None, AT_TEST] = None
+    """Numbers of support examples at test. Defaults to those of the data set."""
+    draws: Annotated[Count, AT_TEST] = 10
+    """Draws of the support set from each test pool."""
+    baseline_draws: Annotated[Natural, AT_TEST] = 10
+    """Draws, at most --draws, on which the data set's baselines are evaluated; 0 for none."""
+    hidden: tuple[int, ...] = (256,)
+    """Widths of the network's hidden layers."""
+    embedding: Count = 128
+    """Width of the network's output for learners that compare or combine features."""
+    query_statistics: Literal["layer", "none"] = "layer"
+    """Normalisation of the hidden layers: each example by itself, or none."""
+
+    default_learner: ClassVar[str] = "prototypical"
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset(
+            "default",
+            {
+                "steps": 2000,
+                "task_batch": 8,
+                "outer_schedule": "cosine",
+                "checkpoint_every": 200,
+                "chunk": 10,
+            },
+        ),
+    )
+
+    def check(self) -> None:
+        """Check the numbers of support examples, and the kind of the targets."""
+        for name, sizes in (("support", self.support), ("test_support", self.test_support)):
+            if sizes is not None and (not sizes or min(sizes) < 0 or max(sizes) < 1):
+                raise ValueError(f"{option(name, sizes)}: give numbers from 1.")
+        if self.support is not None and self.support[0] > self.support[1]:
+            raise ValueError(f"{option('support', self.support)}: give the smaller number first.")
+        if self.test_support is not None and len({*self.test_support}) < len(self.test_support):
+            raise ValueError(f"{option('test_support', self.test_support)}: give each number once.")
+
+    def task_kind(self) -> str:
+        return self.targets or self._given_kind() or self._load(0).kind
+
+    def _given_kind(self) -> Targets | None:
+        """The kind that the name of the data set tells; None for a file.
+
+        Raises:
+          ValueError: another one is asked for.
+        """
+        own = kind_of_pools(self.dataset)
+        if own is not None and self.targets not in (None, own):
+            raise ValueError(f"{option('targets', self.targets)}: {self.dataset} has {own} tasks.")
+        return own
+
+    def _load(self, seed: int) -> PoolSet:
+        given = {
+            "pool_column": self.pool_column,
+            "target_column": self.target_column,
+            "kind": self.targets,
+            "seed": seed,
+        }
+        return _loaded(self.dataset, *() if self._given_kind() else given.items())
+
+    def label(self) -> str:
+        return Path(self.dataset).stem
+
+    def resolved(self) -> "Pools":
+        dataset = self._load(0)
+        return dataclasses.replace(
+            self,
+            targets=dataset.kind,
+            support=self.support or dataset.train_support,
+            test_support=self.test_support or dataset.support,
+        )
+
+    def problem(
+        self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
+    ) -> Problem:
+        ways, outputs = data.get("ways", 2), data.get("outputs", 1)
+        shape = tuple(data.get("input_shape", (4,)))
+        _, most = self.support or (1, 1)
+
+        def batch(examples: int) -> Batch:
+            targets = jnp.zeros((examples,), jnp.int32) if ways else jnp.zeros((examples, outputs))
+            return Batch(jnp.zeros((examples, *shape)), targets, valid_mask(None, examples))
+
+        plain = self.query_statistics == "none"
+        return Problem(
+            kind="classification" if ways else "regression",
+            train=train,
+            example=Task(batch(most), batch(self.queries)),
+            objective=cross_entropy if ways else squared_error,
+            network=lambda constants, outputs: mlp(
+                self.hidden, outputs or self.embedding, query_statistics=self.query_statistics
+            ),
+            outputs=ways or outputs,
+            ways=ways,
+            trained_ways=ways,
+            support=most,
+            steps=training.steps,
+            context_layer="hidden_0/bias" if plain else "norm_0/bias",
+            data=data,
+        )
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        dataset = self._load(training.seed)
+        if needs.seen != NOTHING:
+            dataset = unseen_pools(dataset, needs.seen)
+        support = self.support
+        assert support is not None and self.test_support is not None  # resolved
+        data = {
+            "input_shape": list(np.shape(dataset.train.inputs)[1:]),
+            "ways": dataset.ways,
+            "outputs": 1 if dataset.ways else dataset.train.targets.shape[1],
+            "columns": list(dataset.columns),
+            "centre": list(dataset.centre),
+            "scale": list(dataset.scale),
+            "pools_sha256": dataset.sha256(),
+        }
+        identity = {"pools_sha256": data["pools_sha256"], "order": dataset.order}
+        figure = Figure(dataset.figure, higher=dataset.higher)
+        judge = judge_of(dataset)
+        drawn: dict[str, Any] = {"order": dataset.order, "queries": self.queries}
+        # A query set has at least as many examples as there are classes.
+        drawn |= {"support": support, "least_queries": min(self.queries, max(2, dataset.ways))}
+        wholes = {
+            f"{size} examples": whole_pools(
+                dataset.test,
+                support=size,
+                draws=self.draws,
+                order=dataset.order,
+                seed=training.seed,
+                most=training.eval_tasks,
+            )
+            for size in self.test_support
+            if dataset.test.counts.max() > size
+        }
+        if not wholes:
+            raise ValueError(
+                f"{option('test_support', self.test_support)}: the largest test pool has "
+                f"{dataset.test.counts.max()} examples; give a smaller number."
+            )
+
+        def held_out(whole: WholePools) -> HeldOut:
+            own = {"support": whole.size, "draws": self.draws, "seed": training.seed}
+            return HeldOut(
+                whole.source,
+                {**identity, **own},
+                number=len(whole.pools),
+                judge=functools.partial(judge, draws=True),
+                at_once=1,
+            )
+
+        def validation() -> HeldOut:
+            source = pool_tasks(dataset.validation, **drawn)
+            return HeldOut(source, {**identity, "part": "validation"}, judge=judge)
+
+        def report(made: Report) -> dict[str, Any]:
+            return compared(made, dataset, wholes, self.baseline_draws)
+
+        return Tasks(
+            train=lambda: pool_tasks(dataset.train, **drawn),
+            validation=validation,
+            tests={name: held_out(whole) for name, whole in wholes.items()},
+            figures=(figure,),
+            selection=figure,
+            title=f"{shown(Path(self.dataset).stem)} · {self.draws} draws",
+            summary={"dataset": dataset.name},
+            protocol={
+                **dataset.protocol,
+                "train_support": list(support),
+                "train_queries": self.queries,
+                "draws": self.draws,
+                "order": dataset.order,
+                "query_statistics": self.query_statistics,
+            },
+            data=data,
+            classes=lambda part: identified(dataset.name, dataset.parts[part]),
+            report=report,
+            draw=functools.partial(draw_comparison, figure=figure),
+            extra_lines=functools.partial(comparison_lines, figure=figure),
+        )
+
+    def read(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
+        """Read two tables with the columns of training: with targets, and without."""
+        from jaxmeta.data.pool_sets.table import numbers, read_columns, scaled_columns
+
+        names = data["columns"]
+        if not names:
+            raise ValueError(
+                f"predict does not support runs on {self.dataset}: its inputs have no "
+                "columns that a table could give."
+            )
+
+        def inputs(path: Path) -> tuple[np.ndarray, dict[str, list[str]]]:
+            columns = read_columns(path)
+            if missing := [name for name in names if name not in columns]:
+                raise ValueError(f"{shown(path)} has no column {missing[0]!r} of the training data")
+            values = numbers(path, {name: columns[name] for name in names})
+            return scaled_columns(
+                values, np.array(data["centre"]), np.array(data["scale"])
+            ), columns
+
+        known, columns = inputs(support)
+        if self.target_column not in columns:
+            raise ValueError(f"{shown(support)} has no column {self.target_column!r} of targets")
+        targets = numbers(support, {"": columns[self.target_column]})
+        ways = data["ways"]
+        if ways and not np.isin(targets, np.arange(ways)).all():
+            raise ValueError(f"{shown(support)}: give classes from 0 to {ways - 1} as targets")
+        asked, _ = inputs(query)
+        return UserTask(
+            support=Batch(
+                known, targets[:, 0].astype(np.int32) if ways else targets.astype(np.float32)
+            ),
+            inputs=asked,
+            rows=[f"row {number}" for number in range(1, len(asked) + 1)],
+            names=[*map(str, range(ways))],
+        )
+
+
+@functools.lru_cache(maxsize=1)  # read for the kind, the defaults and the tasks
+def _loaded(name: str, *given: tuple[str, Any]) -> PoolSet:
+    dataset = load_pools(name, **dict(given))
+    # On the device once, and shared by all parts.
+    moved: dict[int, Any] = {}
+
+    def placed(leaf: Any) -> Any:
+        return moved.setdefault(id(leaf), jnp.asarray(leaf))
+
+    parts = {
+        part: own._replace(inputs=jax.tree.map(placed, own.inputs))
+        for part, own in dataset.parts.items()
+    }
+    return dataset._replace(**parts)

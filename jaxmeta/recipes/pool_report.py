@@ -1,0 +1,176 @@
+"""The evaluation on whole pools, beside baselines and published figures, paired by pool."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta.core import Array, Key, MetaLearner, Task, cross_entropy, squared_error, unpadded
+from jaxmeta.data.cache import cached_arrays
+from jaxmeta.data.pool_sets import PoolSet
+from jaxmeta.data.pool_sets.dataset import Baseline
+from jaxmeta.data.whole_pools import WholePools
+from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, mean_of
+from jaxmeta.recipes.results import plain
+from jaxmeta.recipes.tasks import Figure, Report
+from jaxmeta.training.estimates import estimate
+from jaxmeta.training.state import Trained, shared_of
+
+_VERSION = 1  # of the baselines that are kept in the cache
+
+
+def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]]]:
+    """`judge(key, learner, trained, task, draws=False)`: the loss and the metrics of the set.
+
+    With `draws`, a task has all draws of a pool, and its metrics are the means over the draws.
+    """
+
+    def of_draw(
+        key: Key, learner: MetaLearner, trained: Trained, task: Task
+    ) -> tuple[Array, dict[str, Array]]:
+        shared = shared_of(learner, trained)
+        with unpadded(task.query) as (query,):
+            adapted = learner.adapt(key, trained.meta_params, task.support, **shared)
+            outputs = learner.predict(adapted, query.inputs)
+        objective: Any = cross_entropy if dataset.ways else squared_error
+        if isinstance(outputs, Gaussian):
+            objective = gaussian_likelihood
+        loss, found = objective(outputs, query.targets, query.mask)
+        return loss, {**found, **dataset.metrics(mean_of(outputs), query.targets, query.mask)}
+
+    def judge(
+        key: Key, learner: MetaLearner, trained: Trained, task: Task, draws: bool = False
+    ) -> tuple[Array, Mapping[str, Array]]:
+        if not draws:
+            return of_draw(key, learner, trained, task)
+        keys = jax.random.split(key, jax.tree.leaves(task)[0].shape[0])
+        each = jax.lax.map(
+            lambda given: of_draw(given[0], learner, trained, given[1]), (keys, task)
+        )
+        return jax.tree.map(lambda values: values.mean(axis=0), each)
+
+    return judge
+
+
+def compared(
+    made: Report, dataset: PoolSet, wholes: Mapping[str, WholePools], draws: int
+) -> dict[str, Any]:
+    """The baselines and the published figures on the pools of each test, and the differences.
+
+    `learned_minus_this` is the mean over pools of the learner's figure minus the other's, with the
+    95 % interval of the paired differences. Baselines learn from the first `draws` draws.
+    """
+    name, rows = dataset.figure, {}
+    for test, whole in wholes.items():
+        own = np.asarray(made.values[test][name], np.float64)
+        beside: dict[str, Any] = {}
+        for baseline, learn in dataset.baselines.items() if draws else ():
+            made.say(f"{test}: {baseline}.")
+            found = baseline_values(dataset, whole, learn, baseline, draws)
+            beside[baseline] = {
+                **plain({metric: estimate(values) for metric, values in found.items()}),
+                **_lead(own - found[name]),
+            }
+        row: dict[str, Any] = {"baselines": beside}
+        names = [dataset.test.names[pool] for pool in whole.pools.tolist()]
+        for method, figures in dataset.published(whole.size).items():
+            places = [row for row, own_name in enumerate(names) if own_name in figures]
+            if len(places) > 1:
+                theirs = np.array([figures[names[place]] for place in places])
+                row.setdefault("published", {})[method] = {
+                    **plain({name: estimate(theirs)}),
+                    **_lead(own[places] - theirs),
+                    "num_tasks": len(places),
+                }
+        rows[test] = row
+    return {"comparison": rows}
+
+
+def _lead(differences: np.ndarray) -> dict[str, float]:
+    return plain({"learned_minus_this": estimate(differences)})
+
+
+def baseline_values(
+    dataset: PoolSet, whole: WholePools, learn: Baseline, name: str, draws: int
+) -> dict[str, np.ndarray]:
+    """The metrics of a baseline, the mean over the first draws of each pool: `[pools]` by metric.
+
+    They are kept in the cache, since they are the same for every learner.
+    """
+    pools, leaves = (
+        dataset.test,
+        [np.asarray(leaf) for leaf in jax.tree.leaves(dataset.test.inputs)],
+    )
+    digest = hashlib.sha256(f"{_VERSION} {name} {draws} {whole.size}".encode())
+    for places in whole.places:
+        chosen = places[:draws]
+        digest.update(np.ascontiguousarray(pools.rows[chosen]).tobytes())
+        digest.update(np.ascontiguousarray(pools.targets[chosen]).tobytes())
+        for leaf in leaves:
+            digest.update(np.ascontiguousarray(leaf[pools.rows[chosen[0]]]).tobytes())
+    metrics = jax.jit(dataset.metrics)
+
+    def of_draw(task: Task, prepare: Any, seed: int) -> dict[str, float]:
+        support, query = jax.tree.map(np.asarray, prepare(task))
+        known, asked = support.mask, query.mask
+        found = learn(support.inputs[known], support.targets[known], query.inputs[asked], seed)
+        # In the shape of the stream, so that the metrics are compiled once for each.
+        outputs = np.zeros((len(asked), found.shape[1]), np.float32)
+        outputs[asked] = found
+        judged = metrics(outputs, query.targets, asked)
+        return {metric: float(value) for metric, value in judged.items()}
+
+    def build() -> dict[str, np.ndarray]:
+        rows = []
+        for stream in whole.source.streams:
+            for index in range(len(stream.tasks)):
+                task = stream.tasks[index]
+                each = [
+                    of_draw(_draw_of(task, seed), stream.prepare, seed)
+                    for seed in range(min(draws, len(task.support.mask)))
+                ]
+                rows.append({metric: np.mean([own[metric] for own in each]) for metric in each[0]})
+        return {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
+
+    return cached_arrays(f"pool-baseline-{digest.hexdigest()[:24]}", build)
+
+
+def _draw_of(task: Task, draw: int) -> Task:
+    return jax.tree.map(lambda leaf: leaf[draw], task)
+
+
+def comparison_lines(results: Mapping[str, Any], *, figure: Figure) -> list[str]:
+    """A line for each baseline and each published method on each test."""
+    lines = []
+    for test, row in results["comparison"].items():
+        for kind in ("baselines", "published"):
+            for method, own in row.get(kind, {}).items():
+                shown = figure.show(own[figure.metric], own[f"{figure.metric}_ci95"])
+                shown += "" if kind == "baselines" else " (published)"
+                lines.append(
+                    f"{test} · {method}: {shown}, learned minus this "
+                    f"{own['learned_minus_this']:+.3g} ± {own['learned_minus_this_ci95']:.2g}"
+                )
+    return lines
+
+
+def draw_comparison(made: Report, *, figure: Figure) -> None:
+    """Draw the figure against the number of support examples, by method."""
+    from jaxmeta import plots
+
+    rows = made.results["comparison"]
+    learned = {
+        test: (row[figure.metric], row[f"{figure.metric}_ci95"])
+        for test, row in made.results.get("tests", {next(iter(rows)): made.results}).items()
+    }
+    curves: dict[str, dict[str, tuple[float, float]]] = {made.recipe.name: learned}
+    for test, row in rows.items():
+        for kind in ("baselines", "published"):
+            for method, own in row.get(kind, {}).items():
+                label = method if kind == "baselines" else f"{method} (published)"
+                of_test = (own[figure.metric], own[f"{figure.metric}_ci95"])
+                curves.setdefault(label, {})[test] = of_test
+    label = figure.label or figure.metric.replace("_", " ")
+    plots.figures_by_test(made.folder / "support-size.png", curves, label, title=made.title)
