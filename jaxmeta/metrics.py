@@ -11,6 +11,17 @@ import jax.numpy as jnp
 
 from jaxmeta.objectives import Array, fill_padding, masked_mean, valid_mask
 
+__all__ = [
+    "auroc",
+    "average_precision",
+    "average_precision_gain",
+    "calibration_error",
+    "mean_absolute_error",
+    "ndcg",
+    "qlike",
+    "root_mean_squared_error",
+]
+
 
 def average_precision(scores: Array, targets: Array, mask: Array | None = None) -> Array:
     """Average precision: the area under the precision-recall curve, as a sum of steps.

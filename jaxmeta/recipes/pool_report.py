@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from jaxmeta.core import Array, Key, MetaLearner, Task, cross_entropy, squared_error, unpadded
+from jaxmeta.data._whole_pools import WholePools
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.pool_sets import PoolSet
 from jaxmeta.data.pool_sets.dataset import Baseline
-from jaxmeta.data.whole_pools import WholePools
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood, mean_of
 from jaxmeta.recipes.results import plain
 from jaxmeta.recipes.tasks import Figure, Report

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.core import Batch, Task
+from jaxmeta.data._whole_pools import shared_shapes, whole_pools
 from jaxmeta.data.identity import names_seen
 from jaxmeta.data.pools import (
     identified,
@@ -16,7 +17,6 @@ from jaxmeta.data.pools import (
     select_pools,
     stratified_order,
 )
-from jaxmeta.data.whole_pools import shared_shapes, whole_pools
 from jaxmeta.training.estimates import per_task
 
 SIZES = {"c": 7, "a": 40, "b": 21, "tiny": 2}

@@ -82,6 +82,7 @@ from jaxmeta.learners.memory import (
 from jaxmeta.learners.optimizers import LearnedOptimizer, optimizer_learner, windows
 from jaxmeta.learners.process import (
     alpaca,
+    bayesian_last_layer,
     class_by_class,
     conditional_neural_process,
     conditional_neural_process_classifier,
@@ -381,6 +382,9 @@ CASES = [
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), inner_steps=2),
     of_images("prototypical", prototypical, EMBEDDING(query_statistics="support"), ways=3),
     of_images("prototypical-cosine", prototypical, EMBEDDING(), ways=3, distance="cosine"),
+    of_images(
+        "prototypical-mahalanobis", prototypical, EMBEDDING(), ways=3, distance="mahalanobis"
+    ),
     of_images("matching", matching, EMBEDDING(), ways=3),
     of_images("matching-full-context", matching, EMBEDDING(), ways=3, full_context=True, reads=2),
     of_images("siamese", siamese_of_patterns, EMBEDDING(), ways=3),
@@ -418,6 +422,15 @@ CASES = [
         "transformer-neural-process", transformer_neural_process, width=8, layers=1, heads=2
     ),
     of_processes("alpaca", alpaca, mlp((16,), 6)),
+    of_processes("bayesian-last-layer", bayesian_last_layer, mlp((16,), 6)),
+    of_images(
+        "bayesian-last-layer-classifier",
+        bayesian_last_layer,
+        EMBEDDING(),
+        ways=3,
+        feature_kernel="rbf",
+        training_loss="marginal",
+    ),
     of_images(
         "conditional-neural-process-classifier",
         lambda model, objective, ways: conditional_neural_process_classifier(

@@ -48,6 +48,26 @@ def test_the_gradient_by_hand():
     np.testing.assert_allclose(grads["encoder"]["scale"], expected, rtol=1e-5)
 
 
+def test_mahalanobis_by_hand(x64):
+    learner = prototypical(DOUBLING, cross_entropy, ways=2, distance="mahalanobis")
+    support = Batch(
+        jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0]]),
+        jnp.array([0, 0, 1, 1]),
+        jnp.array([True, True, True, False]),
+    )
+    adapted = learner.adapt(KEY, {"encoder": {"scale": 1.0}}, support)
+    # The mean of all is (1/3, 2/3). The covariance of class 1, with one example, is 0. λ is 2/3 and
+    # 1/2.
+    of_all = np.array([[1 / 3, -1 / 3], [-1 / 3, 4 / 3]])
+    of_zero = np.array([[0.5, 0], [0, 0]])
+    each = [2 / 3 * of_zero + of_all / 3 + np.eye(2), of_all / 2 + np.eye(2)]
+    query = np.array([[1.0, 1.0], [0.0, 0.0]])
+    offsets = [query - mean for mean in ([0.5, 0.0], [0.0, 2.0])]
+    expected = [-np.sum(d @ np.linalg.inv(q) * d, axis=1) / 2 for d, q in zip(offsets, each)]
+    found = learner.predict(adapted, jnp.asarray(query))
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=1e-12)
+
+
 def test_cosine_by_hand():
     learner = prototypical(DOUBLING, cross_entropy, ways=3, distance="cosine")
     meta_params = learner.init(KEY, Task(SUPPORT, QUERY))

@@ -6,12 +6,19 @@ from jaxmeta.data.pool_sets.dataset import (
     number_metrics,
     unseen_pools,
 )
-from jaxmeta.data.pool_sets.registry import kind_of_pools, known_pools, load_pools, pool_source
+from jaxmeta.data.pool_sets.registry import (
+    Description,
+    describe_pools,
+    known_pools,
+    load_pools,
+    pool_source,
+)
 
 __all__ = [
+    "Description",
     "PoolSet",
     "class_metrics",
-    "kind_of_pools",
+    "describe_pools",
     "known_pools",
     "load_pools",
     "number_metrics",

@@ -39,9 +39,7 @@ class PoolSet(NamedTuple):
       test: pools for the final evaluation.
       metrics: the metrics of one task.
       figure: the metric that is the main result.
-      train_support: the smallest and the largest number of support examples in training.
       higher: whether a higher figure is better.
-      support: the numbers of support examples that are tested.
       order: how the examples of a task are drawn.
       ways: number of classes; 0 for regression.
       baselines: methods that learn from one support set alone, by name.
@@ -62,8 +60,6 @@ class PoolSet(NamedTuple):
     test: Pools
     metrics: Metrics
     figure: str
-    support: tuple[int, ...]
-    train_support: tuple[int, int]
     higher: bool = True
     order: Order = "random"
     ways: int = 0

@@ -29,7 +29,12 @@ _BITS = 2048
 _PARTS = ("train", "valid", "test")
 
 
-@pool_source("fsmol", kind="classification")
+@pool_source(
+    "fsmol",
+    kind="classification",
+    test_support=(16, 32, 64, 128, 256),
+    train_support=(8, 32),  # half of the training assays have fewer than 47 molecules
+)
 def fsmol(folder: str | Path | None = None) -> PoolSet:
     """Reads FS-Mol from `folder`; see the module.
 
@@ -53,8 +58,6 @@ def fsmol(folder: str | Path | None = None) -> PoolSet:
         *parts,
         metrics=class_metrics,
         figure="average_precision_gain",
-        support=(16, 32, 64, 128, 256),
-        train_support=(8, 32),  # half of the training assays have fewer than 47 molecules
         order="stratified",
         ways=2,
         baselines={

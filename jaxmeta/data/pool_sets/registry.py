@@ -13,16 +13,33 @@ from jaxmeta.data.pool_sets.dataset import Kind, PoolSet
 Read = TypeVar("Read", bound=Callable[..., PoolSet])
 
 
-class _Source(NamedTuple):
-    read: Callable[..., PoolSet]
-    kind: Kind
+class Description(NamedTuple):
+    """What is known of a set before it is read.
+
+    Attributes:
+      kind: the kind of its tasks; None for a file, whose content decides.
+      test_support: the numbers of support examples that are tested.
+      train_support: the smallest and the largest number of support examples in training.
+      read: reads the set; None for a file.
+    """
+
+    kind: Kind | None
+    test_support: tuple[int, ...] = (5, 10, 20)
+    train_support: tuple[int, int] = (5, 20)
+    read: Callable[..., PoolSet] | None = None
 
 
-_SOURCES: dict[str, _Source] = {}
+_SOURCES: dict[str, Description] = {}
 _PACKAGE = "jaxmeta.data.pool_sets"
 
 
-def pool_source(name: str, *, kind: Kind) -> Callable[[Read], Read]:
+def pool_source(
+    name: str,
+    *,
+    kind: Kind,
+    test_support: tuple[int, ...] = (5, 10, 20),
+    train_support: tuple[int, int] = (5, 20),
+) -> Callable[[Read], Read]:
     """Registers a function without arguments that reads a set of pools, for `load_pools`.
 
     A built-in set is the file `jaxmeta/data/pool_sets/NAME.py`, which `load_pools(NAME)` imports. A
@@ -31,6 +48,8 @@ def pool_source(name: str, *, kind: Kind) -> Callable[[Read], Read]:
     Args:
       name: lower-case letters, digits and `_`, beginning with a letter.
       kind: classification or regression.
+      test_support: the numbers of support examples that are tested.
+      train_support: the smallest and the largest number of support examples in training.
 
     Raises:
       ValueError: the name has another form, or belongs to another function.
@@ -42,9 +61,8 @@ def pool_source(name: str, *, kind: Kind) -> Callable[[Read], Read]:
     ... def slopes() -> PoolSet:
     ...     inputs = np.linspace(0, 1, 30, dtype=np.float32)[:, None]
     ...     part = pools_by(inputs, inputs[:, 0], np.repeat(["a", "b", "c"], 10))
-    ...     parts, sizes = (part, part, part), ((5,), (2, 5))
-    ...     return PoolSet("slopes", "regression", *parts, number_metrics, "mae", *sizes)
-    >>> kind_of_pools("slopes"), load_pools("slopes").protocol["pools"]["test"]
+    ...     return PoolSet("slopes", "regression", part, part, part, number_metrics, "mae")
+    >>> describe_pools("slopes").kind, load_pools("slopes").protocol["pools"]["test"]
     ('regression', 3)
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -55,33 +73,36 @@ def pool_source(name: str, *, kind: Kind) -> Callable[[Read], Read]:
 
     def register(read: Read) -> Read:
         other = _find(name)
-        if other is not None and _identity(other.read) != _identity(read):
+        if other is not None and _identity(other) != _identity(read):
             raise ValueError(
-                f"pool_source: {name!r} is already the name of {'.'.join(_identity(other.read))}; "
+                f"pool_source: {name!r} is already the name of {'.'.join(_identity(other))}; "
                 "choose another"
             )
-        _SOURCES[name] = _Source(read, kind)
+        _SOURCES[name] = Description(kind, test_support, train_support, read)
         return read
 
     return register
 
 
-def kind_of_pools(name: str) -> Kind | None:
-    """The kind of a set's tasks; None for a file, whose content decides.
+def describe_pools(name: str) -> Description:
+    """What is known of a set, or of a file, before it is read.
 
     Raises:
       ValueError: neither a known set nor a file; the message lists the sets.
+
+    >>> describe_pools("fsmol").test_support
+    (16, 32, 64, 128, 256)
     """
-    found = _find(name)
+    found = _described(name)
     if found is None and not Path(name).expanduser().is_file():
         raise ValueError(
             f"unknown dataset {name!r}: neither a file nor one of {', '.join(known_pools())}"
         )
-    return None if found is None else found.kind
+    return Description(None) if found is None else found
 
 
 def load_pools(name: str, **options: Any) -> PoolSet:
-    """Loads a set of pools by its name, or from a table, see `table_pools`.
+    """Loads a set of pools by its name, or from a table, see `pool_sets.table.table_pools`.
 
     Args:
       name: fsmol, or another name registered with `pool_source`; or the path of a file.
@@ -90,10 +111,9 @@ def load_pools(name: str, **options: Any) -> PoolSet:
     Raises:
       ValueError, OSError: the name is unknown; files are missing or damaged.
     """
-    found = _find(name)
-    if found is not None:
-        return found.read()._replace(name=name).with_protocol()
-    kind_of_pools(name)
+    read = describe_pools(name).read
+    if read is not None:
+        return read()._replace(name=name).with_protocol()
     from jaxmeta.data.pool_sets.table import table_pools
 
     return table_pools(name, **options).with_protocol()
@@ -106,13 +126,18 @@ def known_pools() -> list[str]:
     return sorted(_SOURCES)
 
 
-def _find(name: str) -> _Source | None:
-    """The function registered under a name, after importing the file of that name, if any."""
+def _described(name: str) -> Description | None:
+    """The set registered under a name, after importing the file of that name, if any."""
     if name not in _SOURCES and re.fullmatch("[a-z][a-z0-9_]*", name):
         module = f"{_PACKAGE}.{name}"
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
     return _SOURCES.get(name)
+
+
+def _find(name: str) -> Callable[..., PoolSet] | None:
+    found = _described(name)
+    return None if found is None else found.read
 
 
 def _identity(read: Callable[..., Any]) -> tuple[str, str]:

@@ -101,8 +101,6 @@ def table_pools(
         metrics=class_metrics if ways else number_metrics,
         figure=("average_precision_gain" if ways == 2 else "accuracy") if ways else "mae",
         higher=bool(ways),
-        support=(5, 10, 20),
-        train_support=(5, 20),
         order="stratified" if ways else "random",
         ways=ways,
         baselines={

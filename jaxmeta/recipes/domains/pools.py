@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Batch, Task, cross_entropy, squared_error, valid_mask
+from jaxmeta.data._whole_pools import WholePools, whole_pools
 from jaxmeta.data.identity import NOTHING
-from jaxmeta.data.pool_sets import PoolSet, kind_of_pools, load_pools, unseen_pools
+from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
 from jaxmeta.data.pools import identified, pool_tasks
-from jaxmeta.data.whole_pools import WholePools, whole_pools
 from jaxmeta.files import shown
 from jaxmeta.models import mlp
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
@@ -97,7 +97,7 @@ class Pools(Domain):
         Raises:
           ValueError: another one is asked for.
         """
-        own = kind_of_pools(self.dataset)
+        own = describe_pools(self.dataset).kind
         if own is not None and self.targets not in (None, own):
             raise ValueError(f"{option('targets', self.targets)}: {self.dataset} has {own} tasks.")
         return own
@@ -115,12 +115,12 @@ class Pools(Domain):
         return Path(self.dataset).stem
 
     def resolved(self) -> "Pools":
-        dataset = self._load(0)
+        own = describe_pools(self.dataset)
         return dataclasses.replace(
             self,
-            targets=dataset.kind,
-            support=self.support or dataset.train_support,
-            test_support=self.test_support or dataset.support,
+            targets=self.task_kind(),
+            support=self.support or own.train_support,
+            test_support=self.test_support or own.test_support,
         )
 
     def problem(
