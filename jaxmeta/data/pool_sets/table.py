@@ -60,7 +60,7 @@ def table_pools(
     >>> _ = path.write_text("\\n".join(["pool,temperature,target", *rows]))
     >>> found = table_pools(path)
     >>> found.kind, found.columns, len(found.train.names)
-    ('classification', ('temperature',), 4)
+    ('classification', ('temperature',), 3)
     """
     path = Path(path).expanduser()
     columns = read_columns(path)
