@@ -38,7 +38,7 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
         if isinstance(outputs, Gaussian):
             objective = gaussian_likelihood
         loss, found = objective(outputs, query.targets, query.mask)
-        return loss, {**found, **dataset.metrics(mean_of(outputs), query.targets, query.mask)}
+        return loss, {**found, **dataset.metrics(mean_of(outputs), query)}
 
     def judge(
         key: Key, learner: MetaLearner, trained: Trained, task: Task, draws: bool = False
@@ -119,7 +119,7 @@ def baseline_values(
         # In the shape of the stream, so that the metrics are compiled once for each.
         outputs = np.zeros((len(asked), found.shape[1]), np.float32)
         outputs[asked] = found
-        judged = metrics(outputs, query.targets, asked)
+        judged = metrics(outputs, query)
         return {metric: float(value) for metric, value in judged.items()}
 
     def build() -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from jaxmeta.core import Batch
 from jaxmeta.data.identity import Seen
 from jaxmeta.data.pool_sets import (
     class_metrics,
@@ -246,12 +247,12 @@ def test_tanimoto_neighbours_by_hand():
 
 def test_metrics_of_classes_and_of_numbers():
     outputs = np.log(np.array([[0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32))
-    found = class_metrics(outputs, np.array([1, 0, 0]), np.array([True, True, True]))
+    found = class_metrics(outputs, Batch(None, np.array([1, 0, 0])))
     assert float(found["accuracy"]) == pytest.approx(2 / 3)
     assert float(found["auroc"]) == 1
     assert float(found["average_precision_gain"]) == pytest.approx(2 / 3)
-    three = class_metrics(np.eye(3, dtype=np.float32), np.arange(3), None)
+    three = class_metrics(np.eye(3, dtype=np.float32), Batch(None, np.arange(3)))
     assert {*three} == {"accuracy"} and three["accuracy"] == 1
-    of_numbers = number_metrics(np.zeros((2, 1)), np.array([[3.0], [4.0]]), None)
+    of_numbers = number_metrics(np.zeros((2, 1)), Batch(None, np.array([[3.0], [4.0]])))
     assert of_numbers["mae"] == 3.5
     assert float(of_numbers["rmse"]) == pytest.approx(12.5**0.5)

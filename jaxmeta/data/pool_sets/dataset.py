@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxmeta import metrics
-from jaxmeta.core import Array
+from jaxmeta.core import Array, Batch
 from jaxmeta.data.cache import digest
 from jaxmeta.data.identity import Seen, names_seen
 from jaxmeta.data.pools import Order, Pools, identified, select_pools
@@ -15,8 +15,8 @@ from jaxmeta.objectives import masked_mean
 
 PARTS = ("train", "validation", "test")
 Kind = Literal["classification", "regression"]
-Metrics = Callable[[Array, Array, Array | None], Mapping[str, Array]]
-"""`metrics(outputs, targets, mask) -> named scalars`, of one task.
+Metrics = Callable[[Array, Batch], Mapping[str, Array]]
+"""`metrics(outputs, query) -> named scalars`, of one task.
 
 `outputs` are logits `[examples, classes]`, or predicted numbers `[examples, Y]`.
 """
@@ -119,16 +119,18 @@ def unseen_pools(dataset: PoolSet, seen: Seen) -> PoolSet:
     return dataset._replace(test=select_pools(dataset.test, free), protocol=protocol)
 
 
-def class_metrics(outputs: Array, targets: Array, mask: Array | None) -> dict[str, Array]:
+def class_metrics(outputs: Array, query: Batch) -> dict[str, Array]:
     """The metrics of logits `[examples, classes]`: `accuracy`, and of two classes those of scores.
 
     These are `average_precision`, its gain over chance, `auroc` and `calibration_error`.
 
     >>> import jax.numpy as jnp
-    >>> found = class_metrics(jnp.array([[0.0, 1.0], [0.0, -1.0]]), jnp.array([1, 0]), None)
+    >>> query = Batch(None, jnp.array([1, 0]))
+    >>> found = class_metrics(jnp.array([[0.0, 1.0], [0.0, -1.0]]), query)
     >>> float(found["accuracy"]), float(found["average_precision_gain"])
     (1.0, 0.5)
     """
+    _, targets, mask = query
     correct = (outputs.argmax(axis=1) == targets).astype(outputs.dtype)
     found = {"accuracy": masked_mean(correct, mask)}
     if outputs.shape[1] == 2:
@@ -140,14 +142,14 @@ def class_metrics(outputs: Array, targets: Array, mask: Array | None) -> dict[st
     return found
 
 
-def number_metrics(outputs: Array, targets: Array, mask: Array | None) -> dict[str, Array]:
+def number_metrics(outputs: Array, query: Batch) -> dict[str, Array]:
     """The metrics of predicted numbers `[examples, Y]`: `mae` and `rmse`, in the targets' unit.
 
     >>> import jax.numpy as jnp
-    >>> float(number_metrics(jnp.ones((2, 1)), jnp.zeros((2, 1)), None)["mae"])
+    >>> float(number_metrics(jnp.ones((2, 1)), Batch(None, jnp.zeros((2, 1))))["mae"])
     1.0
     """
     return {
-        "mae": metrics.mean_absolute_error(outputs, targets, mask),
-        "rmse": metrics.root_mean_squared_error(outputs, targets, mask),
+        "mae": metrics.mean_absolute_error(outputs, query.targets, query.mask),
+        "rmse": metrics.root_mean_squared_error(outputs, query.targets, query.mask),
     }

@@ -100,7 +100,10 @@ def prototypical(
         means_WD = class_means(features_SD, support, ways)
         known_W, factors_WDD = known_classes(support, ways), None
         if distance == "mahalanobis":
-            factors_WDD = jnp.linalg.cholesky(class_covariances(features_SD, support, ways))
+            # One class after the other: on CPUs, batched factorisations on several devices at once
+            # may wait for each other forever (jaxlib 0.10).
+            covariances_WDD = class_covariances(features_SD, support, ways)
+            factors_WDD = jax.lax.map(jnp.linalg.cholesky, covariances_WDD)
         return Prototypes(meta_params, means_WD, known_W, support.inputs, factors_WDD)
 
     def predict(adapted: Prototypes, inputs: PyTree, *, key: Key | None = None) -> Array:
@@ -111,12 +114,14 @@ def prototypical(
             cosine_QW = unit(features_QD) @ unit(adapted.prototypes_WD).T
             logits_QW = jnp.exp(adapted.meta_params["log_temperature"]) * cosine_QW
         elif adapted.factors_WDD is not None:
-            offsets_WDQ = features_QD.T[None] - adapted.prototypes_WD[:, :, None]
-            offsets_WDQ = varying_with(offsets_WDQ, adapted.factors_WDD)
-            whitened_WDQ = jax.scipy.linalg.solve_triangular(
-                adapted.factors_WDD, offsets_WDQ, lower=True
-            )
-            logits_QW = -jnp.square(whitened_WDQ).sum(axis=1).T / 2
+
+            def of_class(given: tuple[Array, Array]) -> Array:
+                factor_DD, centre_D = given
+                offsets_DQ = varying_with(features_QD.T - centre_D[:, None], factor_DD)
+                whitened_DQ = jax.scipy.linalg.solve_triangular(factor_DD, offsets_DQ, lower=True)
+                return -jnp.square(whitened_DQ).sum(axis=0) / 2
+
+            logits_QW = jax.lax.map(of_class, (adapted.factors_WDD, adapted.prototypes_WD)).T
         else:
             logits_QW = -squared_distances(features_QD, adapted.prototypes_WD, adapted.known_W)
         return among_known(logits_QW, adapted.known_W)

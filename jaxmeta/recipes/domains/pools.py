@@ -225,6 +225,9 @@ class Pools(Domain):
                 "query_statistics": self.query_statistics,
             },
             data=data,
+            # Also since batched factorisations on several devices of a CPU may wait for each other
+            # forever (jaxlib 0.10).
+            at_once=1 if jax.default_backend() == "cpu" else None,
             classes=lambda part: identified(dataset.name, dataset.parts[part]),
             report=report,
             draw=functools.partial(draw_comparison, figure=figure),

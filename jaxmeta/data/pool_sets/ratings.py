@@ -1,0 +1,286 @@
+"""Ratings of films by users who are new: MovieTweetings (Dooms, De Pessemier, Martens 2013).
+
+A pool is a user with at least 13 ratings, who is in one part only (user-cold). A target is a rating
+minus the film's mean rating, shrunk towards the mean of all films, so that a prediction of 0 is the
+film's mean. The inputs describe the film by the ratings of *other* users, who are in no part: all
+users with fewer ratings, and a quarter of the others.
+
+MovieTweetings is at https://github.com/sidooms/MovieTweetings (MIT): `ratings.dat` and `movies.dat`
+of a snapshot in the folder `movietweetings_100k` of `JAXMETA_DATA_DIR`. MovieLens' files of these
+names have the same form, see `movielens`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmeta import metrics
+from jaxmeta.core import Array, Batch
+from jaxmeta.data.cache import data_folder
+from jaxmeta.data.pool_sets.dataset import Baseline, PoolSet, number_metrics
+from jaxmeta.data.pool_sets.registry import pool_source
+from jaxmeta.data.pools import Pools, pools_by, select_pools
+from jaxmeta.data.reading import regular
+from jaxmeta.files import shown
+
+LEAST_RATINGS = 13  # of a user, as in MeLU (Lee et al. 2019)
+_SHARES = (0.25, 0.65, 0.80)  # ends of background, training and validation users
+_FACTORS = 8  # of the matrix factorisation
+_ROUNDS = 10  # of alternating least squares
+_FILM_PENALTY = 5.0  # ratings: the mean of a film with fewer is mostly that of all films
+_PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+class Ratings(NamedTuple):
+    """Ratings and films.
+
+    Attributes:
+      users, films: int `[ratings]`; films are indices into the rows of `genres`.
+      values: float `[ratings]`.
+      genres: bool `[films, genres]`.
+      years: float `[films]`, NaN if unknown.
+    """
+
+    users: np.ndarray
+    films: np.ndarray
+    values: np.ndarray
+    genres: np.ndarray
+    years: np.ndarray
+
+
+@pool_source("ratings", kind="regression", test_support=(0, 1, 2, 5, 10), train_support=(0, 10))
+def ratings(folder: str | Path | None = None, seed: int = 0) -> PoolSet:
+    """Reads MovieTweetings from `folder`; see the module.
+
+    Args:
+      folder: has `ratings.dat` and `movies.dat`.
+      seed: of the division of the users.
+
+    Raises:
+      OSError, ValueError: a file is missing or damaged; there are too few users.
+    """
+    place = data_folder("movietweetings_100k", folder)
+    found = read_ratings(place / "ratings.dat", place / "movies.dat", "utf-8")
+    return ratings_set(found, "ratings", seed)._replace(
+        licence="MIT", source="https://github.com/sidooms/MovieTweetings"
+    )
+
+
+def read_ratings(ratings_path: Path, films_path: Path, encoding: str) -> Ratings:
+    """Reads `user::film::rating::time` and `film::title (year)::genre|genre`.
+
+    Raises:
+      OSError, ValueError: a file is missing, or a line has another form.
+    """
+    films: dict[str, int] = {}
+    years, genres = [], []
+    for film, title, kinds in _lines(films_path, 3, encoding):
+        films[film] = len(films)
+        year = re.search(r"\((\d{4})\)\s*$", title)
+        years.append(float(year[1]) if year else np.nan)
+        genres.append({*kinds.split("|")} - {""})
+    names = sorted(set().union(*genres))
+    rows = []
+    for user, film, value, _ in _lines(ratings_path, 4, encoding):
+        if film not in films or not re.fullmatch(r"\d+(\.\d+)?", value):
+            raise ValueError(
+                f"{shown(ratings_path)}: user {user} gives {value!r} to film {film}, which is no "
+                f"number or no film of {shown(films_path.name)}"
+            )
+        rows.append((int(user), films[film], float(value)))
+    users, indices, values = map(np.array, zip(*rows))
+    members = np.array([[name in own for name in names] for own in genres], bool)
+    return Ratings(users, indices, values, members.reshape(len(films), -1), np.array(years))
+
+
+def _lines(path: Path, fields: int, encoding: str) -> list[list[str]]:
+    regular(path)
+    try:
+        text = path.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(path)} is not {encoding} text ({error})") from error
+    found = [line.split("::") for line in text.splitlines() if line]
+    wrong = next((number for number, line in enumerate(found) if len(line) != fields), None)
+    if wrong is not None or not found:
+        where = "no lines" if not found else f"line {wrong} does not have {fields} fields"
+        raise ValueError(f"{shown(path)}: {where}, separated by '::'")
+    return found
+
+
+def ratings_set(found: Ratings, name: str, seed: int) -> PoolSet:
+    """The users of some ratings as pools; see the module.
+
+    Raises:
+      ValueError: fewer than 20 users have enough ratings.
+    """
+    names, counts = np.unique(found.users, return_counts=True)
+    several = np.random.default_rng(seed).permutation(names[counts >= LEAST_RATINGS])
+    if len(several) < 20:
+        raise ValueError(
+            f"{name}: {len(several)} users have {LEAST_RATINGS} ratings; at least 20 are needed"
+        )
+    ends = [round(share * len(several)) for share in _SHARES]
+    _, *parts = np.split(several, ends)
+    known = ~np.isin(found.users, np.concatenate(parts))
+    films = describe_films(found, known)
+    targets = (found.values - films.means[found.films])[:, None]
+    order = np.random.default_rng(seed + 1).permutation(len(targets))  # not by time or film
+    whole = pools_by(films.inputs, targets[order], found.users[order], rows=found.films[order])
+    index = {own: row for row, own in enumerate(whole.names)}
+    train, validation, test = (
+        select_pools(whole, sorted(index[str(user)] for user in part)) for part in parts
+    )
+    bias = bias_penalty(train)
+    penalty = min(_PENALTIES, key=lambda own: _error(validation, _ridge(bias, own)))
+    columns = (
+        *("mean", "log count", "year"),
+        *(f"genre {number}" for number in range(found.genres.shape[1])),
+        *(f"factor {number}" for number in range(_FACTORS)),
+    )
+
+    def judged(outputs: Array, query: Batch) -> Mapping[str, Array]:
+        of_films = query.inputs[:, 0] * films.mean_scale + films.mean_centre
+        scores = outputs[:, 0] + of_films
+        # The gains, from 0: padding may be anything.
+        gains = query.targets[:, 0] + of_films
+        return {**number_metrics(outputs, query), "ndcg_5": metrics.ndcg(scores, gains, query.mask)}
+
+    return PoolSet(
+        name,
+        "regression",
+        train,
+        validation,
+        test,
+        judged,
+        "mae",
+        higher=False,
+        baselines={
+            "film mean": lambda inputs, targets, asked, seed: np.zeros((len(asked), 1), np.float32),
+            "film mean + user bias": _ridge(bias, np.inf),
+            "matrix factorisation + ridge": _ridge(bias, penalty),
+        },
+        columns=columns,
+        protocol={
+            "split": f"users at random, seed {seed}; films are described by other users",
+            "least_ratings": LEAST_RATINGS,
+            "background_users": len(np.unique(found.users[known])),
+            "bias_penalty": round(bias, 4),
+            "factor_penalty": penalty,
+        },
+    )
+
+
+class Films(NamedTuple):
+    """Films as other users see them.
+
+    Attributes:
+      means: float `[films]`, the shrunk mean ratings.
+      inputs: float32 `[films, features]`, standardised; the first is the mean, the last eight are
+        the factors of a matrix factorisation of the residuals.
+      mean_centre, mean_scale: `means = inputs[:, 0] · mean_scale + mean_centre`.
+    """
+
+    means: np.ndarray
+    inputs: np.ndarray
+    mean_centre: float
+    mean_scale: float
+
+
+def describe_films(found: Ratings, known: np.ndarray) -> Films:
+    """Describes the films by the ratings where `known` is True.
+
+    mean_i = μ + Σ_u (r_ui − μ) / (n_i + 5), with the residuals r − mean factorised as p_uᵀ q_i
+    by alternating least squares.
+    """
+    users, films, values = (own[known] for own in (found.users, found.films, found.values))
+    total = len(found.genres)
+    counts = np.bincount(films, minlength=total)
+    centre = values.mean()
+    sums = np.bincount(films, weights=values - centre, minlength=total)
+    means = centre + sums / (counts + _FILM_PENALTY)
+    residuals = values - means[films]
+    _, rows = np.unique(users, return_inverse=True)
+    by_user = np.bincount(rows, weights=residuals) / (np.bincount(rows) + _FILM_PENALTY)
+    factors = factorised(rows, films, residuals - by_user[rows], total)
+    years = np.where(np.isnan(found.years), np.nanmean(found.years), found.years)
+    plain = np.stack([means, np.log1p(counts), years], axis=1)
+    scale = np.maximum(plain.std(axis=0), 1e-6)
+    scaled = (plain - plain.mean(axis=0)[None]) / scale[None]
+    spread = np.sqrt(np.square(factors).mean()) or 1.0
+    inputs = np.concatenate([scaled, found.genres, factors / spread], axis=1)
+    return Films(means, inputs.astype(np.float32), float(plain[:, 0].mean()), float(scale[0]))
+
+
+def factorised(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, total: int) -> np.ndarray:
+    """Factors of the columns, `[total, 8]`, by alternating least squares with a ridge penalty.
+
+    min Σ (v − p_rowᵀ q_column)² + 5 (Σ ‖p‖² + Σ ‖q‖²)
+    """
+    rng = np.random.default_rng(0)
+    right = 0.1 * rng.normal(size=(total, _FACTORS))
+    left = np.zeros((rows.max() + 1, _FACTORS))
+    for _ in range(_ROUNDS):
+        for own, where, other, of_other in (
+            (left, rows, right, columns),
+            (right, columns, left, rows),
+        ):
+            gathered = other[of_other]
+            grams = np.zeros((len(own), _FACTORS, _FACTORS))
+            np.add.at(grams, where, gathered[:, :, None] * gathered[:, None])
+            sums = np.zeros((len(own), _FACTORS))
+            np.add.at(sums, where, gathered * values[:, None])
+            penalty = _FILM_PENALTY * np.eye(_FACTORS)[None]
+            own[:] = np.linalg.solve(grams + penalty, sums[:, :, None])[:, :, 0]
+    return right
+
+
+def bias_penalty(pools: Pools) -> float:
+    """The penalty of a user's bias: the variance within users over that between users.
+
+    With it, Σ residuals / (n + penalty) is the best linear prediction of the bias. The variances
+    are those of a one-way analysis of variance.
+
+    Source: Searle, Casella, McCulloch 1992, "Variance components", section 3.6.
+    """
+    of_user = [pools.targets[pools.places(own), 0].astype(float) for own in range(len(pools.names))]
+    counts = np.array([len(own) for own in of_user], float)
+    means = np.array([own.mean() for own in of_user])
+    total = counts.sum()
+    within = sum(np.square(own - own.mean()).sum() for own in of_user) / (total - len(counts))
+    spread = (counts * np.square(means - counts @ means / total)).sum() / (len(counts) - 1)
+    size = (total - np.square(counts).sum() / total) / (len(counts) - 1)
+    return float(within / max((spread - within) / size, 1e-6))
+
+
+def _ridge(bias: float, penalty: float) -> Baseline:
+    """Ridge regression of a user's residuals on 1 and the film's factors; only on 1 if infinite."""
+
+    def of_user(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        width = _FACTORS if np.isfinite(penalty) else 0
+
+        def features(rows: np.ndarray) -> np.ndarray:
+            ones = np.ones((len(rows), 1))
+            return np.concatenate([ones, rows[:, rows.shape[1] - width :]], axis=1)
+
+        known = features(inputs)
+        gram = known.T @ known + np.diag([bias, *[penalty] * width])
+        weights = np.linalg.solve(gram, known.T @ targets)
+        return (features(asked) @ weights).astype(np.float32)
+
+    return of_user
+
+
+def _error(pools: Pools, learn: Baseline, size: int = 5) -> float:
+    """The mean absolute error after the first `size` ratings of each user."""
+    errors = []
+    for own in range(len(pools.names)):
+        places = pools.places(own)
+        inputs, targets = pools.inputs[pools.rows[places]], pools.targets[places]
+        found = learn(inputs[:size], targets[:size], inputs[size:], 0)
+        errors.append(np.abs(found - targets[size:]).mean())
+    return float(np.mean(errors))
