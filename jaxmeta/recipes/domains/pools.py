@@ -38,7 +38,8 @@ class Pools(Domain):
     """Meta-train a learner on pools of examples and evaluate it on whole unseen pools."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "fsmol"
-    """fsmol, or a table FILE (CSV or parquet) with columns for pool, target and features."""
+    """fsmol, ratings, movielens, or a table FILE (CSV or parquet) with columns for pool, target and
+    features."""
     pool_column: str = "pool"
     """Column of a FILE that names the pool."""
     target_column: str = "target"
