@@ -105,7 +105,8 @@ def load_pools(name: str, **options: Any) -> PoolSet:
     """Loads a set of pools by its name, or from a table, see `pool_sets.table.table_pools`.
 
     Args:
-      name: fsmol, ratings, movielens, or another name registered with `pool_source`; or the path of a file.
+      name: fsmol, ratings, movielens, or another name registered with `pool_source`; or the path
+        of a file.
       options: arguments of `table_pools`, for a file only.
 
     Raises:
