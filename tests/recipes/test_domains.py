@@ -151,7 +151,7 @@ def test_devices_share_the_tasks(domain, tiny, steady, status, tmp_path, capsys)
 def test_presets_and_learners_of_every_domain(domain):
     kind = find_domain(domain)
     for preset in kind.presets:
-        for learner in known_learners(kind.kind).values():
+        for learner in known_learners(kind.kind).values():  # of the default kind of its tasks
             settings.check(start(kind, learner, preset.pattern).changed(steps=7))
         default = kind.default_learner
         _, experiment = parse(kind, [default, "--preset", preset.pattern, "--steps", "7"])

@@ -22,7 +22,7 @@ from jaxmeta.data.identity import NOTHING
 from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
 from jaxmeta.data.pools import identified, pool_tasks
 from jaxmeta.files import shown
-from jaxmeta.models import mlp
+from jaxmeta.models import mlp, pairwise
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
 from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.pool_report import compared, comparison_lines, draw_comparison, judge_of
@@ -149,11 +149,20 @@ class Pools(Domain):
             trained_ways=ways,
             support=most,
             steps=training.steps,
+            comparison=lambda: (
+                mlp(self.hidden, self.embedding, query_statistics=self.query_statistics),
+                pairwise(mlp((self.embedding,), 1)),
+            ),
             context_layer="hidden_0/bias" if plain else "norm_0/bias",
             data=data,
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
+        if needs.in_order:
+            raise ValueError(
+                "this learner reads the support as a sequence, in random order and of one length; "
+                "pools have supports of several sizes. Choose a learner for sets."
+            )
         dataset = self._load(training.seed)
         if needs.seen != NOTHING:
             dataset = unseen_pools(dataset, needs.seen)

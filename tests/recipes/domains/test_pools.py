@@ -36,6 +36,11 @@ def test_learners_of_both_kinds_are_offered_and_checked(table):
         assert parsed.learner.name == name
 
 
+def test_learners_of_sequences_are_refused(table, tiny, status, tmp_path, capsys):
+    assert status("pools", *tiny("pools", "snail"), "--out", tmp_path / "run") == 1
+    assert "reads the support as a sequence" in capsys.readouterr().err
+
+
 def test_every_default_is_written_down(table):
     own = POOLS(dataset=str(table)).resolved()
     assert (own.targets, own.support, own.test_support) == ("classification", (5, 20), (5, 10, 20))
