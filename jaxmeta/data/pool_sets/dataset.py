@@ -100,6 +100,8 @@ class PoolSet(NamedTuple):
 def unseen_pools(dataset: PoolSet, seen: Seen) -> PoolSet:
     """The set with a test part without the pools that a run was trained or validated on.
 
+    See `jaxmeta.data.identity.names_seen` for how they are recognised.
+
     Raises:
       ValueError: the run has seen all test pools.
     """

@@ -121,7 +121,11 @@ def load_pools(name: str, **options: Any) -> PoolSet:
 
 
 def known_pools() -> list[str]:
-    """The names of all registered sets, including all sets of this package."""
+    """The names of all registered sets, including all sets of this package.
+
+    >>> "fsmol" in known_pools()
+    True
+    """
     for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
         importlib.import_module(f"{_PACKAGE}.{module.name}")
     return sorted(_SOURCES)
