@@ -281,6 +281,7 @@ class Pools(Domain):
             inputs=asked,
             rows=[f"row {number}" for number in range(1, len(asked) + 1)],
             names=[*map(str, range(ways))],
+            kind="row",
         )
 
 
