@@ -21,7 +21,7 @@ _PUBLISHED = {
 
 def texts_table(folder: Path = RESULTS) -> str:
     """Accuracies of sentences, means over the class splits of a set, and paired differences."""
-    rows = []
+    rows: list[list[str]] = []
     for (name, dataset), found in _families(folder).items():
         for test in ("test", *(next(iter(found)).get("tests", {}).keys() - {"test"})):
             shots = str(found[0]["shots"]) if test == "test" else test.removesuffix("-shot")
@@ -35,7 +35,7 @@ def texts_table(folder: Path = RESULTS) -> str:
             rows.append([*cells, *published])
     columns = ["set", "shots", "learner", "accuracy (%)", "frozen prototypes (%)", "difference"]
     columns += ["logistic regression (%)", "difference", "ProtoNet, BERT", "ProtAugment"]
-    return grid(columns, sorted(rows, key=lambda cells: cells[:3]))
+    return grid(columns, sorted(rows))
 
 
 def _families(folder: Path) -> dict[tuple[str, str], list[Mapping[str, Any]]]:

@@ -9,9 +9,9 @@ class Numbered(NamedTuple):
     """A support set with the number of its task; `jaxmeta.data.numbered` draws them.
 
     Attributes:
-      index: int32 scalar, the number of the task.
+      number: int32 scalar, the number of the task.
       examples: the support set.
     """
 
-    index: Array
+    number: Array
     examples: Batch

@@ -133,8 +133,8 @@ def acquisition(
             key, number = given
             adapt_key, rule_key, tie_key = jax.random.split(key, 3)
             count = start * ways + number
-            rows = jax.tree.map(lambda leaf: leaf[order], (pool.inputs, pool.targets))
-            support = Batch(*rows, jnp.arange(capacity) < count)
+            shown = jax.tree.map(lambda leaf: leaf[order], pool.inputs)
+            support = Batch(shown, pool.targets[order], jnp.arange(capacity) < count)
             found = solve(adapt_key, support, inputs)
             outputs = jax.tree.map(lambda leaf: leaf[size:], found.outputs)
             loss, metrics = objective(outputs, query.targets, query.mask)

@@ -21,7 +21,7 @@ def numbered(sample: Any, tasks: int) -> Sampler:
       tasks: the number of tasks, drawn uniformly.
 
     Returns:
-      a sampler of tasks with the support `Numbered(index, examples)`.
+      a sampler of tasks with the support `Numbered(number, examples)`.
 
     Raises:
       ValueError: fewer than one task, or a sampler of another kind.
@@ -32,7 +32,7 @@ def numbered(sample: Any, tasks: int) -> Sampler:
     >>> letters = class_images(np.zeros((30, 8, 8, 1), np.uint8), np.arange(30) // 10, "abc")
     >>> sample = numbered(episodes(letters, ways=2, shots=1, queries=1), tasks=1)
     >>> task = sample(jax.random.key(0))
-    >>> int(task.support.index), task.support.examples.targets.tolist()
+    >>> int(task.support.number), task.support.examples.targets.tolist()
     (0, [0, 1])
     """
     if tasks < 1:

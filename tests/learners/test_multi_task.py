@@ -132,7 +132,7 @@ def test_a_numbered_task_keeps_its_classes_and_draws_its_examples(sample, scale)
     for seed in range(60):
         task = draw(jax.random.key(seed))
         rows = np.round(np.asarray(task.query.inputs).reshape(-1) * scale).astype(int)
-        index = int(task.support.index)
+        index = int(task.support.number)
         classes.setdefault(index, set()).add(tuple((rows // 10).tolist()))
         examples.setdefault(index, set()).update(rows.tolist())
     assert set(classes) == {0, 1, 2}

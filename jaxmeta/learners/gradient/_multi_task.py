@@ -134,7 +134,7 @@ def multi_task(
 
     def adapt(key: Key, meta_params: MultiTaskParams, support: PyTree) -> MultiTaskAdapted:
         if isinstance(support, Numbered):
-            own = jax.tree.map(lambda leaf: leaf[support.index], meta_params.heads)
+            own = jax.tree.map(lambda leaf: leaf[support.number], meta_params.heads)
             params = {"trunk": meta_params.trunk, "head": own}
             return MultiTaskAdapted(params, support.examples.inputs)
         found = inner(key, start(meta_params, support), support)

@@ -149,7 +149,7 @@ class Pools(Domain):
             trained_ways=ways,
             support=most,
             steps=training.steps,
-            comparison=lambda: (
+            comparison=lambda constants: (
                 mlp(self.hidden, self.embedding, query_statistics=self.query_statistics),
                 pairwise(mlp((self.embedding,), 1)),
             ),
