@@ -21,9 +21,9 @@ _RUN = [
     *("--eval-tasks", "6", "--validation-tasks", "4", "--devices", "1"),
 ]
 # The options of a run of seconds, by domain, the learner first if it is not the default;
-# {images} is a folder of 18 easy classes, {sentences} a file of as many, {bert} a random encoder,
-# {table} a file of 12 easy pools. A new domain has its line here, and the tests of all domains run
-# it.
+# {images} is a folder of 18 easy classes, {sentences} a file of as many, {tagged} a file of words
+# with five types of entities, {bert} a random encoder, {table} a file of 12 easy pools. A new domain
+# has its line here, and the tests of all domains run it.
 TINY = {
     "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
     "--train-shots 2 --queries 3 --train-queries 2",
@@ -39,6 +39,8 @@ TINY = {
     "--test-support 3 5 --draws 2 --baseline-draws 1",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
+    "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
+    "--queries 2 --words 6",
     "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
     "--also-shots 2 --queries 3 --adapts layers --layers 1",
 }
@@ -207,11 +209,30 @@ def table(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(images, sentences, bert_folder, table):
+def tagged(tmp_path_factory) -> Path:
+    """Sentences of letters in CoNLL form; the letters of each of five types are its own."""
+    rng = np.random.default_rng(0)
+    letters = {kind: "abcdefghij"[2 * n : 2 * n + 2] for n, kind in enumerate("uvwxy")}
+    lines = []
+    for number in range(120):
+        kinds = rng.choice(list(letters), 1 + number % 2, replace=False)
+        for kind in kinds:
+            for word in rng.choice(list("klmnopqrst"), rng.integers(1, 3)):
+                lines.append(f"{word}\tO\n")
+            entity = rng.permutation(list(letters[kind]))[: rng.integers(1, 3)]
+            lines += [f"{word}\t{'BI'[at > 0]}-{kind}\n" for at, word in enumerate(entity)]
+        lines.append("\n")
+    path = tmp_path_factory.mktemp("tagged") / "letters.conll"
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(images, sentences, tagged, bert_folder, table):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
-        places = {"images": images, "sentences": sentences, "bert": bert_folder}
+        places = {"images": images, "sentences": sentences, "tagged": tagged, "bert": bert_folder}
         words = TINY[domain].format(**places, table=table).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]

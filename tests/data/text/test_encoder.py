@@ -88,6 +88,21 @@ def test_another_length_gives_the_same_tokens(bert_folder):
     assert tokenise([], 5)[0].shape == (0, 5)
 
 
+def test_tokens_of_words_know_their_word(bert_folder):
+    encoder = load_encoder(bert_folder)
+    assert encoder.tokenise_words is not None
+    ids, mask, words = encoder.tokenise_words([["a", "b-c", "zz"], ["d"]], 9)
+    expected = [[2, 4, 5, 1, 6, 1, 3, 0, 0], [2, 7, 3, 0, 0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(mask, np.array(expected) != 0)
+    expected = [[-1, 0, 1, 1, 1, 2, -1, -1, -1], [-1, 0, -1, -1, -1, -1, -1, -1, -1]]
+    np.testing.assert_array_equal(words, expected)
+    cut = encoder.tokenise_words([["a", "b-c", "zz"]], 4)[2]
+    assert cut.tolist() == [[-1, 0, 1, -1]]
+    with pytest.raises(ValueError, match="give sequences of words"):
+        encoder.tokenise_words(["a b"], 9)
+
+
 @pytest.mark.parametrize("length", [2, 17])
 def test_impossible_lengths(bert_folder, length):
     with pytest.raises(ValueError, match=f"sentences of {length} tokens; give .* from 3 to 16"):
@@ -154,7 +169,7 @@ def test_without_the_default_encoder_the_command_is_given(monkeypatch):
 
 
 def test_the_default_encoder_is_verified(monkeypatch, bert_folder):
-    monkeypatch.setattr(module, "_installed", lambda: bert_folder)
+    monkeypatch.setattr(module, "installed", lambda: bert_folder)
     with pytest.raises(ValueError, match="has the sha256 .* install it again"):
         load_encoder()
 
