@@ -52,6 +52,8 @@ class TextSpeed:
     """Support sentences per class of the MAML task, which has 5 classes and 5 queries of each."""
     cores: Count | None = None
     """Number of cores to use. Defaults to all that the process may use."""
+    encoder: Path | None = None
+    """Folder of a BERT. Defaults to all-MiniLM-L6-v2."""
     compiled: bool = False
     """Measure torch.compile, too; it compiles for minutes."""
     rounds: Count = 9
@@ -62,17 +64,20 @@ class TextSpeed:
     """JSON file for the figures."""
 
 
-def sentences(rng: np.random.Generator, count: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def sentences(
+    rng: np.random.Generator, vocabulary: int, count: int, tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Token ids and mask of random sentences."""
     lengths = rng.integers(max(1, tokens // 4), tokens + 1, count)
     mask = np.arange(tokens)[None] < lengths[:, None]
-    ids = rng.integers(1000, 30000, (count, tokens))
+    ids = rng.integers(1, vocabulary, (count, tokens))
     return np.where(mask, ids, 0).astype(np.int32), mask
 
 
 def forward_turns(encoder: Encoder, batch: int, options: TextSpeed) -> dict[str, Turn]:
     """The encoders on a batch; all give the same vectors."""
-    ids, mask = sentences(np.random.default_rng(batch), batch, options.tokens)
+    rng, vocabulary = np.random.default_rng(batch), encoder.config.vocabulary
+    ids, mask = sentences(rng, vocabulary, batch, options.tokens)
     apply = jax.jit(bert(encoder.config).apply)
     weights = jax.device_put(encoder.weights)
     tokens = Tokens(jnp.asarray(ids), jnp.asarray(mask))
@@ -93,7 +98,7 @@ def _torch_forwards(encoder: Encoder, options: TextSpeed) -> dict[str, text_peer
     plain = text_peers.plain_forward(encoder.config, encoder.weights)
     found = {"PyTorch": plain}
     with contextlib.suppress(ImportError):
-        found["transformers"] = text_peers.transformers_forward(str(installed()))
+        found["transformers"] = text_peers.transformers_forward(str(options.encoder or installed()))
     if options.compiled:
         found["PyTorch, compiled"] = torch.compile(plain)
     return found
@@ -123,7 +128,7 @@ def maml_turns(encoder: Encoder, options: TextSpeed) -> dict[str, Turn]:
 
     def batch(per_class: int) -> Batch:
         targets = np.repeat(np.arange(WAYS, dtype=np.int32), per_class)
-        _, mask = sentences(rng, len(targets), options.tokens)
+        _, mask = sentences(rng, config.vocabulary, len(targets), options.tokens)
         states = rng.normal(0, 0.5, (*mask.shape, config.width)).astype(np.float32)
         return Batch((states, mask), targets)
 
@@ -217,7 +222,7 @@ def measure(options: TextSpeed) -> dict[str, Any]:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     cores = len(os.sched_getaffinity(0))
     with result_file(options.out, lambda found: "workloads" in found):
-        encoder = load_encoder()
+        encoder = load_encoder(options.encoder)
         peers = _versions(cores)
         workloads: dict[str, Any] = {}
         for batch in options.batches:

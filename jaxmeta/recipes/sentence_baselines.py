@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta.core import Array, Key, PyTree, Task, cross_entropy
+from jaxmeta.core import Array, Key, Objective, PyTree, Task, cross_entropy
 from jaxmeta.extras import extra
 from jaxmeta.learners import prototypical
 from jaxmeta.models import on_features
@@ -32,26 +32,31 @@ def compared(made: Report, sources: Mapping[str, Any], ways: int) -> dict[str, A
             (PROTOTYPES, frozen_prototypes(*given, ways)),
             (REGRESSION, logistic_regression(*given)),
         ):
-            own, lead = estimate(accuracy), estimate(learned - accuracy)
-            rows[name] = {
-                "accuracy": float(own.mean),
-                "accuracy_ci95": float(own.ci95),
-                "learned_minus_this": float(lead.mean),
-                "learned_minus_this_ci95": float(lead.ci95),
-            }
+            rows[name] = beside(accuracy, learned)
         found[test] = rows
     return {"frozen": found}
 
 
-def lines_of(results: Mapping[str, Any]) -> list[str]:
+def beside(found: np.ndarray, learned: np.ndarray, metric: str = "accuracy") -> dict[str, float]:
+    """The mean of a baseline's metric, and of the paired difference of the learner to it."""
+    own, lead = estimate(found), estimate(learned - found)
+    return {
+        metric: float(own.mean),
+        f"{metric}_ci95": float(own.ci95),
+        "learned_minus_this": float(lead.mean),
+        "learned_minus_this_ci95": float(lead.ci95),
+    }
+
+
+def lines_of(results: Mapping[str, Any], metric: str = "accuracy") -> list[str]:
     """A line per baseline and test, with the paired difference of the learner to it."""
     lines = []
     for test, rows in results["frozen"].items():
         if "tests" in results:
             shots = f"{results['shots']}-shot" if test == "test" else test
-            lines.append(f"{shots}: {_percent(results['tests'][test], 'accuracy')} %")
+            lines.append(f"{shots}: {_percent(results['tests'][test], metric)} %")
         lines += [
-            f"{name}: {_percent(row, 'accuracy')} % "
+            f"{name}: {_percent(row, metric)} % "
             f"(the learner {_percent(row, 'learned_minus_this', sign='+')})"
             for name, row in rows.items()
         ]
@@ -62,9 +67,17 @@ def _percent(row: Mapping[str, Any], name: str, sign: str = "") -> str:
     return f"{100 * row[name]:{sign}.2f} ± {100 * row[f'{name}_ci95']:.2f}"
 
 
-def frozen_prototypes(source: Any, key: Key, tasks: int, ways: int) -> np.ndarray:
-    """The accuracy of the nearest mean embedding by cosine, for each task."""
-    learner = prototypical(on_features(), cross_entropy, ways, distance="cosine")
+def frozen_prototypes(
+    source: Any,
+    key: Key,
+    tasks: int,
+    ways: int,
+    *,
+    objective: Objective = cross_entropy,
+    metric: str = "accuracy",
+) -> np.ndarray:
+    """The accuracy, or another metric, of the nearest mean embedding by cosine, for each task."""
+    learner = prototypical(on_features(), objective, ways, distance="cosine")
 
     def judge(key: Key, params: PyTree, task: Task) -> tuple[Array, Mapping[str, Array]]:
         loss, info = learner.loss(key, params, task)
@@ -72,7 +85,7 @@ def frozen_prototypes(source: Any, key: Key, tasks: int, ways: int) -> np.ndarra
 
     first = jax.eval_shape(source, key)
     params = learner.init(key, first)
-    return per_task(judge, tasks, tasks_at_once=min(tasks, 100))(params, source, key)["accuracy"]
+    return per_task(judge, tasks, tasks_at_once=min(tasks, 100))(params, source, key)[metric]
 
 
 def logistic_regression(source: Any, key: Key, tasks: int) -> np.ndarray:

@@ -13,29 +13,43 @@ from jaxmeta.data.text._corpus import (
 )
 from jaxmeta.data.text._intents import INTENTS, SPLITS, intents
 from jaxmeta.data.text.encoder import Encoder, load_encoder
+from jaxmeta.data.text.entities import Entities, EntityPart, load_entities, word_episodes
 from jaxmeta.data.text.episodes import Padded, Ragged, ragged, sentence_episodes, taken
+from jaxmeta.data.text.spans import span_counts, span_f1
 from jaxmeta.text import BertConfig, Tokens
 
 __all__ = [
     "INTENTS",
     "SPLITS",
+    "Arsc",
     "BertConfig",
     "Corpus",
     "Encoder",
+    "Entities",
+    "EntityPart",
     "Padded",
     "Ragged",
+    "ReviewTask",
+    "Reviews",
+    "Tagged",
     "Tokens",
     "corpus",
     "intents",
+    "load_arsc",
     "load_encoder",
+    "load_entities",
     "load_text",
     "ragged",
+    "read_conll",
     "read_corpus",
     "read_sentences",
     "sentence_episodes",
+    "span_counts",
+    "span_f1",
     "taken",
     "text_classes",
     "unseen_text",
+    "word_episodes",
 ]
 
 

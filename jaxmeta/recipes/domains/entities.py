@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,17 +20,15 @@ from jaxmeta.data.text import load_encoder
 from jaxmeta.data.text.entities import Entities as EntitySet
 from jaxmeta.data.text.entities import load_entities, word_episodes
 from jaxmeta.data.transformed import in_random_order
-from jaxmeta.learners import prototypical
-from jaxmeta.models import on_features, sentence_network
+from jaxmeta.models import sentence_network
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
+from jaxmeta.recipes.sentence_baselines import beside, frozen_prototypes, lines_of
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
 from jaxmeta.recipes.tasks import Figure
 from jaxmeta.recipes.words import entity_objective, word_features
 from jaxmeta.text import BertConfig
-from jaxmeta.training.estimates import estimate, per_task
 
 F1 = Figure("f1", label="span F1", higher=True, percent=True)
-_FROZEN = "prototypes of frozen words"
 
 
 @domain("entities", kind="classification")
@@ -160,7 +157,7 @@ class Entities(Domain):
             },
             classes=lambda part: _classes(given, part),
             report=partial(_compared, ways=self.ways, words=self.words),
-            extra_lines=_lines,
+            extra_lines=partial(lines_of, metric="f1"),
         )
 
 
@@ -179,32 +176,14 @@ def _classes(given: EntitySet, part: str) -> Classes:
 
 
 def _compared(made: Report, *, ways: int, words: int) -> dict[str, Any]:
-    """The span F1 of nearest frozen means by cosine on the test tasks, and paired differences."""
-    learner = prototypical(on_features(), entity_objective(words), ways + 1, distance="cosine")
-    source: Any = made.tests["test"].source
-    learned = made.values["test"]["f1"]
-
-    def judge(key: Any, params: Any, task: Task) -> Any:
-        loss, info = learner.loss(key, params, task)
-        return loss, info.metrics
-
-    params = learner.init(made.key, jax.eval_shape(source, made.key))
-    count = len(learned)
-    found = per_task(judge, count, tasks_at_once=min(count, 50))(params, source, made.key)["f1"]
-    own, lead = estimate(found), estimate(learned - found)
-    row = {
-        "f1": float(own.mean),
-        "f1_ci95": float(own.ci95),
-        "learned_minus_this": float(lead.mean),
-        "learned_minus_this_ci95": float(lead.ci95),
-    }
-    return {"baselines": {"test": {_FROZEN: row}}}
-
-
-def _lines(results: Mapping[str, Any]) -> list[str]:
-    row = results["baselines"]["test"][_FROZEN]
-
-    def percent(name: str, sign: str = "") -> str:
-        return f"{100 * row[name]:{sign}.1f} ± {100 * row[f'{name}_ci95']:.1f}"
-
-    return [f"{_FROZEN}: {percent('f1')} % (the learner {percent('learned_minus_this', '+')})"]
+    """The span F1 of the nearest frozen mean on the test tasks, and the paired difference."""
+    learned, source = made.values["test"]["f1"], made.tests["test"].source
+    found = frozen_prototypes(
+        source,
+        made.key,
+        len(learned),
+        ways + 1,
+        objective=entity_objective(words),
+        metric="f1",
+    )
+    return {"frozen": {"test": {"prototypes of frozen words": beside(found, learned, "f1")}}}
