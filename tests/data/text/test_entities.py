@@ -86,17 +86,12 @@ WORDS = Ragged(np.arange(21.0)[:, None], OFFSETS, LENGTHS)
 STARTS, COUNTS = np.array([0, 3, 6]), np.array([3, 3, 3])
 
 
-def draw(seed, length=3, ways=2):
-    sample = word_episodes(
-        WORDS, NUMBERS, STARTS, COUNTS, ways=ways, shots=1, queries=2, length=length
-    )
-    return jax.jit(sample)(jax.random.key(seed))
-
-
 def test_classes_follow_the_draw():
+    sizes = {"ways": 2, "shots": 1, "queries": 2, "length": 3}
+    draw = jax.jit(word_episodes(WORDS, NUMBERS, STARTS, COUNTS, **sizes))
     drawn = set()
     for seed in range(30):
-        task = draw(seed)
+        task = draw(jax.random.key(seed))
         seen = []
         order: dict[int, int] = {}
         for batch in task:
