@@ -11,6 +11,13 @@ cores whose matrix product runs at 210 GFLOP/s (`experiments.benchmark` measures
 
 The w̄ of XLA falls to 7-20 for 600 images. With stride 2, patches are fastest (114, 160, 85 against
 92, 141, 56 for XLA on 14×14).
+
+Where Winograd does not pay, on one core, for 32 or 64 images:
+
+| stride 1 | 5×5, 32 to 32, 14×14 | 3×3, 8 to 8, 32×32 | 3×3, 8 to 24, 32×32 |
+|---|---|---|---|
+| XLA's convolution | 30, 31, 16 | 7, 20, 7 | 52, 40, 3 |
+| patches and a product | 3, 9, 3 | 1, 4, 1 | 3, 15, 2 |
 """
 
 import jax.numpy as jnp
@@ -18,8 +25,10 @@ from jax import lax
 
 from jaxmeta.core import Array
 from jaxmeta.ops.convolution_forms import (
+    Form,
     Geometry,
     convolve_by_patches,
+    convolve_by_xla,
     transposed_in_images,
     transposed_in_kernel,
 )
@@ -88,21 +97,31 @@ def _winograd_pays(geometry: Geometry, channels: int, features: int, dtype: jnp.
     )
 
 
+def _form(geometry: Geometry, channels: int, features: int, dtype: jnp.dtype) -> Form:
+    """The fastest form but Winograd's: patches of wide windows are mostly copying."""
+    wide = geometry.stride == 1 and max(geometry.kernel) > 1 and min(geometry.images) >= 6
+    by_xla = wide and min(channels, features) >= 8 and dtype in (jnp.float32, jnp.float64)
+    return convolve_by_xla if by_xla else convolve_by_patches
+
+
 def convolve_on_cpu(images: Array, kernel: Array, geometry: Geometry) -> Array:
-    if _winograd_pays(geometry, kernel.shape[2], kernel.shape[3], images.dtype):
+    sizes = (geometry, kernel.shape[2], kernel.shape[3], images.dtype)
+    if _winograd_pays(*sizes):
         return convolve_by_winograd(images, kernel, geometry)
-    return convolve_by_patches(images, kernel, geometry)
+    return _form(*sizes)(images, kernel, geometry)
 
 
 def gradient_to_images_on_cpu(outputs: Array, kernel: Array, geometry: Geometry) -> Array:
-    if _winograd_pays(geometry, kernel.shape[2], kernel.shape[3], outputs.dtype):
+    sizes = (geometry, kernel.shape[2], kernel.shape[3], outputs.dtype)
+    if _winograd_pays(*sizes):
         # With stride 1 and an odd window, this is the convolution with the kernel rotated by 180
         # degrees and transposed.
         return convolve_by_winograd(outputs, kernel[::-1, ::-1], geometry, contract=3)
-    return transposed_in_images(convolve_by_patches)(outputs, kernel, geometry)
+    return transposed_in_images(_form(*sizes))(outputs, kernel, geometry)
 
 
 def gradient_to_kernel_on_cpu(images: Array, outputs: Array, geometry: Geometry) -> Array:
-    if _winograd_pays(geometry, images.shape[3], outputs.shape[3], images.dtype):
+    sizes = (geometry, images.shape[3], outputs.shape[3], images.dtype)
+    if _winograd_pays(*sizes):
         return transposed_in_kernel(convolve_by_winograd)(images, outputs, geometry)
-    return transposed_in_kernel(convolve_by_patches)(images, outputs, geometry)
+    return transposed_in_kernel(_form(*sizes))(images, outputs, geometry)
