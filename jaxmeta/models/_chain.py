@@ -102,16 +102,27 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
         head = jax.nn.initializers.glorot_uniform()(head_key, (channels, outputs))
         return {"kernels": kernels, "head": {"kernel": head, "bias": jnp.zeros((outputs,))}}
 
-    def branch(layer: ChainLayer) -> Callable[[_State, PyTree], _State]:
-        if layer.kind == "pool":
-            return lambda state, kernels: _pooled(state)
-        if layer.kind == "identity":
-            return lambda state, kernels: state
-        return lambda state, kernels: _State(
-            _convolved(state, kernels[str(layer.window)], layer.filters), state.size
-        )
+    # Only the convolutions are alternatives of a conditional: its gradient stores every value of
+    # every alternative, so that with whole layers most of a step is storing zeros.
+    places = jnp.array([windows.index(own.window) if own.window else 0 for own in layers])
+    filters = jnp.array([own.filters for own in layers])
+    is_convolution = jnp.array([own.kind == "convolution" for own in layers])
+    is_pool = jnp.array([own.kind == "pool" for own in layers])
 
-    branches = [branch(layer) for layer in layers]
+    def convolved_by(window: int) -> Callable[[Array, PyTree], Array]:
+        return lambda images, kernels: convolve(images, kernels[str(window)])
+
+    branches = [lambda images, kernels: images, *map(convolved_by, windows)]
+
+    def layer(state: _State, kernels: PyTree, chosen: Array) -> _State:
+        convolves = is_convolution[chosen]
+        branch = jnp.where(convolves, 1 + places[chosen], 0)
+        values = jax.lax.switch(branch, branches, state.images, kernels)
+        activated = _activated(values, _valid(state, filters[chosen]))
+        pooled = _pooled(state)
+        images = jnp.where(is_pool[chosen], pooled.images, state.images)
+        size = jnp.where(is_pool[chosen], pooled.size, state.size)
+        return _State(jnp.where(convolves, activated, images), size)
 
     def apply(params: PyTree, images: Array, architecture: Array) -> Array:
         missing = channels - images.shape[-1]
@@ -123,8 +134,7 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
         def place(state: _State, row: tuple[PyTree, Array]) -> tuple[_State, None]:
-            kernels, chosen = row
-            return jax.lax.switch(chosen, branches, state, kernels), None
+            return layer(state, *row), None
 
         state = _State(images, jnp.array(images.shape[1], jnp.int32))
         state, _ = jax.lax.scan(place, state, (params["kernels"], architecture))
@@ -135,7 +145,7 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
     return Chain(init, apply)
 
 
-def _valid(state: _State, filters: int) -> Array:
+def _valid(state: _State, filters: int | Array) -> Array:
     """1 for the valid pixels and channels, 0 elsewhere, `[1, H, W, C]`."""
     _, height, width, channels = state.images.shape
     rows = (jnp.arange(height) < state.size)[:, None, None]
@@ -144,12 +154,11 @@ def _valid(state: _State, filters: int) -> Array:
     return (rows & columns & chosen)[None].astype(state.images.dtype)
 
 
-def _convolved(state: _State, kernel: Array, filters: int) -> Array:
-    valid = _valid(state, filters)
-    values = convolve(state.images, kernel) * valid
+def _activated(values: Array, valid: Array) -> Array:
+    """Standardised over the valid entries of each example, then ReLU; 0 elsewhere."""
     axes = (1, 2, 3)
-    count = valid.sum()
-    mean = values.sum(axis=axes, keepdims=True) / count
+    count = jnp.maximum(valid.sum(), 1)
+    mean = (values * valid).sum(axis=axes, keepdims=True) / count
     centred = (values - mean) * valid
     variance = jnp.square(centred).sum(axis=axes, keepdims=True) / count
     return jax.nn.relu(centred * jax.lax.rsqrt(variance + 1e-5))

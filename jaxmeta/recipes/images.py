@@ -25,11 +25,14 @@ from jaxmeta.models import (
     conv_maps,
     folded,
     mlp,
+    relaxed,
     resnet12,
+    supernet,
 )
+from jaxmeta.models._cells import ARCHITECTURE
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.recipes.base import UserTask
-from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
+from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, option
 
 CALIBRATION_IMAGES = 1024
 """Training images for the statistics that are folded into a network."""
@@ -114,10 +117,11 @@ class Images:
 class ImageNetwork:
     """The image network."""
 
-    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp"] = "conv4-stride"
-    """Four convolutions (of stride 2 as in MAML, or max-pooled), a 12-layer ResNet, or an MLP."""
+    network: Literal["conv4-stride", "conv4-pool", "resnet12", "mlp", "supernet"] = "conv4-stride"
+    """Four convolutions (of stride 2 as in MAML, or max-pooled), a 12-layer ResNet, an MLP, or all
+    cells of NAS-Bench-201 at once, whose architecture is learned (supernet)."""
     width: Count = 64
-    """Channels of each convolution (of the first block in resnet12)."""
+    """Channels of each convolution (of the first block or stage in resnet12 and supernet)."""
     query_statistics: Annotated[NormalisationKind, AT_TEST] = "batch"
     """Normalise a query by its batch (transductive), by the support, alone (layer, group), or by
     statistics of the training images, which normalise each batch in training (training)."""
@@ -126,6 +130,25 @@ class ImageNetwork:
     of its shifts by a pixel up, down, left and right (shifts)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network; meta-parameters, statistics and losses stay float32."""
+    cells: Count = 1
+    """Cells per stage, with --network supernet."""
+
+    def check(self) -> None:
+        if self.network != "supernet":
+            if self.cells != 1:
+                raise ValueError(
+                    f"{option('cells', self.cells)} applies only to --network supernet."
+                )
+        elif self.query_statistics != "batch":
+            raise ValueError(
+                f"{option('query_statistics', self.query_statistics)}: --network supernet "
+                "normalises by the batch; give batch."
+            )
+
+    @property
+    def architecture(self) -> str:
+        """The parameter with the logits of an architecture; empty if the network has none."""
+        return ARCHITECTURE if self.network == "supernet" else ""
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         """The changes of an evaluation.
@@ -163,13 +186,16 @@ class ImageNetwork:
             return mlp(hidden, outputs or 64, **statistics)
         if self.network == "resnet12":
             return resnet12(outputs, width=self.width, **statistics)
+        if self.network == "supernet":
+            return relaxed(supernet(outputs, width=self.width, cells=self.cells))
         halving: Any = self.network.removeprefix("conv4-")
         return conv4(outputs, width=self.width, downsampling=halving, **statistics)
 
     def described(self, *, comparison: bool = False) -> str:
         """The network as the protocol names it, such as `conv4-stride, width 64, float32`."""
         name = "conv-maps" if comparison else self.network
-        return f"{name}, width {self.width}, {self.precision}"
+        cells = f", {self.cells} cells per stage" if self.network == "supernet" else ""
+        return f"{name}, width {self.width}{cells}, {self.precision}"
 
     def comparison(self) -> tuple[Model, Model]:
         """For relation networks: an encoder to feature maps, and a network that compares two."""

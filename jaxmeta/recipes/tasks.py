@@ -44,6 +44,8 @@ class Problem(NamedTuple):
         of training inputs, for the network of the tests; None if it is the one of training.
       environment: the environment of policies; `support` is then the number of episodes.
       space: the architectures of a search.
+      architecture: the parameter of the network with the logits of an architecture, which is
+        learned but does not adapt to a task; empty if there is none.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Problem(NamedTuple):
     fold: Callable[[PyTree, PyTree], PyTree] | None = None
     environment: Environment | None = None
     space: SearchSpace | None = None
+    architecture: str = ""
 
     def encoder(self, outputs: int | None = None) -> Model:
         """The network without its head, or with a last layer of `outputs` units."""
@@ -108,6 +111,7 @@ class Needs(NamedTuple):
         it can be tested with the statistics of training.
       supernet: it trains a network of all architectures on images.
       requests: it asks for the labels of a stream, and is judged by its rewards.
+      relaxed: it can learn `Problem.architecture` beside its other meta-parameters.
       sampled: its supernet computes one operation of every edge at a time.
       numbered: the number of training tasks, which carry their number; 0 for tasks without.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
@@ -123,6 +127,7 @@ class Needs(NamedTuple):
     embeds: bool = False
     supernet: bool = False
     requests: bool = False
+    relaxed: bool = False
     sampled: bool = False
     numbered: int = 0
     seen: Seen = NOTHING

@@ -7,7 +7,8 @@ when they are proposed.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jaxmeta.data.classes import class_images
 from jaxmeta.data.images.cifar10 import cifar10
 from jaxmeta.data.images.digits import digits
 from jaxmeta.data.samplers import Sampler
-from jaxmeta.models import supernet
+from jaxmeta.models import cell_network, supernet
 from jaxmeta.recipes import (
     ACCURACY,
     Domain,
@@ -35,22 +36,33 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
+from jaxmeta.recipes.cells import Alone, architecture_of, cell_lines, draw_cell, trained_alone
 from jaxmeta.recipes.search_spaces import Searched, letters, tabulated
-from jaxmeta.recipes.settings import AtLeastTwo, Count, check_owned, option
+from jaxmeta.recipes.settings import AT_TEST, AtLeastTwo, Count, Natural, check_owned, option
 from jaxmeta.recipes.tasks import Judge
 from jaxmeta.training.logs import read_metrics
 
 
 class _Images(NamedTuple):
-    """Labelled images for supernets: `load()`, and how they may be changed at random."""
+    """Labelled images for supernets.
+
+    Attributes:
+      load: `load()`, the images of a search.
+      changes: how they may be changed at random.
+      load_test: `load_test()`, other images; None for those of `load` that a search leaves out.
+    """
 
     load: Callable[[], ClassImages]
-    shift: int
-    flip: bool
+    changes: Mapping[str, Any]
+    load_test: Callable[[], ClassImages] | None = None
 
 
+_RECENT = 10  # networks that are averaged in the picture
 _ONE = {"task_batch": 1, "eval_tasks": 2, "validation_tasks": 2}
-_IMAGES = {"cifar10": _Images(cifar10, 4, True), "digits": _Images(digits, 1, False)}
+_IMAGES = {
+    "cifar10": _Images(cifar10, {"shift": 4, "flip": True}, partial(cifar10, "test")),
+    "digits": _Images(digits, {"shift": 1}),
+}
 
 
 @domain("architectures", kind="architecture")
@@ -74,6 +86,9 @@ class Architectures(Domain):
     """Channels of the first stage of the supernet; 16 as published."""
     cells: Count = 1
     """Cells per stage of the supernet; 5 as published."""
+    alone_steps: Annotated[Natural, AT_TEST] = 0
+    """Training steps of the network that was found, alone, from new weights on all images of the
+    search; its accuracy on other images is in the results. Defaults to no training."""
     letters: AtLeastTwo = 30
     """Number of letters, with --space letters."""
     network_steps: Count = 300
@@ -87,7 +102,10 @@ class Architectures(Domain):
 
     def check(self) -> None:
         own: dict[str, tuple[str, ...]] = {
-            "nasbench-201": ("target", "images", "image_count", "batch_size", "width", "cells"),
+            "nasbench-201": (
+                *("target", "images", "image_count", "batch_size", "width", "cells"),
+                "alone_steps",
+            ),
             "nasbench-macro": (),
             "letters": ("letters", "network_steps"),
         }
@@ -132,6 +150,21 @@ class Architectures(Domain):
             return letters(self.letters, self.network_steps, training.seed)
         return tabulated(self.space, self.target)
 
+    def _parts(self, seed: int) -> "_Parts":
+        return _parts(_IMAGES[self.images].load(), self.image_count, seed)
+
+    def _alone(self, seed: int) -> Alone:
+        """The training of the network found, on all images of the search."""
+        parts, chosen = self._parts(seed), _IMAGES[self.images]
+        test = parts.rest if chosen.load_test is None else chosen.load_test()
+        if test is None:
+            raise ValueError(
+                f"{option('image_count', self.image_count)} leaves no {self.images} to test the "
+                "network found on; give fewer, or leave --alone-steps out."
+            )
+        batches = image_batches(parts.all, self.batch_size, **chosen.changes)
+        return Alone(batches, test, self.alone_steps, self.batch_size, seed)
+
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         space = self._space(training)
         known = len(space.space.options) ** space.space.decisions
@@ -140,11 +173,11 @@ class Architectures(Domain):
                 f"{option('steps', training.steps)}: --space {self.space} has at most {known:,} "
                 "architectures; give fewer steps."
             )
+        alone = self._alone(training.seed) if self.alone_steps else None
         source, data = space.sources["validation"], dict(space.data)
         if needs.supernet:
-            chosen = _IMAGES[self.images]
-            halves = _halves(chosen.load(), self.image_count, training.seed)
-            changes = {"shift": chosen.shift, "flip": chosen.flip}
+            halves = self._parts(training.seed)[:2]
+            changes = _IMAGES[self.images].changes
             source = paired_batches(
                 *(image_batches(half, self.batch_size, **changes) for half in halves)
             )
@@ -159,8 +192,17 @@ class Architectures(Domain):
             return HeldOut(space.sources[part], identity, judge=judge, at_once=1)
 
         def report(made: Report) -> dict[str, Any]:
-            found = _architecture_of(made)
-            return {"architecture": space.text(found), **space.extra_results(found)}
+            found = architecture_of(made)
+            entries = {"architecture": space.text(found), **space.extra_results(found)}
+            if len(seen := _accuracies_seen(made)):
+                entries["accuracies_seen"] = seen.round(4).tolist()
+            if alone is not None:
+                made.say(f"training the network found for {alone.steps:,} steps.")
+                sizes = {"width": self.width, "cells": self.cells}
+                network = cell_network(found, len(alone.test.names), **sizes)
+                trained = trained_alone(network, alone)
+                entries["alone"] = {**trained, **sizes, "images": self.images}
+            return entries
 
         return Tasks(
             train=lambda: source,
@@ -189,35 +231,45 @@ def _zeros(source: Sampler) -> Task:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _halves(images: ClassImages, count: int, seed: int) -> list[ClassImages]:
+class _Parts(NamedTuple):
+    """The images of a search.
+
+    Attributes:
+      weights: those that train the weights of a supernet.
+      architecture: those that train the architecture.
+      all: both.
+      rest: the others; None if a class has no others.
+    """
+
+    weights: ClassImages
+    architecture: ClassImages
+    all: ClassImages
+    rest: ClassImages | None
+
+
+def _parts(images: ClassImages, count: int, seed: int) -> _Parts:
     """Two halves of `count` images drawn at random, each with all classes in equal numbers.
 
     Raises:
       ValueError: there are fewer images, or too few for both halves.
     """
-    classes = len(images.names)
+    classes, fewest = len(images.names), int(images.counts.min())
     each = count // (2 * classes)
-    if not 1 <= each <= int(images.counts.min()) // 2:
+    if not 1 <= each <= fewest // 2:
         raise ValueError(
-            f"--image-count {count}: give from {2 * classes} to "
-            f"{int(images.counts.min()) // 2 * 2 * classes} images for {classes} classes."
+            f"--image-count {count}: give from {2 * classes} to {fewest // 2 * 2 * classes} images "
+            f"for {classes} classes."
         )
     rng = np.random.default_rng(seed)
-    starts = np.concatenate([[0], np.cumsum(images.counts)[:-1]])
-    rows = np.stack(
-        [start + rng.permutation(own)[: 2 * each] for start, own in zip(starts, images.counts)]
-    )
-    labels = np.repeat(np.arange(classes), each)
-    return [
-        class_images(images.images[part.ravel()], labels, images.names)
-        for part in (rows[:, :each], rows[:, each:])
-    ]
+    rows = [start + rng.permutation(own) for start, own in zip(images.starts, images.counts)]
 
+    def part(first: int, last: int | None) -> ClassImages:
+        chosen = [own[first:last] for own in rows]
+        labels = np.repeat(np.arange(classes), [len(own) for own in chosen])
+        return class_images(images.images[np.concatenate(chosen)], labels, images.names)
 
-def _architecture_of(made: Report) -> np.ndarray:
-    derive = made.learners["test"].derive
-    assert derive is not None
-    return np.asarray(derive(made.trained.meta_params, made.trained.shared))
+    rest = part(2 * each, None) if fewest > 2 * each else None
+    return _Parts(part(0, each), part(each, 2 * each), part(0, 2 * each), rest)
 
 
 def _draw(made: Report, space: Searched) -> None:
@@ -236,18 +288,45 @@ def _draw(made: Report, space: Searched) -> None:
         title=made.title,
         best=space.largest,
     )
-    found = _architecture_of(made)
     if space.space.options == CELL_OPERATIONS:
-        names = [CELL_OPERATIONS[index] for index in found]
-        plots.cell(made.folder / "cell.png", names, title=made.title)
+        draw_cell(made)
+    if len(seen := _accuracies_seen(made)):
+        count = np.arange(1, len(seen) + 1)
+        recent = [seen[max(0, last - _RECENT) : last].mean() for last in count]
+        curves = {f"mean of the last {_RECENT}": recent, "best so far": np.maximum.accumulate(seen)}
+        rows = [row for row in read_metrics(made.folder) if "train_epsilon" in row]
+        drawn = {name: plots.RunCurve(count, np.array(own)[None]) for name, own in curves.items()}
+        if rows:
+            epsilons = np.array([[row["train_epsilon"] for row in rows]])
+            drawn["ε"] = plots.RunCurve(np.array([row["step"] for row in rows]), epsilons)
+        plots.run_curves(
+            made.folder / "networks.png",
+            drawn,
+            ylabel="accuracy that the search sees",
+            title=made.title,
+            xlabel="networks seen",
+        )
+
+
+def _accuracies_seen(made: Report) -> np.ndarray:
+    """The accuracies of the networks that a search has proposed, in order; DARTS proposes none."""
+    history = getattr(made.trained.shared, "history", None)
+    return np.zeros(0) if history is None else np.asarray(history.accuracies[: history.seen])
 
 
 def _lines(results: Mapping[str, Any]) -> list[str]:
-    lines = [f"found {results['architecture']}"]
+    lines = cell_lines(results)
     if "rank" in results:
         largest = results["largest_accuracy"][results["target"]]
         lines.append(
             f"rank {results['rank']:,} of {results['num_architectures']:,}; the best has "
             f"{100 * largest:.2f} %"
+        )
+    if "alone" in results:
+        alone = results["alone"]
+        shown = ACCURACY.show(alone["accuracy"], alone["accuracy_ci95"])
+        lines.append(
+            f"trained alone for {alone['steps']:,} steps: {shown} on {alone['test_images']:,} "
+            f"images of {alone['images']}"
         )
     return lines

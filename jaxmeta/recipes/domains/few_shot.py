@@ -31,6 +31,7 @@ from jaxmeta.recipes import (
     domain,
     presets,
 )
+from jaxmeta.recipes.cells import cell_lines, cell_results, draw_cell
 from jaxmeta.recipes.episode import Episode
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_images
 from jaxmeta.training.feed import Source
@@ -162,6 +163,7 @@ class FewShot(Domain):
             context_layer=network.context_layer,
             data=data,
             fold=network.fold if network.query_statistics == "training" else None,
+            architecture=network.architecture,
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
@@ -177,6 +179,11 @@ class FewShot(Domain):
             raise ValueError(
                 f"--network {self.image_network.network}: this learner has a network of its own; "
                 "leave --network out."
+            )
+        if self.image_network.architecture and not needs.relaxed:
+            raise ValueError(
+                f"--network {self.image_network.network}: this learner does not learn an "
+                "architecture; choose maml or first-order-maml, or another network."
             )
         statistics = self.image_network.query_statistics
         if needs.folded and statistics != "none":
@@ -274,7 +281,9 @@ class FewShot(Domain):
             at_once=1 if jax.default_backend() == "cpu" else None,
             streamed=streamed,
             notes=notes,
+            report=cell_results if self.image_network.architecture else None,
             draw=_draw,
+            extra_lines=cell_lines if self.image_network.architecture else None,
         )
 
     def _pipeline(self, dataset: Dataset) -> str:
@@ -370,3 +379,5 @@ def _draw(made: Report) -> None:
         # Learners with inner steps already have a curve in adaptation.png.
         name = "adapted.png" if "after_inner_steps" in made.results else "adaptation.png"
         made.recipe.draw(made.folder / name, test.problem, adapted, task, made.title)
+        if test.problem.architecture:
+            draw_cell(made)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxmeta.core import MetaLearner
+from jaxmeta.inner import excluding
 from jaxmeta.learners import maml
-from jaxmeta.recipes import Preset, Problem, presets, recipe
+from jaxmeta.recipes import Needs, Preset, Problem, presets, recipe
 from jaxmeta.recipes.inner_loop import Batches, Differentiated, GradientDescent, Way
 
 
@@ -34,8 +35,17 @@ class Maml(Differentiated, Batches, GradientDescent):
         ),
     )
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(relaxed=True)
+
     def build(self, problem: Problem) -> MetaLearner:
-        return maml(problem.model(), problem.objective, **self.inner(problem))
+        given, architecture = self.inner(problem), problem.architecture
+        if not architecture:
+            return maml(problem.model(), problem.objective, **given)
+        adapts = excluding(architecture)
+        learner = maml(problem.model(), problem.objective, adapts=adapts, **given)
+        return learner._replace(derive=lambda params, _: params[architecture].argmax(axis=-1))
 
 
 @recipe("first-order-maml", paper="Finn et al. 2017", kinds=("classification", "regression"))

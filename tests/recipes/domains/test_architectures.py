@@ -13,6 +13,8 @@ from jaxmeta.recipes.search_spaces import letters
 pytestmark = pytest.mark.usefixtures("data_dir")
 _DARTS = ("darts", "--images", "digits", "--image-count", "200", "--width", "2")
 _DARTS += ("--batch-size", "16", "--steps", "4", "--checkpoint-every", "2", "--chunk", "2")
+_ALONE = ("random", "--images", "digits", "--width", "2", "--batch-size", "32")
+_ALONE += ("--steps", "10", "--checkpoint-every", "10")
 
 
 def results_of(folder):
@@ -44,8 +46,9 @@ def test_a_search_reports_the_tabulated_accuracy_of_its_best(learner, status, tm
     rows = [row_of(own, 5) for own in np.asarray(history.architectures)]
     assert len({*rows}) == 30
     assert table.searched[row] == table.searched[rows].max()
+    np.testing.assert_allclose(results["accuracies_seen"], table.searched[rows], atol=1e-4)
     assert results["protocol"]["selected_on"].startswith("nothing: the last step")
-    assert {"search.png", "cell.png"} <= {path.name for path in folder.iterdir()}
+    assert {"search.png", "cell.png", "networks.png"} <= {path.name for path in folder.iterdir()}
     assert "the best has 94.37 %" in capsys.readouterr().out
 
 
@@ -55,6 +58,26 @@ def test_the_eight_layers_of_nas_bench_macro(status, tmp_path):
     assert status("architectures", *options) == 0
     assert len(results_of(folder)["architecture"]) == 8
     assert not (folder / "cell.png").exists()
+
+
+@pytest.mark.full
+def test_the_network_found_is_trained_alone(status, tmp_path, capsys):
+    """After the search, or by an evaluation of it: the same network, images and figure."""
+    folder, out = tmp_path / "run", tmp_path / "evaluation.json"
+    given = [*_ALONE, "--image-count", "1000"]
+    assert status("architectures", *given, "--out", folder) == 0
+    results = results_of(folder)
+    assert "alone" not in results
+    assert status("evaluate", folder, "--alone-steps", "60", "--out", out) == 0
+    later = json.loads(out.read_text())
+    assert later["architecture"] == results["architecture"]
+    alone = later["alone"]
+    assert (alone["steps"], alone["test_images"]) == (60, 797)
+    assert alone["accuracy"] > 0.5  # chance is 0.1
+    assert alone["accuracy_ci95"] == pytest.approx(
+        1.96 * np.sqrt(alone["accuracy"] * (1 - alone["accuracy"]) / 796), rel=1e-3
+    )
+    assert "trained alone for 60 steps" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -81,6 +104,11 @@ def test_a_supernet_on_digits(options, status, tmp_path):
         (["evolution", "--population", "5"], "--sample 10 is above --population 5"),
         (["random", "--steps", "20000"], "has at most 15,625 architectures"),
         (["darts", "--largest-skips", "3"], "--largest-skips 3 applies only to --stop skips"),
+        (["random", "--space", "letters", "--alone-steps", "5"], "--alone-steps 5 applies only to"),
+        (
+            [*_ALONE, "--image-count", "1740", "--alone-steps", "5"],
+            "--image-count 1740 leaves no digits to test the network found on",
+        ),
         ([*_DARTS, "--image-count", "5000"], "--image-count 5000: give from 20 to 1740 images"),
     ],
 )

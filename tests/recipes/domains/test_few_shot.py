@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmeta.architecture import cell_text
 from jaxmeta.core import Batch
 from jaxmeta.data import load
 from jaxmeta.recipes import find_domain, find_learner, known_learners, restore, start
 from jaxmeta.recipes.images import ImageNetwork
 from jaxmeta.recipes.loading import load as load_experiment
+from jaxmeta.recipes.settings import check
 from jaxmeta.training.logs import read_metrics
 
 # Those whose runs differ by more than their update, which the contract battery tries.
@@ -281,3 +283,42 @@ def test_only_such_a_run_has_statistics_of_training():
     assert network.evaluation_changes({"query_statistics": "batch"})
     trained = ImageNetwork(query_statistics="training")
     assert trained.evaluation_changes({"query_statistics": "training"})
+
+
+@pytest.mark.full
+def test_a_supernet_finds_a_cell_beside_its_weights(trained):
+    folder = trained("few-shot", "first-order-maml", "--network", "supernet", "--width", "2")
+    results, run = results_of(folder), restore(folder)
+    logits = np.asarray(run.meta_params["architecture"])
+    assert np.ptp(logits) > 2e-3  # it has learned: its first values are about 1e-3
+    assert results["architecture"] == cell_text(logits.argmax(axis=-1))
+    found = run.learner.derive(run.meta_params, run.trained.shared)
+    np.testing.assert_array_equal(found, logits.argmax(axis=-1))
+    mixing = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(results["mixing_weights"], mixing, atol=1e-4)
+    assert results["protocol"]["network"] == "supernet, width 2, 1 cells per stage, float32"
+    assert (folder / "cell.png").exists()
+    # The weights adapt to a task, the architecture does not.
+    support = run.example.support
+    adapted = run.learner.adapt(jax.random.key(0), run.meta_params, support).params
+    np.testing.assert_array_equal(adapted["architecture"], logits)
+    assert not np.allclose(adapted["head"]["kernel"], run.meta_params["head"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("learner", "settings", "message"),
+    [
+        ("prototypical", {"network": "supernet"}, "does not learn an architecture"),
+        ("maml", {"cells": 2}, "--cells 2 applies only to --network supernet"),
+        (
+            "maml",
+            {"network": "supernet", "query_statistics": "layer"},
+            "--query-statistics layer: --network supernet normalises by the batch",
+        ),
+    ],
+)
+def test_networks_without_a_supernet(learner, settings, message):
+    tasks = start(find_domain("few-shot"), find_learner(learner)).changed(**settings)
+    with pytest.raises(ValueError, match=message):
+        check(tasks)
+        load_experiment(tasks)
