@@ -28,3 +28,14 @@ def searches_table(folder: Path = RESULTS) -> str:
         title = f"{found['searches']} searches; the best network has {100 * space['best']:.2f} %"
         parts.append(f"#### {linked(name, path)}: {title}\n\n{grid(head, rows)}")
     return "\n".join(parts)
+
+
+def search_speed_table(folder: Path = RESULTS) -> str:
+    """Images per second of the search step of DARTS, and the ratio to PyTorch."""
+    rows: list[Row] = []
+    for path in sorted(folder.glob("search-speed-*/search-speed.json")):
+        for order, own in files.read_json(path)["search_steps"].items():
+            speeds = own["images_per_second"]
+            cells = [f"{speeds[name]:,.0f}" for name in ("jaxmeta", "torch")]
+            rows.append([linked(order, path), *cells, f"{own['ratio_to_torch']:.2f}"])
+    return grid(["differentiation", "jaxmeta", "PyTorch", "ratio"], rows)

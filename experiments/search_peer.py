@@ -138,7 +138,7 @@ def torch_search(
     def stepped() -> dict[str, Any]:
         """The weights after a step of their optimizer, as a function of the architecture."""
         grads = torch.autograd.grad(loss(w, support), [*w.values()], create_graph=True)
-        norm = torch.sqrt(sum(grad.square().sum() for grad in grads))
+        norm = torch.stack([grad.square().sum() for grad in grads]).sum().sqrt()
         factor = torch.clamp(settings.weight_clip / norm, max=1.0)
         after = {}
         for (path, own), grad in zip(w.items(), grads, strict=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.active_tables import active_tables, requests_table
-from experiments.architecture_tables import searches_table
+from experiments.architecture_tables import search_speed_table, searches_table
 from experiments.cells import interval, linked, percent, published_result
 from experiments.compression_tables import compression_tables
 from experiments.markdown import Row, grid
@@ -364,6 +364,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "scaling": scaling_line,
         "memory": memory_table,
         "policies": control_speed_table,
+        "search-speed": search_speed_table,
     },
 }
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from experiments import run_queue
 from experiments.control_speed import ControlSpeed
+from experiments.search_speed import SearchSpeed
 from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
 from jaxmeta.commands.active import Active
@@ -61,6 +62,7 @@ OPTIONS = {
     "curves": Curves,
     "package": Package,
     "predict": Predict,
+    "search_speed": SearchSpeed,
 }
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
 # In the order of the page, in which the later ones use what the earlier ones wrote.

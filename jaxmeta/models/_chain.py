@@ -114,7 +114,7 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
 
     branches = [lambda images, kernels: images, *map(convolved_by, windows)]
 
-    def layer(state: _State, kernels: PyTree, chosen: Array) -> _State:
+    def step(state: _State, kernels: PyTree, chosen: Array) -> _State:
         convolves = is_convolution[chosen]
         branch = jnp.where(convolves, 1 + places[chosen], 0)
         values = jax.lax.switch(branch, branches, state.images, kernels)
@@ -134,7 +134,7 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
         def place(state: _State, row: tuple[PyTree, Array]) -> tuple[_State, None]:
-            return layer(state, *row), None
+            return step(state, *row), None
 
         state = _State(images, jnp.array(images.shape[1], jnp.int32))
         state, _ = jax.lax.scan(place, state, (params["kernels"], architecture))

@@ -199,7 +199,7 @@ class Architectures(Domain):
             if alone is not None:
                 made.say(f"training the network found for {alone.steps:,} steps.")
                 sizes = {"width": self.width, "cells": self.cells}
-                network = cell_network(found, len(alone.test.names), **sizes)
+                network = cell_network(found.tolist(), len(alone.test.names), **sizes)
                 trained = trained_alone(network, alone)
                 entries["alone"] = {**trained, **sizes, "images": self.images}
             return entries

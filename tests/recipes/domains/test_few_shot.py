@@ -292,7 +292,7 @@ def test_a_supernet_finds_a_cell_beside_its_weights(trained):
     logits = np.asarray(run.meta_params["architecture"])
     assert np.ptp(logits) > 2e-3  # it has learned: its first values are about 1e-3
     assert results["architecture"] == cell_text(logits.argmax(axis=-1))
-    found = run.learner.derive(run.meta_params, run.trained.shared)
+    found = run.learner.derive(run.meta_params, run.trained.shared)  # pyright: ignore
     np.testing.assert_array_equal(found, logits.argmax(axis=-1))
     mixing = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(results["mixing_weights"], mixing, atol=1e-4)
