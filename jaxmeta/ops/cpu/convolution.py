@@ -18,6 +18,9 @@ Where Winograd does not pay, on one core, for 32 or 64 images:
 |---|---|---|---|
 | XLA's convolution | 30, 31, 16 | 7, 20, 7 | 52, 40, 3 |
 | patches and a product | 3, 9, 3 | 1, 4, 1 | 3, 15, 2 |
+
+For w̄, a product for each row of the window is faster still: 5 and 12 GFLOP/s on 32×32, where XLA
+has 5 and 2 on the same, busier core.
 """
 
 import jax.numpy as jnp
@@ -97,6 +100,25 @@ def _winograd_pays(geometry: Geometry, channels: int, features: int, dtype: jnp.
     )
 
 
+def kernel_gradient_by_rows(images: Array, outputs: Array, geometry: Geometry) -> Array:
+    """One product for each row of the window, with stride 1.
+
+        w̄[a, (b, c), d] = Σ_{n, i, j} x[n, i + a − p, (j + b − p, c)] · ȳ[n, i, j, d]
+
+    The pixels of a row of the window are copied side by side, a third of the copies of patches.
+    """
+    (height, width), (rows, columns), _ = geometry
+    channels, features = images.shape[3], outputs.shape[3]
+    pads = lax.padtype_to_pads((height, width), (rows, columns), (1, 1), "SAME")
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    wide = jnp.concatenate([padded[:, :, b : b + width] for b in range(columns)], axis=-1)
+    flat = outputs.reshape(-1, features)
+    products = [
+        wide[:, a : a + height].reshape(-1, columns * channels).T @ flat for a in range(rows)
+    ]
+    return jnp.stack(products).reshape(rows, columns, channels, features)
+
+
 def _form(geometry: Geometry, channels: int, features: int, dtype: jnp.dtype) -> Form:
     """The fastest form but Winograd's: patches of wide windows are mostly copying."""
     wide = geometry.stride == 1 and max(geometry.kernel) > 1 and min(geometry.images) >= 6
@@ -124,4 +146,6 @@ def gradient_to_kernel_on_cpu(images: Array, outputs: Array, geometry: Geometry)
     sizes = (geometry, images.shape[3], outputs.shape[3], images.dtype)
     if _winograd_pays(*sizes):
         return transposed_in_kernel(convolve_by_winograd)(images, outputs, geometry)
-    return transposed_in_kernel(_form(*sizes))(images, outputs, geometry)
+    if _form(*sizes) is convolve_by_xla:
+        return kernel_gradient_by_rows(images, outputs, geometry)
+    return transposed_in_kernel(convolve_by_patches)(images, outputs, geometry)
