@@ -194,8 +194,10 @@ class ImageNetwork:
     def described(self, *, comparison: bool = False) -> str:
         """The network as the protocol names it, such as `conv4-stride, width 64, float32`."""
         name = "conv-maps" if comparison else self.network
-        cells = f", {self.cells} cells per stage" if self.network == "supernet" else ""
-        return f"{name}, width {self.width}{cells}, {self.precision}"
+        width = f"width {self.width}"
+        if self.network == "supernet":
+            width += f", {self.cells} {'cell' if self.cells == 1 else 'cells'} per stage"
+        return f"{name}, {width}, {self.precision}"
 
     def comparison(self) -> tuple[Model, Model]:
         """For relation networks: an encoder to feature maps, and a network that compares two."""

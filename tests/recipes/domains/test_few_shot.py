@@ -296,7 +296,7 @@ def test_a_supernet_finds_a_cell_beside_its_weights(trained):
     np.testing.assert_array_equal(found, logits.argmax(axis=-1))
     mixing = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(results["mixing_weights"], mixing, atol=1e-4)
-    assert results["protocol"]["network"] == "supernet, width 2, 1 cells per stage, float32"
+    assert results["protocol"]["network"] == "supernet, width 2, 1 cell per stage, float32"
     assert (folder / "cell.png").exists()
     # The weights adapt to a task, the architecture does not.
     support = run.example.support
