@@ -22,8 +22,8 @@ _RUN = [
 ]
 # The options of a run of seconds, by domain, the learner first if it is not the default;
 # {images} is a folder of 18 easy classes, {sentences} a file of as many, {tagged} a file of words
-# with five types of entities, {bert} a random encoder, {table} a file of 12 easy pools. A new domain
-# has its line here, and the tests of all domains run it.
+# with five types of entities, {bert} a random encoder, {table} a file of 12 easy pools. A new
+# domain has its line here, and the tests of all domains run it.
 TINY = {
     "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
     "--train-shots 2 --queries 3 --train-queries 2",
