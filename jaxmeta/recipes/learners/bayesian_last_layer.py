@@ -22,7 +22,10 @@ class BayesianLastLayer(Recipe):
     """Kernel of the features; linear is Bayesian linear regression."""
     training_loss: Literal["predictive", "marginal"] = "predictive"
     """Loss of the query given the support, or the marginal likelihood of both, as published."""
-    presets: ClassVar[tuple[Preset, ...]] = (*presets.READING,)
+    presets: ClassVar[tuple[Preset, ...]] = (
+        *presets.READING,
+        presets.omniglot(wall_time="3 h on a CPU core"),
+    )
 
     @property
     def needs(self) -> Needs:

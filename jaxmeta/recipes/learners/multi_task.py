@@ -8,7 +8,7 @@ import optax
 from jaxmeta.core import MetaLearner
 from jaxmeta.inner import adam
 from jaxmeta.learners import multi_task
-from jaxmeta.recipes import Needs, Preset, Problem, Recipe, recipe
+from jaxmeta.recipes import Needs, Preset, Problem, Recipe, presets, recipe
 from jaxmeta.recipes.settings import AT_TEST, Count, Natural, Positive
 
 
@@ -30,7 +30,10 @@ class MultiTask(Recipe):
     """Training steps for a new task; with 0 and --new-head prototypes, the means classify."""
     inner_optimizer: Annotated[Literal["sgd", "adam"], AT_TEST] = "adam"
     """Optimizer for a new task."""
-    presets: ClassVar[tuple[Preset, ...]] = (Preset("few-shot/*", {"train_queries": 5}),)
+    presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("few-shot/*", {"train_queries": 5}),
+        presets.omniglot(wall_time="6 h on a CPU core", rotations="as-classes"),
+    )
 
     @property
     def needs(self) -> Needs:
