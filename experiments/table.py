@@ -263,7 +263,8 @@ def streams_table(folder: Path = RESULTS) -> str:
     """Accuracy by presentation of a class, and published results."""
     rows = []
     for path, own in _read(folder):
-        if own.get("experiment") == "sequence" and "accuracy_1" in own:
+        of_labels = own.get("experiment") == "sequence" and own["task"] == "labels"
+        if of_labels and "requests" not in own:
             protocol = own["protocol"]
             strings = ", as strings" if protocol["labels"] == "strings" else ""
             ways = f"{protocol['ways']}{strings}"
@@ -327,7 +328,7 @@ def _command(results: Mapping[str, Any], path: Path) -> str:
     For an evaluation of a run in the repository, the run is named by its folder there.
     """
     words = shlex.split(results["command"])
-    if "run" in results and (path.parent / "config.json").is_file():
+    if "run" in results and (path.parent / "results.json").is_file():
         run = f"experiments/results/{path.parent.name}"
         words = [run if Path(word).name == results["run"] else word for word in words]
     given = [
