@@ -88,6 +88,7 @@ class Pools(Domain):
             raise ValueError(f"{option('support', self.support)}: give the smaller number first.")
         if self.test_support is not None and len({*self.test_support}) < len(self.test_support):
             raise ValueError(f"{option('test_support', self.test_support)}: give each number once.")
+        self._given_kind()
 
     def task_kind(self) -> str:
         return self.targets or self._given_kind() or self._load(0).kind
