@@ -150,8 +150,8 @@ def class_covariances(features_SD: Array, support: Batch, ways: int) -> Array:
 
     >>> support = Batch(None, jnp.array([0, 0, 1]))
     >>> found = class_covariances(jnp.array([[0.0], [2.0], [4.0]]), support, 2)
-    >>> found.ravel().round(3).tolist()
-    [3.6670000553131104, 3.0]
+    >>> [f"{value:.3f}" for value in found.ravel().tolist()]
+    ['3.667', '3.000']
     """
     chex.assert_rank(features_SD, 2)
     members_SW = class_members(support, ways, features_SD.dtype)

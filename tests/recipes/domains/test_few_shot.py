@@ -308,7 +308,7 @@ def test_a_supernet_finds_a_cell_beside_its_weights(trained):
 @pytest.mark.parametrize(
     ("learner", "settings", "message"),
     [
-        ("prototypical", {"network": "supernet"}, "does not learn an architecture"),
+        ("r2d2", {"network": "supernet", "query_statistics": "batch"}, "does not learn an arch"),
         ("maml", {"cells": 2}, "--cells 2 applies only to --network supernet"),
         (
             "maml",
