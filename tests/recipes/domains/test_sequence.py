@@ -105,11 +105,17 @@ def test_labels_are_asked_for(tiny, images, status, tmp_path, capsys):
     assert "requests at instance 1: " in lines
 
 
-@pytest.mark.parametrize("options", [("--task", "copy"), ("--labels", "strings")])
-def test_requests_are_for_streams_of_labels(options, tiny, images, status, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--task", "copy"), "applies only to --task labels"),  # the settings of its preset
+        (("--labels", "strings"), "asks for labels; give --task labels --labels one-hot"),
+    ],
+)
+def test_requests_are_for_streams_of_labels(
+    options, message, tiny, images, status, tmp_path, capsys
+):
     stream = [] if "copy" in options else ["--dataset", images]
     line = line_of(tiny, "active-one-shot", *stream, *options, "--out", tmp_path / "run")
     assert status("sequence", *line) == 1
-    assert "this learner asks for labels; give --task labels --labels one-hot" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    assert message in " ".join(capsys.readouterr().err.split())
