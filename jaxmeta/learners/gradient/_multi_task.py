@@ -19,7 +19,7 @@ from jaxmeta.core import (
     meta_learner,
     valid_mask,
 )
-from jaxmeta.inner import first_order, support_loss, unroll
+from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
 from jaxmeta.learners.gradient._proto_maml import prototype_head
 from jaxmeta.numbered import Numbered
 
@@ -60,6 +60,7 @@ def multi_task(
     fine_tune: Literal["head", "all"] = "head",
     new_head: Literal["zero", "prototypes"] = "zero",
     trained_outputs: int | None = None,
+    differentiation: Differentiation = second_order,
 ) -> MetaLearner:
     """Multi-task learning with hard sharing: one trunk f, and a head for each training task.
 
@@ -80,6 +81,8 @@ def multi_task(
       new_head: what its head starts from: `zero`, or for classes the `prototypes` of the trunk's
         features, see `proto_maml`. With no steps, these are the classifier.
       trained_outputs: outputs of a training task. Defaults to `outputs`.
+      differentiation: of the loss of a new task, see `jaxmeta.inner.unroll`; training tasks have
+        no steps.
 
     Raises:
       ValueError: fewer than one task or one output; when traced, features of another rank.
@@ -111,7 +114,7 @@ def multi_task(
         loss_of,
         inner_optimizer,
         inner_steps,
-        differentiation=first_order,
+        differentiation=differentiation,
         # Not `only("head")`: a layer of the trunk may have that name, too.
         adapts=(lambda path: path.startswith("head/")) if fine_tune == "head" else None,
     )
