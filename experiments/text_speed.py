@@ -92,7 +92,7 @@ def forward_turns(encoder: Encoder, batch: int, options: TextSpeed) -> dict[str,
 
 def _torch_forwards(encoder: Encoder, options: TextSpeed) -> dict[str, text_peers.Forward]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return {}
     plain = text_peers.plain_forward(encoder.config, encoder.weights)
@@ -105,7 +105,7 @@ def _torch_forwards(encoder: Encoder, options: TextSpeed) -> dict[str, text_peer
 
 
 def _without_gradients(forward: text_peers.Forward, ids: np.ndarray, mask: np.ndarray) -> Turn:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     given = torch.from_numpy(ids).long(), torch.from_numpy(mask)
 
@@ -177,7 +177,7 @@ def _jaxmeta_step(encoder: Encoder, params: PyTree, task: Task) -> Turn:
 def _torch_steps(
     encoder: Encoder, params: PyTree, task: Task, options: TextSpeed
 ) -> dict[str, Turn]:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     def part(batch: Batch) -> Any:
         states, mask = (torch.from_numpy(array) for array in batch.inputs)

@@ -12,6 +12,8 @@ from jaxmeta.data.text._corpus import (
     unseen_text,
 )
 from jaxmeta.data.text._intents import INTENTS, SPLITS, intents
+from jaxmeta.data.text.arsc import Arsc, Reviews, ReviewTask, load_arsc
+from jaxmeta.data.text.conll import Tagged, read_conll
 from jaxmeta.data.text.encoder import Encoder, load_encoder
 from jaxmeta.data.text.entities import Entities, EntityPart, load_entities, word_episodes
 from jaxmeta.data.text.episodes import Padded, Ragged, ragged, sentence_episodes, taken
