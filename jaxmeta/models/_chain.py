@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.core import Array, Key, PyTree
-from jaxmeta.ops import convolve, max_pool
+from jaxmeta.ops import convolve, max_pool, varying_with
 
 
 class ChainLayer(NamedTuple):
@@ -136,7 +136,9 @@ def chain_network(layers: Sequence[ChainLayer], decisions: int, outputs: int) ->
         def place(state: _State, row: tuple[PyTree, Array]) -> tuple[_State, None]:
             return step(state, *row), None
 
+        # Whether an image is pooled depends on the architecture, and so does where both vary.
         state = _State(images, jnp.array(images.shape[1], jnp.int32))
+        state = varying_with(state, (images, architecture))
         state, _ = jax.lax.scan(place, state, (params["kernels"], architecture))
         area = (state.size**2).astype(images.dtype)
         features = state.images.sum(axis=(1, 2)) / area

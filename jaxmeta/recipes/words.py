@@ -77,13 +77,16 @@ def entity_objective(length: int) -> Objective:
 
     Outputs are logits `[sentences · length, classes]`, with the class 0 outside of entities, and
     targets int32 `[sentences · length]`, as in `word_episodes`; padding counts neither in the loss
-    nor in the metrics.
+    nor in the metrics. Words that are not whole sentences, such as those of an inner batch, have no
+    `f1`.
     """
 
     def objective(
         outputs: PyTree, targets: PyTree, mask: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
         loss, metrics = cross_entropy(outputs, targets, mask)
+        if len(targets) % length:
+            return loss, metrics
         rows = (-1, length)
         kept = valid_mask(mask, len(targets)).reshape(rows)
         found = span_counts(outputs.argmax(axis=-1).reshape(rows), targets.reshape(rows), kept)

@@ -42,3 +42,10 @@ def test_the_objective_ignores_padding_and_finds_spans():
     assert loss == expected and metrics["accuracy"] == other["accuracy"] == 0.8
     assert metrics["f1"] == 0.5  # one of two, on both sides
     assert entity_objective(3)(logits, predicted)[1]["f1"] == 1
+
+
+def test_a_part_of_the_words_has_no_spans():
+    logits = jax.nn.one_hot(jnp.array([1, 0, 2, 0]), 3)
+    loss, metrics = entity_objective(3)(logits, jnp.array([1, 0, 2, 2]), None)
+    assert "f1" not in metrics
+    assert metrics["accuracy"] == 0.75 and jnp.isfinite(loss)

@@ -20,7 +20,7 @@ from jaxmeta.data.text import load_encoder
 from jaxmeta.data.text.entities import Entities as EntitySet
 from jaxmeta.data.text.entities import load_entities, word_episodes
 from jaxmeta.data.transformed import in_random_order
-from jaxmeta.models import sentence_network
+from jaxmeta.models import mlp, pairwise, sentence_network
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
 from jaxmeta.recipes.sentence_baselines import beside, frozen_prototypes, lines_of
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count
@@ -96,6 +96,10 @@ class Entities(Domain):
             trained_ways=classes,
             support=self.ways * self.shots * self.words,
             steps=training.steps,
+            comparison=lambda constants: (
+                sentence_network(config, {}, None),
+                pairwise(mlp((64,), 1)),
+            ),
             context_layer="projection/bias",
             data=data,
         )

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import jax
+
 from jaxmeta.core import MetaLearner
+from jaxmeta.inner._partition import paths_of
 from jaxmeta.learners import maml_plus_plus
 from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
 from jaxmeta.recipes import Preset, Problem, presets, recipe
@@ -25,7 +28,8 @@ class MamlPlusPlus(Differentiated, Batches, Steps):
     learned_rates: bool = True
     """Learn a rate for every parameter tensor and inner step."""
     normalisation_per_step: bool = True
-    """Learn each normalisation's scale and shift for every inner step, instead of adapting them."""
+    """Learn each normalisation's scale and shift for every inner step, instead of adapting them;
+    no effect for networks without normalisation."""
     multi_step_loss_fraction: Fraction = 0.1
     """Initial fraction of training in which the losses after all inner steps count, annealed."""
     first_order_fraction: Fraction = 0.0
@@ -41,17 +45,20 @@ class MamlPlusPlus(Differentiated, Batches, Steps):
             network="conv4-pool",
             outer_schedule="cosine",
         ),
-        # The perceptron has no normalisation.
         Preset("regression/*", {"inner_rate": 1e-3, "normalisation_per_step": False}),
     )
 
     def build(self, problem: Problem) -> MetaLearner:
+        model = problem.model()
+        params = jax.eval_shape(model.init, jax.random.key(0), problem.example.support.inputs)
+        normalised = any(map(in_normalisation, paths_of(params)))
+        per_step = in_normalisation if self.normalisation_per_step and normalised else None
         return maml_plus_plus(
-            problem.model(),
+            model,
             problem.objective,
             inner_rate=self.inner_rate,
             learned_rates=self.learned_rates,
-            normalisation_per_step=in_normalisation if self.normalisation_per_step else None,
+            normalisation_per_step=per_step,
             multi_step_loss_until=round(self.multi_step_loss_fraction * problem.steps),
             first_order_until=round(self.first_order_fraction * problem.steps),
             trained_inner_steps=max(self.inner_steps, 1),

@@ -34,9 +34,9 @@ class Reptile(Batches, Steps):
     """Optimizer of the inner loop. adam has β1 = 0 and starts anew in every task;
     rmsprop carries its second moments from task to task, as in the authors' code."""
     presets: ClassVar[tuple[Preset, ...]] = (
-        Preset("few-shot/*", {**_OUTER, "train_shots": 10, "train_queries": 1}),
+        Preset("*/*", _OUTER),
+        Preset("few-shot/*", {"train_shots": 10, "train_queries": 1}),
         Preset("few-shot/default", {"steps": 1500}),
-        Preset("text/*", _OUTER),
         presets.omniglot(
             "97.68 ± 0.04, 99.48 ± 0.06, 89.43 ± 0.14, 97.12 ± 0.32",
             wall_time="3 h on a CPU core",
@@ -51,7 +51,6 @@ class Reptile(Batches, Steps):
         Preset(
             "regression/*",
             {
-                **_OUTER,
                 "inner_rate": 0.02,
                 "inner_steps": 8,
                 "inner_optimizer": "sgd",

@@ -68,16 +68,16 @@ def test_the_network_found_is_trained_alone(status, tmp_path, capsys):
     assert status("architectures", *given, "--out", folder) == 0
     results = results_of(folder)
     assert "alone" not in results
-    assert status("evaluate", folder, "--alone-steps", "60", "--out", out) == 0
+    assert status("evaluate", folder, "--alone-steps", "200", "--out", out) == 0
     later = json.loads(out.read_text())
     assert later["architecture"] == results["architecture"]
     alone = later["alone"]
-    assert (alone["steps"], alone["test_images"]) == (60, 797)
+    assert (alone["steps"], alone["test_images"]) == (200, 797)
     assert alone["accuracy"] > 0.5  # chance is 0.1
     assert alone["accuracy_ci95"] == pytest.approx(
         1.96 * np.sqrt(alone["accuracy"] * (1 - alone["accuracy"]) / 796), rel=1e-3
     )
-    assert "trained alone for 60 steps" in capsys.readouterr().out
+    assert "trained alone for 200 steps" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -299,7 +299,9 @@ def test_a_supernet_finds_a_cell_beside_its_weights(trained):
     assert results["protocol"]["network"] == "supernet, width 2, 1 cell per stage, float32"
     assert (folder / "cell.png").exists()
     # The weights adapt to a task, the architecture does not.
-    support = run.example.support
+    support = run.example.support  # of zeros
+    pictures = jax.random.uniform(jax.random.key(1), support.inputs.shape)
+    support = support._replace(inputs=pictures)
     adapted = run.learner.adapt(jax.random.key(0), run.meta_params, support).params
     np.testing.assert_array_equal(adapted["architecture"], logits)
     assert not np.allclose(adapted["head"]["kernel"], run.meta_params["head"]["kernel"])
