@@ -214,7 +214,7 @@ def tagged(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     letters = {kind: "abcdefghij"[2 * n : 2 * n + 2] for n, kind in enumerate("uvwxy")}
     lines = []
-    for number in range(120):
+    for number in range(240):
         kinds = rng.choice(list(letters), 1 + number % 2, replace=False)
         for kind in kinds:
             for word in rng.choice(list("klmnopqrst"), rng.integers(1, 3)):

@@ -94,10 +94,12 @@ class _Layer(nn.Module):
     def _attention(self, states_NLD: Array, mask_NL: Array) -> Array:
         heads, width = self.config.heads, self.config.width
         split = (*states_NLD.shape[:2], heads, width // heads)
-        query_NLHK, key_NLHK, value_NLHK = (
-            _dense(width, name)(states_NLD).reshape(split) for name in ("query", "key", "value")
+        # Heads before tokens, so that every product is one of plain matrices.
+        query_NHLK, key_NHLK, value_NHLK = (
+            _dense(width, name)(states_NLD).reshape(split).swapaxes(1, 2)
+            for name in ("query", "key", "value")
         )
-        scores_NHLL = jnp.einsum("nlhk,nmhk->nhlm", query_NLHK, key_NLHK)
+        scores_NHLL = jnp.einsum("nhlk,nhmk->nhlm", query_NHLK, key_NHLK)
         # In float32 or wider, as every normalisation.
         scores_NHLL = scores_NHLL.astype(jnp.promote_types(scores_NHLL.dtype, jnp.float32))
         # The lowest number, not −inf: a sentence that is all padding keeps finite gradients.
@@ -105,10 +107,10 @@ class _Layer(nn.Module):
         scores_NHLL = jnp.where(
             mask_NL[:, None, None], scores_NHLL / math.sqrt(width // heads), lowest
         )
-        weights_NHLL = jax.nn.softmax(scores_NHLL).astype(value_NLHK.dtype)
+        weights_NHLL = jax.nn.softmax(scores_NHLL).astype(value_NHLK.dtype)
         weights_NHLL = _Dropout(self.dropout)(weights_NHLL)
-        read_NLHK = jnp.einsum("nhlm,nmhk->nlhk", weights_NHLL, value_NLHK)
-        return read_NLHK.reshape(states_NLD.shape)
+        read_NHLK = jnp.einsum("nhlm,nhmk->nhlk", weights_NHLL, value_NHLK)
+        return read_NHLK.swapaxes(1, 2).reshape(states_NLD.shape)
 
 
 class _Layers(nn.Module):

@@ -72,8 +72,8 @@ def load_entities(
 ) -> Entities:
     """Loads tagged sentences, ready for `word_episodes`.
 
-    Training and validation have the same types, and none of their sentences has an entity of a test
-    type; the test has every sentence with one.
+    Training and validation have the same types but no common sentence, and none of their sentences
+    has an entity of a test type; the test has every sentence with one.
 
     Args:
       name: `wnut17`, from the folder `wnut17` in `JAXMETA_DATA_DIR` or in the cache folder, with
@@ -122,9 +122,9 @@ def split_by_type(
     Raises:
       ValueError: no test type, an unknown one, or none left for training.
 
-    >>> ada = Tagged(("Ada", "wrote"), ("B-person", "O"))
+    >>> ada, bob = (Tagged((name, "wrote"), ("B-person", "O")) for name in ("Ada", "Bob"))
     >>> rome = Tagged(("Ada", "in", "Rome"), ("B-person", "O", "B-place"))
-    >>> found = split_by_type("two", [ada, rome], [ada], [], test_types=["place"])
+    >>> found = split_by_type("three", [ada, rome], [ada, bob], [], test_types=["place"])
     >>> {part: len(own.sentences) for part, own in found.parts.items()}
     {'train': 1, 'validation': 1, 'test': 1}
     """
@@ -152,9 +152,11 @@ def split_by_type(
         counts = np.array([len(rows[kind]) for kind in own], np.int32)
         return EntityPart(tuple(s for kind in own for s in rows[kind]), tuple(own), counts)
 
+    seen = {sentence.words for sentence in train}
+    unseen = [sentence for sentence in validation if sentence.words not in seen]
     parts = {
         "train": part(train, kept, test_types),
-        "validation": part(validation, kept, test_types),
+        "validation": part(unseen, kept, test_types),
         "test": part(everything, sorted(test_types), ()),
     }
     content = json.dumps([[own.sentences, own.types] for own in parts.values()])

@@ -17,7 +17,7 @@ def sentence(text):
 
 
 TRAIN = [*map(sentence, ("a b/u", "c/v d/u", "e/u f/x", "g h", "i/v", "a b/u", "k/u"))]
-VALIDATION = [*map(sentence, ("l/u m", "n/y", "o/v p/u"))]
+VALIDATION = [*map(sentence, ("l/u m", "n/y", "o/v p/u", "k/u"))]  # the last is seen
 TEST = [*map(sentence, ("q/x r/u", "s/y t", "a/u"))]
 
 
@@ -34,6 +34,7 @@ def test_no_training_sentence_has_a_test_type(found):
     test = found.parts["test"].sentences
     # Every sentence with a test type, of all three files, and no other.
     assert {*test} == {TRAIN[2], VALIDATION[1], TEST[0], TEST[1]}
+    assert not {*found.parts["train"].sentences} & {*found.parts["validation"].sentences}
     assert found.protocol["sentences"] == {"train": 4, "validation": 2, "test": 4}
 
 
