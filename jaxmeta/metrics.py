@@ -17,6 +17,7 @@ __all__ = [
     "average_precision_gain",
     "calibration_error",
     "mean_absolute_error",
+    "multiclass_auroc",
     "ndcg",
     "qlike",
     "root_mean_squared_error",
@@ -82,6 +83,30 @@ def auroc(scores: Array, targets: Array, mask: Array | None = None) -> Array:
     pairs = positive * negative
     wins = (ranked.targets_Q * ranks_Q).sum() - positive * (positive + 1) / 2
     return _unless_nan(jnp.where(pairs > 0, wins / jnp.maximum(pairs, 1), 0.5), scores, mask)
+
+
+def multiclass_auroc(outputs: Array, targets: Array, mask: Array | None = None) -> Array:
+    """Area under the ROC curve of each class against all others, the mean over classes.
+
+    Args:
+      outputs: logits `[examples, classes]`; the score of a class is its probability.
+      targets: int `[examples]`, the classes.
+      mask: None or bool `[examples]`.
+
+    Classes without an example do not count. With examples of one class only it is 0.5.
+
+    Source: `sklearn.metrics.roc_auc_score` with `multi_class="ovr"`.
+
+    >>> outputs = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 2.0, 4.0]])
+    >>> float(multiclass_auroc(outputs, jnp.array([0, 1, 2])))
+    1.0
+    """
+    logarithms_QW = jax.nn.log_softmax(outputs)
+    classes_W = jnp.arange(outputs.shape[1])
+    own_QW = (targets[:, None] == classes_W[None]).astype(jnp.int32)
+    each_W = jax.vmap(auroc, in_axes=(1, 1, None))(logarithms_QW, own_QW, mask)
+    present_W = (own_QW * valid_mask(mask, len(targets))[:, None]).sum(axis=0) > 0
+    return jnp.where(present_W, each_W, 0).sum() / jnp.maximum(present_W.sum(), 1)
 
 
 def ndcg(scores: Array, targets: Array, mask: Array | None = None, *, top: int = 5) -> Array:

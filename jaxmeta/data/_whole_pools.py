@@ -16,15 +16,17 @@ from jaxmeta.data.stream import Streams, TaskStream
 class _Draws(Sequence):
     """The draws of some pools; a `Task` has row numbers as inputs, and draws as its first axis."""
 
-    def __init__(self, pools: Pools, chosen: np.ndarray, places: list, size: int, queries: int):
+    def __init__(
+        self, pools: Pools, chosen: np.ndarray, places: list, sizes: np.ndarray, queries: int
+    ):
         self._pools, self._chosen, self._places = pools, chosen, places
-        self._size, self._queries = size, queries
+        self._sizes, self._queries = sizes, queries
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def __getitem__(self, index: Any) -> Task:
-        places, size = self._places[index], self._size
+        places, size = self._places[index], int(self._sizes[self._chosen[index]])
         known, asked = places[:, :size], places[:, size:]
         first = int(self._pools.starts[self._chosen[index]])
 
@@ -35,7 +37,7 @@ class _Draws(Sequence):
             mask: Any = np.broadcast_to(np.arange(length) < count, filled.shape)
             return Batch(self._pools.rows[filled], self._pools.targets[filled], mask)
 
-        return Task(batch(known, max(size, 1)), batch(asked, self._queries))
+        return Task(batch(known, max(self._sizes.max(), 1)), batch(asked, self._queries))
 
 
 class WholePools(NamedTuple):
@@ -64,6 +66,7 @@ def whole_pools(
     order: Order = "random",
     seed: int = 0,
     most: int | None = None,
+    share: float | None = None,
     shapes: int = 4,
 ) -> WholePools:
     """Enumerates pools for evaluation: `support` examples to learn from, all others as query.
@@ -79,6 +82,8 @@ def whole_pools(
       order: see `Order`.
       seed: of the draws.
       most: largest number of pools, the first ones by name. Defaults to all.
+      share: largest part of a pool's examples in the support; smaller pools then have fewer support
+        examples and are not left out.
       shapes: largest number of compiled shapes.
 
     Raises:
@@ -97,22 +102,25 @@ def whole_pools(
         raise ValueError(
             f"whole_pools: support {support}, {draws} draws; give 0 or more, 1 or more"
         )
-    chosen = np.flatnonzero(pools.counts > support)[:most]
+    sizes = np.full(len(pools.counts), support)
+    if share is not None:
+        sizes = np.minimum(support, (share * pools.counts).astype(int))
+    chosen = np.flatnonzero(pools.counts > sizes)[:most]
     if not chosen.size:
         raise ValueError(
             f"whole_pools: no pool has more than {support} examples; the largest of "
             f"{len(pools.names)} pools has {pools.counts.max()}"
         )
-    queries = pools.counts[chosen] - support
+    queries = pools.counts[chosen] - sizes[chosen]
     chosen = chosen[np.argsort(queries, kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
-    padded = shared_shapes(pools.counts[chosen] - support, shapes)
+    padded = shared_shapes(pools.counts[chosen] - sizes[chosen], shapes)
     inputs = jax.tree.map(jnp.asarray, pools.inputs)
     streams = []
     for shape in np.unique(padded).tolist():
         (members,) = np.nonzero(padded == shape)
         of_shape = [places[own] for own in members.tolist()]
-        tasks = _Draws(pools, chosen[members], of_shape, support, shape)
+        tasks = _Draws(pools, chosen[members], of_shape, sizes, shape)
         streams.append(TaskStream(tasks, jax.tree_util.Partial(with_inputs, inputs)))
     return WholePools(Streams(tuple(streams)), chosen, places, support)
 

@@ -60,6 +60,7 @@ from jaxmeta.learners.process import (
     conditional_neural_process,
     conditional_neural_process_classifier,
     neural_process,
+    prior_fitted,
     transformer_neural_process,
 )
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
@@ -106,6 +107,7 @@ __all__ = [
     "neural_process",
     "one_hot_squared_error",
     "persistent_es",
+    "prior_fitted",
     "promp",
     "proto_maml",
     "prototypical",

@@ -83,6 +83,49 @@ def linear(ways: int) -> Baseline:
     return classifier(lambda *_: LogisticRegression(max_iter=1000), ways)
 
 
+def table_baselines(ways: int) -> dict[str, Baseline]:
+    """Logistic regression, random forest, gradient boosting and nearest neighbours for tables.
+
+    NaN is a missing value. Columns without a value in the support are left out; for all but the
+    trees, missing values become the mean and columns are standardised, both by the support.
+    """
+    with extra("tables"):
+        from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+        from sklearn.impute import SimpleImputer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+    def scaled(model: Any) -> Any:
+        return make_pipeline(SimpleImputer(), StandardScaler(), model)
+
+    def neighbours(_: int, count: int) -> Any:
+        return scaled(KNeighborsClassifier(min(5, count), weights="distance"))
+
+    makers: dict[str, Callable[[int, int], Any]] = {
+        "logistic regression": lambda *_: scaled(LogisticRegression(max_iter=1000)),
+        "random forest": lambda seed, _: make_pipeline(
+            SimpleImputer(), RandomForestClassifier(100, random_state=seed)
+        ),
+        "gradient boosting": lambda seed, _: HistGradientBoostingClassifier(
+            min_samples_leaf=5, random_state=seed
+        ),
+        "nearest neighbours": neighbours,
+    }
+
+    def of_columns(learn: Baseline) -> Baseline:
+        def of_task(
+            inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+        ) -> np.ndarray:
+            known = ~np.isnan(inputs).all(axis=0)
+            return learn(inputs[:, known], targets, asked[:, known], seed)
+
+        return of_task
+
+    return {name: of_columns(classifier(make, ways)) for name, make in makers.items()}
+
+
 def tanimoto_neighbours(neighbours: int = 8) -> Baseline:
     """The most similar molecules: neighbours by Tanimoto similarity of the bits of fingerprints.
 

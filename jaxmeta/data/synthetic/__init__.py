@@ -1,9 +1,10 @@
-"""Synthetic tasks: curves, sequences of bits, optimization problems."""
+"""Synthetic tasks: curves, sequences of bits, optimization problems, tables."""
 
 from jaxmeta.data.synthetic import sequences
 from jaxmeta.data.synthetic._sinusoids import sinusoids
 from jaxmeta.data.synthetic.gaussian_processes import gaussian_curves
 from jaxmeta.data.synthetic.optimization import Family, classifiers, quadratics
+from jaxmeta.data.synthetic.tables import synthetic_tables
 
 __all__ = [
     "Family",
@@ -12,4 +13,5 @@ __all__ = [
     "quadratics",
     "sequences",
     "sinusoids",
+    "synthetic_tables",
 ]

@@ -7,6 +7,7 @@ from jaxmeta.learners.process._alpaca import (
     last_layer_posterior,
 )
 from jaxmeta.learners.process._bayesian_last_layer import LastLayerParams, bayesian_last_layer
+from jaxmeta.learners.process._prior_fitted import ReadTable, prior_fitted
 from jaxmeta.learners.process.conditional import (
     class_by_class,
     conditional_neural_process,
@@ -21,6 +22,7 @@ __all__ = [
     "Gaussian",
     "LastLayer",
     "LastLayerParams",
+    "ReadTable",
     "alpaca",
     "bayesian_last_layer",
     "class_by_class",
@@ -29,5 +31,6 @@ __all__ = [
     "gaussian_likelihood",
     "last_layer_posterior",
     "neural_process",
+    "prior_fitted",
     "transformer_neural_process",
 ]

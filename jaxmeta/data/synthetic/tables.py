@@ -1,0 +1,207 @@
+"""Tables that a prior draws: random structural models with columns of every kind."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.data.samplers import Sampler, sampler
+
+_NODES = 32  # of a layer
+_LAYERS = 3
+_ACTIVATIONS = (
+    lambda x: x,
+    jnp.tanh,
+    jax.nn.relu,
+    jnp.abs,
+    jnp.sin,
+    lambda x: jnp.exp(-(x**2)),
+    lambda x: jnp.where(x > 0, 1.0, -1.0),
+    jnp.square,
+)
+
+
+def synthetic_tables(
+    *, support: tuple[int, int] = (8, 128), queries: int = 32, columns: int = 16, classes: int = 10
+) -> Sampler:
+    """A sampler of tables for classification: `sample(key) -> Task`, each from another model.
+
+    A table is drawn as follows.
+
+    - A network of three layers with sparse random weights, random activations and noise is a
+      structural model; its inputs are normal, uniform or in clusters. In half of the tables the
+      columns are its inputs, else any of its nodes.
+    - The class is a node of the last layer, cut at random quantiles, or the largest of several
+      nodes; there are 2 classes in half of the tables, else up to `classes`. Their frequencies
+      differ, their numbers are in random order, and some labels are replaced.
+    - Columns are warped or become categories. Some have nothing to do with the class, and some
+      values are missing (NaN).
+    - In half of the tables the last columns are NaN throughout, so that there are fewer columns.
+
+    Args:
+      support: smallest and largest number of support rows; it is log-uniform.
+      queries: number of query rows. The mask leaves out those whose class no support row has.
+      columns: largest number of columns; the smallest is 2.
+      classes: largest number of classes.
+
+    Returns:
+      a sampler of tasks of `Batch(inputs [rows, columns], targets int32 [rows], mask)`.
+
+    Raises:
+      ValueError: a number is below its bound.
+
+    Source: after Hollmann et al. 2023, "TabPFN", section 4 (structural causal models and networks
+    as a prior); the distributions are our own.
+
+    >>> task = synthetic_tables(support=(4, 12), queries=5, columns=3)(jax.random.key(0))
+    >>> task.support.inputs.shape, task.query.targets.shape
+    ((12, 3), (5,))
+    """
+    low, high = support
+    most = _NODES * (1 + _LAYERS) // 2
+    if not 2 <= low <= high or queries < 1 or not 2 <= columns <= most or classes < 2:
+        raise ValueError(
+            f"synthetic_tables: {low} to {high} support rows, {queries} queries, {columns} "
+            f"columns and {classes} classes; give at least 2 support rows, the smaller number "
+            f"first, at least 1 query, 2 to {most} columns, at least 2 classes."
+        )
+    return sampler(_draw, support=support, queries=queries, columns=columns, classes=classes)
+
+
+def _draw(key: Key, *, support: tuple[int, int], queries: int, columns: int, classes: int) -> Task:
+    low, high = support
+    size_key, model_key, class_key, column_key = jax.random.split(key, 4)
+    size = jnp.exp(jax.random.uniform(size_key, (), minval=jnp.log(low), maxval=jnp.log(high + 1)))
+    size = jnp.clip(size.astype(jnp.int32), low, high)
+    model = _draw_model(model_key, high + queries)
+    targets = _classes(class_key, model.last, classes)
+    inputs = _columns(column_key, model, columns)
+
+    shown = jnp.arange(high) < size
+    counts = jnp.zeros(classes, jnp.int32).at[targets[:high]].add(shown.astype(jnp.int32))
+    asked = counts[targets[high:]] > 0
+    return Task(
+        Batch(inputs[:high], targets[:high], shown), Batch(inputs[high:], targets[high:], asked)
+    )
+
+
+class _Model(NamedTuple):
+    """The nodes of a structural model: its inputs, all others, and the last layer, `[rows, n]`."""
+
+    inputs: Array
+    others: Array
+    last: Array
+
+
+def _draw_model(key: Key, rows: int) -> _Model:
+    input_key, *keys = jax.random.split(key, 1 + _LAYERS)
+    nodes = _inputs(input_key, rows)
+    layers = [nodes]
+    for own in keys:
+        nodes = _layer(own, nodes)
+        layers.append(nodes)
+    half = _NODES // 2  # of the last layer: the others may be columns
+    others = jnp.concatenate([*layers[1:-1], nodes[:, half:]], axis=1)
+    return _Model(layers[0], others, nodes[:, :half])
+
+
+def _inputs(key: Key, rows: int) -> Array:
+    """Independent columns, normal or uniform, or clusters of rows."""
+    keys = jax.random.split(key, 6)
+    shape = (rows, _NODES)
+    normal = jax.random.normal(keys[0], shape)
+    uniform = jax.random.uniform(keys[1], shape, minval=-1.7, maxval=1.7)
+    clusters = 1 + jax.random.randint(keys[2], (), 1, 8)
+    cluster_R = jax.random.randint(keys[5], (rows,), 0, clusters)
+    centres = jax.random.normal(keys[3], (8, _NODES))
+    kind = jax.random.randint(keys[4], (), 0, 3)
+    return jnp.select([kind == 0, kind == 1], [normal, uniform], centres[cluster_R] + 0.4 * normal)
+
+
+def _layer(key: Key, nodes_RN: Array) -> Array:
+    keys = jax.random.split(key, 7)
+    count = nodes_RN.shape[1]
+    sparsity = jax.random.uniform(keys[0], (), minval=0.05, maxval=0.6)
+    kept = jax.random.bernoulli(keys[1], sparsity, (count, count)) | jnp.eye(count, dtype=bool)
+    weights = jnp.where(kept, jax.random.normal(keys[2], (count, count)), 0)
+    weights = weights / jnp.linalg.norm(weights, axis=0, keepdims=True)
+    gain = jnp.exp(jax.random.uniform(keys[3], (1, count), minval=-0.7, maxval=1.4))
+    values = gain * (nodes_RN @ weights) + 0.5 * jax.random.normal(keys[4], (1, count))
+    chosen = jax.random.randint(keys[5], (count,), 0, len(_ACTIVATIONS))
+    each = jnp.stack([activation(values) for activation in _ACTIVATIONS])
+    values = _standard(jnp.take_along_axis(each, chosen[None, None], axis=0)[0])
+    noise_key, scale_key = jax.random.split(keys[6])
+    scale = jnp.exp(jax.random.uniform(scale_key, (), minval=-6.0, maxval=-1.0))
+    return values + scale * jax.random.normal(noise_key, values.shape)
+
+
+def _standard(values_RN: Array) -> Array:
+    centred = values_RN - values_RN.mean(axis=0, keepdims=True)
+    return centred / jnp.sqrt((centred**2).mean(axis=0, keepdims=True) + 1e-6)
+
+
+def _classes(key: Key, last_RN: Array, classes: int) -> Array:
+    keys = jax.random.split(key, 7)
+    several = jax.random.randint(keys[0], (), 2, classes + 1)
+    number = jnp.where(jax.random.bernoulli(keys[1]), 2, several)
+    used = jnp.arange(classes) < number
+    # Cut one node at quantiles, at random frequencies.
+    evenness = jnp.exp(jax.random.uniform(keys[2], (), minval=-0.7, maxval=2.3))
+    shares = jnp.where(used, jax.random.gamma(keys[3], evenness, (classes,)) + 1e-3, 0)
+    bounds = jnp.cumsum(shares / shares.sum())
+    rows = last_RN.shape[0]
+    ranks_R = jnp.argsort(jnp.argsort(last_RN[:, 0])) / rows
+    cut_R = (ranks_R[:, None] >= bounds[None]).sum(axis=1)
+    # Or take the largest of several nodes.
+    places = jnp.arange(classes) % last_RN.shape[1]
+    bias = 0.5 * jax.random.normal(keys[2], (1, classes))
+    largest_R = jnp.where(used[None], last_RN[:, places] + bias, -jnp.inf).argmax(axis=1)
+    found_R = jnp.where(jax.random.bernoulli(keys[4], 0.6), cut_R, largest_R)
+    wrong_key, rate_key = jax.random.split(keys[5])
+    rate = jnp.maximum(jax.random.uniform(rate_key, (), minval=-0.2, maxval=0.2), 0)
+    drawn_R = jax.random.randint(wrong_key, (rows,), 0, number)
+    wrong_R = jax.random.uniform(jax.random.fold_in(wrong_key, 1), (rows,)) < rate
+    found_R = jnp.where(wrong_R, drawn_R, jnp.minimum(found_R, number - 1))
+    # The numbers of the classes have no order. Those in use come first.
+    order = jax.random.permutation(keys[6], classes)
+    order = order[jnp.argsort(~used[order], stable=True)]
+    return order[found_R].astype(jnp.int32)
+
+
+def _columns(key: Key, model: _Model, columns: int) -> Array:
+    keys = jax.random.split(key, 12)
+    rows = model.inputs.shape[0]
+    nodes_RN = jnp.concatenate([model.inputs, model.others], axis=1)
+    rank_N = jax.random.uniform(keys[0], (nodes_RN.shape[1],))
+    only_inputs = jax.random.bernoulli(keys[1])
+    is_input = jnp.arange(nodes_RN.shape[1]) < model.inputs.shape[1]
+    places = jnp.argsort(rank_N + jnp.where(only_inputs & ~is_input, 1.0, 0.0))[:columns]
+    values_RC = nodes_RN[:, places]
+    # Columns of noise: the same values in another order.
+    share = jnp.maximum(jax.random.uniform(keys[2], (), minval=-0.5, maxval=0.6), 0)
+    noise_C = jax.random.bernoulli(keys[3], share, (columns,))
+    shuffled_RC = jax.random.permutation(keys[4], values_RC, independent=True)
+    values_RC = jnp.where(noise_C[None], shuffled_RC, values_RC)
+    # Warps.
+    kind_C = jax.random.randint(keys[5], (columns,), 0, 6)
+    warped = [jnp.exp(values_RC), jnp.sign(values_RC) * values_RC**2, jnp.cbrt(values_RC)]
+    values_RC = jnp.select([(kind_C == own)[None] for own in range(3)], warped, values_RC)
+    # Categories, whose numbers have no order.
+    share = jnp.maximum(jax.random.uniform(keys[6], (), minval=-0.5, maxval=0.8), 0)
+    category_C = jax.random.bernoulli(keys[7], share, (columns,))
+    levels_C = jax.random.randint(keys[8], (columns,), 2, 9)
+    ranks_RC = jnp.argsort(jnp.argsort(values_RC, axis=0), axis=0) / rows
+    bent_RC = ranks_RC ** jnp.exp(jax.random.uniform(keys[9], (1, columns), minval=-1, maxval=1))
+    codes = jax.random.uniform(keys[8], (9, columns))
+    level_RC = (bent_RC * levels_C[None]).astype(jnp.int32)
+    values_RC = jnp.where(category_C[None], jnp.take_along_axis(codes, level_RC, axis=0), values_RC)
+    # Missing values, and missing columns.
+    rate_key, column_key, count_key, full_key = jax.random.split(keys[10], 4)
+    rate = jnp.maximum(jax.random.uniform(rate_key, (), minval=-0.6, maxval=0.3), 0)
+    some_C = jax.random.bernoulli(column_key, 0.5, (columns,))
+    missing_RC = jax.random.bernoulli(keys[11], rate, (rows, columns)) & some_C[None]
+    count = jax.random.randint(count_key, (), 2, columns + 1)
+    count = jnp.where(jax.random.bernoulli(full_key), columns, count)
+    absent_C = jnp.arange(columns) >= count
+    return jnp.where(missing_RC | absent_C[None], jnp.nan, values_RC)

@@ -1,0 +1,26 @@
+"""Prior-fitted networks on the command line."""
+
+from dataclasses import dataclass
+
+from jaxmeta.core import MetaLearner
+from jaxmeta.learners import prior_fitted
+from jaxmeta.recipes import Problem, Recipe, recipe
+from jaxmeta.recipes.settings import Count
+
+
+@recipe("prior-fitted", paper="Müller et al. 2022", kinds=("tables",))
+@dataclass(frozen=True)
+class PriorFitted(Recipe):
+    """Prior-fitted network (Müller et al. 2022): reads a table and predicts its other rows."""
+
+    width: Count = 96
+    """Width of the transformer."""
+    layers: Count = 3
+    """Layers of the transformer."""
+    heads: Count = 4
+    """Attention heads."""
+
+    def build(self, problem: Problem) -> MetaLearner:
+        return prior_fitted(
+            classes=problem.outputs, width=self.width, layers=self.layers, heads=self.heads
+        )
