@@ -40,3 +40,32 @@ def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
         return "–"
     lead = f"{row['learned_minus_this']:+.3f} ± {row['learned_minus_this_ci95']:.3f}"
     return f"{row[figure]:.3f} ({lead})"
+
+
+def in_context_tables(folder: Path = RESULTS) -> str:
+    """Of each run on tables: AUROC, mean rank and seconds of each method, and AUROC by table."""
+    parts = []
+    for path in sorted(folder.glob("*/results.json")):
+        own = files.read_json(path)
+        if own.get("experiment") != "tables":
+            continue
+        for test, row in own["comparison"].items():
+            learner, result = own["learner"], own.get("tests", {test: own})[test]
+            rows: list[Row] = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]
+            for name, found in row["baselines"].items():
+                lead = (
+                    f"{found['learned_minus_this']:+.4f} ± {found['learned_minus_this_ci95']:.4f}"
+                )
+                rows.append([name, interval(found, "auroc", ".4f"), lead])
+            ranks, seconds = own["mean_rank"][test], own["seconds"][test]
+            for cells, name in zip(rows, ranks):
+                cells += [f"{ranks[name]:.2f}", f"{seconds[name]:.3f}"]
+            head = ["method", "AUROC", "learned minus this", "mean rank", "seconds per table"]
+            parts.append(f"#### {test}\n\n{grid(head, rows)}")
+            each = own["by_table"][test]
+            rows = [
+                [name, *(f"{values[method]:.3f}" for method in ranks)]
+                for name, values in each.items()
+            ]
+            parts.append(grid(["table", *ranks], rows))
+    return "\n".join(parts)

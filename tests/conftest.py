@@ -37,6 +37,8 @@ TINY = {
     "--tuning-tasks 3 --episode-steps 5 --plan-steps 2 --candidates 6 --elites 3 --iterations 2",
     "pools": "--dataset {table} --hidden 8 --embedding 4 --queries 4 --support 2 4 "
     "--test-support 3 5 --draws 2 --baseline-draws 1",
+    "tables": "--dataset {labelled} --width 8 --layers 1 --heads 2 --classes 3 --columns 3 "
+    "--support 4 10 --queries 4 --test-columns 8 --test-support 8 --draws 2 --baseline-draws 1",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
@@ -209,6 +211,18 @@ def table(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def labelled(tmp_path_factory) -> Path:
+    """A folder of two tables of 30 rows, with 2 and 3 classes that the columns tell apart."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("labelled")
+    for ways in (2, 3):
+        classes = np.arange(30) % ways
+        inputs = rng.normal(size=(30, ways + 1)) + classes[:, None]
+        np.savez(folder / f"ways-{ways}.npz", X=inputs, y=classes)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tagged(tmp_path_factory) -> Path:
     """Sentences of letters in CoNLL form; the letters of each of five types are its own."""
     rng = np.random.default_rng(0)
@@ -228,12 +242,13 @@ def tagged(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(images, sentences, tagged, bert_folder, table):
+def tiny(images, sentences, tagged, bert_folder, table, labelled):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
         places = {"images": images, "sentences": sentences, "tagged": tagged, "bert": bert_folder}
-        words = TINY[domain].format(**places, table=table).split()
+        places |= {"table": table, "labelled": labelled}
+        words = TINY[domain].format(**places).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]
         return [*words, *_RUN, *_OWN_RUN.get(domain, ())]

@@ -18,12 +18,12 @@ ROOT = Path(__file__).parent.parent
 
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
-    *("experiments", "commands", "recipes", "active", "compress", "training"),
+    *("experiments", "commands", "tables", "recipes", "active", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "metrics", "objectives", "files"),
     *("architecture", "environment", "numbered", "text", "extras", "interrupts", "version"),
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
-for above in ("experiments", "commands", "recipes"):
+for above in ("experiments", "commands", "tables", "recipes"):
     BELOW[above] |= {"data", "plots"}
 BELOW["training"] |= {"data"}
 BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training

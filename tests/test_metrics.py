@@ -114,3 +114,14 @@ def test_tasks_are_mapped():
     found = jax.vmap(metrics.average_precision)(scores, targets, mask)
     each = [metrics.average_precision(*map(jnp.asarray, own)) for own in drawn]
     np.testing.assert_allclose(found, each, rtol=1e-6)
+
+
+def test_multiclass_auroc_equals_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    outputs, targets = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(0, 3, 60)
+    outputs = outputs.round(1)  # ties
+    mask = rng.random(60) < 0.8
+    found = metrics.multiclass_auroc(jnp.asarray(outputs), jnp.asarray(targets), jnp.asarray(mask))
+    scores = np.asarray(jax.nn.log_softmax(jnp.asarray(outputs[mask])))
+    each = [reference.roc_auc_score(targets[mask] == own, scores[:, own]) for own in range(3)]
+    assert float(found) == pytest.approx(np.mean(each), abs=1e-6)  # the fourth has no example

@@ -89,6 +89,7 @@ def test_the_gradient_is_that_of_the_weighted_log_likelihood(x64):
     assert lived.candidates[:, 0].all() and not lived.candidates[:, 1].all()
 
 
+@pytest.mark.full
 def test_it_learns_to_find_rare_classes():
     learner = learned_acquirer(LINEAR, acquire_with, rollouts=8)
     update = meta_update(learner, optax.adam(3e-2), task_batch=4)

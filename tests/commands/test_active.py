@@ -42,6 +42,7 @@ def rows_of(path):
     return result, {row["name"]: row for row in result["rows"]}
 
 
+@pytest.mark.full
 def test_rules_on_the_same_tasks(folder, labelled):
     run = folder("prototypical")
     status, lines, error = labelled(run, "--rules", "k-centre", "margin")
@@ -133,6 +134,7 @@ def test_what_cannot_be_done(learner, options, told, folder, labelled):
     assert not list(run.glob("active*.json"))
 
 
+@pytest.mark.full
 def test_statistics_of_several_examples_are_refused(folder, labelled):
     run = folder("maml", "--query-statistics", "batch")
     status, _, error = labelled(run)

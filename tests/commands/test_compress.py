@@ -44,6 +44,7 @@ def rows_of(path):
     return result, {row["name"]: row for row in result["rows"]}
 
 
+@pytest.mark.full
 def test_pruned_on_the_test_tasks_of_the_run(folder, compressed):
     run = folder("few-shot", "maml")
     status, lines, _ = compressed(run, "--sparsity", "0.5", "0.9")
@@ -135,6 +136,7 @@ def test_regression_has_an_error_and_no_distillation(folder, compressed):
     assert rows["prune 80 %"]["loss"] > 0
 
 
+@pytest.mark.full
 def test_a_shipped_learner_writes_into_the_working_folder(compressed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, lines, _ = compressed("maml-glyphs", "--method", "bfloat16", "--eval-tasks", "4")

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.searches import METHODS, accuracies_found
 from jaxmeta.data.architectures import Tabulated
@@ -22,6 +23,7 @@ def test_what_is_found_is_the_best_of_what_was_searched():
     assert abs(found[:, 0].mean() - TEST.mean()) < 0.15
 
 
+@pytest.mark.full
 def test_every_method_runs():
     keys = jax.random.split(jax.random.key(1), 2)
     for make in METHODS.values():

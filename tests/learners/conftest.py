@@ -88,6 +88,7 @@ from jaxmeta.learners.process import (
     conditional_neural_process_classifier,
     gaussian_likelihood,
     neural_process,
+    prior_fitted,
     transformer_neural_process,
 )
 from jaxmeta.models import conv4, mlp, pairwise
@@ -162,6 +163,20 @@ def asking(outputs, targets, mask=None):
     """The loss is the learner's own; these are the names of its metrics."""
     zero = jnp.zeros((), outputs.dtype)
     return zero, {"reward": zero, "requests": zero, "accuracy": zero}
+
+
+def tables(ways: int = 3, rows: int = 6):
+    """Points of a few classes in four columns."""
+
+    def sample(key: jax.Array) -> Task:
+        centre_key, noise_key = jax.random.split(key)
+        targets = jnp.arange(2 * rows) % ways
+        points = jax.random.normal(centre_key, (ways, 4))[targets]
+        points += 0.3 * jax.random.normal(noise_key, points.shape)
+        parts = (Batch(points[own::2], targets[own::2]) for own in (0, 1))
+        return Task(*parts)
+
+    return jax.tree_util.Partial(sample)
 
 
 def streams(ways: int = 3, instances: int = 4):
@@ -405,6 +420,13 @@ CASES = [
     ),
     of_processes(
         "transformer-neural-process", transformer_neural_process, width=8, layers=1, heads=2
+    ),
+    Case(
+        "prior-fitted",
+        partial(prior_fitted, classes=3, width=8, layers=1, heads=2),
+        cross_entropy,
+        tables(),
+        optax.adam(1e-2),
     ),
     of_processes("alpaca", alpaca, mlp((16,), 6)),
     of_processes("bayesian-last-layer", bayesian_last_layer, mlp((16,), 6)),

@@ -80,6 +80,7 @@ EXCEPTIONS = {
     ("trajectory", "conditional-neural-process-classifier"): "takes no inner steps",
     ("trajectory", "neural-process"): "takes no inner steps",
     ("trajectory", "attentive-neural-process"): "takes no inner steps",
+    ("trajectory", "prior-fitted"): "takes no inner steps",
     ("trajectory", "transformer-neural-process"): "takes no inner steps",
     ("trajectory", "rl-squared"): "takes no inner steps",
     ("trajectory", "decision-pretrained"): "takes no inner steps",

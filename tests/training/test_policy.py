@@ -44,6 +44,7 @@ def mean_of(function, experience):
     return jax.jit(lambda point: jax.vmap(lambda own: function(point, own))(experience).mean())
 
 
+@pytest.mark.full
 def test_a_proximal_update_is_its_loop(x64):
     learner = learner_of(promp)
     optimizer = optax.adam(0.1)
@@ -61,6 +62,7 @@ def test_a_proximal_update_is_its_loop(x64):
     assert np.abs(after.meta_params - state.meta_params).max() > 0.1
 
 
+@pytest.mark.full
 def test_minibatches_are_steps_on_parts_of_the_tasks(x64):
     learner = learner_of(promp)
     optimizer = optax.sgd(1.0)

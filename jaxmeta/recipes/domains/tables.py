@@ -4,12 +4,15 @@ Training tasks are tables that a prior draws; the tests are real tables that no 
 each a task: some rows with their classes, and others to classify.
 """
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,13 +21,21 @@ from jaxmeta.data._whole_pools import WholePools, whole_pools
 from jaxmeta.data.labelled_tables import CLASSICAL, load_tables, tables_as_pools
 from jaxmeta.data.pool_sets import PoolSet
 from jaxmeta.data.pool_sets.baselines import table_baselines
+from jaxmeta.data.pool_sets.table import numbers, read_columns
 from jaxmeta.data.pools import select_pools
 from jaxmeta.data.synthetic import synthetic_tables
 from jaxmeta.files import shown
 from jaxmeta.metrics import multiclass_auroc
 from jaxmeta.objectives import masked_mean
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
-from jaxmeta.recipes.pool_report import compared, comparison_lines, draw_comparison, judge_of
+from jaxmeta.recipes.base import UserTask
+from jaxmeta.recipes.pool_report import (
+    baseline_values,
+    compared,
+    comparison_lines,
+    draw_comparison,
+    judge_of,
+)
 from jaxmeta.recipes.rollouts import no_network
 from jaxmeta.recipes.settings import AT_TEST, PLACE, AtLeastTwo, Count, Natural
 from jaxmeta.recipes.tasks import LOSS, Figure
@@ -157,7 +168,7 @@ class Tables(Domain):
 
         def report(made: Report) -> dict[str, Any]:
             found = compared(made, dataset, wholes, self.baseline_draws)
-            return {**found, **_by_table(made, dataset, wholes)}
+            return {**found, **_by_table(made, dataset, wholes, self.baseline_draws)}
 
         return Tasks(
             train=lambda: drawn,
@@ -181,6 +192,37 @@ class Tables(Domain):
             extra_lines=functools.partial(comparison_lines, figure=AUROC),
         )
 
+    def read(
+        self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
+    ) -> UserTask:
+        """Read two tables: rows with their classes, and rows without."""
+        columns = read_columns(support)
+        if self.target_column not in columns:
+            raise ValueError(
+                f"{shown(support)} has no column {self.target_column!r} with the classes; its "
+                f"columns are {', '.join(columns)}."
+            )
+        names, targets = np.unique(columns.pop(self.target_column), return_inverse=True)
+        if len(names) > self.classes:
+            raise ValueError(
+                f"{shown(support)} has {len(names)} classes; the run supports {self.classes}."
+            )
+        asked = read_columns(query)
+        if missing := [name for name in columns if name not in asked]:
+            raise ValueError(f"{shown(query)} has no column {missing[0]!r} of the labelled rows.")
+        inputs = numbers(query, {name: asked[name] for name in columns})
+        return UserTask(
+            support=Batch(numbers(support, columns).astype(np.float32), targets.astype(np.int32)),
+            inputs=inputs.astype(np.float32),
+            rows=[f"row {number}" for number in range(1, len(inputs) + 1)],
+            names=names.tolist(),
+            kind="row",
+        )
+
+    def for_user_task(self, given: UserTask) -> "Tables":
+        """A network for columns serves tables of any width."""
+        return dataclasses.replace(self, columns=given.inputs.shape[1])
+
 
 def table_metrics(outputs: Array, query: Batch) -> dict[str, Array]:
     """The metrics of logits `[rows, classes]`: `accuracy` and `auroc`, the mean over classes."""
@@ -191,15 +233,60 @@ def table_metrics(outputs: Array, query: Batch) -> dict[str, Array]:
     }
 
 
-def _by_table(made: Report, dataset: PoolSet, wholes: Mapping[str, WholePools]) -> dict[str, Any]:
-    """The figure of the learner for each table, by the test's name."""
-    names = dataset.test.names
-    return {
-        "by_table": {
-            test: {
-                names[pool]: round(float(value), 4)
-                for pool, value in zip(whole.pools, np.asarray(made.values[test][AUROC.metric]))
+def _by_table(
+    made: Report, dataset: PoolSet, wholes: Mapping[str, WholePools], draws: int
+) -> dict[str, Any]:
+    """The figure of each method for each table, its mean rank, and the time of one prediction.
+
+    Rank 1 is the best; equal figures share the mean of their ranks. The time is that of learning
+    from one support set and predicting the query, the median over tables, without compilation.
+    """
+    from scipy.stats import rankdata
+
+    by_table, ranks, seconds = {}, {}, {}
+    for test, whole in wholes.items():
+        values = {made.recipe.name: np.asarray(made.values[test][AUROC.metric], np.float64)}
+        for name, learn in dataset.baselines.items() if draws else ():
+            found = baseline_values(dataset, whole, learn, name, draws)
+            values[name] = found[AUROC.metric]
+        by_table[test] = {
+            dataset.test.names[pool]: {
+                name: round(float(own[row]), 4) for name, own in values.items()
             }
-            for test, whole in wholes.items()
+            for row, pool in enumerate(whole.pools.tolist())
         }
-    }
+        mean_ranks = rankdata(-np.stack([*values.values()]), axis=0).mean(axis=1)
+        ranks[test] = dict(zip(values, mean_ranks.round(3).tolist()))
+        seconds[test] = _seconds(made, test, dataset, whole, bool(draws))
+    return {"by_table": by_table, "mean_rank": ranks, "seconds": seconds}
+
+
+def _seconds(
+    made: Report, test: str, dataset: PoolSet, whole: WholePools, baselines: bool
+) -> dict[str, float]:
+    learner, trained = made.learners[test], made.trained
+
+    @jax.jit
+    def predict(task: Task) -> Array:
+        adapted = learner.adapt(made.key, trained.meta_params, task.support)
+        return learner.predict(adapted, task.query.inputs)
+
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> None:
+        start = time.perf_counter()
+        work()
+        times.setdefault(name, []).append(time.perf_counter() - start)
+
+    for stream in whole.source.streams:
+        for index in range(len(stream.tasks)):
+            task = stream.prepare(stream.tasks[index])
+            task = jax.tree.map(lambda leaf: leaf[0], task)
+            jax.block_until_ready(predict(task))
+            timed(made.recipe.name, lambda task=task: jax.block_until_ready(predict(task)))
+            support, query = jax.tree.map(np.asarray, task)
+            known, asked = support.mask, query.mask
+            rows = (support.inputs[known], support.targets[known], query.inputs[asked], 0)
+            for name, learn in dataset.baselines.items() if baselines else ():
+                timed(name, lambda learn=learn, rows=rows: learn(*rows))
+    return {name: round(float(np.median(own)), 4) for name, own in times.items()}

@@ -24,6 +24,7 @@ def results_of(tmp_path):
     return json.loads((tmp_path / "run" / "results.json").read_text())
 
 
+@pytest.mark.full
 def test_a_run_is_compared_with_frozen_embeddings(line, tmp_path, status, capsys):
     options = ("--adapts", "head", "--outer-rate", "1e-8", "--distance", "cosine")
     assert status("text", *line("prototypical", *options, "--eval-tasks", "40")) == 0
@@ -87,6 +88,7 @@ def test_a_control_is_at_chance(line, tmp_path, status):
     assert abs(results["accuracy"] - 1 / 3) < 4 * results["accuracy_ci95"] / 1.96
 
 
+@pytest.mark.full
 def test_sentences_of_the_user_are_predicted(trained, tmp_path, status, capsys):
     run = trained("text")
     support, query = tmp_path / "support.tsv", tmp_path / "query.txt"
