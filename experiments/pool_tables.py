@@ -53,10 +53,9 @@ def in_context_tables(folder: Path = RESULTS) -> str:
             learner, result = own["learner"], own.get("tests", {test: own})[test]
             rows: list[Row] = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]
             for name, found in row["baselines"].items():
-                lead = (
-                    f"{found['learned_minus_this']:+.4f} ± {found['learned_minus_this_ci95']:.4f}"
-                )
-                rows.append([name, interval(found, "auroc", ".4f"), lead])
+                lead, half = found["learned_minus_this"], found["learned_minus_this_ci95"]
+                cells = [interval(found, "auroc", ".4f"), f"{lead:+.4f} ± {half:.4f}"]
+                rows.append([name, *cells])
             ranks, seconds = own["mean_rank"][test], own["seconds"][test]
             for cells, name in zip(rows, ranks):
                 cells += [f"{ranks[name]:.2f}", f"{seconds[name]:.3f}"]
