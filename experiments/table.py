@@ -25,7 +25,7 @@ from experiments.policy_tables import (
 )
 from experiments.pool_tables import in_context_tables, pools_tables
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
-from experiments.text_tables import texts_table
+from experiments.text_tables import entities_table, texts_table
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import known_learners
@@ -359,7 +359,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/compression.md": {"compression": compression_tables},
     "docs/pages/pools.md": {"pools": pools_tables},
     "docs/pages/tables.md": {"tables": in_context_tables},
-    "docs/pages/text.md": {"texts": texts_table},
+    "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
     "docs/pages/speed.md": {
         "speed": speed_table,
         "cost": cost_table,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.cells import linked
 from experiments.markdown import grid
 from jaxmeta import files
 
@@ -17,6 +18,23 @@ _PUBLISHED = {
     "hwu64": {"1": ("77.1", "84.3"), "5": ("89.0", "92.6")},
     "clinc150": {"1": ("96.1", "96.5"), "5": ("98.6", "98.7")},
 }
+
+
+def entities_table(folder: Path = RESULTS) -> str:
+    """Span F1 on unseen types of entities, beside prototypes of frozen words."""
+    rows: list[list[str]] = []
+    for path in sorted(folder.glob("*/results.json")):
+        own = files.read_json(path)
+        if own.get("experiment") != "entities":
+            continue
+        ((_, frozen),) = own["frozen"]["test"].items()
+        figures = (own["f1"], own["f1_ci95"]), (frozen["f1"], frozen["f1_ci95"])
+        difference = frozen["learned_minus_this"], frozen["learned_minus_this_ci95"]
+        cells = [f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in figures]
+        lead = f"{100 * difference[0]:+.1f} ± {100 * difference[1]:.1f}"
+        task = f"{own['dataset']}, {own['ways']} types, {own['shots']}-shot"
+        rows.append([task, linked(own["learner"], path), *cells, lead])
+    return grid(["tasks", "learner", "span F1 (%)", "frozen words (%)", "difference"], rows)
 
 
 def texts_table(folder: Path = RESULTS) -> str:
