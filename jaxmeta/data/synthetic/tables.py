@@ -9,8 +9,9 @@ from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.samplers import Sampler, sampler
 
 _NODES = 32  # of a layer
+_INPUTS = 16  # in use, at most
 _LAYERS = 3
-_ACTIVATIONS = (
+_ACTIVATIONS = (  # the first three are as frequent as all others together
     lambda x: x,
     jnp.tanh,
     jax.nn.relu,
@@ -20,6 +21,8 @@ _ACTIVATIONS = (
     lambda x: jnp.where(x > 0, 1.0, -1.0),
     jnp.square,
 )
+_DEPTHS = jnp.array([0.5, 0.3, 0.2])  # of the class
+_FREQUENCIES = jnp.array([1 / 6] * 3 + [1 / 10] * 5)
 
 
 def synthetic_tables(
@@ -29,12 +32,12 @@ def synthetic_tables(
 
     A table is drawn as follows.
 
-    - A network of three layers with sparse random weights, random activations and noise is a
-      structural model; its inputs are normal, uniform or in clusters. In half of the tables the
-      columns are its inputs, else any of its nodes.
-    - The class is a node of the last layer, cut at random quantiles, or the largest of several
-      nodes; there are 2 classes in half of the tables, else up to `classes`. Their frequencies
-      differ, their numbers are in random order, and some labels are replaced.
+    - A network of one to three layers with sparse random weights, random activations and noise is
+      a structural model; its 2 to 16 inputs are normal, uniform or in clusters. In half of the
+      tables the columns are its inputs first, else any of its nodes.
+    - The class is a node of one layer, cut at random quantiles, or the largest of several nodes;
+      there are 2 classes in half of the tables, else up to `classes`. Their frequencies differ,
+      their numbers are in random order, and some labels are replaced.
     - Columns are warped or become categories. Some have nothing to do with the class, and some
       values are missing (NaN).
     - In half of the tables the last columns are NaN throughout, so that there are fewer columns.
@@ -87,23 +90,30 @@ def _draw(key: Key, *, support: tuple[int, int], queries: int, columns: int, cla
 
 
 class _Model(NamedTuple):
-    """The nodes of a structural model: its inputs, all others, and the last layer, `[rows, n]`."""
+    """The nodes of a structural model `[rows, n]`: its inputs, others, and those of the class."""
 
     inputs: Array
     others: Array
     last: Array
+    number: Array  # of inputs in use, which are the first
 
 
 def _draw_model(key: Key, rows: int) -> _Model:
-    input_key, *keys = jax.random.split(key, 1 + _LAYERS)
-    nodes = _inputs(input_key, rows)
+    input_key, number_key, depth_key, *keys = jax.random.split(key, 3 + _LAYERS)
+    spread = jax.random.uniform(number_key, (), minval=jnp.log(2.0), maxval=jnp.log(_INPUTS + 1.0))
+    number = jnp.exp(spread).astype(jnp.int32)
+    used_N = jnp.arange(_NODES) < number
+    nodes = jnp.where(used_N[None], _inputs(input_key, rows), 0)
     layers = [nodes]
     for own in keys:
-        nodes = _layer(own, nodes)
+        nodes = _layer(own, nodes, used_N)
+        used_N = jnp.ones(_NODES, bool)
         layers.append(nodes)
-    half = _NODES // 2  # of the last layer: the others may be columns
-    others = jnp.concatenate([*layers[1:-1], nodes[:, half:]], axis=1)
-    return _Model(layers[0], others, nodes[:, :half])
+    half = _NODES // 2  # of a layer: the others may be columns
+    depth = jax.random.choice(depth_key, jnp.arange(1, 1 + _LAYERS), p=_DEPTHS)
+    last = jnp.stack(layers)[depth, :, :half]
+    others = jnp.concatenate([own[:, half:] for own in layers[1:]], axis=1)
+    return _Model(layers[0], others, last, number)
 
 
 def _inputs(key: Key, rows: int) -> Array:
@@ -119,19 +129,22 @@ def _inputs(key: Key, rows: int) -> Array:
     return jnp.select([kind == 0, kind == 1], [normal, uniform], centres[cluster_R] + 0.4 * normal)
 
 
-def _layer(key: Key, nodes_RN: Array) -> Array:
+def _layer(key: Key, nodes_RN: Array, used_N: Array) -> Array:
     keys = jax.random.split(key, 7)
     count = nodes_RN.shape[1]
-    sparsity = jax.random.uniform(keys[0], (), minval=0.05, maxval=0.6)
-    kept = jax.random.bernoulli(keys[1], sparsity, (count, count)) | jnp.eye(count, dtype=bool)
+    sparsity = jax.random.uniform(keys[0], (), minval=0.05, maxval=0.4)
+    kept = jax.random.bernoulli(keys[1], sparsity, (count, count))
+    # Every node has a parent that is in use.
+    parent_N = jax.random.categorical(keys[6], jnp.where(used_N, 0, -jnp.inf), shape=(count,))
+    kept = used_N[:, None] & (kept | (jnp.arange(count)[:, None] == parent_N[None]))
     weights = jnp.where(kept, jax.random.normal(keys[2], (count, count)), 0)
     weights = weights / jnp.linalg.norm(weights, axis=0, keepdims=True)
-    gain = jnp.exp(jax.random.uniform(keys[3], (1, count), minval=-0.7, maxval=1.4))
+    gain = jnp.exp(jax.random.uniform(keys[3], (1, count), minval=-0.7, maxval=0.7))
     values = gain * (nodes_RN @ weights) + 0.5 * jax.random.normal(keys[4], (1, count))
-    chosen = jax.random.randint(keys[5], (count,), 0, len(_ACTIVATIONS))
+    chosen = jax.random.choice(keys[5], len(_ACTIVATIONS), (count,), p=_FREQUENCIES)
     each = jnp.stack([activation(values) for activation in _ACTIVATIONS])
     values = _standard(jnp.take_along_axis(each, chosen[None, None], axis=0)[0])
-    noise_key, scale_key = jax.random.split(keys[6])
+    noise_key, scale_key = jax.random.split(jax.random.fold_in(key, 7))
     scale = jnp.exp(jax.random.uniform(scale_key, (), minval=-6.0, maxval=-1.0))
     return values + scale * jax.random.normal(noise_key, values.shape)
 
@@ -155,11 +168,11 @@ def _classes(key: Key, last_RN: Array, classes: int) -> Array:
     cut_R = (ranks_R[:, None] >= bounds[None]).sum(axis=1)
     # Or take the largest of several nodes.
     places = jnp.arange(classes) % last_RN.shape[1]
-    bias = 0.5 * jax.random.normal(keys[2], (1, classes))
-    largest_R = jnp.where(used[None], last_RN[:, places] + bias, -jnp.inf).argmax(axis=1)
+    bias_W = 0.5 * jax.random.normal(keys[2], (1, classes))
+    largest_R = jnp.where(used[None], last_RN[:, places] + bias_W, -jnp.inf).argmax(axis=1)
     found_R = jnp.where(jax.random.bernoulli(keys[4], 0.6), cut_R, largest_R)
     wrong_key, rate_key = jax.random.split(keys[5])
-    rate = jnp.maximum(jax.random.uniform(rate_key, (), minval=-0.2, maxval=0.2), 0)
+    rate = jnp.maximum(jax.random.uniform(rate_key, (), minval=-0.3, maxval=0.15), 0)
     drawn_R = jax.random.randint(wrong_key, (rows,), 0, number)
     wrong_R = jax.random.uniform(jax.random.fold_in(wrong_key, 1), (rows,)) < rate
     found_R = jnp.where(wrong_R, drawn_R, jnp.minimum(found_R, number - 1))
@@ -175,11 +188,14 @@ def _columns(key: Key, model: _Model, columns: int) -> Array:
     nodes_RN = jnp.concatenate([model.inputs, model.others], axis=1)
     rank_N = jax.random.uniform(keys[0], (nodes_RN.shape[1],))
     only_inputs = jax.random.bernoulli(keys[1])
-    is_input = jnp.arange(nodes_RN.shape[1]) < model.inputs.shape[1]
-    places = jnp.argsort(rank_N + jnp.where(only_inputs & ~is_input, 1.0, 0.0))[:columns]
+    node_N, inputs = jnp.arange(nodes_RN.shape[1]), model.inputs.shape[1]
+    # Inputs that are not in use come last.
+    later_N = jnp.where((node_N >= model.number) & (node_N < inputs), 2.0, 0.0)
+    later_N += jnp.where(only_inputs & (node_N >= inputs), 1.0, 0.0)
+    places = jnp.argsort(rank_N + later_N)[:columns]
     values_RC = nodes_RN[:, places]
     # Columns of noise: the same values in another order.
-    share = jnp.maximum(jax.random.uniform(keys[2], (), minval=-0.5, maxval=0.6), 0)
+    share = jnp.maximum(jax.random.uniform(keys[2], (), minval=-0.5, maxval=0.4), 0)
     noise_C = jax.random.bernoulli(keys[3], share, (columns,))
     shuffled_RC = jax.random.permutation(keys[4], values_RC, independent=True)
     values_RC = jnp.where(noise_C[None], shuffled_RC, values_RC)

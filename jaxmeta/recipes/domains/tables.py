@@ -76,9 +76,9 @@ class Tables(Domain):
         Preset(
             "default",
             {
-                "steps": 3000,
+                "steps": 4000,
                 "task_batch": 8,
-                "outer_rate": 1.5e-3,
+                "outer_rate": 1e-3,
                 "outer_schedule": "cosine",
                 "clip_norm": 1.0,
                 "validation_tasks": 200,
