@@ -21,8 +21,8 @@ _ACTIVATIONS = (  # the first three are as frequent as all others together
     lambda x: jnp.where(x > 0, 1.0, -1.0),
     jnp.square,
 )
-_DEPTHS = jnp.array([0.5, 0.3, 0.2])  # of the class
-_FREQUENCIES = jnp.array([1 / 6] * 3 + [1 / 10] * 5)
+_DEPTHS = (0.5, 0.3, 0.2)  # of the class
+_FREQUENCIES = (1 / 6,) * 3 + (1 / 10,) * 5
 
 
 def synthetic_tables(
@@ -110,7 +110,7 @@ def _draw_model(key: Key, rows: int) -> _Model:
         used_N = jnp.ones(_NODES, bool)
         layers.append(nodes)
     half = _NODES // 2  # of a layer: the others may be columns
-    depth = jax.random.choice(depth_key, jnp.arange(1, 1 + _LAYERS), p=_DEPTHS)
+    depth = jax.random.choice(depth_key, jnp.arange(1, 1 + _LAYERS), p=jnp.array(_DEPTHS))
     last = jnp.stack(layers)[depth, :, :half]
     others = jnp.concatenate([own[:, half:] for own in layers[1:]], axis=1)
     return _Model(layers[0], others, last, number)
@@ -141,7 +141,7 @@ def _layer(key: Key, nodes_RN: Array, used_N: Array) -> Array:
     weights = weights / jnp.linalg.norm(weights, axis=0, keepdims=True)
     gain = jnp.exp(jax.random.uniform(keys[3], (1, count), minval=-0.7, maxval=0.7))
     values = gain * (nodes_RN @ weights) + 0.5 * jax.random.normal(keys[4], (1, count))
-    chosen = jax.random.choice(keys[5], len(_ACTIVATIONS), (count,), p=_FREQUENCIES)
+    chosen = jax.random.choice(keys[5], len(_ACTIVATIONS), (count,), p=jnp.array(_FREQUENCIES))
     each = jnp.stack([activation(values) for activation in _ACTIVATIONS])
     values = _standard(jnp.take_along_axis(each, chosen[None, None], axis=0)[0])
     noise_key, scale_key = jax.random.split(jax.random.fold_in(key, 7))
