@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import tyro
 
@@ -112,6 +113,8 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
     outputs = predictor(run, experiment, data)(given, query)
 
     if given.names:
+        # A learner of tables has more outputs than this table has classes.
+        outputs = jax.tree.map(lambda leaf: leaf[:, : len(given.names)], outputs)
         probabilities = np.asarray(recipe.probabilities(outputs))
         predicted = [given.names[index] for index in probabilities.argmax(axis=1)]
         sure = probabilities.max(axis=1)

@@ -178,7 +178,8 @@ def check_finite(tasks: Tasks, results: Mapping[str, Any], path: Path) -> None:
     """
     for name, row in results.get("tests", {"": results}).items():
         for metric in (headline(tasks, row).metric, "loss"):
-            if not np.isfinite([row.get(metric, 0.0), row.get(f"{metric}_ci95", 0.0)]).all():
+            half = row.get(f"{metric}_ci95", 0.0) if row["num_tasks"] > 1 else 0.0
+            if not np.isfinite([row.get(metric, 0.0), half]).all():
                 where = f" of {name}" if name else ""
                 raise ArithmeticError(
                     f"the {metric.replace('_', ' ')}{where} is NaN or infinite on some of "

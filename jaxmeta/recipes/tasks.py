@@ -1,5 +1,6 @@
 """The interface between domains, recipes and the runner: problems, tests, tasks."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,14 +150,15 @@ class Figure(NamedTuple):
     percent: bool = False
 
     def show(self, value: float, ci95: float) -> str:
-        """The figure with its interval.
+        """The figure with its interval, if it has one.
 
         >>> Figure("accuracy", higher=True, percent=True).show(0.931, 0.006)
         '93.1 ± 0.6 %'
         """
-        if self.percent:
-            return f"{100 * value:.1f} ± {100 * ci95:.1f} %"
-        return f"{self.label or self.metric.replace('_', ' ')} {value:.4g} ± {ci95:.2g}"
+        factor, digits, unit = (100, ".1f", " %") if self.percent else (1, ".4g", "")
+        half = "" if math.isnan(ci95) else f" ± {factor * ci95:{'.1f' if self.percent else '.2g'}}"
+        name = "" if self.percent else f"{self.label or self.metric.replace('_', ' ')} "
+        return f"{name}{factor * value:{digits}}{half}{unit}"
 
 
 ACCURACY = Figure("accuracy", higher=True, percent=True)

@@ -237,10 +237,14 @@ def estimates(values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
 def estimate(values: np.ndarray) -> Estimate:
     """The mean over the first axis, the tasks, and the half-width of its 95 % interval.
 
+    The half-width of a single task is NaN.
+
     >>> estimate(np.array([0.0, 1.0, 1.0, 0.0])).mean.item()
     0.5
     """
     values = values.astype(np.float64)
+    if len(values) == 1:
+        return Estimate(values[0], np.full_like(values[0], np.nan))
     with np.errstate(all="ignore"):  # the mean of diverged values is NaN or infinite
         return Estimate(
             values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / np.sqrt(values.shape[0])

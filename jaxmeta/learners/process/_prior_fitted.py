@@ -11,7 +11,6 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.objectives import valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
-_ABSENT = -1e9  # logit of a class without a support row
 
 
 class ReadTable(NamedTuple):
@@ -22,7 +21,6 @@ class ReadTable(NamedTuple):
       centre, scale: float `[C]`, the mean and standard deviation of each column.
       known: bool `[C]`, the columns that have different values in the support rows.
       valid: bool `[S]`, which support rows are no padding.
-      present: bool `[classes]`, the classes of the support rows.
       keys, values: float `[layers, S, C + 1, E]`, what query rows attend to; the last column is
         that of the targets.
     """
@@ -32,7 +30,6 @@ class ReadTable(NamedTuple):
     scale: Array
     known: Array
     valid: Array
-    present: Array
     keys: Array
     values: Array
 
@@ -56,8 +53,7 @@ def prior_fitted(
         attention of each column's cells to those of the support rows;  an MLP,
 
     each with a residual branch. The prediction is read from the target's token. Query rows don't
-    attend to each other. The orders of rows and of columns do not matter. A class without a support
-    row has probability 0.
+    attend to each other. The orders of rows and of columns do not matter.
 
     Args:
       classes: largest number of classes; the outputs are logits `[Q, classes]`.
@@ -146,9 +142,7 @@ class _Network(nn.Module):
             keys.append(seen[0])
             values.append(seen[1])
             tokens = block.rows(tokens, *seen, valid_S)
-        counts_W = jnp.zeros(self.classes).at[targets_S].add(valid_S.astype(jnp.float32))
-        memory = jnp.stack(keys), jnp.stack(values)
-        return centre_C, scale_C, known_C, valid_S, counts_W > 0, *memory
+        return centre_C, scale_C, known_C, valid_S, jnp.stack(keys), jnp.stack(values)
 
     def query(self, inputs_QC: Array, table: ReadTable) -> Array:
         """The logits of query rows."""
@@ -157,8 +151,7 @@ class _Network(nn.Module):
         for layer, block in enumerate(self.blocks):
             tokens = block.columns(tokens, table.known)
             tokens = block.rows(tokens, table.keys[layer], table.values[layer], table.valid)
-        logits = self.head(nn.relu(self.hidden(self.norm(tokens[:, -1]))))
-        return jnp.where(table.present[None], logits, _ABSENT)
+        return self.head(nn.relu(self.hidden(self.norm(tokens[:, -1]))))
 
     def _tokens(self, inputs_NC: Array, centre_C: Array, scale_C: Array, label_NE: Array) -> Array:
         missing_NC = jnp.isnan(inputs_NC)
