@@ -19,6 +19,7 @@ from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import Trained, shared_of
 
 _VERSION = 1  # of the baselines that are kept in the cache
+_FEW = 50  # pools: with more, the results have no figures of each
 
 
 def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]]]:
@@ -31,6 +32,7 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
         key: Key, learner: MetaLearner, trained: Trained, task: Task
     ) -> tuple[Array, dict[str, Array]]:
         shared = shared_of(learner, trained)
+        task = task if dataset.prepare is None else dataset.prepare(task)
         with unpadded(task.query) as (query,):
             adapted = learner.adapt(key, trained.meta_params, task.support, **shared)
             outputs = learner.predict(adapted, query.inputs)
@@ -60,21 +62,32 @@ def compared(
     """The baselines and the published figures on the pools of each test, and the differences.
 
     `learned_minus_this` is the mean over pools of the learner's figure minus the other's, with the
-    95 % interval of the paired differences. Baselines learn from the first `draws` draws.
+    95 % interval of the paired differences. Baselines learn from the first `draws` draws. With at
+    most 50 pools, `by_pool` has the figure of every method on each.
     """
     name, rows = dataset.figure, {}
     for test, whole in wholes.items():
         own = np.asarray(made.values[test][name], np.float64)
         beside: dict[str, Any] = {}
+        outputs = {made.recipe.name: dict(made.values[test])}
         for baseline, learn in dataset.baselines.items() if draws else ():
             made.say(f"{test}: {baseline}.")
             found = baseline_values(dataset, whole, learn, baseline, draws)
+            outputs[baseline] = found
+            single = {metric: values for metric, values in found.items() if values.ndim == 1}
             beside[baseline] = {
-                **plain({metric: estimate(values) for metric, values in found.items()}),
+                **plain({metric: estimate(values) for metric, values in single.items()}),
                 **_lead(own - found[name]),
             }
         row: dict[str, Any] = {"baselines": beside}
         names = [dataset.test.names[pool] for pool in whole.pools.tolist()]
+        if len(names) <= _FEW:
+            row["by_pool"] = {
+                pool: {method: float(own[name][at]) for method, own in outputs.items()}
+                for at, pool in enumerate(names)
+            }
+        if dataset.further is not None:
+            row |= dataset.further(whole, outputs)
         for method, figures in dataset.published(whole.size).items():
             places = [row for row, own_name in enumerate(names) if own_name in figures]
             if len(places) > 1:
@@ -112,7 +125,7 @@ def baseline_values(
             digest.update(np.ascontiguousarray(leaf[pools.rows[chosen[0]]]).tobytes())
     metrics = jax.jit(dataset.metrics)
 
-    def of_draw(task: Task, prepare: Any, seed: int) -> dict[str, float]:
+    def of_draw(task: Task, prepare: Any, seed: int) -> dict[str, np.ndarray]:
         support, query = jax.tree.map(np.asarray, prepare(task))
         known, asked = support.mask, query.mask
         found = learn(support.inputs[known], support.targets[known], query.inputs[asked], seed)
@@ -120,7 +133,7 @@ def baseline_values(
         outputs = np.zeros((len(asked), found.shape[1]), np.float32)
         outputs[asked] = found
         judged = metrics(outputs, query)
-        return {metric: float(value) for metric, value in judged.items()}
+        return {metric: np.asarray(value, np.float64) for metric, value in judged.items()}
 
     def build() -> dict[str, np.ndarray]:
         rows = []
@@ -131,7 +144,9 @@ def baseline_values(
                     of_draw(_draw_of(task, seed), stream.prepare, seed)
                     for seed in range(min(draws, len(task.support.mask)))
                 ]
-                rows.append({metric: np.mean([own[metric] for own in each]) for metric in each[0]})
+                rows.append(
+                    {metric: np.mean([own[metric] for own in each], axis=0) for metric in each[0]}
+                )
         return {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
 
     return cached_arrays(f"pool-baseline-{digest.hexdigest()[:24]}", build)

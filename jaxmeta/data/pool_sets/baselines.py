@@ -49,14 +49,20 @@ def regressor(make: Callable[[int, int], Any]) -> Baseline:
     return of_task
 
 
-def random_forest(ways: int) -> Baseline:
-    """A random forest of 100 trees; `ways` is 0 for regression."""
+def random_forest(ways: int, *, balanced: bool = False) -> Baseline:
+    """A random forest of 100 trees; `ways` is 0 for regression.
+
+    With `balanced`, classes have equal weight.
+    """
     with extra("tables"):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     if not ways:
         return regressor(lambda seed, _: RandomForestRegressor(100, random_state=seed))
-    return classifier(lambda seed, _: RandomForestClassifier(100, random_state=seed), ways)
+    weights = "balanced" if balanced else None
+    return classifier(
+        lambda seed, _: RandomForestClassifier(100, random_state=seed, class_weight=weights), ways
+    )
 
 
 def nearest_neighbours(ways: int, neighbours: int = 5) -> Baseline:
@@ -73,14 +79,81 @@ def nearest_neighbours(ways: int, neighbours: int = 5) -> Baseline:
     )
 
 
-def linear(ways: int) -> Baseline:
-    """Logistic regression, or ridge regression; `ways` is 0 for regression."""
+def linear(ways: int, *, balanced: bool = False) -> Baseline:
+    """Logistic regression, or ridge regression; `ways` is 0 for regression.
+
+    With `balanced`, classes have equal weight.
+    """
     with extra("tables"):
         from sklearn.linear_model import LogisticRegression, Ridge
 
     if not ways:
         return regressor(lambda *_: Ridge(1.0))
-    return classifier(lambda *_: LogisticRegression(max_iter=1000), ways)
+    weights = "balanced" if balanced else None
+    return classifier(lambda *_: LogisticRegression(max_iter=1000, class_weight=weights), ways)
+
+
+def standardising(learn: Baseline) -> Baseline:
+    """The baseline on columns minus the support's mean, over its standard deviation."""
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        mean, std = inputs.mean(axis=0), inputs.std(axis=0)
+        known, new = ((own - mean) / np.where(std > 0, std, 1) for own in (inputs, asked))
+        return learn(known, targets, new, seed)
+
+    return of_task
+
+
+def outlier_detector(make: Callable[[int, int], Any]) -> Baseline:
+    """A baseline from a scikit-learn outlier detector, on the standardised rows of class 0.
+
+    Class 1 has minus `score_samples` as its log-odds; the labels of class 1 are not used.
+    """
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        free = inputs[targets == 0]
+        scores = -make(seed, len(free)).fit(free).score_samples(asked)
+        return np.stack([np.zeros_like(scores), scores], axis=1).astype(np.float32)
+
+    return standardising(of_task)
+
+
+def isolation_forest() -> Baseline:
+    """An isolation forest (Liu et al. 2008) of 100 trees on the rows of class 0."""
+    with extra("tables"):
+        from sklearn.ensemble import IsolationForest
+
+    return outlier_detector(lambda seed, _: IsolationForest(n_estimators=100, random_state=seed))
+
+
+def local_outlier_factor(neighbours: int = 20) -> Baseline:
+    """The local outlier factor (Breunig et al. 2000) among the rows of class 0."""
+    with extra("tables"):
+        from sklearn.neighbors import LocalOutlierFactor
+
+    return outlier_detector(
+        lambda _, count: LocalOutlierFactor(min(neighbours, count - 1), novelty=True)
+    )
+
+
+def neighbour_distance(neighbours: int = 5) -> Baseline:
+    """The distance to the fifth nearest row of class 0 (Ramaswamy et al. 2000)."""
+    with extra("tables"):
+        from sklearn.neighbors import NearestNeighbors
+
+    def of_task(
+        inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
+    ) -> np.ndarray:
+        free = inputs[targets == 0]
+        found = NearestNeighbors(n_neighbors=min(neighbours, len(free))).fit(free)
+        scores = found.kneighbors(asked)[0][:, -1]
+        return np.stack([np.zeros_like(scores), scores], axis=1).astype(np.float32)
+
+    return standardising(of_task)
 
 
 def table_baselines(ways: int) -> dict[str, Baseline]:

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 
 from jaxmeta import metrics
-from jaxmeta.core import Array, Batch
+from jaxmeta.core import Array, Batch, Task
+from jaxmeta.data._whole_pools import WholePools, whole_pools
 from jaxmeta.data.cache import digest
 from jaxmeta.data.identity import Seen, names_seen
-from jaxmeta.data.pools import Order, Pools, identified, select_pools
+from jaxmeta.data.pools import Order, Pools, identified, pool_tasks, select_pools
+from jaxmeta.data.samplers import Sampler
 from jaxmeta.objectives import masked_mean
 
 PARTS = ("train", "validation", "test")
@@ -28,6 +30,25 @@ Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 """
 
 
+class Drawing(NamedTuple):
+    """How tasks are drawn from pools, and how whole pools are enumerated.
+
+    Attributes:
+      sample: as `pool_tasks`, with the arguments that it is given here.
+      enumerate: as `whole_pools`, likewise.
+      most: `most(pools) -> number`, the largest support of a whole pool.
+    """
+
+    sample: Callable[..., Sampler]
+    enumerate: Callable[..., WholePools]
+    most: Callable[[Pools], int]
+
+
+PLAIN = Drawing(pool_tasks, whole_pools, lambda pools: int(pools.counts.max()) - 1)
+Outputs = Mapping[str, Mapping[str, np.ndarray]]
+"""Metrics of each whole pool by method and metric, float `[pools, ...]`."""
+
+
 class PoolSet(NamedTuple):
     """A set of pools, split into three parts without common pools.
 
@@ -41,6 +62,14 @@ class PoolSet(NamedTuple):
       figure: the metric that is the main result.
       higher: whether a higher figure is better.
       order: how the examples of a task are drawn.
+      drawing: how tasks are drawn, if not by `pool_tasks` and `whole_pools`.
+      prepare: `prepare(task) -> task`, what learners are given in place of the drawn examples,
+        which baselines have; pure.
+      whole: all pools, if a run is tested on all those that it has not seen, and not on `test`
+        alone; None otherwise.
+      related: groups of names of pools with common examples: who has seen one has seen all.
+      further: `further(whole, outputs) -> results`, of a test and the metrics of its pools by
+        method; None if there are no further results.
       ways: number of classes; 0 for regression.
       baselines: methods that learn from one support set alone, by name.
       published: `published(size) -> {method: {pool: figure}}`, published figures of each test pool
@@ -62,6 +91,11 @@ class PoolSet(NamedTuple):
     figure: str
     higher: bool = True
     order: Order = "random"
+    drawing: Drawing = PLAIN
+    prepare: Callable[[Task], Task] | None = None
+    whole: Pools | None = None
+    related: tuple[tuple[str, ...], ...] = ()
+    further: Callable[[WholePools, Outputs], Mapping[str, Any]] | None = None
     ways: int = 0
     baselines: Mapping[str, Baseline] = {}
     published: Callable[[int], Mapping[str, Mapping[str, float]]] = lambda size: {}
@@ -105,10 +139,15 @@ def unseen_pools(dataset: PoolSet, seen: Seen) -> PoolSet:
     Raises:
       ValueError: the run has seen all test pools.
     """
-    known = {*names_seen(identified(dataset.name, dataset.test), seen.classes)}
-    if not known:
+    tested = dataset.test if dataset.whole is None else dataset.whole
+    known = {*names_seen(identified(dataset.name, tested), seen.classes)}
+    seen_names = known.union(*(own.examples for own in seen.classes))
+    for group in dataset.related:
+        if not seen_names.isdisjoint(group):
+            known |= {*group} & {*tested.names}
+    free = [row for row, name in enumerate(tested.names) if name not in known]
+    if [tested.names[row] for row in free] == [*dataset.test.names]:
         return dataset
-    free = [row for row, name in enumerate(dataset.test.names) if name not in known]
     if not free:
         raise ValueError(
             f"{dataset.name}: the run was trained or validated on all of its test pools; give a "
@@ -118,7 +157,7 @@ def unseen_pools(dataset: PoolSet, seen: Seen) -> PoolSet:
         **dataset.protocol,
         "split": f"test without the {len(known)} pools that were trained or validated on",
     }
-    return dataset._replace(test=select_pools(dataset.test, free), protocol=protocol)
+    return dataset._replace(test=select_pools(tested, free), protocol=protocol)
 
 
 def class_metrics(outputs: Array, query: Batch) -> dict[str, Array]:

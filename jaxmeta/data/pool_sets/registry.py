@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from jaxmeta.data.pool_sets.dataset import Kind, PoolSet
+from jaxmeta.data.reading import listed
 
 Read = TypeVar("Read", bound=Callable[..., PoolSet])
 
@@ -20,13 +21,17 @@ class Description(NamedTuple):
       kind: the kind of its tasks; None for a file, whose content decides.
       test_support: the numbers of support examples that are tested.
       train_support: the smallest and the largest number of support examples in training.
-      read: reads the set; None for a file.
+      read: reads the set; None for a table.
+      suffix: of files that `read` reads too; empty if it reads none.
+      folds: number of divisions into training and test pools, of which `read` is given one.
     """
 
     kind: Kind | None
     test_support: tuple[int, ...] = (5, 10, 20)
     train_support: tuple[int, int] = (5, 20)
     read: Callable[..., PoolSet] | None = None
+    suffix: str = ""
+    folds: int = 1
 
 
 _SOURCES: dict[str, Description] = {}
@@ -39,6 +44,8 @@ def pool_source(
     kind: Kind,
     test_support: tuple[int, ...] = (5, 10, 20),
     train_support: tuple[int, int] = (5, 20),
+    suffix: str = "",
+    folds: int = 1,
 ) -> Callable[[Read], Read]:
     """Registers a function without arguments that reads a set of pools, for `load_pools`.
 
@@ -50,6 +57,9 @@ def pool_source(
       kind: classification or regression.
       test_support: the numbers of support examples that are tested.
       train_support: the smallest and the largest number of support examples in training.
+      suffix: of files that the function reads too, such as `.npz`: its first argument is then the
+        path of such a file, or of a folder with some.
+      folds: number of divisions of the pools; the function is given one, from 0, as `fold`.
 
     Raises:
       ValueError: the name has another form, or belongs to another function.
@@ -78,7 +88,7 @@ def pool_source(
                 f"pool_source: {name!r} is already the name of {'.'.join(_identity(other))}; "
                 "choose another"
             )
-        _SOURCES[name] = Description(kind, test_support, train_support, read)
+        _SOURCES[name] = Description(kind, test_support, train_support, read, suffix, folds)
         return read
 
     return register
@@ -93,28 +103,33 @@ def describe_pools(name: str) -> Description:
     >>> describe_pools("fsmol").test_support
     (16, 32, 64, 128, 256)
     """
-    found = _described(name)
-    if found is None and not Path(name).expanduser().is_file():
-        raise ValueError(
-            f"unknown dataset {name!r}: neither a file nor one of {', '.join(known_pools())}"
-        )
-    return Description(None) if found is None else found
+    if (found := _described(name)) is not None:
+        return found
+    known, path = known_pools(), Path(name).expanduser()
+    names = listed(path) if path.is_dir() else [path.name]
+    for own in map(_SOURCES.__getitem__, known):
+        if own.suffix and path.exists() and any(entry.endswith(own.suffix) for entry in names):
+            return own
+    if not path.is_file():
+        raise ValueError(f"unknown dataset {name!r}: neither a file nor one of {', '.join(known)}")
+    return Description(None)
 
 
 def load_pools(name: str, **options: Any) -> PoolSet:
     """Loads a set of pools by its name, or from a table, see `pool_sets.table.table_pools`.
 
     Args:
-      name: fsmol, ratings, movielens, or another name registered with `pool_source`; or the path
-        of a file.
-      options: arguments of `table_pools`, for a file only.
+      name: fsmol, ratings, movielens, anomaly, volatility, or another name registered with
+        `pool_source`; or the path of a file, or of a folder of `.npz` files.
+      options: arguments of `table_pools` for a table; `fold` for a set with several folds.
 
     Raises:
       ValueError, OSError: the name is unknown; files are missing or damaged.
     """
     read = describe_pools(name).read
     if read is not None:
-        return read()._replace(name=name).with_protocol()
+        places = () if _described(name) else (name,)
+        return read(*places, **options)._replace(name=name).with_protocol()
     from jaxmeta.data.pool_sets.table import table_pools
 
     return table_pools(name, **options).with_protocol()

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, Task, cross_entropy, squared_error, valid_mask
-from jaxmeta.data._whole_pools import WholePools, whole_pools
+from jaxmeta.core import Batch, Key, Task, cross_entropy, squared_error, valid_mask
+from jaxmeta.data._whole_pools import WholePools
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
-from jaxmeta.data.pools import identified, pool_tasks
+from jaxmeta.data.pools import identified
+from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
 from jaxmeta.models import mlp, pairwise
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
@@ -38,8 +39,10 @@ class Pools(Domain):
     """Meta-train a learner on pools of examples and evaluate it on whole unseen pools."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "fsmol"
-    """fsmol, ratings, movielens, or a table FILE (CSV or parquet) with columns for pool, target and
-    features."""
+    """fsmol, ratings, movielens, anomaly, volatility, or a table FILE (CSV or parquet) with columns
+    for pool, target and features; or a FILE.npz of ADBench, or a folder of them."""
+    fold: Natural = 0
+    """Which fold of the sets of `anomaly` is tested, from 0 to 3."""
     pool_column: str = "pool"
     """Column of a FILE that names the pool."""
     target_column: str = "target"
@@ -89,6 +92,10 @@ class Pools(Domain):
         if self.test_support is not None and len({*self.test_support}) < len(self.test_support):
             raise ValueError(f"{option('test_support', self.test_support)}: give each number once.")
         self._given_kind()
+        folds = describe_pools(self.dataset).folds
+        if self.fold >= folds:
+            remedy = f"give a number below {folds}" if folds > 1 else "it has one division"
+            raise ValueError(f"{option('fold', self.fold)}: {self.dataset}: {remedy}.")
 
     def task_kind(self) -> str:
         return self.targets or self._given_kind() or self._load(0).kind
@@ -111,7 +118,9 @@ class Pools(Domain):
             "kind": self.targets,
             "seed": seed,
         }
-        return _loaded(self.dataset, *() if self._given_kind() else given.items())
+        if self._given_kind():
+            given = {"fold": self.fold} if describe_pools(self.dataset).folds > 1 else {}
+        return _loaded(self.dataset, *given.items())
 
     def label(self) -> str:
         return Path(self.dataset).stem
@@ -169,8 +178,11 @@ class Pools(Domain):
             dataset = unseen_pools(dataset, needs.seen)
         support = self.support
         assert support is not None and self.test_support is not None  # resolved
+        drawn: dict[str, Any] = {"order": dataset.order, "queries": self.queries}
+        # A query set has at least as many examples as there are classes.
+        drawn |= {"support": support, "least_queries": min(self.queries, max(2, dataset.ways))}
         data = {
-            "input_shape": list(np.shape(dataset.train.inputs)[1:]),
+            "input_shape": _input_shape(dataset),
             "ways": dataset.ways,
             "outputs": 1 if dataset.ways else dataset.train.targets.shape[1],
             "columns": list(dataset.columns),
@@ -181,11 +193,8 @@ class Pools(Domain):
         identity = {"pools_sha256": data["pools_sha256"], "order": dataset.order}
         figure = Figure(dataset.figure, higher=dataset.higher)
         judge = judge_of(dataset)
-        drawn: dict[str, Any] = {"order": dataset.order, "queries": self.queries}
-        # A query set has at least as many examples as there are classes.
-        drawn |= {"support": support, "least_queries": min(self.queries, max(2, dataset.ways))}
         wholes = {
-            f"{size} examples": whole_pools(
+            f"{size} examples": dataset.drawing.enumerate(
                 dataset.test,
                 support=size,
                 draws=self.draws,
@@ -194,12 +203,12 @@ class Pools(Domain):
                 most=training.eval_tasks,
             )
             for size in self.test_support
-            if dataset.test.counts.max() > size
+            if dataset.drawing.most(dataset.test) >= size
         }
         if not wholes:
             raise ValueError(
-                f"{option('test_support', self.test_support)}: the largest test pool has "
-                f"{dataset.test.counts.max()} examples; give a smaller number."
+                f"{option('test_support', self.test_support)}: the test pools allow at most "
+                f"{dataset.drawing.most(dataset.test)} support examples; give a smaller number."
             )
 
         def held_out(whole: WholePools) -> HeldOut:
@@ -213,14 +222,14 @@ class Pools(Domain):
             )
 
         def validation() -> HeldOut:
-            source = pool_tasks(dataset.validation, **drawn)
+            source = dataset.drawing.sample(dataset.validation, **drawn)
             return HeldOut(source, {**identity, "part": "validation"}, judge=judge)
 
         def report(made: Report) -> dict[str, Any]:
             return compared(made, dataset, wholes, self.baseline_draws)
 
         return Tasks(
-            train=lambda: pool_tasks(dataset.train, **drawn),
+            train=lambda: _prepared(dataset, dataset.drawing.sample(dataset.train, **drawn)),
             validation=validation,
             tests={name: held_out(whole) for name, whole in wholes.items()},
             figures=(figure,),
@@ -286,6 +295,25 @@ class Pools(Domain):
         )
 
 
+def _input_shape(dataset: PoolSet) -> list[int]:
+    """The shape of an example as learners are given it."""
+    inputs, targets = dataset.train.inputs, dataset.train.targets
+    if dataset.prepare is None:
+        return list(np.shape(inputs)[1:])
+    some = Batch(jnp.zeros((2, *np.shape(inputs)[1:])), jnp.zeros((2, *targets.shape[1:]), int))
+    return list(jax.eval_shape(dataset.prepare, Task(some, some)).query.inputs.shape[1:])
+
+
+def _prepared(dataset: PoolSet, sample: Sampler) -> Sampler:
+    if dataset.prepare is None:
+        return sample
+    return sampler(_draw_prepared, sample, prepare=dataset.prepare)
+
+
+def _draw_prepared(sample: Any, key: Key, *, prepare: Any) -> Task:
+    return prepare(sample(key))
+
+
 @functools.lru_cache(maxsize=1)  # read for the kind, the defaults and the tasks
 def _loaded(name: str, *given: tuple[str, Any]) -> PoolSet:
     dataset = load_pools(name, **dict(given))
@@ -297,6 +325,7 @@ def _loaded(name: str, *given: tuple[str, Any]) -> PoolSet:
 
     parts = {
         part: own._replace(inputs=jax.tree.map(placed, own.inputs))
-        for part, own in dataset.parts.items()
+        for part, own in {**dataset.parts, "whole": dataset.whole}.items()
+        if own is not None
     }
     return dataset._replace(**parts)
