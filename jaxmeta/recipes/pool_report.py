@@ -7,7 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta.core import Array, Key, MetaLearner, Task, cross_entropy, squared_error, unpadded
+from jaxmeta.core import (
+    Array,
+    Batch,
+    Key,
+    MetaLearner,
+    Task,
+    cross_entropy,
+    squared_error,
+    unpadded,
+)
 from jaxmeta.data._whole_pools import WholePools
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.pool_sets import PoolSet
@@ -29,7 +38,7 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
     """
 
     def of_draw(
-        key: Key, learner: MetaLearner, trained: Trained, task: Task
+        key: Key, learner: MetaLearner, trained: Trained, task: Task, draws: bool
     ) -> tuple[Array, dict[str, Array]]:
         shared = shared_of(learner, trained)
         task = task if dataset.prepare is None else dataset.prepare(task)
@@ -40,16 +49,17 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
         if isinstance(outputs, Gaussian):
             objective = gaussian_likelihood
         loss, found = objective(outputs, query.targets, query.mask)
-        return loss, {**found, **dataset.metrics(mean_of(outputs), query)}
+        own = dataset.details(mean_of(outputs), query) if draws and dataset.details else {}
+        return loss, {**found, **dataset.metrics(mean_of(outputs), query), **own}
 
     def judge(
         key: Key, learner: MetaLearner, trained: Trained, task: Task, draws: bool = False
     ) -> tuple[Array, Mapping[str, Array]]:
         if not draws:
-            return of_draw(key, learner, trained, task)
+            return of_draw(key, learner, trained, task, draws)
         keys = jax.random.split(key, jax.tree.leaves(task)[0].shape[0])
         each = jax.lax.map(
-            lambda given: of_draw(given[0], learner, trained, given[1]), (keys, task)
+            lambda given: of_draw(given[0], learner, trained, given[1], draws), (keys, task)
         )
         return jax.tree.map(lambda values: values.mean(axis=0), each)
 
@@ -123,7 +133,11 @@ def baseline_values(
         digest.update(np.ascontiguousarray(pools.targets[chosen]).tobytes())
         for leaf in leaves:
             digest.update(np.ascontiguousarray(leaf[pools.rows[chosen[0]]]).tobytes())
-    metrics = jax.jit(dataset.metrics)
+
+    @jax.jit
+    def metrics(outputs: Array, query: Batch) -> dict[str, Array]:
+        own = dataset.details(outputs, query) if dataset.details else {}
+        return {**dataset.metrics(outputs, query), **own}
 
     def of_draw(task: Task, prepare: Any, seed: int) -> dict[str, np.ndarray]:
         support, query = jax.tree.map(np.asarray, prepare(task))

@@ -64,7 +64,9 @@ def anomaly_scores(task: Task) -> Task:
 
     def of_view(view_ND: Array) -> Array:
         distances_NS = _distances(view_ND, view_ND[:size])
-        near_FN = _neighbours(view_ND, distances_NS, known_S & other_NS, free_S & other_NS)
+        near_FN = _neighbours(
+            view_ND, distances_NS, known_S[None] & other_NS, free_S[None] & other_NS
+        )
         return jnp.concatenate([near_FN, _processes(view_ND, distances_NS, known_S, free_S)])
 
     # One after the other: on CPUs, batched factorisations on several devices at once may wait for

@@ -68,6 +68,8 @@ class PoolSet(NamedTuple):
       whole: all pools, if a run is tested on all those that it has not seen, and not on `test`
         alone; None otherwise.
       related: groups of names of pools with common examples: who has seen one has seen all.
+      details: arrays of one test task that `further` needs, `[examples]`; they may need queries of
+        one length.
       further: `further(whole, outputs) -> results`, of a test and the metrics of its pools by
         method; None if there are no further results.
       ways: number of classes; 0 for regression.
@@ -95,6 +97,7 @@ class PoolSet(NamedTuple):
     prepare: Callable[[Task], Task] | None = None
     whole: Pools | None = None
     related: tuple[tuple[str, ...], ...] = ()
+    details: Metrics | None = None
     further: Callable[[WholePools, Outputs], Mapping[str, Any]] | None = None
     ways: int = 0
     baselines: Mapping[str, Baseline] = {}
