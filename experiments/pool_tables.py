@@ -1,12 +1,15 @@
 """Tables of the documentation on pools, written from the result files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiments.cells import interval, linked
 from experiments.markdown import Row, grid
 from jaxmeta import files
+from jaxmeta.training.estimates import estimate
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -17,9 +20,8 @@ def pools_tables(folder: Path = RESULTS) -> str:
     A table for each run: the learner first, then the others with the learner's figure minus theirs.
     """
     parts = []
-    for path in sorted(folder.glob("*/results.json")):
-        own = files.read_json(path)
-        if own.get("experiment") != "pools":
+    for path, own in _runs(folder):
+        if _rotates(own):
             continue
         figure, comparison = own["figure"], own["comparison"]
         tests = own.get("tests", {next(iter(comparison)): own})
@@ -33,6 +35,96 @@ def pools_tables(folder: Path = RESULTS) -> str:
         title = f"#### {own['dataset']}, {linked(own['learner'], path)}: {figure.replace('_', ' ')}"
         parts.append(f"{title}\n\n{grid(['method', *comparison], rows)}")
     return "\n".join(parts)
+
+
+def anomaly_tables(folder: Path = RESULTS) -> str:
+    """Average precision over all sets of the rotations of each learner, and that of each set.
+
+    The intervals are over sets; in brackets the learner's figure minus the method's, paired by set.
+    """
+    rotations: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for path, own in _runs(folder):
+        if _rotates(own):
+            rotations.setdefault(own["learner"], []).append((path, own))
+    parts = []
+    for learner, runs in rotations.items():
+        by_test: dict[str, dict[str, dict[str, float]]] = {}
+        for _, own in runs:
+            for test, row in own["comparison"].items():
+                by_test.setdefault(test, {}).update(row["by_pool"])
+        folds = ", ".join(linked(_fold(own), path) for path, own in runs)
+        figure = runs[0][1]["figure"].replace("_", " ")
+        title = f"#### anomaly, {learner} ({folds}): {figure}"
+        headers = [f"{test}, {len(row)} sets" for test, row in by_test.items()]
+        methods = list(next(iter(next(iter(by_test.values())).values())))
+        rows: list[Row] = []
+        for method in methods:
+            values = [[own[method] for own in row.values()] for row in by_test.values()]
+            leads = [
+                [own[learner] - own[method] for own in row.values()] for row in by_test.values()
+            ]
+            cells = [_mean(own) for own in values]
+            if method != learner:
+                cells = [f"{cell} ({_mean(lead, '+')})" for cell, lead in zip(cells, leads)]
+            rows.append([method, *cells])
+        parts.append(f"{title}\n\n{grid(['method', *headers], rows)}")
+        middle = list(by_test)[len(by_test) // 2]
+        sets = by_test[middle]
+        each: list[Row] = []
+        for name in sorted(sets):
+            best = max(sets[name].values())
+            shown = [
+                f"**{value:.3f}**" if value == best else f"{value:.3f}"
+                for value in sets[name].values()
+            ]
+            each.append([name, *shown])
+        parts.append(
+            f"#### anomaly, {learner}, {middle}, by set\n\n{grid(['set', *methods], each)}"
+        )
+    return "\n".join(parts)
+
+
+def volatility_tables(folder: Path = RESULTS) -> str:
+    """Diebold and Mariano's tests, and how often the value at risk is exceeded, by learner."""
+    rows: list[Row] = []
+    risks: list[Row] = []
+    for path, own in _runs(folder):
+        for row in own["comparison"].values():
+            for method, found in row.get("diebold_mariano", {}).items():
+                p_value = "< 0.001" if found["p_value"] < 0.001 else f"{found['p_value']:.3f}"
+                statistic = f"{found['statistic']:+.2f}"
+                rows.append([linked(own["learner"], path), method, statistic, p_value])
+            for method, found in row.get("value_at_risk", {}).items():
+                cells = [
+                    f"{100 * one['rate']:.2f} % ({100 * one['stocks_rejected']:.0f} %)"
+                    for one in found.values()
+                ]
+                risks.append([linked(own["learner"], path), method, *cells])
+    headers = ["learner", "against", "Diebold-Mariano", "p"]
+    levels = ["run", "forecast", "1 % exceeded (stocks rejected)", "5 % exceeded (stocks rejected)"]
+    return f"{grid(headers, rows)}\n{grid(levels, risks)}" if rows else ""
+
+
+def _runs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("*/results.json")):
+        own = files.read_json(path)
+        if own.get("experiment") == "pools":
+            yield path, own
+
+
+def _rotates(own: Mapping[str, Any]) -> bool:
+    return bool(_fold(own))
+
+
+def _fold(own: Mapping[str, Any]) -> str:
+    """The fold in the description of the split, such as `fold 0`; empty without rotations."""
+    split = own.get("protocol", {}).get("split", "")
+    return split.removeprefix("by set, ").split(" of ")[0] if "fold" in split else ""
+
+
+def _mean(values: list[float], sign: str = "") -> str:
+    found = estimate(np.array(values))
+    return f"{found.mean:{sign}.3f} ± {found.ci95:.3f}"
 
 
 def _cell(row: Mapping[str, Any] | None, figure: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.pool_tables import pools_tables
+from experiments.pool_tables import anomaly_tables, pools_tables, volatility_tables
 
 
 def row(mean: float, lead: float | None = None) -> dict:
@@ -33,3 +33,40 @@ def test_a_run_on_pools(tmp_path):
         "| film mean | 1.250 (-0.050 ± 0.002) | 1.250 (-0.100 ± 0.002) |",
         "| MeLU, published | – | 1.200 (-0.050 ± 0.002) |",
     ]
+
+
+def test_rotations_are_averaged_over_all_sets(tmp_path):
+    pools = [{"a": (0.5, 0.25), "b": (0.25, 0.5)}, {"c": (0.75, 0.0)}]
+    for fold, own in enumerate(pools):
+        figures = {name: {"maml": one, "forest": two} for name, (one, two) in own.items()}
+        results = {"experiment": "pools", "learner": "maml", "figure": "average_precision"}
+        results |= {"protocol": {"split": f"by set, fold {fold} of 4"}}
+        results |= {"comparison": {"5 examples": {"by_pool": figures}}}
+        (tmp_path / f"run-{fold}").mkdir()
+        (tmp_path / f"run-{fold}" / "results.json").write_text(json.dumps(results))
+    assert pools_tables(tmp_path) == ""
+    lines = anomaly_tables(tmp_path).splitlines()
+    assert "maml ([fold 0](" in lines[0] and "[fold 1](" in lines[0]
+    assert lines[2] == "| method | 5 examples, 3 sets |"
+    # Leads of 0.25, -0.25 and 0.75.
+    assert lines[4:6] == ["| maml | 0.500 ± 0.283 |", "| forest | 0.250 ± 0.283 (+0.250 ± 0.566) |"]
+    assert lines[11:] == [
+        "| a | **0.500** | 0.250 |",
+        "| b | 0.250 | **0.500** |",
+        "| c | **0.750** | 0.000 |",
+    ]
+
+
+def test_tests_of_forecasts(tmp_path):
+    assert volatility_tables(tmp_path) == ""
+    row = {
+        "diebold_mariano": {"HAR": {"statistic": -3.5, "p_value": 0.0005}},
+        "value_at_risk": {"HAR": {"0.01": {"rate": 0.0123, "stocks_rejected": 0.1}}},
+    }
+    results = {"experiment": "pools", "learner": "maml", "comparison": {"60 examples": row}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    lines = volatility_tables(tmp_path).splitlines()
+    link = "[maml](../../experiments/results/run/results.json)"
+    assert lines[2] == f"| {link} | HAR | -3.50 | < 0.001 |"
+    assert lines[-1] == f"| {link} | HAR | 1.23 % (10 %) |"

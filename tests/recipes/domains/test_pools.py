@@ -116,3 +116,76 @@ def test_a_regressor_of_numbers(table, status, tiny, tmp_path):
     assert {"log_likelihood", "squared_error"} <= row.keys()
     values = read_per_task(tmp_path / "run" / "per_task.npz")["5 examples"].values
     assert np.isfinite(values["mae"]).all()
+
+
+def write_sets(folder, names, *, rows: int = 60):
+    """Sets of 3 to 6 columns; every fourth row is far off in one of them."""
+    folder.mkdir()
+    for number, name in enumerate(names):
+        rng = np.random.default_rng(sum(map(ord, name)))
+        labels = (np.arange(rows) % 4 == 0).astype(int)
+        values = rng.normal(size=(rows, 3 + number % 4))
+        values[:, number % 3] += 5 * labels
+        np.savez(folder / f"{name}.npz", X=values, y=labels)
+    return folder
+
+
+def test_folds_are_of_sets_that_have_some(table):
+    with pytest.raises(ValueError, match="--fold 4: anomaly: give a number below 4"):
+        settings.check(
+            start(POOLS, find_learner("prototypical")).changed(dataset="anomaly", fold=4)
+        )
+    with pytest.raises(ValueError, match=r"--fold 1: .*it has one division"):
+        settings.check(start(POOLS, find_learner("maml")).changed(dataset=str(table), fold=1))
+    own = POOLS(dataset="anomaly").resolved()
+    assert (own.targets, own.support, own.test_support) == ("classification", (1, 10), (1, 5, 10))
+
+
+@pytest.mark.full
+def test_anomalies_of_new_sets(status, tiny, tmp_path):
+    """A run on a folder of sets, evaluated on another folder and on one file of it."""
+    sets = write_sets(tmp_path / "sets", [f"{number}_set" for number in range(8)])
+    options = [word for word in tiny("pools", "prototypical") if word != "3"]
+    options = [*options, "--dataset", sets, "--fold", "1", "--support", "1", "4"]
+    options += ["--test-support", "2", "5", "--hidden", "8", "--queries", "12"]
+    assert status("pools", *options, "--out", tmp_path / "run") == 0
+    results = results_of(tmp_path / "run")
+    assert results["figure"] == "average_precision" and results["average_precision"] > 0.3
+    tested = results["protocol"]["sets"]["test"]
+    row = results["comparison"]["5 examples"]
+    assert [*row["by_pool"]] == sorted(tested, key=[*row["by_pool"]].index) and len(tested) == 2
+    for name, own in row["baselines"].items():
+        figures = [found[name] for found in row["by_pool"].values()]
+        assert own["average_precision"] == pytest.approx(np.mean(figures))
+    again = evaluate_run(Evaluate(tmp_path / "run", out=tmp_path / "again.json"), {})
+    assert again["average_precision"] == results["average_precision"]
+    other = write_sets(tmp_path / "other", ["0_set", "90_new", "91_new"])  # one is not new
+    for place, names in ((other, ["90_new", "91_new"]), (other / "90_new.npz", ["90_new"])):
+        options = Evaluate(tmp_path / "run", out=tmp_path / f"{place.name}.json")
+        found = evaluate_run(options, {"dataset": str(place), "baseline_draws": 0})
+        assert sorted(found["comparison"]["5 examples"]["by_pool"]) == names
+
+
+@pytest.mark.slow
+def test_a_run_on_volatility_has_tests_of_its_forecasts(status, tiny, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    days = np.arange(np.datetime64("2014-06-01"), np.datetime64("2018-01-01"))
+    days = days[np.is_busday(days)]
+    close = 50 * np.exp(np.cumsum(0.01 * rng.normal(size=(3, len(days))), axis=1))
+    spread = np.exp(0.01 * rng.uniform(0.5, 1.5, size=close.shape))
+    table = np.stack([close, close * spread, close / spread, close, close], axis=2)
+    (tmp_path / "sp500_5yr").mkdir()
+    dates = [str(day) for day in days]
+    place = tmp_path / "sp500_5yr" / "sp500_5yr.npz"
+    np.savez(place, ohlcv=table, ticker=["A", "B", "C"], date=dates)
+    monkeypatch.setenv("JAXMETA_DATA_DIR", str(tmp_path))
+    options = [*tiny("pools", "bayesian-last-layer"), "--dataset", "volatility"]
+    options += ["--support", "20", "30", "--test-support", "60", "--eval-tasks", "12"]
+    assert status("pools", *options, "--out", tmp_path / "run") == 0
+    results = results_of(tmp_path / "run")
+    assert results["figure"] == "qlike"
+    row = results["comparison"]["60 examples"]
+    assert {*row["diebold_mariano"]} == {"HAR", "EWMA (0.94)", "last value"}
+    assert {*row["value_at_risk"]} == {"bayesian-last-layer", *row["diebold_mariano"]}
+    values = read_per_task(tmp_path / "run" / "per_task.npz")["60 examples"].values
+    assert values["qlike"].shape == (12,) and np.isfinite(values["qlike"]).all()
