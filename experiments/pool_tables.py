@@ -88,6 +88,7 @@ def volatility_tables(folder: Path = RESULTS) -> str:
     """Diebold and Mariano's tests, and how often the value at risk is exceeded, by learner."""
     rows: list[Row] = []
     risks: list[Row] = []
+    listed: set[str] = set()
     for path, own in _runs(folder):
         for row in own["comparison"].values():
             for method, found in row.get("diebold_mariano", {}).items():
@@ -95,13 +96,17 @@ def volatility_tables(folder: Path = RESULTS) -> str:
                 statistic = f"{found['statistic']:+.2f}"
                 rows.append([linked(own["learner"], path), method, statistic, p_value])
             for method, found in row.get("value_at_risk", {}).items():
+                if method in listed:
+                    continue  # a baseline is the same in all runs
+                listed.add(method)
                 cells = [
                     f"{100 * one['rate']:.2f} % ({100 * one['stocks_rejected']:.0f} %)"
                     for one in found.values()
                 ]
-                risks.append([linked(own["learner"], path), method, *cells])
+                name = linked(method, path) if method == own["learner"] else method
+                risks.append([name, *cells])
     headers = ["learner", "against", "Diebold-Mariano", "p"]
-    levels = ["run", "forecast", "1 % exceeded (stocks rejected)", "5 % exceeded (stocks rejected)"]
+    levels = ["forecast", "1 % exceeded (stocks rejected)", "5 % exceeded (stocks rejected)"]
     return f"{grid(headers, rows)}\n{grid(levels, risks)}" if rows else ""
 
 
@@ -160,3 +165,14 @@ def in_context_tables(folder: Path = RESULTS) -> str:
             ]
             parts.append(grid(["table", *ranks], rows))
     return "\n".join(parts)
+
+
+PAGES = {
+    "docs/pages/pools.md": {
+        "pools": pools_tables,
+        "anomalies": anomaly_tables,
+        "volatility": volatility_tables,
+    },
+    "docs/pages/tables.md": {"tables": in_context_tables},
+}
+"""The tables of each page, by their marks."""

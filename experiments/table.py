@@ -23,12 +23,7 @@ from experiments.policy_tables import (
     dynamics_tables,
     returns_tables,
 )
-from experiments.pool_tables import (
-    anomaly_tables,
-    in_context_tables,
-    pools_tables,
-    volatility_tables,
-)
+from experiments.pool_tables import PAGES as POOL_PAGES
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from experiments.text_tables import entities_table, texts_table
 from jaxmeta import files
@@ -362,12 +357,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/pages/active.md": {"active": active_tables, "requests": requests_table},
     "docs/pages/compression.md": {"compression": compression_tables},
-    "docs/pages/pools.md": {
-        "pools": pools_tables,
-        "anomalies": anomaly_tables,
-        "volatility": volatility_tables,
-    },
-    "docs/pages/tables.md": {"tables": in_context_tables},
+    **POOL_PAGES,
     "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
     "docs/pages/speed.md": {
         "speed": speed_table,
