@@ -179,7 +179,7 @@ def comparison_lines(results: Mapping[str, Any], *, figure: Figure) -> list[str]
                 shown = figure.show(own[figure.metric], own[f"{figure.metric}_ci95"])
                 shown += "" if kind == "baselines" else " (published)"
                 lead = f"{own['learned_minus_this']:+.3g}"
-                if (half := own["learned_minus_this_ci95"]) is not None:
+                if np.isfinite(half := own["learned_minus_this_ci95"]):
                     lead += f" ± {half:.2g}"
                 lines.append(f"{test} · {method}: {shown}, learned minus this {lead}")
     return lines
@@ -191,7 +191,7 @@ def draw_comparison(made: Report, *, figure: Figure) -> None:
 
     rows = made.results["comparison"]
     learned = {
-        test: (row[figure.metric], row[f"{figure.metric}_ci95"] or 0.0)
+        test: (row[figure.metric], row[f"{figure.metric}_ci95"])
         for test, row in made.results.get("tests", {next(iter(rows)): made.results}).items()
     }
     curves: dict[str, dict[str, tuple[float, float]]] = {made.recipe.name: learned}
@@ -199,7 +199,7 @@ def draw_comparison(made: Report, *, figure: Figure) -> None:
         for kind in ("baselines", "published"):
             for method, own in row.get(kind, {}).items():
                 label = method if kind == "baselines" else f"{method} (published)"
-                of_test = (own[figure.metric], own[f"{figure.metric}_ci95"] or 0.0)
+                of_test = (own[figure.metric], own[f"{figure.metric}_ci95"])
                 curves.setdefault(label, {})[test] = of_test
     label = figure.label or figure.metric.replace("_", " ")
     plots.figures_by_test(made.folder / "support-size.png", curves, label, title=made.title)
