@@ -43,6 +43,7 @@ TINY = {
     "--width 4 --batch-size 8 --shift 1",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
+    "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",
     "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
     "--also-shots 2 --queries 3 --adapts layers --layers 1",
 }

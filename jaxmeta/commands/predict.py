@@ -186,6 +186,7 @@ def _with_statistics(
 
 def _numbers(outputs: Any, given: UserTask) -> tuple[list[str], list[list[Any]]]:
     """The table of numeric outputs: one array, or several named ones (mean, std)."""
+    outputs = outputs.moments() if hasattr(outputs, "moments") else outputs  # of a mixture
     named = outputs._asdict() if hasattr(outputs, "_asdict") else {"output": outputs}
     columns, header = [], ["input"]
     for name, values in named.items():

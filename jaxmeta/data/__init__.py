@@ -19,6 +19,8 @@ from jaxmeta.data.synthetic import (
     quadratics,
     sequences,
     sinusoids,
+    switches_of,
+    switching_sinusoids,
 )
 from jaxmeta.data.transformed import distorted, with_unlabelled
 
@@ -51,6 +53,8 @@ __all__ = [
     "quadratics",
     "sequences",
     "sinusoids",
+    "switches_of",
+    "switching_sinusoids",
     "task_stream",
     "whole_pools",
     "with_unlabelled",

@@ -55,12 +55,15 @@ from jaxmeta.learners.metric import (
 )
 from jaxmeta.learners.process import (
     ALPaCAParams,
+    MOCAParams,
     alpaca,
     bayesian_last_layer,
     conditional_neural_process,
     conditional_neural_process_classifier,
+    moca,
     neural_process,
     prior_fitted,
+    sliding_window,
     transformer_neural_process,
 )
 from jaxmeta.learners.truncation import Unroll, truncated_backpropagation
@@ -69,6 +72,7 @@ __all__ = [
     "ALPaCAParams",
     "CAVIAParams",
     "MAMLPlusPlusParams",
+    "MOCAParams",
     "MetaCurvatureParams",
     "MetaLSTMParams",
     "MetaSGDParams",
@@ -103,6 +107,7 @@ __all__ = [
     "meta_sgd",
     "meta_transfer",
     "metaqnn",
+    "moca",
     "multi_task",
     "neural_process",
     "one_hot_squared_error",
@@ -120,6 +125,7 @@ __all__ = [
     "semi_supervised_prototypical",
     "sequence_learner",
     "siamese",
+    "sliding_window",
     "snail",
     "sparse_maml",
     "supervised",

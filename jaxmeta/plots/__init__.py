@@ -21,6 +21,7 @@ from jaxmeta.plots.optimization import optimization_curves
 from jaxmeta.plots.pools import figures_by_test
 from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
+from jaxmeta.plots.streams import losses_since_switch, run_lengths
 
 __all__ = [
     "RunCurve",
@@ -34,12 +35,14 @@ __all__ = [
     "image_episode",
     "label_curves",
     "learning_curve",
+    "losses_since_switch",
     "optimization_curves",
     "prediction_errors",
     "prediction_sheet",
     "process_episode",
     "regret_curves",
     "run_curves",
+    "run_lengths",
     "sequence_episode",
     "size_and_result",
     "trajectories",

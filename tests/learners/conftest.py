@@ -87,8 +87,11 @@ from jaxmeta.learners.process import (
     conditional_neural_process,
     conditional_neural_process_classifier,
     gaussian_likelihood,
+    mixture_likelihood,
+    moca,
     neural_process,
     prior_fitted,
+    sliding_window,
     transformer_neural_process,
 )
 from jaxmeta.models import conv4, mlp, pairwise
@@ -429,6 +432,8 @@ CASES = [
         optax.adam(1e-2),
     ),
     of_processes("alpaca", alpaca, mlp((16,), 6)),
+    of_processes("moca", moca, mlp((16,), 6))._replace(objective=mixture_likelihood),
+    of_processes("sliding-window", sliding_window, alpaca(mlp((16,), 6)), 4),
     of_processes("bayesian-last-layer", bayesian_last_layer, mlp((16,), 6)),
     of_images(
         "bayesian-last-layer-classifier",

@@ -74,6 +74,8 @@ EXCEPTIONS = {
     ("query", "dnc"): "the query is one sequence, in which what was before matters",
     ("query", "lstm"): "the query is one sequence, in which what was before matters",
     ("trajectory", "alpaca"): "takes no inner steps",
+    ("trajectory", "moca"): "takes no inner steps",
+    ("trajectory", "sliding-window"): "takes no inner steps",
     ("trajectory", "bayesian-last-layer"): "takes no inner steps",
     ("trajectory", "bayesian-last-layer-classifier"): "takes no inner steps",
     ("trajectory", "conditional-neural-process"): "takes no inner steps",

@@ -2,6 +2,7 @@
 
 from jaxmeta.data.synthetic import sequences
 from jaxmeta.data.synthetic._sinusoids import sinusoids
+from jaxmeta.data.synthetic._switching import switches_of, switching_sinusoids
 from jaxmeta.data.synthetic.gaussian_processes import gaussian_curves
 from jaxmeta.data.synthetic.optimization import Family, classifiers, quadratics
 from jaxmeta.data.synthetic.tables import synthetic_tables
@@ -13,5 +14,7 @@ __all__ = [
     "quadratics",
     "sequences",
     "sinusoids",
+    "switches_of",
+    "switching_sinusoids",
     "synthetic_tables",
 ]

@@ -35,10 +35,12 @@ class LearnedOptimizer(NamedTuple):
       init: `init(key) -> meta_params`, independent of the parameters to be optimized.
       transformation: `transformation(meta_params) -> optax.GradientTransformation`, for use like
         any other, for example in a chain.
+      value: whether its `update` requires the loss, as optax's extra argument `value`.
     """
 
     init: Callable[[Key], PyTree]
     transformation: Callable[[PyTree], optax.GradientTransformation]
+    value: bool = False
 
 
 class Run(NamedTuple):
@@ -84,7 +86,7 @@ def optimizer_learner(
     """
     if horizon < 1:
         raise ValueError(f"optimizer_learner: horizon {horizon}; give at least 1.")
-    run = _runs(model, objective, horizon, problem_batch, differentiation)
+    run = _runs(model, objective, optimizer, horizon, problem_batch, differentiation)
 
     def init(key: Key, task: Task) -> PyTree:
         return optimizer.init(key)
@@ -138,7 +140,7 @@ def windows(
         raise ValueError(
             f"windows of {window} steps don't divide a horizon of {horizon}; give a divisor."
         )
-    run = _runs(model, objective, window, problem_batch, differentiation)
+    run = _runs(model, objective, optimizer, window, problem_batch, differentiation)
 
     def start(key: Key, meta_params: PyTree, task: Task) -> Run:
         params = model.init(key, task.support.inputs)
@@ -162,6 +164,7 @@ def windows(
 def _runs(
     model: Model,
     objective: Objective,
+    optimizer: LearnedOptimizer,
     steps: int,
     batch_size: int | None,
     differentiation: Differentiation,
@@ -172,6 +175,7 @@ def _runs(
         steps,
         differentiation=differentiation,
         batch_size=batch_size,
+        value=optimizer.value,
     )
 
 

@@ -1,0 +1,161 @@
+"""Daily prices of stocks as streams: tomorrow's volatility from that of the days before.
+
+The prices are the members of the S&P 500 index in 2018, from 2013 to 2018, in the folder
+`sp500_5yr` of `JAXMETA_DATA_DIR`: `sp500_5yr.npz` with `ohlcv`, float `[stocks, days, 5]` (open,
+high, low, close, volume; NaN where absent), `ticker` and `date`. The CSV files that it is made of
+are at https://github.com/CNuge/kaggle-code, `stock_data/individual_stocks_5yr` (MIT). Companies
+that left the index are missing, so that results on it flatter.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.core import Array, Batch, Key, Task
+from jaxmeta.data.cache import data_folder
+from jaxmeta.data.reading import regular
+from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.files import shown
+
+SOURCE = "https://github.com/CNuge/kaggle-code"
+PARTS = {"train": ("", "2016"), "validation": ("2016", "2017"), "test": ("2017", "9")}
+"""The first date of each part, and the first one after it."""
+COLUMNS = ("day before", "mean of 5 days", "mean of 22 days", "return of the day before")
+_MONTH = 22  # trading days
+_LARGEST = 10.0  # of a scaled input, in standard deviations
+_LEAST = 1e-4  # lower bound of a day's volatility: its high may equal its low
+
+
+class Volatilities(NamedTuple):
+    """One part of the data, in order of time.
+
+    Attributes:
+      inputs: float32 `[stocks, days, 4]`, see `COLUMNS`; known the evening before the day.
+      targets: float32 `[stocks, days, 1]`, the logarithm of the day's volatility. Inputs and
+        targets are scaled by mean and standard deviation over the training days. Inputs are
+        clipped to ± 10.
+      starts: int32 `[windows, 2]`, the stock and the first day of each window without a gap.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    starts: np.ndarray
+
+
+def load_volatilities(
+    length: int, *, data_dir: str | Path | None = None
+) -> dict[str, Volatilities]:
+    """The volatility of stocks by part, and where windows of `length` days may start.
+
+        target_t = log σ_t,  σ_t = max(1e-4, log(high_t / low_t) / (2 √log 2))
+        inputs_t = log σ_{t−1}, their means over 5 and over 22 days, log(close_{t−1} / close_{t−2})
+
+    Training is before 2016, validation in 2016, the test after it; inputs of the first days of a
+    part reach back into the one before.
+
+    Args:
+      length: days of a window.
+      data_dir: the folder of `sp500_5yr.npz`. Defaults to `sp500_5yr` in `JAXMETA_DATA_DIR`.
+
+    Raises:
+      FileNotFoundError: the file is missing; with its source.
+      ValueError: the file has another content; or a part has no window of this length.
+
+    Source of the volatility: Parkinson 1980, "The extreme value method for estimating the variance
+    of the rate of return"; of the inputs: Corsi 2009, "A simple approximate long-memory model of
+    realized volatility".
+    """
+    path = data_folder("sp500_5yr", data_dir) / "sp500_5yr.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{shown(path)} does not exist; it holds daily prices, see {SOURCE}: set "
+            "JAXMETA_DATA_DIR to the folder above sp500_5yr."
+        )
+    regular(path)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            prices, dates = np.asarray(stored["ohlcv"], np.float64), np.asarray(stored["date"], str)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{shown(path)} does not hold ohlcv and date ({error}).") from error
+    if prices.ndim != 3 or prices.shape[1:] != (len(dates), 5):
+        raise ValueError(
+            f"{shown(path)}: ohlcv is {prices.shape}; give [stocks, {len(dates)} days, 5]."
+        )
+    return _parts(*_columns(prices), dates, length)
+
+
+def _columns(prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs `[stocks, days, 4]` and targets `[stocks, days, 1]`, NaN where a price is missing."""
+    high, low, close = prices[..., 1], prices[..., 2], prices[..., 3]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        volatility = np.log(high / low) / (2 * np.sqrt(np.log(2)))
+        log_volatility = np.log(np.maximum(volatility, _LEAST))
+        returns = np.diff(np.log(close), axis=1, prepend=np.nan)
+
+    def mean_before(days: int) -> np.ndarray:
+        rows = np.full(log_volatility.shape, np.nan)
+        windows = np.lib.stride_tricks.sliding_window_view(log_volatility, days, axis=1)
+        rows[:, days:] = windows[:, :-1].mean(axis=-1)
+        return rows
+
+    before = np.full(returns.shape, np.nan)
+    before[:, 1:] = returns[:, :-1]
+    columns = [mean_before(1), mean_before(5), mean_before(_MONTH), before]
+    return np.stack(columns, axis=-1), log_volatility[..., None]
+
+
+def _parts(
+    inputs: np.ndarray, targets: np.ndarray, dates: np.ndarray, length: int
+) -> dict[str, Volatilities]:
+    known = np.isfinite(inputs).all(axis=-1) & np.isfinite(targets[..., 0])
+    training = known & (dates < PARTS["train"][1])[None]
+    scaled = []
+    for values in (inputs, targets):
+        rows = values[training]
+        scaled.append(((values - rows.mean(axis=0)) / rows.std(axis=0)).astype(np.float32))
+    parts = {}
+    for part, (first, end) in PARTS.items():
+        chosen = (dates >= first) & (dates < end)
+        own = [np.nan_to_num(values[:, chosen]) for values in scaled]
+        own[0] = np.clip(own[0], -_LARGEST, _LARGEST)
+        if chosen.sum() < length:
+            raise ValueError(
+                f"length {length}: the part {part} has {chosen.sum()} days; give a smaller number."
+            )
+        windows = np.lib.stride_tricks.sliding_window_view(known[:, chosen], length, axis=1)
+        parts[part] = Volatilities(
+            own[0], own[1], np.argwhere(windows.all(axis=-1)).astype(np.int32)
+        )
+    return parts
+
+
+def volatility_streams(part: Volatilities, *, length: int) -> Sampler:
+    """A sampler of streams: the days of a window of one stock, `sample(key) -> Task`.
+
+    A task has an empty support; its query are the days in their order, inputs float32
+    `[length, 4]`, targets `[length, 1]`. Stock and first day are drawn uniformly from all windows
+    without a gap.
+
+    Args:
+      part: as `load_volatilities` returns it for this length.
+      length: days of a window.
+
+    >>> days = np.zeros((2, 9, 4), np.float32), np.zeros((2, 9, 1), np.float32)
+    >>> part = Volatilities(*days, np.array([[0, 0], [1, 3]], np.int32))
+    >>> volatility_streams(part, length=5)(jax.random.key(0)).query.inputs.shape
+    (5, 4)
+    """
+    return sampler(_draw_window, *map(jnp.asarray, part), length=length)
+
+
+def _draw_window(inputs: Array, targets: Array, starts: Array, key: Key, *, length: int) -> Task:
+    stock, first = starts[jax.random.randint(key, (), 0, len(starts))]
+    window = [
+        jax.lax.dynamic_slice(leaf, (stock, first, 0), (1, length, leaf.shape[2]))[0]
+        for leaf in (inputs, targets)
+    ]
+    stream = Batch(window[0], window[1])
+    return Task(jax.tree.map(lambda leaf: leaf[:0], stream), stream)
