@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 TOWER = [
     *("experiments", "commands", "tables", "recipes", "active", "compress", "training"),
     *("learners", "inner", "models", "ops", "core", "metrics", "objectives", "files"),
-    *("architecture", "environment", "numbered", "text", "extras", "interrupts", "version"),
+    *("architecture", "environment", "numbered", "text", "extras", "interrupts", "places"),
+    "version",
 ]
 BELOW = {floor: set(TOWER[height:]) for height, floor in enumerate(TOWER)}
 for above in ("experiments", "commands", "tables", "recipes"):
@@ -30,10 +31,10 @@ BELOW["plots"] = {"plots"} | BELOW["learners"]  # beside training
 for beside in ("architecture", "environment", "numbered", "text"):
     BELOW[beside] = {"core", "objectives"}
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
-BELOW["data"] |= {"architecture", "metrics", "numbered", "text"}
+BELOW["data"] |= {"architecture", "metrics", "numbered", "places", "text"}
 BELOW["core"] = {"core", "objectives"}
 BELOW["objectives"], BELOW["metrics"] = {"objectives"}, {"metrics", "objectives"}
-BELOW["files"] = {"files"}
+BELOW["files"], BELOW["places"] = {"files"}, {"places"}
 BELOW["extras"], BELOW["interrupts"] = {"extras"}, {"interrupts"}
 
 HEAVY = (

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta.data.cache import data_folder
 from jaxmeta.learners.optimizers import celo_optimizer, celo_weights, pretrained
 from jaxmeta.learners.optimizers._pretrained import CELO_FILE
 from jaxmeta.models import check_alike
+from jaxmeta.places import data_folder
 from tests.learners.celo_reference import RUN, SHAPES, STEPS, gradients, losses, start
 
 KEY = jax.random.key(0)
@@ -72,7 +72,7 @@ def test_it_trains_in_a_loop_and_half_precision_keeps_its_dtype():
 
 
 def test_what_is_missing_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"does not exist.*github.com/amoudgl/celo"):
+    with pytest.raises(FileNotFoundError, match=r"is not a file.*github.com/amoudgl/celo"):
         celo_weights(tmp_path)
     (tmp_path / CELO_FILE).write_bytes(b"other")
     with pytest.raises(ValueError, match="has the SHA-256"):

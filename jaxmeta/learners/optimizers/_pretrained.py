@@ -10,13 +10,12 @@ import optax
 from flax.serialization import msgpack_restore
 
 from jaxmeta.core import PyTree
-from jaxmeta.data.cache import data_folder
-from jaxmeta.data.reading import regular
 from jaxmeta.files import shown
 from jaxmeta.learners.optimizers.celo import celo_optimizer, from_published
 from jaxmeta.learners.optimizers.learner import LearnedOptimizer
 from jaxmeta.learners.optimizers.mlp import mlp_optimizer
 from jaxmeta.models import unpack
+from jaxmeta.places import data_folder
 
 RULES: dict[str, LearnedOptimizer] = {"mlp-digits": mlp_optimizer()}
 
@@ -87,12 +86,11 @@ def celo_weights(folder: str | Path | None = None) -> PyTree:
     Source: https://github.com/amoudgl/celo, `algoperf/submissions/celo/theta.state`.
     """
     path = data_folder("celo", folder) / CELO_FILE
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(
-            f"{shown(path)} does not exist; it holds the weights of Celo (149 kB, MIT): save "
+            f"{shown(path)} is not a file; it holds the weights of Celo (149 kB, MIT): save "
             f"{CELO_SOURCE} under this name, or set JAXMETA_DATA_DIR to the folder above celo."
         )
-    regular(path)
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != CELO_SHA256:
