@@ -34,7 +34,10 @@ def pretrained(name: str, *, recipes: Iterable[str] = (), **changes: Any) -> Tra
     """
     known = shipped()
     if name not in known:
-        raise ValueError(f"unknown trained learner {shown(name)!r}; {_choices(name, known)}.")
+        raise ValueError(
+            f"unknown trained learner {shown(name)!r}; {_choices(name, known)}. For a learned "
+            "optimizer, such as celo, call jaxmeta.learners.optimizers.pretrained."
+        )
     return restore(known[name], recipes=recipes, **changes)
 
 

@@ -1,5 +1,6 @@
 """Celo beside the authors' code (`celo_reference.py`), and its weights as a user gets them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxmeta.learners.optimizers import celo_optimizer, celo_weights, pretrained
 from jaxmeta.learners.optimizers._pretrained import CELO_FILE
 from jaxmeta.models import check_alike
 from jaxmeta.places import data_folder
+from jaxmeta.recipes import restore
 from tests.learners.celo_reference import RUN, SHAPES, STEPS, gradients, losses, start
 
 KEY = jax.random.key(0)
@@ -69,6 +71,29 @@ def test_it_trains_in_a_loop_and_half_precision_keeps_its_dtype():
     updates, state = rule.update(half, rule.init(half), half, value=jnp.ones(()))
     assert updates.dtype == jnp.bfloat16
     assert state.momenta.dtype == jnp.float32
+
+
+@needs_weights
+@pytest.mark.full
+def test_on_the_command_line_the_weights_stay_as_published(status, tmp_path):
+    line = [
+        "celo",
+        "--horizon",
+        "4",
+        "--dimensions",
+        "3",
+        "--tuning-tasks",
+        "2",
+        "--eval-tasks",
+        "6",
+        "--devices",
+        "1",
+    ]
+    assert status("optimizers", *line, "--out", tmp_path / "run") == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["comparison"]["unseen problems"]) > {"learned", "adam"}
+    trained = restore(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, trained.meta_params, celo_weights())
 
 
 def test_what_is_missing_is_told(tmp_path):

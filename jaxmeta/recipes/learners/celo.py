@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import optax
+import jax
+import jax.numpy as jnp
 
-from jaxmeta.core import MetaLearner
+from jaxmeta.core import Carry, Info, Key, LearnerGrad, MetaLearner, PyTree, Task
 from jaxmeta.learners.optimizers import (
     LearnedOptimizer,
     celo_optimizer,
@@ -15,8 +16,6 @@ from jaxmeta.learners.optimizers import (
 )
 from jaxmeta.learners.optimizers._pretrained import CELO_SHA256
 from jaxmeta.recipes import Preset, Problem, Recipe, recipe
-from jaxmeta.recipes.base import Engine
-from jaxmeta.training.update import MetaUpdate
 
 
 @recipe("celo", paper="Moudgil et al. 2025", kinds=("optimization",))
@@ -27,7 +26,7 @@ class Celo(Recipe):
     presets: ClassVar[tuple[Preset, ...]] = (
         Preset(
             "optimizers/*",
-            {"steps": 1, "task_batch": 1, "checkpoint_every": 1, "validation_tasks": 2},
+            {"steps": 1, "task_batch": 1, "validation_tasks": 2, "outer_optimizer": "sgd"},
         ),
     )
 
@@ -37,13 +36,23 @@ class Celo(Recipe):
     def build(self, problem: Problem) -> MetaLearner:
         weights, rule = celo_weights(), celo_optimizer(problem.horizon)
         published = LearnedOptimizer(lambda key: weights, rule.transformation, rule.value)
-        return optimizer_learner(
+        learner = optimizer_learner(
             problem.encoder(),
             problem.objective,
             published,
             problem.horizon,
             problem_batch=problem.batch,
         )
+        return learner._replace(grad=_without(learner)) if problem.train else learner
 
-    def update(self, learner: MetaLearner, engine: Engine) -> MetaUpdate:
-        return engine.update(learner, optax.set_to_zero())
+
+def _without(learner: MetaLearner) -> LearnerGrad:
+    """A meta-gradient of 0: the published weights are not trained."""
+
+    def grad(
+        key: Key, meta_params: PyTree, task: Task, carry: Carry, /
+    ) -> tuple[PyTree, Info, Carry]:
+        _, info = learner.loss(key, meta_params, task)
+        return jax.tree.map(jnp.zeros_like, meta_params), info, carry
+
+    return grad
