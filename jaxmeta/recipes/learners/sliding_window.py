@@ -11,7 +11,7 @@ from jaxmeta.recipes.settings import Count, Natural
 @recipe("sliding-window", paper="Harrison et al. 2018", kinds=("stream",))
 @dataclass(frozen=True)
 class SlidingWindow(Recipe):
-    """Sliding window: ALPaCA (Harrison et al. 2018) on the last examples of a stream."""
+    """Sliding window (Harrison et al. 2018): ALPaCA on the last examples of a stream."""
 
     features: Count = 32
     """Number of learned features, of a network with the hidden layers of the tasks."""
