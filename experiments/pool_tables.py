@@ -148,7 +148,7 @@ def in_context_tables(folder: Path = RESULTS) -> str:
             continue
         for test, row in own["comparison"].items():
             learner, result = own["learner"], own.get("tests", {test: own})[test]
-            rows: list[Row] = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]
+            rows = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]
             for name, found in row["baselines"].items():
                 lead, half = found["learned_minus_this"], found["learned_minus_this_ci95"]
                 cells = [interval(found, "auroc", ".4f"), f"{lead:+.4f} ± {half:.4f}"]
@@ -159,11 +159,11 @@ def in_context_tables(folder: Path = RESULTS) -> str:
             head = ["method", "AUROC", "learned minus this", "mean rank", "seconds per table"]
             parts.append(f"#### {test}\n\n{grid(head, rows)}")
             each = own["by_table"][test]
-            rows = [
+            by_table = [
                 [name, *(f"{values[method]:.3f}" for method in ranks)]
                 for name, values in each.items()
             ]
-            parts.append(grid(["table", *ranks], rows))
+            parts.append(grid(["table", *ranks], by_table))
     return "\n".join(parts)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxmeta.core import Batch
 from jaxmeta.extras import extra
-from jaxmeta.recipes import pretrained, restore
+from jaxmeta.recipes import pretrained, restore, settings
 
 with extra("tables"):
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -143,7 +143,7 @@ def _network(run: str | Path) -> _Network:
         return learner.adapt(jax.random.key(0), params, Batch(inputs, targets, mask))
 
     return _Network(
-        trained.experiment.domain.classes,
+        settings.values(trained.experiment.domain)["classes"],
         jax.jit(jax.vmap(adapt, in_axes=(None, 0, None))),
         jax.jit(jax.vmap(learner.predict, in_axes=(0, None))),
     )
