@@ -212,7 +212,7 @@ def table(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def labelled(tmp_path_factory) -> Path:
+def labelled_tables(tmp_path_factory) -> Path:
     """A folder of two tables of 30 rows, with 2 and 3 classes that the columns tell apart."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("labelled")
@@ -243,12 +243,12 @@ def tagged(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(images, sentences, tagged, bert_folder, table, labelled):
+def tiny(images, sentences, tagged, bert_folder, table, labelled_tables):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
         places = {"images": images, "sentences": sentences, "tagged": tagged, "bert": bert_folder}
-        places |= {"table": table, "labelled": labelled}
+        places |= {"table": table, "labelled": labelled_tables}
         words = TINY[domain].format(**places).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]

@@ -61,8 +61,8 @@ def test_rows_are_kept_in_the_proportions_of_the_classes():
 
 def test_what_no_network_can_do(tmp_path):
     inputs, _ = IRIS
-    with pytest.raises(ValueError, match="y has 150 classes; this network requires 2 to 10"):
-        TableClassifier().fit(inputs, np.arange(150))
+    with pytest.raises(ValueError, match="y has 15 classes; this network requires 2 to 10"):
+        TableClassifier().fit(inputs, np.arange(150) % 15)
     with pytest.raises(ValueError, match="members=0, rows=256; give at least 1"):
         TableClassifier(members=0).fit(*IRIS)
     with pytest.raises(ValueError, match="unknown trained learner"):

@@ -166,7 +166,7 @@ def folds_of(names: tuple[str, ...]) -> np.ndarray:
     """The fold of each set, int `[sets]`: families in random order, each to the smallest fold.
 
     >>> folds_of(("19_landsat", "5_campaign", "31_satimage-2", "2_annthyroid", "33_skin"))
-    array([0, 1, 0, 3, 2])
+    array([1, 3, 1, 2, 0])
     """
     families: dict[str, list[int]] = {}
     for row, name in enumerate(names):
