@@ -52,8 +52,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
 
     Source: Müller et al. 2022; Hollmann et al. 2023, "TabPFN", section 5 (members).
 
-    >>> from sklearn.datasets import load_iris
-    >>> inputs, classes = load_iris(return_X_y=True)
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> inputs, classes = load_breast_cancer(return_X_y=True)
     >>> classifier = TableClassifier(members=1).fit(inputs[::2], classes[::2])
     >>> bool(classifier.score(inputs[1::2], classes[1::2]) > 0.9)
     True

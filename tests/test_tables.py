@@ -21,7 +21,7 @@ def split():
 
 @pytest.mark.full
 def test_the_checks_of_scikit_learn_pass():
-    found = check_estimator(TableClassifier(members=1), on_fail=None)
+    found = check_estimator(TableClassifier(members=1), on_fail=None, on_skip=None)
     failed = [own["check_name"] for own in found if own["status"] not in ("passed", "skipped")]
     assert failed == []
     assert len(found) > 40
@@ -49,7 +49,9 @@ def test_queries_do_not_depend_on_each_other(split):
 
 
 def test_it_serves_in_cross_validation():
-    assert cross_val_score(TableClassifier(members=1), *IRIS, cv=3).mean() > 0.9
+    inputs, classes = load_breast_cancer(return_X_y=True)
+    found = cross_val_score(TableClassifier(members=1), inputs[:300], classes[:300], cv=3)
+    assert found.mean() > 0.9  # the larger class has 0.51
 
 
 def test_rows_are_kept_in_the_proportions_of_the_classes():

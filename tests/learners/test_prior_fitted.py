@@ -107,6 +107,14 @@ def test_it_learns_the_posterior_predictive_of_its_prior():
     np.testing.assert_allclose(found, (np.arange(7) + 1) / 8, atol=0.06)
 
 
+def test_classes_without_a_support_row_may_be_ruled_out(fitted):
+    _, params, support, asked = fitted
+    learner = prior_fitted(classes=4, width=16, layers=2, heads=4, only_seen_classes=True)
+    found = outputs_of((learner, params, support, asked))
+    close(found[:, :3], outputs_of(fitted)[:, :3])
+    assert jax.nn.softmax(found)[:, 3].max() == 0
+
+
 @pytest.mark.parametrize("sizes", [{"width": 10, "heads": 4}, {"layers": 0}, {"classes": 0}])
 def test_nonsense_is_refused(sizes):
     with pytest.raises(ValueError, match="give at least 1 each, and a width that is a multiple"):

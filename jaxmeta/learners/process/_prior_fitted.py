@@ -11,6 +11,7 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.objectives import valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
+_ABSENT = -1e9  # logit of a class that can't be
 
 
 class ReadTable(NamedTuple):
@@ -21,6 +22,7 @@ class ReadTable(NamedTuple):
       centre, scale: float `[C]`, the mean and standard deviation of each column.
       known: bool `[C]`, the columns that have different values in the support rows.
       valid: bool `[S]`, which support rows are no padding.
+      present: bool `[classes]`, the classes of the support rows.
       keys, values: float `[layers, S, C + 1, E]`, what query rows attend to; the last column is
         that of the targets.
     """
@@ -30,6 +32,7 @@ class ReadTable(NamedTuple):
     scale: Array
     known: Array
     valid: Array
+    present: Array
     keys: Array
     values: Array
 
@@ -40,6 +43,7 @@ def prior_fitted(
     width: int = 96,
     layers: int = 3,
     heads: int = 4,
+    only_seen_classes: bool = False,
     objective: Objective = cross_entropy,
 ) -> MetaLearner:
     """A prior-fitted network: Bayesian prediction learned from tables that a prior draws.
@@ -59,6 +63,8 @@ def prior_fitted(
       classes: largest number of classes; the outputs are logits `[Q, classes]`.
       width: E, the width of a token, a multiple of the heads.
       layers, heads: sizes of the transformer.
+      only_seen_classes: give a class without a support row the probability 0, where a query has
+        none of them.
       objective: an objective of the logits.
 
     Shapes: inputs float `[N, C]` with any number of columns, targets int32 `[N]`. NaN is a missing
@@ -83,7 +89,7 @@ def prior_fitted(
             f"prior_fitted: {classes} classes, width {width}, {layers} layers, {heads} heads; give "
             "at least 1 each, and a width that is a multiple of the heads."
         )
-    network = _Network(classes, width, layers, heads)
+    network = _Network(classes, width, layers, heads, only_seen_classes)
 
     def read(params: PyTree, *arguments: Any, method: Any) -> Any:
         return network.apply({"params": params}, *arguments, method=method)
@@ -108,6 +114,7 @@ class _Network(nn.Module):
     width: int
     layers: int
     heads: int
+    only_seen: bool
 
     def setup(self) -> None:
         self.cell = nn.Dense(self.width)
@@ -142,7 +149,9 @@ class _Network(nn.Module):
             keys.append(seen[0])
             values.append(seen[1])
             tokens = block.rows(tokens, *seen, valid_S)
-        return centre_C, scale_C, known_C, valid_S, jnp.stack(keys), jnp.stack(values)
+        counts_W = jnp.zeros(self.classes, jnp.int32).at[targets_S].add(valid_S.astype(jnp.int32))
+        memory = jnp.stack(keys), jnp.stack(values)
+        return centre_C, scale_C, known_C, valid_S, counts_W > 0, *memory
 
     def query(self, inputs_QC: Array, table: ReadTable) -> Array:
         """The logits of query rows."""
@@ -151,7 +160,8 @@ class _Network(nn.Module):
         for layer, block in enumerate(self.blocks):
             tokens = block.columns(tokens, table.known)
             tokens = block.rows(tokens, table.keys[layer], table.values[layer], table.valid)
-        return self.head(nn.relu(self.hidden(self.norm(tokens[:, -1]))))
+        logits = self.head(nn.relu(self.hidden(self.norm(tokens[:, -1]))))
+        return jnp.where(table.present[None], logits, _ABSENT) if self.only_seen else logits
 
     def _tokens(self, inputs_NC: Array, centre_C: Array, scale_C: Array, label_NE: Array) -> Array:
         missing_NC = jnp.isnan(inputs_NC)

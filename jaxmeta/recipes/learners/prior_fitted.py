@@ -22,5 +22,9 @@ class PriorFitted(Recipe):
 
     def build(self, problem: Problem) -> MetaLearner:
         return prior_fitted(
-            classes=problem.outputs, width=self.width, layers=self.layers, heads=self.heads
+            classes=problem.outputs,
+            width=self.width,
+            layers=self.layers,
+            heads=self.heads,
+            only_seen_classes=True,
         )
