@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxmeta.core import Batch
 from jaxmeta.data._whole_pools import whole_pools
-from jaxmeta.data.pool_sets.forecast_tests import diebold_mariano, kupiec
+from jaxmeta.data.pool_sets.forecasts import diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.volatility import (
     QUERY,
     SUPPORT,

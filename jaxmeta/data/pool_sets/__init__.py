@@ -8,7 +8,7 @@ from jaxmeta.data.pool_sets.dataset import (
     number_metrics,
     unseen_pools,
 )
-from jaxmeta.data.pool_sets.forecast_tests import Tested, diebold_mariano, kupiec
+from jaxmeta.data.pool_sets.forecasts import Tested, diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.registry import (
     Description,
     describe_pools,

@@ -30,7 +30,7 @@ from jaxmeta.core import Array, Batch
 from jaxmeta.data._whole_pools import WholePools
 from jaxmeta.data.cache import data_folder
 from jaxmeta.data.pool_sets.dataset import Baseline, Outputs, PoolSet
-from jaxmeta.data.pool_sets.forecast_tests import diebold_mariano, kupiec
+from jaxmeta.data.pool_sets.forecasts import diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.registry import pool_source
 from jaxmeta.data.pool_sets.table import numbers, read_columns
 from jaxmeta.data.pools import Pools, pools_by

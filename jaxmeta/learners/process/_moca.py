@@ -278,9 +278,11 @@ def follow(
     (5, 6)
     """
     chex.assert_rank(stream.targets, 2)
-    prior = state.mean_RDY[:1], state.covariance_RDD[:1]  # r = 0: no example of the regime yet
     noise_Y = least_std + jnp.exp(meta_params.last_layer.log_noise_Y)
     features_TD = features_of(encoder, meta_params.last_layer, stream.inputs, key)
+    dtype = jnp.result_type(features_TD, stream.targets, noise_Y, state.mean_RDY)
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), state)
+    prior = state.mean_RDY[:1], state.covariance_RDD[:1]  # r = 0: no example of the regime yet
 
     def step(
         state: RunLengths, given: tuple[Array, Array, Array]

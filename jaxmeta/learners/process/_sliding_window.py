@@ -91,4 +91,5 @@ def _valid_first(batch: Batch) -> Batch:
     """The batch with its valid examples first, in their order."""
     valid = valid_mask(batch.mask, len(batch.targets))
     order = jnp.argsort(~valid, stable=True)
-    return jax.tree.map(lambda leaf: leaf[order], Batch(batch.inputs, batch.targets, valid))
+    given = Batch(batch.inputs, batch.targets, valid)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], given)
