@@ -1,6 +1,7 @@
 """The domain of pools: kinds, whole pools, baselines beside the learner, and predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -167,7 +168,9 @@ def test_anomalies_of_new_sets(status, tiny, tmp_path):
         assert own["average_precision"] == pytest.approx(np.mean(figures))
     again = evaluate_run(Evaluate(tmp_path / "run", out=tmp_path / "again.json"), {})
     assert again["average_precision"] == results["average_precision"]
-    other = write_sets(tmp_path / "other", ["0_set", "90_new", "91_new"])  # one is not new
+    other = write_sets(tmp_path / "other", ["90_new", "91_new"])
+    seen = results["protocol"]["sets"]["train"][0]
+    shutil.copy(sets / f"{seen}.npz", other)
     options = Evaluate(tmp_path / "run", out=tmp_path / "other.json")
     found = evaluate_run(options, {"dataset": str(other), "baseline_draws": 0})
     assert sorted(found["comparison"]["5 examples"]["by_pool"]) == ["90_new", "91_new"]
