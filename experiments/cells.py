@@ -1,15 +1,24 @@
 """Cells that tables of the documentation share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmeta import files
 from jaxmeta.recipes import find_learner
 
 
 def results_of(path: Path) -> Path:
     """The folder of all results, above the run of a result file or the run of one of its seeds."""
     return path.parents[2] if path.parent.name.startswith("seed_") else path.parents[1]
+
+
+def runs_of(experiment: str, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The result files of an experiment and their contents, in the order of their names."""
+    for path in sorted(folder.glob("*/results.json")):
+        own = files.read_json(path)
+        if own.get("experiment") == experiment:
+            yield path, own
 
 
 def linked(text: str, path: Path) -> str:

@@ -1,14 +1,13 @@
 """Tables of the documentation on pools, written from the result files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.cells import interval, linked
+from experiments.cells import interval, linked, runs_of
 from experiments.markdown import Row, grid
-from jaxmeta import files
 from jaxmeta.training.estimates import estimate
 
 RESULTS = Path(__file__).parent / "results"
@@ -20,7 +19,7 @@ def pools_tables(folder: Path = RESULTS) -> str:
     A table for each run: the learner first, then the others with the learner's figure minus theirs.
     """
     parts = []
-    for path, own in _runs(folder):
+    for path, own in runs_of("pools", folder):
         if _rotates(own):
             continue
         figure, comparison = own["figure"], own["comparison"]
@@ -43,7 +42,7 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
     The intervals are over sets; in brackets the learner's figure minus the method's, paired by set.
     """
     rotations: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for path, own in _runs(folder):
+    for path, own in runs_of("pools", folder):
         if _rotates(own):
             rotations.setdefault(own["learner"], []).append((path, own))
     parts = []
@@ -89,7 +88,7 @@ def volatility_tables(folder: Path = RESULTS) -> str:
     rows: list[Row] = []
     risks: list[Row] = []
     listed: set[str] = set()
-    for path, own in _runs(folder):
+    for path, own in runs_of("pools", folder):
         for row in own["comparison"].values():
             for method, found in row.get("diebold_mariano", {}).items():
                 p_value = "< 0.001" if found["p_value"] < 0.001 else f"{found['p_value']:.3f}"
@@ -108,13 +107,6 @@ def volatility_tables(folder: Path = RESULTS) -> str:
     headers = ["learner", "against", "Diebold-Mariano", "p"]
     levels = ["forecast", "1 % exceeded (stocks rejected)", "5 % exceeded (stocks rejected)"]
     return f"{grid(headers, rows)}\n{grid(levels, risks)}" if rows else ""
-
-
-def _runs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted(folder.glob("*/results.json")):
-        own = files.read_json(path)
-        if own.get("experiment") == "pools":
-            yield path, own
 
 
 def _rotates(own: Mapping[str, Any]) -> bool:
@@ -142,10 +134,7 @@ def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
 def in_context_tables(folder: Path = RESULTS) -> str:
     """Of each run on tables: AUROC, mean rank and seconds of each method, and AUROC by table."""
     parts = []
-    for path in sorted(folder.glob("*/results.json")):
-        own = files.read_json(path)
-        if own.get("experiment") != "tables":
-            continue
+    for path, own in runs_of("tables", folder):
         for test, row in own["comparison"].items():
             learner, result = own["learner"], own.get("tests", {test: own})[test]
             rows = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import interval, linked
+from experiments.cells import interval, linked, runs_of
 from experiments.markdown import Row, grid
-from jaxmeta import files
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -15,10 +14,7 @@ def regimes_tables(folder: Path = RESULTS) -> str:
     """The loss of each learner and of the rules on its features, and how it detects switches."""
     losses: dict[str, list[Row]] = {}
     detected: list[Row] = []
-    for path in sorted(folder.glob("*/results.json")):
-        own = files.read_json(path)
-        if own.get("experiment") != "streams":
-            continue
+    for path, own in runs_of("streams", folder):
         rows = losses.setdefault(own["task"], [])
         rows.append([linked(path.parent.name, path), interval(own, "loss", ".3f")])
         for name, row in own.get("rules", {}).items():

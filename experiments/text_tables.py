@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import linked
+from experiments.cells import linked, runs_of
 from experiments.markdown import grid
 from jaxmeta import files
 
@@ -23,10 +23,7 @@ _PUBLISHED = {
 def entities_table(folder: Path = RESULTS) -> str:
     """Span F1 on unseen types of entities, beside prototypes of frozen words."""
     rows: list[list[str]] = []
-    for path in sorted(folder.glob("*/results.json")):
-        own = files.read_json(path)
-        if own.get("experiment") != "entities":
-            continue
+    for path, own in runs_of("entities", folder):
         ((_, frozen),) = own["frozen"]["test"].items()
         figures = (own["f1"], own["f1_ci95"]), (frozen["f1"], frozen["f1_ci95"])
         difference = frozen["learned_minus_this"], frozen["learned_minus_this_ci95"]

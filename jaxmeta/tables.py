@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Batch
+from jaxmeta.data.labelled_tables import rows_in_proportion
 from jaxmeta.extras import extra
 from jaxmeta.recipes import pretrained, restore, settings
 
@@ -89,7 +90,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
                 f"requires 2 to {most}."
             )
         random = check_random_state(self.random_state)
-        kept = _some_rows(numbers, self.rows, random)
+        kept = rows_in_proportion(numbers, self.rows, random, least=1)
         orders = np.stack([random.permutation(len(self.classes_)) for _ in range(self.members)])
         inputs, mask = _padded(X[kept])
         targets = np.zeros((self.members, len(mask)), np.int32)
@@ -155,15 +156,3 @@ def _padded(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.zeros((length, inputs.shape[1]), np.float32)
     rows[: len(inputs)] = inputs
     return rows, np.arange(length) < len(inputs)
-
-
-def _some_rows(numbers: np.ndarray, most: int, random: Any) -> np.ndarray:
-    """At most about `most` rows, in the proportions of the classes, at least one of each."""
-    if len(numbers) <= most:
-        return np.arange(len(numbers))
-    order = random.permutation(len(numbers))
-    kept = []
-    for own in range(numbers.max() + 1):
-        members = order[numbers[order] == own]
-        kept.append(members[: max(1, round(most * len(members) / len(numbers)))])
-    return np.sort(np.concatenate(kept))

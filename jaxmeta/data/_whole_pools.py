@@ -1,5 +1,6 @@
 """Whole pools for evaluation: a few examples to learn from, all others as query."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,14 +31,17 @@ class _Draws(Sequence):
         known, asked = places[:, :size], places[:, size:]
         first = int(self._pools.starts[self._chosen[index]])
 
-        def batch(places_DN: np.ndarray, length: int) -> Batch:
-            count = places_DN.shape[1]
-            padding = np.full((len(places_DN), length - count), first)
-            filled = np.concatenate([places_DN, padding], axis=1)
-            mask: Any = np.broadcast_to(np.arange(length) < count, filled.shape)
-            return Batch(self._pools.rows[filled], self._pools.targets[filled], mask)
-
+        batch = functools.partial(padded_batch, self._pools, first)
         return Task(batch(known, max(self._sizes.max(), 1)), batch(asked, self._queries))
+
+
+def padded_batch(pools: Pools, first: int, places_DN: np.ndarray, length: int) -> Batch:
+    """The examples of each draw, padded to a length by that at `first`; inputs are row numbers."""
+    count = places_DN.shape[1]
+    padding = np.full((len(places_DN), length - count), first)
+    filled = np.concatenate([places_DN, padding], axis=1)
+    mask: Any = np.broadcast_to(np.arange(length) < count, filled.shape)
+    return Batch(pools.rows[filled], pools.targets[filled], mask)
 
 
 class WholePools(NamedTuple):
@@ -130,8 +134,7 @@ def _orders(pools: Pools, pool: int, draws: int, order: Order, seed: int) -> np.
     places = pools.places(pool)
     if order == "time":
         return places[None]
-    name = hashlib.sha256(pools.names[pool].encode()).digest()
-    rng = np.random.default_rng([seed, *np.frombuffer(name, np.uint32).tolist()])
+    rng = generator_of(pools.names[pool], seed)
 
     def drawn() -> np.ndarray:
         uniform = rng.uniform(size=len(places))
@@ -142,6 +145,12 @@ def _orders(pools: Pools, pool: int, draws: int, order: Order, seed: int) -> np.
         return stratified_order(uniform, offsets, labels, np.ones(len(places), bool))
 
     return np.stack([places[drawn()] for _ in range(draws)])
+
+
+def generator_of(name: str, seed: int) -> np.random.Generator:
+    """The generator of a pool's draws: it depends on the seed and the name alone."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest, np.uint32).tolist()])
 
 
 def shared_shapes(sizes: np.ndarray, shapes: int) -> np.ndarray:

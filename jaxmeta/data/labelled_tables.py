@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,7 +143,8 @@ def tables_as_pools(
         if width > columns or not 2 <= ways <= classes:
             left_out[name] = f"{width} columns, {ways} classes"
             continue
-        chosen = _some(table.targets, rows, [seed, *name.encode()])
+        random = np.random.default_rng([seed, *name.encode()])
+        chosen = rows_in_proportion(table.targets, rows, random, least=2)
         padded = np.full((len(chosen), columns), np.nan, np.float32)
         padded[:, :width] = table.inputs[chosen]
         inputs.append(padded)
@@ -157,13 +158,23 @@ def tables_as_pools(
     return pools, left_out
 
 
-def _some(targets: np.ndarray, rows: int, seed: list[int]) -> np.ndarray:
-    """Indices of at most `rows` rows, in the proportions of the classes, at least two of each."""
+def rows_in_proportion(targets: np.ndarray, rows: int, random: Any, *, least: int) -> np.ndarray:
+    """Indices of about `rows` rows at most, in the proportions of the classes.
+
+    Args:
+      targets: int `[rows]`, classes from 0.
+      rows: their number; all are returned of a table with no more.
+      random: a NumPy generator, or a `RandomState` as scikit-learn has them.
+      least: smallest number of rows of each class.
+
+    >>> chosen = rows_in_proportion(np.arange(40) % 4 // 3, 8, np.random.default_rng(0), least=1)
+    >>> np.bincount((np.arange(40) % 4 // 3)[chosen]).tolist()
+    [6, 2]
+    """
     if len(targets) <= rows:
         return np.arange(len(targets))
-    rng = np.random.default_rng(seed)
     chosen = []
     for own in range(int(targets.max()) + 1):
-        members = rng.permutation(np.flatnonzero(targets == own))
-        chosen.append(members[: max(2, round(rows * len(members) / len(targets)))])
+        members = random.permutation(np.flatnonzero(targets == own))
+        chosen.append(members[: max(least, round(rows * len(members) / len(targets)))])
     return np.sort(np.concatenate(chosen))

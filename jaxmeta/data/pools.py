@@ -4,6 +4,7 @@ Tasks of all pools have one compiled shape: sizes vary by mask. `pool_tasks` dra
 device, for training; `jaxmeta.data.whole_pools` enumerates them, for evaluation.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -240,13 +241,16 @@ def _draw_task(
         known, asked = (places[jnp.minimum(own, largest - 1)] for own in (jnp.arange(high), after))
         shift = 0
 
-    def batch(places: Array, mask: Array) -> Batch:
-        # Padding repeats the pool's first example.
-        places = start + jnp.where(mask, places, 0)
-        return Batch(rows[places], targets[places], mask)
-
+    batch = functools.partial(batch_of, rows, targets, start)
     chosen = Task(batch(known, jnp.arange(high) < size), batch(asked, (shift + after < count)))
     return with_inputs(inputs, chosen)
+
+
+def batch_of(rows: Array, targets: Array, start: Array, places: Array, mask: Array) -> Batch:
+    """The examples at places of the pool that begins at `start`; inputs are row numbers."""
+    # Padding repeats the pool's first example.
+    places = start + jnp.where(mask, places, 0)
+    return Batch(rows[places], targets[places], mask)
 
 
 def with_inputs(inputs: PyTree, chosen: Task) -> Task:

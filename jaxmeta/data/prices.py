@@ -74,17 +74,28 @@ def load_volatilities(
             f"{shown(path)} does not exist; it holds daily prices, see {SOURCE}: set "
             "JAXMETA_DATA_DIR to the folder above sp500_5yr."
         )
+    arrays = read_ohlcv(path)
+    return _parts(*_columns(arrays["ohlcv"]), arrays["date"], length)
+
+
+def read_ohlcv(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `sp500_5yr.npz`: `ohlcv` as float64, `date` as text, and others as they are.
+
+    Raises:
+      OSError, ValueError: the file can't be read, or has another content.
+    """
     regular(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            prices, dates = np.asarray(stored["ohlcv"], np.float64), np.asarray(stored["date"], str)
+            arrays = dict(stored)
+        prices, dates = np.asarray(arrays["ohlcv"], np.float64), np.asarray(arrays["date"], str)
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"{shown(path)} does not hold ohlcv and date ({error}).") from error
     if prices.ndim != 3 or prices.shape[1:] != (len(dates), 5):
         raise ValueError(
             f"{shown(path)}: ohlcv is {prices.shape}; give [stocks, {len(dates)} days, 5]."
         )
-    return _parts(*_columns(prices), dates, length)
+    return {**arrays, "ohlcv": prices, "date": dates}
 
 
 def _columns(prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ The support has k known examples, and unlabelled ones drawn from all others, whi
 0 although some may be of class 1. The query is the rest.
 """
 
-import hashlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Array, Batch, Key, PyTree, Task
-from jaxmeta.data._whole_pools import WholePools, shared_shapes
+from jaxmeta.core import Array, Key, PyTree, Task
+from jaxmeta.data._whole_pools import WholePools, generator_of, padded_batch, shared_shapes
 from jaxmeta.data.pool_sets.dataset import Drawing
-from jaxmeta.data.pools import Pools, select_pools, with_inputs
+from jaxmeta.data.pools import Pools, batch_of, select_pools, with_inputs
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.data.stream import Streams, TaskStream
 
@@ -116,11 +116,7 @@ def _draw_task(
     asked = jnp.argsort(times_N)[:queries]
     used = jnp.arange(high + unlabelled)
 
-    def batch(places: Array, mask: Array) -> Batch:
-        # Padding repeats the pool's first example.
-        places = start + jnp.where(mask, places, 0)
-        return Batch(rows[places], targets[places], mask)
-
+    batch = functools.partial(batch_of, rows, targets, start)
     known = batch(places_N[jnp.minimum(used, largest - 1)], used < size + free)
     query = batch(asked, jnp.arange(asked.shape[0]) < left_N.sum())
     known = known._replace(targets=(used < size).astype(jnp.int32))
@@ -163,17 +159,11 @@ class _Draws(Sequence):
 
     def __getitem__(self, index: Any) -> Task:
         places, given = self._places[index], self._size + self._free[index]
-        known = self._batch(places[:, :given], self._size + max(self._free))
+        batch = functools.partial(padded_batch, self._pools, places[0, 0])
+        known = batch(places[:, :given], self._size + max(self._free))
         first = np.broadcast_to(np.arange(known.targets.shape[1]) < self._size, known.targets.shape)
         known = known._replace(targets=first.astype(np.int32))
-        return Task(known, self._batch(places[:, given:], self._shape))
-
-    def _batch(self, places_DN: np.ndarray, length: int) -> Batch:
-        draws, count = places_DN.shape
-        padding = np.full((draws, length - count), places_DN[0, 0])
-        filled = np.concatenate([places_DN, padding], axis=1)
-        mask: Any = np.broadcast_to(np.arange(length) < count, filled.shape)
-        return Batch(self._pools.rows[filled], self._pools.targets[filled], mask)
+        return Task(known, batch(places[:, given:], self._shape))
 
 
 def whole_known(
@@ -232,8 +222,7 @@ def whole_known(
 def _orders(pools: Pools, pool: int, size: int, draws: int, seed: int) -> np.ndarray:
     """The positions of a pool's examples in the order of each draw, int `[draws, examples]`."""
     places = pools.places(pool)
-    name = hashlib.sha256(pools.names[pool].encode()).digest()
-    rng = np.random.default_rng([seed, *np.frombuffer(name, np.uint32).tolist()])
+    rng = generator_of(pools.names[pool], seed)
     rare, valid = pools.targets[places] == 1, np.ones(len(places), bool)
     uniform = rng.uniform(size=(draws, len(places)))
     return np.stack([places[known_order(own, rare, valid, size)] for own in uniform])

@@ -34,8 +34,9 @@ from jaxmeta.data.pool_sets.forecasts import diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.registry import pool_source
 from jaxmeta.data.pool_sets.table import numbers, read_columns
 from jaxmeta.data.pools import Pools, pools_by
+from jaxmeta.data.prices import read_ohlcv
 from jaxmeta.data.reading import listed
-from jaxmeta.files import read_arrays, shown
+from jaxmeta.files import shown
 
 COLUMNS = ("day", "week", "month", "ewma", "shock")
 VALIDATION, TEST = "2016-01-01", "2017-01-01"  # the first days of these parts
@@ -199,8 +200,8 @@ def read_prices(place: Path) -> Prices:
       OSError, ValueError: files are missing or damaged.
     """
     if (place / "sp500_5yr.npz").is_file():
-        arrays = read_arrays(place / "sp500_5yr.npz")
-        values = arrays["ohlcv"].astype(float)
+        arrays = read_ohlcv(place / "sp500_5yr.npz")
+        values = arrays["ohlcv"]
         names, dates = arrays["ticker"].tolist(), arrays["date"].tolist()
         return Prices(names, dates, values[:, :, 1], values[:, :, 2], values[:, :, 3])
     folders = [own for own in (place, place / "individual_stocks_5yr") if own.is_dir()]

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
+from jaxmeta.learners.process.transformer import layer_norm
 from jaxmeta.objectives import valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
@@ -121,7 +122,7 @@ class _Network(nn.Module):
         self.label = nn.Embed(self.classes, self.width)
         self.unknown = self.param("unknown", nn.initializers.normal(1.0), (self.width,))
         self.blocks = [_Block(self.width, self.heads) for _ in range(self.layers)]
-        self.norm = _norm()
+        self.norm = layer_norm()
         self.hidden = nn.Dense(2 * self.width)
         self.head = nn.Dense(self.classes)
 
@@ -176,7 +177,7 @@ class _Block(nn.Module):
     heads: int
 
     def setup(self) -> None:
-        self.norms = [_norm() for _ in range(3)]
+        self.norms = [layer_norm() for _ in range(3)]
         self.of_columns = [nn.Dense(self.width) for _ in range(4)]
         self.of_rows = [nn.Dense(self.width) for _ in range(4)]
         self.hidden = nn.Dense(2 * self.width)
@@ -222,8 +223,3 @@ def _attention(queries: Array, keys: Array, values: Array, attended_L: Array, he
     scores = jnp.where(attended_L[None, None, None], scores, jnp.finfo(scores.dtype).min)
     read_BHNK = jnp.einsum("bhnl,bhlk->bhnk", jax.nn.softmax(scores), values_BHLK)
     return read_BHNK.swapaxes(1, 2).reshape(queries.shape)
-
-
-def _norm() -> nn.LayerNorm:
-    # Flax's default variance, E[x²] − E[x]², loses precision by cancellation.
-    return nn.LayerNorm(use_fast_variance=False)

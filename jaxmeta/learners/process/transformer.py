@@ -22,7 +22,8 @@ class Context(NamedTuple):
     context: Batch
 
 
-def _layer_norm(name: str) -> nn.LayerNorm:
+def layer_norm(name: str | None = None) -> nn.LayerNorm:
+    """A layer norm of one precision with the transformers here."""
     # Flax's default variance, E[x²] − E[x]², loses precision by cancellation.
     return nn.LayerNorm(name=name, use_fast_variance=False)
 
@@ -36,9 +37,9 @@ class _Block(nn.Module):
     @nn.compact
     def __call__(self, tokens_ND: Array, known_NN: Array) -> Array:
         attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
-        normed = _layer_norm("norm_0")(tokens_ND)
+        normed = layer_norm("norm_0")(tokens_ND)
         tokens_ND = tokens_ND + attention(normed, mask=known_NN[None])
-        normed = _layer_norm("norm_1")(tokens_ND)
+        normed = layer_norm("norm_1")(tokens_ND)
         hidden = nn.relu(nn.Dense(2 * self.width, name="hidden")(normed))
         return tokens_ND + nn.Dense(self.width, name="output")(hidden)
 
@@ -57,7 +58,7 @@ class Transformer(nn.Module):
         values = nn.Dense(self.width, name="embedding_1")(values)
         for index in range(self.layers):
             values = _Block(self.width, self.heads, name=f"block_{index}")(values, known_NN)
-        values = _layer_norm("norm")(values)
+        values = layer_norm("norm")(values)
         hidden = nn.relu(nn.Dense(self.width, name="hidden")(values))
         return nn.Dense(self.outputs, name="head")(hidden)
 
