@@ -18,7 +18,7 @@ from jaxmeta.plots.curves import (
 from jaxmeta.plots.embeddings import embedding_map
 from jaxmeta.plots.images import image_episode, prediction_sheet
 from jaxmeta.plots.optimization import optimization_curves
-from jaxmeta.plots.pools import figures_by_test
+from jaxmeta.plots.pools import figures_by_test, scatter_by_pool
 from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
 from jaxmeta.plots.streams import losses_since_switch, run_lengths
@@ -43,6 +43,7 @@ __all__ = [
     "regret_curves",
     "run_curves",
     "run_lengths",
+    "scatter_by_pool",
     "sequence_episode",
     "size_and_result",
     "trajectories",

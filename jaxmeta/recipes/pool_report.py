@@ -185,8 +185,17 @@ def comparison_lines(results: Mapping[str, Any], *, figure: Figure) -> list[str]
     return lines
 
 
-def draw_comparison(made: Report, *, figure: Figure) -> None:
-    """Draw the figure against the number of support examples, by method."""
+def draw_comparison(
+    made: Report,
+    *,
+    figure: Figure,
+    dataset: PoolSet | None = None,
+    wholes: Mapping[str, WholePools] | None = None,
+) -> None:
+    """Draw the figure against the number of support examples, by method.
+
+    With a set of pools that has published figures, also the learner's against theirs, by pool.
+    """
     from jaxmeta import plots
 
     rows = made.results["comparison"]
@@ -195,11 +204,28 @@ def draw_comparison(made: Report, *, figure: Figure) -> None:
         for test, row in made.results.get("tests", {next(iter(rows)): made.results}).items()
     }
     curves: dict[str, dict[str, tuple[float, float]]] = {made.recipe.name: learned}
+    faint = set()
     for test, row in rows.items():
         for kind in ("baselines", "published"):
             for method, own in row.get(kind, {}).items():
                 label = method if kind == "baselines" else f"{method} (published)"
+                if kind == "published":
+                    faint.add(label)
                 of_test = (own[figure.metric], own[f"{figure.metric}_ci95"])
                 curves.setdefault(label, {})[test] = of_test
     label = figure.label or figure.metric.replace("_", " ")
-    plots.figures_by_test(made.folder / "support-size.png", curves, label, title=made.title)
+    path = made.folder / "support-size.png"
+    plots.figures_by_test(path, curves, label, title=made.title, faint=faint)
+    if dataset is None or not wholes:
+        return
+    test, whole = list(wholes.items())[len(wholes) // 2]
+    if published := dataset.published(whole.size):
+        names = [dataset.test.names[pool] for pool in whole.pools.tolist()]
+        plots.scatter_by_pool(
+            made.folder / "by-pool.png",
+            dict(zip(names, made.values[test][figure.metric])),
+            published,
+            label,
+            name=made.recipe.name,
+            title=f"{made.title} · {test}",
+        )
