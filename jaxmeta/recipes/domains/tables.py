@@ -56,9 +56,9 @@ class Tables(Domain):
     """Largest number of classes."""
     columns: AtLeastTwo = 16
     """Largest number of columns of a training table."""
-    support: tuple[int, int] = (12, 128)
+    support: tuple[int, int] = (8, 112)
     """Smallest and largest number of support rows in training."""
-    queries: Count = 32
+    queries: Count = 24
     """Query rows of a training table."""
     test_columns: Annotated[Count, AT_TEST] = 60
     """Largest number of columns of a test table; others are left out."""
@@ -76,14 +76,13 @@ class Tables(Domain):
         Preset(
             "default",
             {
-                "steps": 7000,
+                "steps": 4000,
                 "task_batch": 8,
-                "tasks_at_once": 1,  # faster on a CPU
                 "outer_rate": 1e-3,
                 "outer_schedule": "cosine",
                 "clip_norm": 1.0,
                 "validation_tasks": 200,
-                "checkpoint_every": 250,
+                "checkpoint_every": 200,
                 "chunk": 10,
             },
         ),
