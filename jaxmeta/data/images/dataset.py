@@ -16,6 +16,8 @@ PARTS = ("train", "validation", "test")
 class Dataset(NamedTuple):
     """An image set, split into three parts without common classes.
 
+    Sets of few classes may split the images of every class instead; their `protocol` says so.
+
     Attributes:
       name: the name that was passed to `load`.
       train: classes for meta-training.
