@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
@@ -27,8 +28,8 @@ def test_temperature_is_the_minimum_of_the_cross_entropy(seed):
     found = float(jax.jit(calibration.temperature)(outputs, targets, mask))
 
     def loss(logarithm):
-        probabilities = jax.nn.softmax(jnp.asarray(outputs[mask]) / np.exp(logarithm))
-        return log_loss(targets[mask], np.asarray(probabilities, np.float64), labels=range(4))
+        probabilities = scipy.special.softmax(outputs[mask].astype(float) / np.exp(logarithm), 1)
+        return log_loss(targets[mask], probabilities, labels=range(4))
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-6})
     assert np.log(found) == pytest.approx(best.x, abs=2e-3)

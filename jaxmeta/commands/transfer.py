@@ -5,6 +5,8 @@ channels of each run. A run on its own set is the ceiling; pre-trained networks 
 """
 
 import dataclasses
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +237,7 @@ def _target(name: str, owns: list[Own], options: Transfer) -> Target:
         "images": int(first.counts.sum()),
         **sizes._asdict(),
         "ink": dataset.ink,
+        "medical": dataset.medical,
         "licence": dataset.licence,
     }
     identity = {"set": _label(name), "classes": counts_of(first), **sizes._asdict()}
@@ -266,10 +269,21 @@ def _about(entrant: Entrant, targets: list[Target]) -> dict[str, Any]:
         "image_size": size,
         "channels": channels,
         "query_statistics": own.statistics,
-        "training_command": found.get("command"),
+        "training_command": _without_place(found.get("command", "")),
         "best_step": found.get("best_step"),
         "chosen": entrant.chosen(targets[0].sizes),
     }
+
+
+def _without_place(command: str) -> str:
+    """A command without the options for its run folder, which may be a path of the machine."""
+    given = shlex.split(command)
+    kept = [
+        word
+        for before, word in zip(["", *given], given)
+        if before != "--out" and not re.match(r"--(out(=.*)?|overwrite|resume)$", word)
+    ]
+    return shlex.join(kept)
 
 
 def _check_names(names: list[str]) -> None:

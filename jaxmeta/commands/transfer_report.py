@@ -199,7 +199,7 @@ def rank_changes(cells: Sequence[Cell], entrants: Sequence[Entrant]) -> list[dic
 def _ranks(
     cells: Sequence[Cell], names: Sequence[str], target: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks by mean accuracy, `[entrants]`, and those of resampled tasks, `[resamples, entrants]`."""
+    """Ranks by mean accuracy, `[entrants]`, and of resampled tasks, `[resamples, entrants]`."""
     own = {cell.entrant: cell.values["accuracy"] for cell in cells if cell.target == target}
     values = np.stack([own[name] for name in names], axis=1).astype(np.float64)
     means = _weights(len(values), seed + 1) @ values

@@ -11,8 +11,8 @@ from jaxmeta.calibration import risk_coverage
 from jaxmeta.core import Array, Key, MetaLearner, PyTree, Task
 from jaxmeta.recipes.results import plain
 from jaxmeta.recipes.tasks import Report
-from jaxmeta.training.estimates import Judge, estimates, per_task
-from jaxmeta.training.feed import Source
+from jaxmeta.training.estimates import Estimate, Judge, estimate, per_task
+from jaxmeta.training.feed import Source, count_tasks
 from jaxmeta.training.state import Trained, shared_of
 
 THRESHOLDS = (*np.round(np.arange(0, 1, 0.05), 2).tolist(), 0.99)
@@ -80,8 +80,11 @@ def predicting(
 def abstention(made: Report) -> dict[str, Any]:
     """Risk and coverage of a run over the probability below which it abstains.
 
-    On the first 200 tasks of the run's test. Both are means over tasks, with 95 % intervals.
+    On the first 200 tasks of the run's test, see `curve_of`. It is left out for streamed tasks of
+    several processes, each of which reads only a part of them.
     """
+    if jax.process_count() > 1 and count_tasks(made.tests["test"].source) is not None:
+        return {}
     test, count = made.tests["test"], min(_CURVE_TASKS, made.results["num_tasks"])
     problem = test.problem
     assert problem is not None
@@ -99,20 +102,31 @@ def abstention(made: Report) -> dict[str, Any]:
 
 
 def curve_of(logarithms_TQW: np.ndarray, targets_TQ: np.ndarray) -> dict[str, Any]:
-    """Coverage and risk at each threshold: means over tasks, with 95 % intervals.
+    """Coverage and risk at each threshold over the queries of all tasks, with 95 % intervals.
+
+        coverage = mean_i c_i,  risk = Σ_i w_i / Σ_i c_i,  its half-width 1.96 s / (√n mean_i c_i)
+
+    c_i is the fraction of the queries of task i that are answered, w_i the fraction that is
+    answered wrongly, and s the standard deviation of w_i − risk c_i over the n tasks. Where no
+    query is answered, the risk is NaN.
 
     >>> logarithms = np.log(np.array([[[0.9, 0.1], [0.6, 0.4]]] * 2))
     >>> found = curve_of(logarithms, np.array([[0, 1]] * 2))
     >>> found["coverage"][0], found["risk"][0], found["coverage"][-1]
     (1.0, 0.5, 0.0)
     """
-    coverages, risks = jax.vmap(_curve)(jnp.asarray(logarithms_TQW), jnp.asarray(targets_TQ))
-    values = {"coverage": np.asarray(coverages), "risk": np.asarray(risks)}
-    return {
-        "thresholds": list(THRESHOLDS),
-        **plain(estimates(values)),
-        "num_tasks": len(targets_TQ),
-    }
+    found = jax.vmap(_curve)(jnp.asarray(logarithms_TQW), jnp.asarray(targets_TQ))
+    coverages, risks = (np.asarray(own, np.float64) for own in found)
+    wrong = risks * coverages
+    with np.errstate(invalid="ignore", divide="ignore"):
+        coverage = coverages.mean(axis=0)
+        risk = wrong.mean(axis=0) / coverage
+        residuals = (wrong - risk * coverages) / coverage
+        values = {
+            "coverage": estimate(coverages),
+            "risk": Estimate(risk, estimate(residuals).ci95),
+        }
+    return {"thresholds": list(THRESHOLDS), **plain(values), "num_tasks": len(targets_TQ)}
 
 
 def _curve(logarithms_QW: Array, targets_Q: Array) -> tuple[Array, Array]:

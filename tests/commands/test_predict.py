@@ -1,6 +1,7 @@
 """A task of a user's own: classes never seen are named, curves and sequences go on."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -72,6 +73,43 @@ def test_one_image_alone(trained, folders, predicted, tmp_path):
     header, row = (tmp_path / "one.csv").read_text().splitlines()
     assert header == '"image","class","probability"'
     assert row.startswith(f'"{image}","class-02",')
+
+
+def test_unsure_predictions_are_marked(trained, folders, predicted, tmp_path):
+    support, query = folders
+    run, out = trained("few-shot", "prototypical"), tmp_path / "named.csv"
+    assert predicted(run, *folders, "--out", out)[0] == 0
+    with open(out, newline="") as file:
+        sure = [float(row["probability"]) for row in csv.DictReader(file)]
+    below = sorted(sure)[len(sure) // 2]
+    known = tmp_path / "query"
+    for path in query.iterdir():  # named by their classes
+        folder = known / path.name[:8]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    out = tmp_path / "again.csv"
+    status, text, error = predicted(run, support, known, "--out", out, "--abstain-below", below)
+    assert status == 0, error
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert row["abstains"] == ("yes" if float(row["probability"]) < below else "no")
+    answered = [row for row in rows if row["abstains"] == "no"]
+    assert 0 < len(answered) < len(rows)
+    text = " ".join(text.split())
+    assert f"{len(answered)} of 12 queries are answered, of which 0.0 % are wrong." in text
+    results = json.loads((run / "results.json").read_text())
+    curve = results["risk_coverage"]
+    assert curve["thresholds"][0] == 0 and curve["coverage"][0] == 1
+    assert curve["risk"][0] == pytest.approx(1 - results["accuracy"])  # all test tasks are in it
+    assert "On the run's own test, abstaining below" in text
+
+
+def test_numbers_are_never_abstained_from(trained, predicted, written):
+    support = written("support.csv", "input,value\n0,1\n1,2\n")
+    query = written("query.csv", "input\n0\n")
+    status, _, error = predicted(trained("regression"), support, query, "--abstain-below", "0.5")
+    assert (status, "--abstain-below requires classes" in error) == (1, True)
 
 
 @pytest.mark.full

@@ -85,6 +85,7 @@ def medmnist(
         names,
         split=split,
         seed=seed,
+        medical=True,
         protocol={"resize": RESIZE},
         source=str(path),
     )

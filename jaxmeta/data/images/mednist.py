@@ -68,6 +68,7 @@ def mednist(
         CLASSES,
         split=split,
         seed=seed,
+        medical=True,
         protocol={"split_seed": seed, "resize": RESIZE},
         licence="CC BY-SA 4.0",
         source=_SOURCE,

@@ -380,12 +380,13 @@ def _draw(made: Report) -> None:
         np.asarray(outputs.argmax(axis=-1)),
         title=f"{made.title}: one test task",
     )
-    curve = made.results[CURVE]
-    plots.risk_over_coverage(
-        made.folder / "risk_coverage.png",
-        *(np.asarray(curve[name]) for name in ("thresholds", "coverage", "risk")),
-        title=f"{made.title}: abstaining below a probability",
-    )
+    if CURVE in made.results:
+        curve = made.results[CURVE]
+        plots.risk_over_coverage(
+            made.folder / "risk_coverage.png",
+            *(np.asarray(curve[name], float) for name in ("thresholds", "coverage", "risk")),
+            title=f"{made.title}: abstaining below a probability",
+        )
     if test.problem is not None:
         # Learners with inner steps already have a curve in adaptation.png.
         name = "adapted.png" if "after_inner_steps" in made.results else "adaptation.png"

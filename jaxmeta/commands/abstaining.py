@@ -1,0 +1,62 @@
+"""Abstaining from unsure predictions, for `predict --abstain-below`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta import files
+from jaxmeta.calibration import risk_coverage
+from jaxmeta.recipes.folders import RESULTS
+from jaxmeta.recipes.predictions import CURVE, THRESHOLDS
+
+
+def measured(
+    below: float, probabilities: np.ndarray, correct: np.ndarray, known: np.ndarray
+) -> dict[str, Any]:
+    """The coverage at a threshold; with true classes also the risk, and the curve of both.
+
+    Args:
+      below: the threshold.
+      probabilities: of the predicted classes, float `[queries]`.
+      correct, known: bool `[queries]`, whether the prediction is right, and whether this is known.
+
+    >>> sure, right = np.array([0.9, 0.8, 0.6]), np.array([True, False, False])
+    >>> found = measured(0.7, sure, right, np.array([True, True, False]))
+    >>> round(found["coverage"], 4), found["risk"], found["risk_coverage"]["risk"][0]
+    (0.6667, 0.5, 0.5)
+    """
+    answered = probabilities >= below
+    found: dict[str, Any] = {"abstain_below": below, "coverage": float(answered.mean())}
+    if not known.any():
+        return found
+    wrong = ~correct[answered & known]
+    found["risk"] = float(wrong.mean()) if len(wrong) else 0.0
+    curve = risk_coverage(
+        jnp.asarray(probabilities[known]),
+        jnp.asarray(correct[known]),
+        thresholds=jnp.array(THRESHOLDS),
+    )
+    coverage, risk = (np.asarray(own).tolist() for own in curve)
+    found[CURVE] = {"thresholds": list(THRESHOLDS), "coverage": coverage, "risk": risk}
+    return found
+
+
+def lines(run: Path, found: dict[str, Any], queries: int) -> list[str]:
+    """What was measured, and what the run's own test says of the threshold."""
+    below, coverage = found["abstain_below"], found["coverage"]
+    risk = f", of which {100 * found['risk']:.1f} % are wrong" if "risk" in found else ""
+    told = [f"{round(coverage * queries)} of {queries} queries are answered{risk}."]
+    path = run / RESULTS
+    curve = files.read_json(path).get(CURVE) if path.is_file() else None
+    if curve is None:
+        return [*told, "The run's results have no risk-coverage curve; evaluate RUN measures one."]
+    place = max(number for number, own in enumerate(curve["thresholds"]) if own <= below)
+    threshold, covered, wrong = (curve[name][place] for name in ("thresholds", "coverage", "risk"))
+    wrong = "" if wrong is None else f", of which {100 * wrong:.1f} % are wrong"
+    return [
+        *told,
+        f"On the run's own test, abstaining below {threshold:g} answers {100 * covered:.1f} % of "
+        f"the queries{wrong}.",
+    ]
