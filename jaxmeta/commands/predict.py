@@ -158,10 +158,7 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
         )
     write_table(path, header, [[*map(_rounded, row)] for row in rows])
     if options.abstain_below is not None:
-        truth = given.truth or (None,) * len(predicted)
-        known = np.array([true is not None for true in truth])
-        correct = np.array([name == true for name, true in zip(predicted, truth, strict=True)])
-        found = abstaining.measured(options.abstain_below, sure, correct, known)
+        found = abstaining.measured(options.abstain_below, sure, predicted, given.truth)
         print("\n".join(abstaining.lines(run, found, len(predicted))))
     if given.draw is None:
         print(f"table: {shown(path)}")

@@ -59,7 +59,7 @@ def predict_tasks(
     known = {own: _true_classes(own, task) for own, task in given.items()}
     predict = predictor(run, experiment, data)
     rows, errors = [], []
-    sure, correct = [], []
+    sure, predicted, truth = [], [], []
     for own, task in given.items():
         probabilities = np.asarray(recipe.probabilities(predict(task, own.query)))
         row: dict[str, Any] = {"task": shown(own.name)}
@@ -75,15 +75,12 @@ def predict_tasks(
             for query, p in zip(row["queries"], probabilities.max(axis=1).tolist(), strict=True):
                 query["abstains"] = p < abstain_below
         sure.append(probabilities.max(axis=1))
-        truth = known[own] or (None,) * len(task.rows)
-        best = probabilities.argmax(axis=1).tolist()
-        correct += [None if t is None else task.names[b] == t for b, t in zip(best, truth)]
+        predicted += [task.names[best] for best in probabilities.argmax(axis=1)]
+        truth += known[own] or [None] * len(task.rows)
         rows.append(row)
     abstention = {}
     if abstain_below is not None:
-        known_rows = np.array([own is not None for own in correct])
-        right = np.array([own is True for own in correct])
-        abstention = abstaining.measured(abstain_below, np.concatenate(sure), right, known_rows)
+        abstention = abstaining.measured(abstain_below, np.concatenate(sure), predicted, truth)
     statistics = settings.values(domain).get("query_statistics")
     results = {
         "run": shown(run.name),
@@ -104,7 +101,7 @@ def predict_tasks(
             "together; with --query-statistics support, it depends on the support only."
         )
     if abstention:
-        print("\n".join(abstaining.lines(run, abstention, len(correct))))
+        print("\n".join(abstaining.lines(run, abstention, len(truth))))
     print(f"predictions: {shown(out)}")
     return results
 

@@ -1,5 +1,6 @@
 """The figures of `transfer`: metrics of every cell, the ceiling, ranks, the table, the pictures."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,9 +57,7 @@ def cell_of(
 ) -> Cell:
     """The metrics of an entrant on a target, from its predictions."""
     given = (jnp.asarray(found.logarithms_TQW), jnp.asarray(found.targets_TQ))
-    values, before, after = jax.jit(jax.vmap(_of_task, in_axes=(0, 0, None)))(
-        *given, jnp.asarray(temperature)
-    )
+    values, before, after = _of_tasks(*given, jnp.asarray(temperature))
     before, after = (Reliability(*map(np.asarray, own)) for own in (before, after))
     values = {name: np.asarray(own, np.float32) for name, own in values.items()}
     return Cell(entrant, target, is_own, values, temperature, before, after)
@@ -87,6 +86,9 @@ def _of_task(
     return dict(zip(METRICS, values, strict=True)), before, after
 
 
+_of_tasks = jax.jit(jax.vmap(_of_task, in_axes=(0, 0, None)))
+
+
 def expected_calibration_error(sums: Reliability, weights: np.ndarray) -> np.ndarray:
     """The error over the predictions of all tasks, with weights `[resamples, tasks]`.
 
@@ -108,6 +110,7 @@ def _calibration(sums: Reliability) -> tuple[float, list[float]]:
     return float(error), interval.tolist()
 
 
+@functools.lru_cache(maxsize=16)
 def _weights(tasks: int, seed: int) -> np.ndarray:
     """How often each task is drawn in each resample, `[resamples, tasks]`."""
     random = np.random.default_rng(seed)

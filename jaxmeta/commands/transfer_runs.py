@@ -10,10 +10,12 @@ import numpy as np
 
 from jaxmeta.calibration import temperature
 from jaxmeta.commands.baselines import choose, prototypes, whole_networks
-from jaxmeta.core import Key
+from jaxmeta.core import Key, Task
 from jaxmeta.data import ClassImages, Dataset, episodes
 from jaxmeta.data.identity import Seen
 from jaxmeta.data.images.dataset import classes_of
+from jaxmeta.data.samplers import as_argument
+from jaxmeta.data.stream import TaskStream
 from jaxmeta.data.transformed import in_random_order
 from jaxmeta.files import shown
 from jaxmeta.recipes.domains.pretrain import features_of
@@ -24,7 +26,7 @@ from jaxmeta.recipes.loading import problems, run_keys
 from jaxmeta.recipes.predictions import Predict, Predictions, predicting
 from jaxmeta.recipes.restoring import restore, restore_as
 from jaxmeta.recipes.seen import is_same
-from jaxmeta.training.state import Trained
+from jaxmeta.training.state import Trained, draw_keys
 
 
 class Sizes(NamedTuple):
@@ -41,6 +43,43 @@ class Counts(NamedTuple):
     test: int
     calibration: int
     choosing: int
+
+
+class Drawn:
+    """The tasks of a sampler as a sequence, drawn a few at a time.
+
+    A learner's program then depends on the shapes of the tasks only, not on the number of images
+    of a set, and is compiled once for all sets.
+    """
+
+    def __init__(self, sample: Any, key: Key, count: int):
+        self._sample = as_argument(sample)
+        self._keys = jax.vmap(draw_keys)(jax.random.split(key, count))[:, 0]
+        self._first, self._tasks = -1, None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Task:
+        first = index - index % _DRAWN
+        if first != self._first:
+            rows = np.minimum(np.arange(first, first + _DRAWN), len(self) - 1)
+            self._tasks = jax.device_get(_draw(self._sample, self._keys[rows]))
+            self._first = first
+        return jax.tree.map(lambda leaf: leaf[index - first], self._tasks)
+
+
+_DRAWN = 25
+_draw = jax.jit(lambda sample, keys: jax.vmap(lambda key: sample(key))(keys))
+_temperature = jax.jit(temperature)
+
+
+def _unchanged(task: Task) -> Task:
+    return task
+
+
+def _enumerated(sample: Any, key: Key, count: int) -> TaskStream:
+    return TaskStream(Drawn(sample, key, count), jax.tree_util.Partial(_unchanged))
 
 
 class Own(NamedTuple):
@@ -94,7 +133,8 @@ class Entrant(NamedTuple):
         classes, key = self.own.dataset.validation, run_keys(self.own.experiment.training.seed)[1]
         found = self.predict(classes, fitting(sizes, classes), count, key)
         logarithms, targets = found.logarithms_TQW, found.targets_TQ
-        return float(temperature(logarithms.reshape(-1, logarithms.shape[-1]), targets.reshape(-1)))
+        rows = logarithms.reshape(-1, logarithms.shape[-1])
+        return float(_temperature(rows, targets.reshape(-1)))
 
 
 def fitting(sizes: Sizes, classes: ClassImages) -> Sizes:
@@ -188,7 +228,8 @@ def _meta_learned(own: Own) -> Callable[[ClassImages, Sizes, int, Key], Predicti
     def predict(classes: ClassImages, sizes: Sizes, count: int, key: Key) -> Predictions:
         of_sizes, trained = restored(sizes, count)
         sample = episodes(classes, **sizes._asdict())
-        return of_sizes(trained, in_random_order(sample) if needs.in_order else sample, key)
+        sample = in_random_order(sample) if needs.in_order else sample
+        return of_sizes(trained, _enumerated(sample, key, count), key)
 
     return predict
 
@@ -214,7 +255,8 @@ def _frozen_features(own: Own, counts: Counts) -> tuple[Callable[..., Prediction
         )
 
     def predict(classes: ClassImages, sizes: Sizes, count: int, key: Key) -> Predictions:
-        source = episodes(features_of(encoder, params, classes), **sizes._asdict())
+        sample = episodes(features_of(encoder, params, classes), **sizes._asdict())
+        source = _enumerated(sample, key, count)
         return chosen(sizes)[1](count)(Trained({"encoder": ()}), source, key)
 
     return predict, lambda sizes: f"{chosen(sizes)[0]} distance"
@@ -242,7 +284,8 @@ def _fine_tuned(own: Own, counts: Counts) -> tuple[Callable[..., Predictions], A
         )
 
     def predict(classes: ClassImages, sizes: Sizes, count: int, key: Key) -> Predictions:
-        return chosen(sizes)[1](count)(episodes(classes, **sizes._asdict()), key)
+        sample = episodes(classes, **sizes._asdict())
+        return chosen(sizes)[1](count)(_enumerated(sample, key, count), key)
 
     return predict, lambda sizes: chosen(sizes)[0]
 

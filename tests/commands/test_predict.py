@@ -76,33 +76,30 @@ def test_one_image_alone(trained, folders, predicted, tmp_path):
 
 
 def test_unsure_predictions_are_marked(trained, folders, predicted, tmp_path):
-    support, query = folders
-    run, out = trained("few-shot", "prototypical"), tmp_path / "named.csv"
-    assert predicted(run, *folders, "--out", out)[0] == 0
-    with open(out, newline="") as file:
-        sure = [float(row["probability"]) for row in csv.DictReader(file)]
-    below = sorted(sure)[len(sure) // 2]
-    known = tmp_path / "query"
-    for path in query.iterdir():  # named by their classes
-        folder = known / path.name[:8]
+    support, query = tmp_path / "support", tmp_path / "query"
+    shutil.copytree(folders[0], support)
+    shutil.copytree(support / "class-00", support / "class-00-again")  # both have probability 1/2
+    for path in folders[1].iterdir():
+        folder = query / path.name[: len("class-00")]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
-    out = tmp_path / "again.csv"
-    status, text, error = predicted(run, support, known, "--out", out, "--abstain-below", below)
+    run, out = trained("few-shot", "prototypical"), tmp_path / "named.csv"
+    status, text, error = predicted(run, support, query, "--out", out, "--abstain-below", "0.6")
     assert status == 0, error
     with open(out, newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        assert row["abstains"] == ("yes" if float(row["probability"]) < below else "no")
-    answered = [row for row in rows if row["abstains"] == "no"]
-    assert 0 < len(answered) < len(rows)
+        assert row["abstains"] == ("yes" if "class-00" in row["class"] else "no")
     text = " ".join(text.split())
-    assert f"{len(answered)} of 12 queries are answered, of which 0.0 % are wrong." in text
+    assert "9 of 12 queries are answered, of which 0.0 % are wrong." in text
     results = json.loads((run / "results.json").read_text())
     curve = results["risk_coverage"]
     assert curve["thresholds"][0] == 0 and curve["coverage"][0] == 1
     assert curve["risk"][0] == pytest.approx(1 - results["accuracy"])  # all test tasks are in it
-    assert "On the run's own test, abstaining below" in text
+    covered, wrong = (f"{100 * curve[name][12]:.1f} %" for name in ("coverage", "risk"))
+    assert curve["thresholds"][12] == 0.6
+    told = f"abstaining below 0.6 answers {covered} of the queries, of which {wrong} are wrong."
+    assert told in text
 
 
 def test_numbers_are_never_abstained_from(trained, predicted, written):
