@@ -33,7 +33,9 @@ from jaxmeta.commands.transfer_runs import (
     Sizes,
     counts_of,
     entrants_of,
+    fitted_temperature,
     fitting,
+    found_by,
     read_own,
 )
 from jaxmeta.data import ClassImages, Dataset
@@ -153,8 +155,8 @@ def transfer(options: Transfer) -> dict[str, Any]:
         "targets": abouts,
     }
     with result_file(options.out, of(made_from), ".npz"):
-        cells = _cells(entrants, targets, options)
-        results["entrants"] = [_about(own, targets) for own in entrants]
+        cells, chosen = _cells(entrants, targets, counts, options.seed)
+        results["entrants"] = [_about(own, chosen[own.name]) for own in entrants]
         cells = gaps(cells, entrants)
         results["cells"] = [row_of(cell) for cell in cells]
         results["ranks"] = rank_changes(cells, entrants)
@@ -173,26 +175,30 @@ def transfer(options: Transfer) -> dict[str, Any]:
     return results
 
 
-def _cells(entrants: list[Entrant], targets: list[Target], options: Transfer) -> list[Cell]:
-    """Test every entrant on every target."""
-    cells, key = [], run_keys(options.seed)[2]
+def _cells(
+    entrants: list[Entrant], targets: list[Target], counts: Counts, seed: int
+) -> tuple[list[Cell], dict[str, str]]:
+    """Every entrant on every target, and the settings that were chosen for each entrant."""
+    cells, chosen, key = [], {}, run_keys(seed)[2]
     for entrant in entrants:
         temperatures: dict[Sizes, float] = {}
         for target in targets:
             sizes = target.sizes
             if sizes not in temperatures:
-                temperatures[sizes] = entrant.temperature(sizes, options.calibration_tasks)
+                temperatures[sizes] = fitted_temperature(entrant, sizes, counts)
             classes = target.classes[_format(entrant.own)]
-            found = entrant.predict(classes, sizes, options.eval_tasks, key)
+            found = found_by(entrant, classes, sizes, counts.test, key, counts)
+            chosen.setdefault(entrant.name, found.chosen)
             is_own = entrant.own.images.dataset == target.about["dataset"]
-            cell = cell_of(entrant.name, target.name, is_own, found, temperatures[sizes])
+            given = (found.predictions, temperatures[sizes])
+            cell = cell_of(entrant.name, target.name, is_own, *given)
             print(
                 f"{shown(cell.entrant)} on {shown(cell.target)}: "
                 f"{100 * cell.mean('accuracy'):.1f} ± {100 * cell.ci95('accuracy'):.1f} %",
                 flush=True,
             )
             cells.append(cell)
-    return cells
+    return cells, chosen
 
 
 def _format(own: Own) -> tuple[int, int]:
@@ -254,7 +260,7 @@ def _without(classes: ClassImages, names: set[str]) -> ClassImages:
     return select(classes, [row for row, name in enumerate(classes.names) if name not in names])
 
 
-def _about(entrant: Entrant, targets: list[Target]) -> dict[str, Any]:
+def _about(entrant: Entrant, chosen: str) -> dict[str, Any]:
     """What the result says of an entrant: how it was trained, and what was chosen for it."""
     own = entrant.own
     size, channels = _format(own)
@@ -271,7 +277,7 @@ def _about(entrant: Entrant, targets: list[Target]) -> dict[str, Any]:
         "query_statistics": own.statistics,
         "training_command": _without_place(found.get("command", "")),
         "best_step": found.get("best_step"),
-        "chosen": entrant.chosen(targets[0].sizes),
+        "chosen": chosen,
     }
 
 

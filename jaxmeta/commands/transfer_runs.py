@@ -12,6 +12,7 @@ from jaxmeta.calibration import temperature
 from jaxmeta.commands.baselines import choose, prototypes, whole_networks
 from jaxmeta.core import Key, Task
 from jaxmeta.data import ClassImages, Dataset, episodes
+from jaxmeta.data.cache import cached_arrays, digest
 from jaxmeta.data.identity import Seen
 from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.samplers import as_argument
@@ -20,11 +21,13 @@ from jaxmeta.data.transformed import in_random_order
 from jaxmeta.files import shown
 from jaxmeta.recipes.domains.pretrain import features_of
 from jaxmeta.recipes.experiment import Experiment
-from jaxmeta.recipes.folders import read_config
+from jaxmeta.recipes.folders import read_config, read_identity
 from jaxmeta.recipes.images import Images, data_identity
 from jaxmeta.recipes.loading import problems, run_keys
+from jaxmeta.recipes.outputs import digest_of
 from jaxmeta.recipes.predictions import Predict, Predictions, predicting
 from jaxmeta.recipes.restoring import restore, restore_as
+from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.seen import is_same
 from jaxmeta.training.state import Trained, draw_keys
 
@@ -127,14 +130,6 @@ class Entrant(NamedTuple):
     own: Own
     predict: Callable[[ClassImages, Sizes, int, Key], Predictions]
     chosen: Callable[[Sizes], str] = lambda sizes: ""
-
-    def temperature(self, sizes: Sizes, count: int) -> float:
-        """The temperature fitted on tasks of the run's own validation classes."""
-        classes, key = self.own.dataset.validation, run_keys(self.own.experiment.training.seed)[1]
-        found = self.predict(classes, fitting(sizes, classes), count, key)
-        logarithms, targets = found.logarithms_TQW, found.targets_TQ
-        rows = logarithms.reshape(-1, logarithms.shape[-1])
-        return float(_temperature(rows, targets.reshape(-1)))
 
 
 def fitting(sizes: Sizes, classes: ClassImages) -> Sizes:
@@ -297,6 +292,54 @@ def _pretrained(own: Own) -> tuple[Any, Any]:
 
 def _validation_key(own: Own) -> Key:
     return run_keys(own.experiment.training.seed)[1]
+
+
+class Found(NamedTuple):
+    """The predictions of an entrant, and the settings that were chosen for it."""
+
+    predictions: Predictions
+    chosen: str
+
+
+def found_by(
+    entrant: Entrant, classes: ClassImages, sizes: Sizes, count: int, key: Key, counts: Counts
+) -> Found:
+    """The predictions of an entrant on tasks of these classes, from the cache if they are there.
+
+    They are cached only by a committed state of the source, so that they are never stale.
+    """
+
+    def measure() -> dict[str, np.ndarray]:
+        found = entrant.predict(classes, sizes, count, key)
+        chosen = np.array(entrant.chosen(sizes))
+        return {"logarithms": found[0], "targets": found[1], "chosen": chosen}
+
+    state = _commit()
+    if state is None or state.endswith("-dirty"):
+        arrays = measure()
+    else:
+        images = digest({"images": classes.images, "counts": classes.counts})
+        run = (read_identity(entrant.own.folder), entrant.learner)
+        drawn = (images, sizes, count, counts, np.asarray(jax.random.key_data(key)).tolist())
+        arrays = cached_arrays(f"transfer-{digest_of(state, run, drawn)}", measure)
+    predictions = Predictions(arrays["logarithms"], arrays["targets"])
+    return Found(predictions, str(arrays["chosen"]))
+
+
+@functools.cache
+def _commit() -> str | None:
+    return provenance()["commit"]
+
+
+def fitted_temperature(entrant: Entrant, sizes: Sizes, counts: Counts) -> float:
+    """The temperature fitted on tasks of the validation classes of the entrant's own set."""
+    classes = entrant.own.dataset.validation
+    small, key = fitting(sizes, classes), _validation_key(entrant.own)
+    logarithms, targets = found_by(
+        entrant, classes, small, counts.calibration, key, counts
+    ).predictions
+    rows = logarithms.reshape(-1, logarithms.shape[-1])
+    return float(_temperature(rows, targets.reshape(-1)))
 
 
 def counts_of(classes: ClassImages) -> list[list[Any]]:
