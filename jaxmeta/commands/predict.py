@@ -121,6 +121,8 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
     experiment, data = stored
     recipe, domain = experiment.learner, experiment.domain
     given = domain.read(data, support, query, options.ink)
+    if options.abstain_below is not None and not given.names:
+        raise ValueError(f"--abstain-below requires classes; this is a run of {domain.name}.")
     for place in (path,) if given.draw is None else (picture, path):
         check_free(place, (support, query), overwrite=options.overwrite)
     outputs = predictor(run, experiment, data)(given, query)
@@ -142,8 +144,6 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
             header.append(f"{statistics} statistics of")
             number = counts[statistics]
             rows = [[*row, f"{number} image{'s' if number > 1 else ''}"] for row in rows]
-    elif options.abstain_below is not None:
-        raise ValueError(f"--abstain-below requires classes; this is a run of {domain.name}.")
     else:
         predicted, sure, statistics = [], np.zeros(0), None
         header, rows = _numbers(outputs, given)

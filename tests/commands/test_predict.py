@@ -103,8 +103,7 @@ def test_unsure_predictions_are_marked(trained, folders, predicted, tmp_path):
 
 
 def test_numbers_are_never_abstained_from(trained, predicted, written):
-    support = written("support.csv", "input,value\n0,1\n1,2\n")
-    query = written("query.csv", "input\n0\n")
+    support, query = written("known.csv", "0,0\n1,0.8\n"), written("asked.csv", "0.5\n")
     status, _, error = predicted(trained("regression"), support, query, "--abstain-below", "0.5")
     assert (status, "--abstain-below requires classes" in error) == (1, True)
 

@@ -42,7 +42,7 @@ def moved(status, capsys, tmp_path):
     def run(*arguments):
         capsys.readouterr()
         path = tmp_path / "transfer.json"
-        found = status("transfer", *arguments, *SMALL, "--out", path)
+        found = status("transfer", *SMALL, *arguments, "--out", path)
         captured = capsys.readouterr()
         return found, captured.out.splitlines(), " ".join(captured.err.split()), path
 
