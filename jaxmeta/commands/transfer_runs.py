@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmeta.calibration import temperature
 from jaxmeta.commands.baselines import choose, prototypes, whole_networks
-from jaxmeta.core import Key, Task
+from jaxmeta.core import Key, MetaLearner, PyTree, Task
 from jaxmeta.data import ClassImages, Dataset, episodes
 from jaxmeta.data.cache import cached_arrays, digest
 from jaxmeta.data.identity import Seen
@@ -240,19 +240,12 @@ def _frozen_features(own: Own, counts: Counts) -> tuple[Callable[..., Prediction
         small = fitting(sizes, features)
         source, key = episodes(features, **small._asdict()), _validation_key(own)
         name = choose(prototypes(small.ways, source(key)), source, key, counts.calibration).name
-        return name, functools.cache(
-            lambda count: predicting(
-                lambda _: prototypes(sizes.ways, source(key))[name].learner,
-                sizes.ways,
-                count,
-                at_once=_at_once(),
-            )
-        )
+        learner, start = prototypes(sizes.ways, source(key))[name]
+        return name, _counted(learner, start, sizes.ways)
 
     def predict(classes: ClassImages, sizes: Sizes, count: int, key: Key) -> Predictions:
         sample = episodes(features_of(encoder, params, classes), **sizes._asdict())
-        source = _enumerated(sample, key, count)
-        return chosen(sizes)[1](count)(Trained({"encoder": ()}), source, key)
+        return chosen(sizes)[1](count)(_enumerated(sample, key, count), key)
 
     return predict, lambda sizes: f"{chosen(sizes)[0]} distance"
 
@@ -271,18 +264,24 @@ def _fine_tuned(own: Own, counts: Counts) -> tuple[Callable[..., Predictions], A
         name = choose(candidates, source, key, counts.choosing).name
         whole = network.build(sizes.ways, frozen=True)
         learner, start = whole_networks(whole, params, source(key))[name]
-        return name, functools.cache(
-            lambda count: functools.partial(
-                predicting(lambda _: learner, sizes.ways, count, at_once=_at_once()),
-                Trained(start),
-            )
-        )
+        return name, _counted(learner, start, sizes.ways)
 
     def predict(classes: ClassImages, sizes: Sizes, count: int, key: Key) -> Predictions:
         sample = episodes(classes, **sizes._asdict())
         return chosen(sizes)[1](count)(_enumerated(sample, key, count), key)
 
     return predict, lambda sizes: chosen(sizes)[0]
+
+
+def _counted(learner: MetaLearner, start: PyTree, ways: int) -> Callable[[int], Any]:
+    """`counted(count)(source, key)`: the predictions of a baseline on `count` tasks."""
+
+    @functools.cache
+    def counted(count: int) -> Any:
+        predict = predicting(lambda _: learner, ways, count, at_once=_at_once())
+        return functools.partial(predict, Trained(start))
+
+    return counted
 
 
 def _pretrained(own: Own) -> tuple[Any, Any]:

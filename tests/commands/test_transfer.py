@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.calibration import Reliability
-from jaxmeta.commands import transfer_report
+from jaxmeta.commands import transfer_report, transfer_runs
 from jaxmeta.data.images.registry import load_as
 from jaxmeta.recipes.results import read_per_task
 from jaxmeta.training.estimates import estimate
@@ -116,6 +116,24 @@ def test_what_cannot_be_tested(trained, scans, moved, tmp_path):
         assert status == 1
         assert told in error
         assert not path.exists()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_frozen_features_with_either_distance(distance, trained, moved, monkeypatch):
+    found = transfer_runs.prototypes
+
+    def one(ways, task):
+        return {distance: found(ways, task)[distance]}
+
+    monkeypatch.setattr(transfer_runs, "prototypes", one)
+    monkeypatch.setattr(transfer_runs, "_fine_tuned", transfer_runs._frozen_features)
+    status, _, error, path = moved(trained("pretrain"))
+    assert status == 0, error
+    result = json.loads(path.read_text())
+    assert [own["chosen"] for own in result["entrants"]] == [f"{distance} distance"] * 2
+    first, second = result["cells"]
+    assert first["accuracy"] == second["accuracy"] >= 1 / 3
 
 
 def test_a_head_of_fewer_classes_is_told(trained, moved):
