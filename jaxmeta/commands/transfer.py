@@ -157,7 +157,7 @@ def transfer(options: Transfer) -> dict[str, Any]:
     with result_file(options.out, of(made_from), ".npz"):
         cells, chosen = _cells(entrants, targets, counts, options.seed)
         results["entrants"] = [_about(own, chosen[own.name]) for own in entrants]
-        cells = gaps(cells, entrants)
+        cells = gaps(cells)
         results["cells"] = [row_of(cell) for cell in cells]
         results["ranks"] = rank_changes(cells, entrants)
         files.write_json(options.out, results)

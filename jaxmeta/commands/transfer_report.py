@@ -58,7 +58,7 @@ def cell_of(
     """The metrics of an entrant on a target, from its predictions."""
     given = (jnp.asarray(found.logarithms_TQW), jnp.asarray(found.targets_TQ))
     values, before, after = _of_tasks(*given, jnp.asarray(temperature))
-    before, after = (Reliability(*map(np.asarray, own)) for own in (before, after))
+    before, after = jax.tree.map(np.asarray, (before, after))
     values = {name: np.asarray(own, np.float32) for name, own in values.items()}
     return Cell(entrant, target, is_own, values, temperature, before, after)
 
@@ -117,7 +117,7 @@ def _weights(tasks: int, seed: int) -> np.ndarray:
     return random.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES).astype(np.float64)
 
 
-def gaps(cells: Sequence[Cell], entrants: Sequence[Entrant]) -> list[Cell]:
+def gaps(cells: Sequence[Cell]) -> list[Cell]:
     """The cells with their difference to the ceiling: the best entrant trained on the target."""
     found = []
     for cell in cells:
@@ -246,8 +246,8 @@ def _shown(cell: Cell) -> str:
 
 
 def _axes(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
-    entrants, targets = ({cell[place]: None for cell in cells} for place in (0, 1))
-    return [*entrants], [*targets]
+    entrants = dict.fromkeys(cell.entrant for cell in cells)
+    return [*entrants], [*dict.fromkeys(cell.target for cell in cells)]
 
 
 def draw(out: Path, cells: Sequence[Cell], tasks: str) -> None:

@@ -60,7 +60,8 @@ def transfer_matrix(
     from matplotlib.patches import Rectangle
 
     axes = figure.subplots()
-    low, high = _ends(means, np.nanmin), _ends(means, np.nanmax)
+    filled = np.where(np.isfinite(means).any(axis=0), means, 0)
+    low, high = np.nanmin(filled, axis=0), np.nanmax(filled, axis=0)
     scaled = (means - low) / np.where(high > low, high - low, 1)
     axes.imshow(scaled, cmap="Blues", vmin=-0.15, vmax=1.5, aspect="auto")
     for row, column in np.ndindex(*shape):
@@ -76,11 +77,6 @@ def transfer_matrix(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return write(figure, path)
-
-
-def _ends(means: np.ndarray, end: np.ufunc) -> np.ndarray:
-    filled = np.where(np.isfinite(means).any(axis=0), means, 0)
-    return end(filled, axis=0)
 
 
 def reliability_diagrams(

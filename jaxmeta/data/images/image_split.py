@@ -48,11 +48,12 @@ def split_set(
         for number, part in enumerate(PARTS):
             if not (part_of_image == number).any():
                 raise ValueError(f"{name} has no image for {part}")
-        parts = [
+        train, validation, test = (
             class_images(images[part_of_image == number], labels[part_of_image == number], names)
             for number in range(len(PARTS))
-        ]
-        return Dataset(name, *parts, {"split": BY_IMAGES, **protocol}, **about)
+        )
+        protocol = {"split": BY_IMAGES, **protocol}
+        return Dataset(name, train, validation, test, protocol, **about)
     classes = class_images(images, labels, names)
     sizes = split_sizes(split, len(classes.names))
     protocol = {"split": split, "split_seed": seed, **protocol}
