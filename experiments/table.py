@@ -27,6 +27,7 @@ from experiments.pool_tables import PAGES as POOL_PAGES
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
 from experiments.stream_tables import regimes_tables
 from experiments.text_tables import entities_table, texts_table
+from experiments.transfer_tables import PAGES as TRANSFER_PAGES
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes import known_learners
@@ -47,10 +48,6 @@ def _grouped(groups: Mapping[str, list[Row]], columns: Row) -> str:
 
 
 # Cells
-
-
-def _updates(results: Mapping[str, Any]) -> str:
-    return f"{results.get('best_step', results.get('steps')):,}"
 
 
 def _variant(results: Mapping[str, Any], path: Path) -> str:
@@ -108,7 +105,8 @@ def classification_tables(folder: Path = RESULTS) -> str:
             cells = [_variant(own, path), "–", "–", linked(percent(own), path)]
         else:
             continue
-        cells += [own["protocol"]["query_statistics"], _updates(own)]
+        steps = own.get("best_step", own.get("steps"))
+        cells += [own["protocol"]["query_statistics"], f"{steps:,}"]
         entries.append((name, own["accuracy"], cells))
     for path, own in found.items():
         for task, baselines in own.get("baselines", {}).items():
@@ -359,6 +357,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/active.md": {"active": active_tables, "requests": requests_table},
     "docs/pages/compression.md": {"compression": compression_tables},
     **POOL_PAGES,
+    **TRANSFER_PAGES,
     "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
     "docs/pages/streams.md": {"regimes": regimes_tables},
     "docs/pages/speed.md": {

@@ -3,12 +3,14 @@
 Metrics of scores are of two classes. NaN among the valid scores makes the result NaN.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.calibration import reliability
 from jaxmeta.objectives import Array, fill_padding, masked_mean, valid_mask
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "calibration_error",
     "mean_absolute_error",
     "multiclass_auroc",
+    "multiclass_sensitivity",
     "ndcg",
     "qlike",
     "root_mean_squared_error",
+    "sensitivity_at_specificity",
 ]
 
 
@@ -101,10 +105,72 @@ def multiclass_auroc(outputs: Array, targets: Array, mask: Array | None = None) 
     >>> float(multiclass_auroc(outputs, jnp.array([0, 1, 2])))
     1.0
     """
+    return _against_the_rest(auroc, outputs, targets, mask)
+
+
+def sensitivity_at_specificity(
+    scores: Array, targets: Array, mask: Array | None = None, *, specificity: float = 0.95
+) -> Array:
+    """The largest sensitivity of a threshold on the scores with at least this specificity.
+
+        max_t TP(t) / P  over t with  FP(t) / N ≤ 1 − specificity;  score ≥ t predicts class 1
+
+    Without an example of class 1 it is 0; without one of class 0 it is 1.
+
+    Args:
+      scores: float `[examples]`, larger for class 1.
+      targets: `[examples]`, 0 or 1.
+      mask: None or bool `[examples]`.
+      specificity: the least fraction of class 0 that is predicted as 0.
+
+    Source: the largest true positive rate of `sklearn.metrics.roc_curve` where the false positive
+    rate is at most 1 − specificity.
+
+    >>> scores, targets = jnp.array([0.9, 0.8, 0.7, 0.1]), jnp.array([1, 0, 1, 0])
+    >>> float(sensitivity_at_specificity(scores, targets, specificity=0.5))
+    1.0
+    >>> float(sensitivity_at_specificity(scores, targets))
+    0.5
+    """
+    ranked = _ranked(-scores, targets, mask)
+    found_Q = jnp.cumsum(ranked.targets_Q)[ranked.last_Q]
+    false_Q = jnp.cumsum(ranked.valid_Q)[ranked.last_Q] - found_Q
+    positive = ranked.targets_Q.sum()
+    allowed = (1 - specificity) * (ranked.valid_Q.sum() - positive)
+    # Counts are whole numbers; the margin is for the rounding of `allowed`.
+    best = jnp.where((false_Q <= allowed + 1e-3) & (ranked.valid_Q > 0), found_Q, 0).max()
+    return _unless_nan(best / jnp.maximum(positive, 1), scores, mask)
+
+
+def multiclass_sensitivity(
+    outputs: Array, targets: Array, mask: Array | None = None, *, specificity: float = 0.95
+) -> Array:
+    """`sensitivity_at_specificity` of each class against all others, the mean over classes.
+
+    Arguments as in `multiclass_auroc`. Classes without an example do not count.
+
+    >>> outputs = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 2.0, 4.0]])
+    >>> float(multiclass_sensitivity(outputs, jnp.array([0, 1, 2])))
+    1.0
+    """
+
+    def metric(scores: Array, targets: Array, mask: Array | None) -> Array:
+        return sensitivity_at_specificity(scores, targets, mask, specificity=specificity)
+
+    return _against_the_rest(metric, outputs, targets, mask)
+
+
+def _against_the_rest(
+    metric: Callable[[Array, Array, Array | None], Array],
+    outputs: Array,
+    targets: Array,
+    mask: Array | None,
+) -> Array:
+    """The mean of a metric over the classes that have examples, each against all others."""
     logarithms_QW = jax.nn.log_softmax(outputs)
     classes_W = jnp.arange(outputs.shape[1])
     own_QW = (targets[:, None] == classes_W[None]).astype(jnp.int32)
-    each_W = jax.vmap(auroc, in_axes=(1, 1, None))(logarithms_QW, own_QW, mask)
+    each_W = jax.vmap(metric, in_axes=(1, 1, None))(logarithms_QW, own_QW, mask)
     present_W = (own_QW * valid_mask(mask, len(targets))[:, None]).sum(axis=0) > 0
     return jnp.where(present_W, each_W, 0).sum() / jnp.maximum(present_W.sum(), 1)
 
@@ -163,13 +229,9 @@ def calibration_error(
     >>> float(calibration_error(jnp.array([0.75, 0.75]), jnp.array([1, 0])))
     0.25
     """
-    chex.assert_rank([probabilities, targets], 1)
-    valid_Q = valid_mask(mask, probabilities.shape[0])
-    edges = jnp.linspace(0, 1, bins + 1, dtype=probabilities.dtype)[1:-1]
-    bins_Q = jnp.searchsorted(edges, probabilities)
-    gaps_Q = jnp.where(valid_Q, targets.astype(probabilities.dtype) - probabilities, 0)
-    gaps_B = jax.ops.segment_sum(gaps_Q, bins_Q, bins)
-    error = jnp.abs(gaps_B).sum() / jnp.maximum(valid_Q.sum(), 1)
+    found = reliability(probabilities, targets, mask, bins=bins)
+    gaps_B = jnp.abs(found.targets_B - found.probabilities_B)
+    error = gaps_B.sum() / jnp.maximum(found.counts_B.sum(), 1)
     return _unless_nan(error, probabilities, mask)
 
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 # From the top of the tower down; a floor may use itself and every floor below it.
 TOWER = [
     *("experiments", "commands", "tables", "recipes", "active", "compress", "training"),
-    *("learners", "inner", "models", "ops", "core", "metrics", "objectives", "files"),
+    *("learners", "inner", "models", "ops", "core", "metrics", "calibration", "objectives"),
+    "files",
     *("architecture", "environment", "numbered", "text", "extras", "interrupts", "places"),
     "version",
 ]
@@ -33,7 +34,8 @@ for beside in ("architecture", "environment", "numbered", "text"):
 BELOW["data"] = {"data", "core", "environment", "objectives", "files", "extras", "version"}
 BELOW["data"] |= {"architecture", "metrics", "numbered", "places", "text"}
 BELOW["core"] = {"core", "objectives"}
-BELOW["objectives"], BELOW["metrics"] = {"objectives"}, {"metrics", "objectives"}
+BELOW["objectives"], BELOW["calibration"] = {"objectives"}, {"calibration", "objectives"}
+BELOW["metrics"] = {"metrics"} | BELOW["calibration"]
 BELOW["files"], BELOW["places"] = {"files"}, {"places"}
 BELOW["extras"], BELOW["interrupts"] = {"extras"}, {"interrupts"}
 

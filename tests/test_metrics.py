@@ -125,3 +125,32 @@ def test_multiclass_auroc_equals_that_of_scikit_learn():
     scores = np.asarray(jax.nn.log_softmax(jnp.asarray(outputs[mask])))
     each = [reference.roc_auc_score(targets[mask] == own, scores[:, own]) for own in range(3)]
     assert float(found) == pytest.approx(np.mean(each), abs=1e-6)  # the fourth has no example
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("specificity", [0.95, 0.8, 0.5])
+def test_sensitivity_is_that_of_the_curve_of_scikit_learn(ties, specificity):
+    scores, targets, mask = random_case(5, ties=ties)
+
+    def expected(labels, kept):
+        false, true, _ = reference.roc_curve(labels, kept, drop_intermediate=False)
+        return true[false <= 1 - specificity + 1e-9].max()
+
+    sensitivity = partial(metrics.sensitivity_at_specificity, specificity=specificity)
+    found = jax.jit(sensitivity)(scores, targets, mask)
+    assert found == pytest.approx(expected(targets[mask], scores[mask]), abs=1e-6)
+    rng = np.random.default_rng(1)
+    outputs, classes = rng.normal(size=(mask.size, 3)).astype(np.float32), targets % 3
+    classes = np.where(mask, classes, 9)
+    each = jax.nn.log_softmax(outputs[mask])
+    present = np.unique(classes[mask])
+    several = partial(metrics.multiclass_sensitivity, specificity=specificity)
+    found = jax.jit(several)(outputs, classes, mask)
+    of_classes = [expected(classes[mask] == own, each[:, own]) for own in present]
+    assert found == pytest.approx(np.mean(of_classes), abs=1e-6)
+
+
+def test_sensitivity_without_one_of_the_classes():
+    scores = jnp.array([0.1, 0.9])
+    assert metrics.sensitivity_at_specificity(scores, jnp.array([1, 1])) == 1
+    assert metrics.sensitivity_at_specificity(scores, jnp.array([0, 0])) == 0

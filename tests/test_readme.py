@@ -29,6 +29,7 @@ from jaxmeta.commands.experiment import parse
 from jaxmeta.commands.guard import read_arguments
 from jaxmeta.commands.package import Package
 from jaxmeta.commands.predict import Predict
+from jaxmeta.commands.transfer import Transfer
 from jaxmeta.data import load
 from jaxmeta.recipes import find_domain, known_domains
 from jaxmeta.recipes.folders import read_config
@@ -63,6 +64,7 @@ OPTIONS = {
     "package": Package,
     "predict": Predict,
     "search_speed": SearchSpeed,
+    "transfer": Transfer,
 }
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
 # In the order of the page, in which the later ones use what the earlier ones wrote.
@@ -152,7 +154,7 @@ def test_the_first_command_in_a_small_form(tmp_path, capsys):
     written = ("config.json", "metrics.jsonl", "per_task.npz", "checkpoints", "tensorboard")
     for name in written:
         assert (folder / name).exists()
-    assert len(list(folder.glob("*.png"))) == 3
+    assert len(list(folder.glob("*.png"))) == 4
 
 
 # Two meta-updates of a narrow network: the commands as they are, followed by these.

@@ -33,7 +33,7 @@ from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
 from jaxmeta.recipes.seen import is_same
 from jaxmeta.recipes.settings import AtLeastTwo, Count
-from jaxmeta.training.estimates import Estimate, evaluation
+from jaxmeta.training.estimates import evaluation
 from jaxmeta.training.state import Sample
 
 
@@ -109,27 +109,43 @@ def whole_networks(network: Model, backbone: PyTree, task: Any) -> dict[str, Can
     }
 
 
+class Choice(NamedTuple):
+    """The candidate with the highest validation accuracy.
+
+    Attributes:
+      name, candidate: the chosen one.
+      accuracies: the validation accuracy of every candidate.
+    """
+
+    name: str
+    candidate: Candidate
+    accuracies: dict[str, float]
+
+
+def choose(candidates: Mapping[str, Candidate], validation: Sample, key: Key, count: int) -> Choice:
+    """The best candidate on `count` validation tasks."""
+    found = {
+        name: float(evaluation(own.learner, count)(own.start, validation, key)["accuracy"].mean)
+        for name, own in candidates.items()
+    }
+    name = max(found, key=lambda name: found[name])
+    return Choice(name, candidates[name], found)
+
+
 def best(
     candidates: Mapping[str, Candidate], tasks: Sequence[Sample], keys: Key, counts: tuple[int, int]
 ) -> dict[str, Any]:
     """The candidate with the highest validation accuracy, with its estimates on test tasks."""
     validation_tasks, test_tasks = tasks
     validation_key, test_key = keys
-
-    def judged(candidate: Candidate, source: Any, key: Any, count: int) -> dict[str, Estimate]:
-        return evaluation(candidate.learner, count)(candidate.start, source, key)
-
-    validated = {
-        name: float(judged(candidate, validation_tasks, validation_key, counts[0])["accuracy"].mean)
-        for name, candidate in candidates.items()
-    }
-    chosen = max(validated, key=lambda name: validated[name])
-    estimates = judged(candidates[chosen], test_tasks, test_key, counts[1])
+    chosen = choose(candidates, validation_tasks, validation_key, counts[0])
+    learner, start = chosen.candidate
+    estimates = evaluation(learner, counts[1])(start, test_tasks, test_key)
     return {
         **plain(estimates),
         "num_tasks": counts[1],
-        "chosen": chosen,
-        "validation_accuracies": validated,
+        "chosen": chosen.name,
+        "validation_accuracies": chosen.accuracies,
         "validation_tasks": counts[0],
     }
 
@@ -177,7 +193,7 @@ def _evaluated(options: Baselines) -> dict[str, Any]:
             "holds, so the test classes may include classes of its training; provide the same "
             "images."
         )
-    encoder, whole = network.build(None, "none"), network.build(options.ways, "none")
+    encoder, whole = network.build(None), network.build(options.ways, frozen=True)
     frozen = [features_of(encoder, backbone, part) for part in (dataset.validation, dataset.test)]
     keys = run_keys(training.seed)[1:]
     found = {}

@@ -6,7 +6,8 @@ import sys
 from jaxmeta.commands.guard import guarded, recipes_named
 
 # Each is a module of this package.
-TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "compress", "active", "package")
+TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "transfer")
+TOOLS += ("compress", "active", "package")
 
 
 def main(
@@ -55,6 +56,7 @@ def usage() -> str:
         "compare": "Compare runs on the same test tasks, pairwise.",
         "curves": "Draw a metric along the training of several runs.",
         "baselines": "Evaluate a pre-trained network without meta-learning.",
+        "transfer": "Test runs on other image sets: a matrix, ranks, calibration.",
         "compress": "Compress the weights of a run, and measure the accuracy and the time.",
         "active": "Choose which examples to label; measure the accuracy over the labels.",
         "package": "Pack a finished run into a small folder.",

@@ -1,6 +1,7 @@
 """Use a run on a task of your own: learn from a few examples, and predict others.
 
     predict RUN --support FOLDER --query FOLDER
+    predict RUN --support FOLDER --query FOLDER --abstain-below 0.8
     predict RUN --tasks FOLDER
 
 For images, `--support` is a folder `FOLDER/class/*.png` and `--query` an image or a folder of
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import tyro
 
+from jaxmeta.commands import abstaining
 from jaxmeta.commands.experiment import Modules
 from jaxmeta.commands.guard import read_arguments, recipes_named
 from jaxmeta.commands.predict_tasks import predict_tasks
@@ -30,6 +32,7 @@ from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.folders import Stored, read_config
 from jaxmeta.recipes.outputs import check_free
 from jaxmeta.recipes.predictor import predictor
+from jaxmeta.recipes.settings import Fraction
 from jaxmeta.recipes.shipped import find_run
 
 
@@ -64,6 +67,8 @@ class Predict:
     ink: bool | None = None
     """Whether images are dark ink on light paper; ink is then read as 1 and paper as 0.
     Defaults to the run's data set; omniglot and glyphs are ink."""
+    abstain_below: Fraction | None = None
+    """Abstain from predictions whose probability is less than this; only for classes."""
     recipes: Modules = ()
     """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
@@ -90,7 +95,15 @@ def predict_with(options: Predict) -> None:
     )
     if options.tasks is not None:
         out = options.out or _free("predictions.json")
-        predict_tasks(run, stored, options.tasks, options.ink, out, overwrite=options.overwrite)
+        predict_tasks(
+            run,
+            stored,
+            options.tasks,
+            options.ink,
+            out,
+            overwrite=options.overwrite,
+            abstain_below=options.abstain_below,
+        )
     elif support is None or query is None:
         missing = "support" if support is None else "query"
         raise ValueError(f"give --{missing}, too: a task consists of --support and --query.")
@@ -108,6 +121,8 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
     experiment, data = stored
     recipe, domain = experiment.learner, experiment.domain
     given = domain.read(data, support, query, options.ink)
+    if options.abstain_below is not None and not given.names:
+        raise ValueError(f"--abstain-below requires classes; this is a run of {domain.name}.")
     for place in (path,) if given.draw is None else (picture, path):
         check_free(place, (support, query), overwrite=options.overwrite)
     outputs = predictor(run, experiment, data)(given, query)
@@ -120,6 +135,9 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
         sure = probabilities.max(axis=1)
         header = [given.kind, "class", "probability"]
         rows = [[row, *cells] for row, *cells in zip(given.rows, predicted, sure.tolist())]
+        if options.abstain_below is not None:
+            header.append("abstains")
+            rows = [[*row, "yes" if row[2] < options.abstain_below else "no"] for row in rows]
         statistics = settings.values(domain).get("query_statistics")
         counts = {"batch": len(rows), "support": len(given.support.targets)}
         if statistics in counts:
@@ -139,6 +157,9 @@ def _predict_task(run: Path, stored: Stored, support: Path, query: Path, options
             "together; with --query-statistics support, it depends on the support only."
         )
     write_table(path, header, [[*map(_rounded, row)] for row in rows])
+    if options.abstain_below is not None:
+        found = abstaining.measured(options.abstain_below, sure, predicted, given.truth)
+        print("\n".join(abstaining.lines(run, found, len(predicted))))
     if given.draw is None:
         print(f"table: {shown(path)}")
         return

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmeta import files
+from jaxmeta.commands import abstaining
 from jaxmeta.data.reading import is_hidden, listed
 from jaxmeta.files import shown
 from jaxmeta.recipes import settings
@@ -33,7 +34,14 @@ class TaskFolder(NamedTuple):
 
 
 def predict_tasks(
-    run: Path, stored: Stored, folder: Path, ink: bool | None, out: Path, *, overwrite: bool
+    run: Path,
+    stored: Stored,
+    folder: Path,
+    ink: bool | None,
+    out: Path,
+    *,
+    overwrite: bool,
+    abstain_below: float | None = None,
 ) -> dict[str, Any]:
     """Predict all tasks of a folder, write the result to `out` as JSON, and print it.
 
@@ -51,6 +59,7 @@ def predict_tasks(
     known = {own: _true_classes(own, task) for own, task in given.items()}
     predict = predictor(run, experiment, data)
     rows, errors = [], []
+    sure, predicted, truth = [], [], []
     for own, task in given.items():
         probabilities = np.asarray(recipe.probabilities(predict(task, own.query)))
         row: dict[str, Any] = {"task": shown(own.name)}
@@ -62,7 +71,16 @@ def predict_tasks(
             errors.append(sum(wrong) / len(wrong))
             row["error"] = errors[-1]
         row["queries"] = _queries(own, task, known[own], probabilities)
+        if abstain_below is not None:
+            for query, p in zip(row["queries"], probabilities.max(axis=1).tolist(), strict=True):
+                query["abstains"] = p < abstain_below
+        sure.append(probabilities.max(axis=1))
+        predicted += [task.names[best] for best in probabilities.argmax(axis=1)]
+        truth += known[own] or [None] * len(task.rows)
         rows.append(row)
+    abstention = {}
+    if abstain_below is not None:
+        abstention = abstaining.measured(abstain_below, np.concatenate(sure), predicted, truth)
     statistics = settings.values(domain).get("query_statistics")
     results = {
         "run": shown(run.name),
@@ -71,6 +89,7 @@ def predict_tasks(
         "query_statistics": statistics,
         "num_tasks": len(rows),
         **_mean(errors),
+        **abstention,
         "tasks": rows,
         **provenance(),
     }
@@ -81,6 +100,8 @@ def predict_tasks(
             "Each prediction depends on all query images of its task, which are normalised "
             "together; with --query-statistics support, it depends on the support only."
         )
+    if abstention:
+        print("\n".join(abstaining.lines(run, abstention, len(truth))))
     print(f"predictions: {shown(out)}")
     return results
 

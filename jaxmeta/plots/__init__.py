@@ -22,6 +22,7 @@ from jaxmeta.plots.pools import figures_by_test, scatter_by_pool
 from jaxmeta.plots.processes import completions, process_episode
 from jaxmeta.plots.sequences import sequence_episode
 from jaxmeta.plots.streams import losses_since_switch, run_lengths
+from jaxmeta.plots.transfer import reliability_diagrams, risk_over_coverage, transfer_matrix
 
 __all__ = [
     "RunCurve",
@@ -41,10 +42,13 @@ __all__ = [
     "prediction_sheet",
     "process_episode",
     "regret_curves",
+    "reliability_diagrams",
+    "risk_over_coverage",
     "run_curves",
     "run_lengths",
     "scatter_by_pool",
     "sequence_episode",
     "size_and_result",
     "trajectories",
+    "transfer_matrix",
 ]

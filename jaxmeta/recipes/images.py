@@ -43,11 +43,12 @@ class Images:
     """The images."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "glyphs"
-    """glyphs, omniglot, grocery, miniimagenet, a TFDS image set, or a FOLDER with images
-    FOLDER/class/*.png."""
+    """glyphs, omniglot, grocery, miniimagenet, mednist, cifar10, a TFDS image set, a MedMNIST
+    FILE.npz, or a FOLDER with images FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None
     """Class split: vinyals, maml, lake, lake-small1 or lake-small2 for omniglot, ravi or vinyals
-    for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets."""
+    for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets. By default mednist, cifar10 and
+    MedMNIST files have all classes in all parts, with different images."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the data set's own size."""
     color: bool | None = None

@@ -1,6 +1,7 @@
 """A task of a user's own: classes never seen are named, curves and sequences go on."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -72,6 +73,39 @@ def test_one_image_alone(trained, folders, predicted, tmp_path):
     header, row = (tmp_path / "one.csv").read_text().splitlines()
     assert header == '"image","class","probability"'
     assert row.startswith(f'"{image}","class-02",')
+
+
+def test_unsure_predictions_are_marked(trained, folders, predicted, tmp_path):
+    support, query = tmp_path / "support", tmp_path / "query"
+    shutil.copytree(folders[0], support)
+    shutil.copytree(support / "class-00", support / "class-00-again")  # both have probability 1/2
+    for path in folders[1].iterdir():
+        folder = query / path.name[: len("class-00")]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    run, out = trained("few-shot", "prototypical"), tmp_path / "named.csv"
+    status, text, error = predicted(run, support, query, "--out", out, "--abstain-below", "0.6")
+    assert status == 0, error
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert row["abstains"] == ("yes" if "class-00" in row["class"] else "no")
+    text = " ".join(text.split())
+    assert "9 of 12 queries are answered, of which 0.0 % are wrong." in text
+    results = json.loads((run / "results.json").read_text())
+    curve = results["risk_coverage"]
+    assert curve["thresholds"][0] == 0 and curve["coverage"][0] == 1
+    assert curve["risk"][0] == pytest.approx(1 - results["accuracy"])  # all test tasks are in it
+    covered, wrong = (f"{100 * curve[name][12]:.1f} %" for name in ("coverage", "risk"))
+    assert curve["thresholds"][12] == 0.6
+    told = f"abstaining below 0.6 answers {covered} of the queries, of which {wrong} are wrong."
+    assert told in text
+
+
+def test_numbers_are_never_abstained_from(trained, predicted, written):
+    support, query = written("known.csv", "0,0\n1,0.8\n"), written("asked.csv", "0.5\n")
+    status, _, error = predicted(trained("regression"), support, query, "--abstain-below", "0.5")
+    assert (status, "--abstain-below requires classes" in error) == (1, True)
 
 
 @pytest.mark.full

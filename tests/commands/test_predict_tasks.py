@@ -212,3 +212,20 @@ def test_options_that_do_not_fit(two, run, trained, predict, status, capsys, tmp
     assert not out.read_bytes()
     assert predict(two, "--out", out, "--overwrite")[0] == 0
     assert json.loads(out.read_text())["num_tasks"] == 2
+
+
+def test_unsure_predictions_are_marked_and_measured(two, predict, tmp_path):
+    out = tmp_path / "made.json"
+    status, text, error = predict(two, "--out", out, "--abstain-below", "0.1")
+    assert status == 0, error
+    made = json.loads(out.read_text())
+    queries = [own for row in made["tasks"] for own in row["queries"]]
+    for own in queries:
+        # Rounding to six digits may cross the threshold.
+        assert own["abstains"] == (own["probability"] < 0.1) or abs(own["probability"] - 0.1) < 1e-6
+    answered = [own for own in queries if not own["abstains"]]
+    assert made["coverage"] == pytest.approx(len(answered) / len(queries))
+    wrong = [own["class"] != own["true_class"] for own in answered]
+    assert made["risk"] == pytest.approx(np.mean(wrong) if wrong else 0)
+    assert made["risk_coverage"]["risk"][0] == pytest.approx(made["error"])
+    assert f"{len(answered)} of 40 queries are answered" in " ".join(text.split())

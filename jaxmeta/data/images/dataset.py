@@ -16,6 +16,8 @@ PARTS = ("train", "validation", "test")
 class Dataset(NamedTuple):
     """An image set, split into three parts without common classes.
 
+    Sets of few classes may split the images of every class instead; their `protocol` says so.
+
     Attributes:
       name: the name that was passed to `load`.
       train: classes for meta-training.
@@ -30,6 +32,7 @@ class Dataset(NamedTuple):
         `none` where rotated images are not plausible images of a class.
       ink: whether the images are drawings, dark on light, stored with ink 255 and paper 0. A
         user's scans must be inverted to match.
+      medical: whether the images are medical.
       groups: the group of each class (its alphabet, script or coarse class) by class name, for
         tasks within a group (see `episodes`); None if there are no groups.
       licence: of the images; None if unknown.
@@ -46,6 +49,7 @@ class Dataset(NamedTuple):
     protocol: dict[str, Any]
     rotations: Rotations = "none"
     ink: bool = False
+    medical: bool = False
     groups: Mapping[str, str] | None = None
     licence: str | None = None
     source: str | None = None

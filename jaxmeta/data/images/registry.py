@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.images.dataset import Dataset, measured
-from jaxmeta.data.images.pixels import Resampling
+from jaxmeta.data.images.pixels import Resampling, resized
 
 Read = TypeVar("Read", bound=Callable[..., Dataset])
 
@@ -99,18 +99,20 @@ def load(
     set, and `./omniglot` or `pathlib.Path("omniglot")` the folder.
 
     Args:
-      name: `glyphs`, `omniglot`, `grocery`, `miniimagenet`, or another name registered with
-        `image_source`; the path of a folder `FOLDER/class/*.png` (see `folder`), which a `Path`
-        always is; any prepared image-classification set of TFDS, under its TFDS name (`cifar100`,
-        `emnist/byclass`, `cifar100:3.0.2`).
+      name: `glyphs`, `omniglot`, `grocery`, `miniimagenet`, `mednist`, `cifar10`, or another name
+        registered with `image_source`; the path of a MedMNIST file `*.npz` (see `medmnist`), or of
+        a folder `FOLDER/class/*.png` (see `folder`), one of which a `Path` always is; any prepared
+        image-classification set of TFDS, under its TFDS name (`cifar100`, `emnist/byclass`,
+        `cifar100:3.0.2`).
       split: `vinyals`, `maml`, `lake`, `lake-small1` or `lake-small2` for omniglot, `ravi` or
         `vinyals` for miniimagenet; numbers of training, validation and test classes, such as
         `50/11/20`, for other sets but glyphs. Defaults to the set's own split, or to 64/16/20 %
-        for folders and TFDS sets.
+        for folders and TFDS sets. By default all classes of mednist, cifar10 and MedMNIST files
+        are in all parts, with different images.
       rotations: how `episodes` should rotate the images. Defaults to the set's own value,
         `as-classes` for omniglot and `none` for the other built-in sets.
       image_size: pixels, the side of the images. Defaults to 28 for glyphs and omniglot, 84 for
-        grocery, miniimagenet and folders, and the set's own size up to 84 for TFDS sets.
+        grocery, miniimagenet and folders, and the set's own size up to 84 for other sets.
       color: three channels or one; not available for glyphs and omniglot. Defaults to the
         channels of the images.
       seed: of a random split, and of the distortions of glyphs.
@@ -147,6 +149,40 @@ def load(
     return dataset._replace(name=name, rotations=rotations, protocol=protocol | dataset.protocol)
 
 
+def load_as(
+    name: str, *, image_size: int, channels: int, split: str | None = None, seed: int = 0
+) -> Dataset:
+    """Loads a set with images of a given size and number of channels, whatever options it takes.
+
+    The set reads its images at this size and number of channels if it can; otherwise its images
+    are converted by `resized`.
+
+    Args:
+      name, split, seed: as in `load`.
+      image_size: pixels, the side of the images.
+      channels: 1 or 3.
+
+    Raises:
+      as `load`.
+
+    >>> load_as("glyphs", image_size=28, channels=3).test.images.shape[1:]
+    (28, 28, 3)
+    """
+    color = channels == 3
+    found = _find(name)
+    wanted = {"image_size": image_size, "color": color}
+    if found is not None:
+        taken = inspect.signature(found).parameters
+        wanted = {option: value for option, value in wanted.items() if option in taken}
+    dataset = load(name, split=split, seed=seed, **wanted)
+    parts = {
+        part: own._replace(images=resized(own.images, image_size, color))
+        for part, own in dataset.parts.items()
+    }
+    protocol = {"image_size": image_size, "channels": channels, **measured(parts)}
+    return dataset._replace(**parts, protocol=dataset.protocol | protocol)
+
+
 def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     found = _find(name)
     if found is not None:
@@ -156,6 +192,10 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
                 raise ValueError(f"{name} doesn't take {option}; leave out {option}={value!r}")
         dataset = found(**({"seed": seed} if "seed" in taken else {}), **options)
         return dataset._replace(origin=name)
+    if name.lower().endswith(".npz") and not os.path.isdir(name):
+        from jaxmeta.data.images.medmnist import medmnist
+
+        return medmnist(name, seed=seed, **options)._replace(origin=_origin("file", name))
     if name.startswith(_OF_PATHS):
         return _read_folder(name, seed, options)
     # A TFDS name takes precedence over a folder of the same name.
@@ -184,10 +224,13 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
 def _read_folder(name: str, seed: int, options: dict[str, Any]) -> Dataset:
     from jaxmeta.data.images.folder import folder
 
+    return folder(name, seed=seed, **options)._replace(origin=_origin("folder", name))
+
+
+def _origin(kind: str, name: str) -> str:
+    """A digest of a path, since results, which may be published, shouldn't contain the path."""
     place = os.fsencode(os.path.realpath(os.path.expanduser(name)))
-    # A digest, since results, which may be published, shouldn't contain the path.
-    origin = f"folder {hashlib.sha256(place).hexdigest()[:16]}"
-    return folder(name, seed=seed, **options)._replace(origin=origin)
+    return f"{kind} {hashlib.sha256(place).hexdigest()[:16]}"
 
 
 def _find(name: str) -> Callable[..., Dataset] | None:

@@ -34,6 +34,7 @@ from jaxmeta.recipes import (
 from jaxmeta.recipes.cells import cell_lines, cell_results, draw_cell
 from jaxmeta.recipes.episode import Episode
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_images
+from jaxmeta.recipes.predictions import CURVE, abstention
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 from jaxmeta.training.state import shared_of
@@ -281,10 +282,14 @@ class FewShot(Domain):
             at_once=1 if jax.default_backend() == "cpu" else None,
             streamed=streamed,
             notes=notes,
-            report=cell_results if self.image_network.architecture else None,
+            report=self._report,
             draw=_draw,
             extra_lines=cell_lines if self.image_network.architecture else None,
         )
+
+    def _report(self, made: Report) -> dict[str, Any]:
+        cells = cell_results(made) if self.image_network.architecture else {}
+        return {**cells, **abstention(made)}
 
     def _pipeline(self, dataset: Dataset) -> str:
         """As configured; for auto, the device if the images of all parts fit in the budget."""
@@ -375,6 +380,13 @@ def _draw(made: Report) -> None:
         np.asarray(outputs.argmax(axis=-1)),
         title=f"{made.title}: one test task",
     )
+    if CURVE in made.results:
+        curve = made.results[CURVE]
+        plots.risk_over_coverage(
+            made.folder / "risk_coverage.png",
+            *(np.asarray(curve[name], float) for name in ("thresholds", "coverage", "risk")),
+            title=f"{made.title}: abstaining below a probability",
+        )
     if test.problem is not None:
         # Learners with inner steps already have a curve in adaptation.png.
         name = "adapted.png" if "after_inner_steps" in made.results else "adaptation.png"

@@ -49,10 +49,14 @@ class Network:
     width: Count = 16
     """Channels of each convolution (of the first block in resnet12; 64 as published)."""
 
-    def build(self, outputs: int | None) -> Model:
-        """The network in training; without `outputs`, the frozen encoder, which has no head."""
-        network = ImageNetwork(self.network, self.width, "training")
-        return network.build(outputs, train=outputs is not None)
+    def build(self, outputs: int | None, *, frozen: bool | None = None) -> Model:
+        """The network with or without a head of `outputs` units.
+
+        In training it normalises by its batch; if `frozen`, by statistics that are folded into its
+        parameters. Defaults to frozen without a head.
+        """
+        frozen = outputs is None if frozen is None else frozen
+        return ImageNetwork(self.network, self.width, "training").build(outputs, train=not frozen)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_the_run_folder_is_whole(learner, trained_images, images):
     best, *others = checkpoints
     assert best.startswith("best_0000000")
     assert others == ["step_00000002", "step_00000004"]
-    pictures = {"learning_curve", "episode"}
+    pictures = {"learning_curve", "episode", "risk_coverage"}
     if takes_steps or learner == "prototypical":  # steps or prototypes to show
         pictures.add("adaptation")
     assert {path.stem for path in folder.glob("*.png")} == pictures
