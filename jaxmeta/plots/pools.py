@@ -18,6 +18,7 @@ def figures_by_test(
     ylabel: str,
     *,
     title: str,
+    xlabel: str = "support set",
 ) -> "Figure":
     """One line for each method over the tests, with 95 % intervals of the first method.
 
@@ -27,6 +28,7 @@ def figures_by_test(
         the learner. A method may lack a test.
       ylabel: of the figure.
       title: one line above the plot.
+      xlabel: what the tests differ in.
 
     Raises:
       ValueError: there are no methods.
@@ -64,7 +66,7 @@ def figures_by_test(
         label=first,
     )
     axes.set_xticks(range(len(tests)), tests)
-    style(axes, "support set", ylabel)
+    style(axes, xlabel, ylabel)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     write(figure, path)
     return figure

@@ -46,8 +46,8 @@ class Images:
     """glyphs, omniglot, grocery, miniimagenet, a TFDS image set, or a FOLDER with images
     FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None
-    """Class split: vinyals, maml, lake, lake-small1 or lake-small2 for omniglot, ravi or vinyals
-    for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets."""
+    """Class split: vinyals, maml, background, lake, lake-small1 or lake-small2 for omniglot, ravi or
+    vinyals for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the data set's own size."""
     color: bool | None = None
