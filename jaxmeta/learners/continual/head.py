@@ -107,25 +107,21 @@ def _of_examples(
     minus α (Fᵀ η F) E: no step touches the weights.
     """
     inputs_ED, targets, mask = features
-    scaled_ED, of_bias = inputs_ED, jnp.ones((1,), inputs_ED.dtype)
-    if jax.tree.leaves(factors):
-        scaled_ED, of_bias = inputs_ED * factors["kernel"].T, factors["bias"]
-    products_EE = rate * (inputs_ED @ scaled_ED.T + of_bias[None])
+    one = jnp.ones((1, 1), inputs_ED.dtype)
+    factors = factors or {"kernel": one, "bias": one[0]}
+    products_EE = (inputs_ED * factors["kernel"].T) @ inputs_ED.T + factors["bias"][None]
     before_EW = logits(head, inputs_ED)
 
     def step(sums_EW: Array, rows_B: Array) -> tuple[Array, None]:
-        outputs_BW = before_EW[rows_B] - products_EE[rows_B] @ sums_EW
+        outputs_BW = before_EW[rows_B] - rate * products_EE[rows_B] @ sums_EW
         judged = None if mask is None else mask[rows_B]
         slope_of = jax.grad(lambda outputs: objective(outputs, targets[rows_B], judged)[0])
-        slopes_BW = slope_of(outputs_BW)
-        if differentiation.constant_gradients:
-            slopes_BW = jax.lax.stop_gradient(slopes_BW)
-        return sums_EW.at[rows_B].add(slopes_BW), None
+        return sums_EW.at[rows_B].add(slope_of(outputs_BW)), None
 
     body = jax.checkpoint(step) if differentiation.rematerialise else step
     start = varying_with(jnp.zeros_like(before_EW), before_EW)
     sums_EW, _ = jax.lax.scan(body, start, rows_TB)
-    return {
-        "kernel": head["kernel"] - rate * (scaled_ED.T @ sums_EW),
-        "bias": head["bias"] - rate * of_bias * sums_EW.sum(axis=0),
-    }
+    gradients = {"kernel": inputs_ED.T @ sums_EW, "bias": sums_EW.sum(axis=0)}
+    if differentiation.constant_gradients:
+        gradients = jax.lax.stop_gradient(gradients)
+    return jax.tree.map(lambda w, eta, g: w - rate * eta * g, head, factors, gradients)

@@ -54,7 +54,7 @@ class Network:
     """Strides of the convolutions."""
     width: Count = 32
     """Channels of each convolution."""
-    query_statistics: NormalisationKind = "layer"
+    query_statistics: NormalisationKind = "group"
     """Each example is normalised alone: layer, group or none."""
 
     def check(self) -> None:
@@ -122,10 +122,11 @@ class ClassStreams(Domain):
         Preset(
             "default",
             {
-                "steps": 6000,
+                "steps": 4500,
                 "task_batch": 1,
+                "outer_rate": 3e-3,
                 "outer_schedule": "cosine",
-                "checkpoint_every": 1000,
+                "checkpoint_every": 900,
                 "validation_tasks": 10,
                 "eval_tasks": 20,
             },

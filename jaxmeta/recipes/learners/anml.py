@@ -23,9 +23,10 @@ class Anml(Differentiated, OnlineSteps):
     """Learning rate of the online steps in training; at test, validation chooses among
     --eval-rates."""
     presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("class-streams/default", {"inner_rate": 0.02}),  # of normalised features
         Preset(
             "class-streams/omniglot-published",
-            {"image_size": 28, "steps": 20_000, "outer_rate": 1e-3, "query_statistics": "layer"},
+            {"image_size": 28, "steps": 20_000, "outer_rate": 1e-3, "query_statistics": "group"},
             {"omniglot-published": {10: "88", 50: "88", 100: "85", 200: "80"}},
         ),
     )

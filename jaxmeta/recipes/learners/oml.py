@@ -18,8 +18,9 @@ class Oml(Differentiated, OnlineSteps):
     learns_rates: bool = False
     """Learn a factor of the rate for each feature, as La-MAML."""
     presets: ClassVar[tuple[Preset, ...]] = (
+        Preset("class-streams/default", {"inner_rate": 0.005}),  # of normalised features
         Preset(
-            "class-streams/*",
+            "class-streams/omniglot-published",
             {},
             {"omniglot-published": {10: "93", 50: "83", 100: "78", 200: "60"}},
         ),
