@@ -13,18 +13,17 @@ _PUBLISHED = "omniglot-published"
 
 def class_streams_table(folder: Path = RESULTS) -> str:
     """The accuracy of each learner and of the rivals on its features, by length of the stream."""
+    found = list(runs_of("class-streams", folder))
+    lengths = sorted({length for _, own in found for length in own["lengths"]})
     rows: list[Row] = []
-    lengths: list[int] = []
-    for path, own in runs_of("class-streams", folder):
-        lengths = sorted({*lengths, *own["lengths"]})
-    for path, own in runs_of("class-streams", folder):
+    for path, own in found:
         name, rivals = path.parent.name, own.get("rivals", {})
         tests = own.get("tests") or {f"{own['lengths'][0]} classes": own}
         rows.append([linked(name, path), *_cells(tests, lengths)])
         methods = dict.fromkeys(method for found in rivals.values() for method in found)
         for method in methods:
-            found = {test: of_test[method] for test, of_test in rivals.items() if method in of_test}
-            rows.append([f"{method}, on the features of {name}", *_cells(found, lengths)])
+            of_method = {test: own[method] for test, own in rivals.items() if method in own}
+            rows.append([f"{method}, on the features of {name}", *_cells(of_method, lengths)])
         published = published_result(own["learner"], _PUBLISHED)
         if isinstance(published, Mapping) and not _from_scratch(own):
             figures = [published.get(length, "–") for length in lengths]

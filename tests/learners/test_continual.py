@@ -10,8 +10,8 @@ from jaxmeta import Batch, Task, cross_entropy
 from jaxmeta.inner import first_order, second_order
 from jaxmeta.learners import OnlineParams, anml, oml, online
 from jaxmeta.learners.continual import gated
-from jaxmeta.learners.continual.head import _of_examples, _of_weights, with_new_classes
 from jaxmeta.learners.continual._online import _examples_of_steps
+from jaxmeta.learners.continual.head import _of_examples, _of_weights, with_new_classes
 from jaxmeta.models import mlp, on_features
 
 KEY = jax.random.key(0)
@@ -59,14 +59,14 @@ def test_both_forms_of_the_steps_are_equal(x64, learned, replay):
     factors = {"kernel": jax.random.uniform(keys[1], (4, 1), float), "bias": jnp.array([0.5])}
     rows = _examples_of_steps(keys[2], 6, replay)
 
-    def loss(form, head, inputs, factors):
+    def loss(form, way, head, inputs, factors):
         features = batch._replace(inputs=inputs)
         given = (head, features, rows, 0.3, factors if learned else (), way)
         return sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(form(cross_entropy, *given)))
 
     for way in (second_order, first_order):
         one, other = (
-            jax.value_and_grad(loss, argnums=(1, 2, 3))(form, head, batch.inputs, factors)
+            jax.value_and_grad(loss, argnums=(2, 3, 4))(form, way, head, batch.inputs, factors)
             for form in (_of_weights, _of_examples)
         )
         chex.assert_trees_all_close(one, other, rtol=1e-9, atol=1e-12)

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Task, cross_entropy
 from jaxmeta.data import class_streams, episodes
 from jaxmeta.data.images.dataset import classes_of
-from jaxmeta.models import strided_convolutions
+from jaxmeta.learners import online
+from jaxmeta.models import on_features, strided_convolutions
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.recipes import (
     ACCURACY,
@@ -33,6 +34,7 @@ from jaxmeta.recipes import (
     domain,
 )
 from jaxmeta.recipes.class_streams_report import (
+    FrozenFeatures,
     compared,
     draw_accuracies,
     rate_chooser,
@@ -81,9 +83,9 @@ class Stream:
     """Classes of a training stream."""
     train_shots: Count = 5
     """Examples of each class in a training stream."""
-    train_queries: Count = 5
+    train_queries: Count = 3
     """Other examples of each class of the stream in the meta-loss."""
-    remembered: Count = 64
+    remembered: Count = 48
     """Examples of all training classes in the meta-loss."""
     lengths: Annotated[tuple[AtLeastTwo, ...], AT_TEST] = (10, 50, 100, 200)
     """Classes of the test streams, one test for each."""
@@ -97,7 +99,7 @@ class Stream:
     """Rates of the online steps, of which validation chooses one for each test."""
     rate_streams: Annotated[Count, AT_TEST] = 3
     """Validation streams by which a rate is chosen."""
-    replayed: Annotated[Count, AT_TEST] = 16
+    replayed: Annotated[Count, AT_TEST] = 8
     """Earlier examples that replay repeats at each step."""
 
     def check(self) -> None:
@@ -122,11 +124,11 @@ class ClassStreams(Domain):
         Preset(
             "default",
             {
-                "steps": 4500,
+                "steps": 3000,
                 "task_batch": 1,
                 "outer_rate": 3e-3,
                 "outer_schedule": "cosine",
-                "checkpoint_every": 900,
+                "checkpoint_every": 1000,
                 "validation_tasks": 10,
                 "eval_tasks": 20,
             },
@@ -188,31 +190,50 @@ class ClassStreams(Domain):
         of_test = self.problem(training, needs, data, train=False)
         examples = {"shots": own.shots, "queries": own.queries, "rotations": "none"}
 
-        def streams(part: str, ways: int) -> Source:
-            return episodes(getattr(dataset, part), ways=ways, **examples)
+        frozen = FrozenFeatures(dataset.parts)
 
-        def validated(ways: int) -> Source:
-            return streams("validation", min(ways, len(dataset.validation.names)))
+        @functools.cache  # so that all validations use the same compiled programs
+        def encoder_of(recipe: Any) -> Model:
+            return recipe.encoder(of_test)
+
+        @functools.cache
+        def chooser(recipe: Any, ways: int) -> Any:
+            learner = recipe.at_test(of_test._replace(ways=ways))
+            return rate_chooser(recipe, learner, own.eval_rates, own.rate_streams)
+
+        def streams(part: str, ways: int, recipe: Any, trained: Trained) -> tuple[Source, int]:
+            """The streams of a part, of features if the recipe's are frozen, and their ways."""
+            classes = dataset.parts[part]
+            if recipe.freezes_features:
+                classes = frozen.of(part, encoder_of(recipe), trained)
+            ways = min(ways, len(classes.names))
+            return episodes(classes, ways=ways, **examples), ways
 
         def held_out(part: str, ways: int) -> HeldOut:
-            source, chosen_on = streams(part, ways), validated(ways)
-            problem = of_test._replace(ways=ways)
-            shorter = problem._replace(ways=min(ways, len(dataset.validation.names)))
+            on_frozen = online(on_features(), cross_entropy, of_test.trained_ways, ways=ways)
             key = jax.random.fold_in(jax.random.key(training.seed), ways)
 
-            @functools.cache  # so that all validations use the same compiled program
-            def chooser(recipe: Any) -> Any:
-                learner = recipe.build(shorter)
-                return rate_chooser(recipe, learner, own.eval_rates, own.rate_streams)
-
             def prepare(recipe: Any, trained: Trained) -> tuple[Source, Trained]:
-                if not hasattr(recipe, "at_rate"):
-                    return source, trained
-                return source, recipe.at_rate(trained, chooser(recipe)(trained, chosen_on, key))
+                given = recipe.for_test(trained)
+                validation, chosen_ways = streams("validation", ways, recipe, trained)
+                rate = chooser(recipe, chosen_ways)(given, validation, key)
+                return streams(part, ways, recipe, trained)[0], recipe.at_rate(given, rate)
 
+            def judge(
+                key: Key, learner: MetaLearner, trained: Trained, task: Task
+            ) -> tuple[Array, Mapping[str, Array]]:
+                """The loss after the stream; if the features are frozen, of a head on these."""
+                given = trained.meta_params
+                learner = learner if jax.tree.leaves(given.encoder) else on_frozen
+                loss, info = learner.loss(key, given, task)
+                return loss, {**info.metrics, "rate": given.rate}
+
+            # Built from images only to raise errors about the classes early.
+            source = episodes(dataset.parts[part], ways=ways, **examples)
             identity = {"images_sha256": data["images_sha256"], "part": part, "ways": ways}
+            problem = of_test._replace(ways=ways)
             return HeldOut(
-                source, {**identity, **examples}, problem, judge=_judge, prepare=prepare, at_once=1
+                source, {**identity, **examples}, problem, judge=judge, prepare=prepare, at_once=1
             )
 
         tests = {f"{ways} classes": held_out("test", ways) for ways in own.lengths}
@@ -221,7 +242,7 @@ class ClassStreams(Domain):
         def report(made: Report) -> dict[str, Any]:
             return compared(
                 made,
-                lambda test: validated(lengths[test]),
+                lambda part, test: streams(part, lengths[test], made.recipe, made.trained),
                 own.eval_rates,
                 own.rate_streams,
                 own.replayed,
@@ -256,12 +277,3 @@ class ClassStreams(Domain):
             draw=draw_accuracies,
             extra_lines=rival_lines,
         )
-
-
-def _judge(
-    key: Key, learner: MetaLearner, trained: Trained, task: Task
-) -> tuple[Array, Mapping[str, Array]]:
-    """The learner's loss after the stream, with the rate of its steps, if it has one."""
-    loss, info = learner.loss(key, trained.meta_params, task)
-    rate = getattr(trained.meta_params, "rate", None)
-    return loss, info.metrics if rate is None else {**info.metrics, "rate": rate}

@@ -34,5 +34,6 @@ class Online(OnlineSteps):
             whole=self.from_scratch,
         )
 
-    def replaying(self, problem: Problem, replay: int) -> MetaLearner | None:
-        return None if self.from_scratch else super().replaying(problem, replay)
+    @property
+    def freezes_features(self) -> bool:
+        return not self.from_scratch
