@@ -33,7 +33,13 @@ class OnlineParams(NamedTuple):
 
 
 class OnlineState(NamedTuple):
-    """The adapted state: encoder, head, and which of its classes may be predicted."""
+    """The adapted state.
+
+    Attributes:
+      encoder: parameters of the encoder.
+      head: of the classes of the stream, or of all training classes.
+      known_W: bool `[classes]`, the classes that may be predicted.
+    """
 
     encoder: PyTree
     head: PyTree

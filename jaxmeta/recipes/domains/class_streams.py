@@ -133,7 +133,7 @@ class ClassStreams(Domain):
                 "eval_tasks": 20,
             },
         ),
-        # The sizes of Javed & White 2019, for a GPU.
+        # The sizes of Javed, White 2019, for a GPU.
         Preset(
             "omniglot-published",
             {

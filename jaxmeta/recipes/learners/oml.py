@@ -10,10 +10,10 @@ from jaxmeta.recipes.inner_loop import Differentiated
 from jaxmeta.recipes.online_steps import OnlineSteps, new_classes
 
 
-@recipe("oml", paper="Javed & White 2019", kinds=("class-stream",))
+@recipe("oml", paper="Javed, White 2019", kinds=("class-stream",))
 @dataclass(frozen=True)
 class Oml(Differentiated, OnlineSteps):
-    """OML (Javed & White 2019): a representation on which a head learns a stream online."""
+    """OML (Javed, White 2019): a representation on which a head learns a stream online."""
 
     learns_rates: bool = False
     """Learn a factor of the rate for each feature, as La-MAML."""

@@ -9,10 +9,10 @@ from jaxmeta.recipes import Preset, Problem, recipe
 from jaxmeta.recipes.online_steps import OnlineSteps, new_classes
 
 
-@recipe("online", paper="Javed & White 2019", kinds=("class-stream",))
+@recipe("online", paper="Javed, White 2019", kinds=("class-stream",))
 @dataclass(frozen=True)
 class Online(OnlineSteps):
-    """Online learning (Javed & White 2019): pre-trained or from scratch, the baseline of OML."""
+    """Online learning (Javed, White 2019): pre-trained or from scratch, the baseline of OML."""
 
     from_scratch: bool = False
     """Train nothing before the test: a random network learns online as a whole."""
