@@ -30,6 +30,8 @@ EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
     ("gradient", "meta-transfer"): "the pre-trained parameters are frozen: constants",
+    ("gradient", "oml"): "the rate of the online steps is a constant",
+    ("gradient", "anml"): "the rate of the online steps is a constant",
     ("gradient", "imaml"): "implicit: that of where the inner loop would end, from where it ended",
     ("gradient", "maml-plus-plus"): "the losses after every step, weighted",
     ("gradient", "evolve"): "an estimate: the differences along a few directions",
@@ -154,6 +156,12 @@ def frozen(setting, objective):
     return lambda moved: learner.loss(key, moved._replace(frozen=meta_params.frozen), task)[0]
 
 
+def at_a_constant_rate(setting, objective):
+    """The loss with the rate of the steps where it is."""
+    learner, key, meta_params, task, _ = setting
+    return lambda moved: learner.loss(key, moved._replace(rate=meta_params.rate), task)[0]
+
+
 def with_a_linear_mask(setting, objective):
     """`(φ', m') ↦ L` with the rates α (1[m ≥ 0] + m' − m), which are those of Meta-SGD."""
     _, key, meta_params, task, _ = setting
@@ -253,6 +261,8 @@ SURROGATES = {
     "truncated-backpropagation": truncated,
     "persistent-es": persistent,
     "meta-transfer": frozen,
+    "oml": at_a_constant_rate,
+    "anml": at_a_constant_rate,
     "first-order-maml": straight_through,
     "reptile": squared_distance,
     "imaml": implicit,
