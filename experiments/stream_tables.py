@@ -1,10 +1,11 @@
 """Tables of the documentation on streams with switches, written from the result files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.cells import interval, linked, runs_of
+from experiments.class_stream_tables import class_streams_table
 from experiments.markdown import Row, grid
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,3 +46,9 @@ def _detection(own: Mapping[str, Any]) -> list[str]:
         interval(found, "false_alarms", ".2f"),
         f"{own['hazard']:.3f}" if "hazard" in own else "–",
     ]
+
+
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/pages/streams.md": {"regimes": regimes_tables},
+    "docs/pages/class-streams.md": {"class-streams": class_streams_table},
+}

@@ -25,7 +25,7 @@ from experiments.policy_tables import (
 )
 from experiments.pool_tables import PAGES as POOL_PAGES
 from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
-from experiments.stream_tables import regimes_tables
+from experiments.stream_tables import PAGES as STREAM_PAGES
 from experiments.text_tables import entities_table, texts_table
 from experiments.transfer_tables import PAGES as TRANSFER_PAGES
 from jaxmeta import files
@@ -359,7 +359,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     **POOL_PAGES,
     **TRANSFER_PAGES,
     "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
-    "docs/pages/streams.md": {"regimes": regimes_tables},
+    **STREAM_PAGES,
     "docs/pages/speed.md": {
         "speed": speed_table,
         "cost": cost_table,

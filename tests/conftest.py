@@ -44,6 +44,9 @@ TINY = {
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
     "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",
+    "class-streams": "--dataset {images} --split 6/6/6 --image-size 12 --width 4 --strides 2 2 "
+    "--train-ways 2 --train-shots 2 --train-queries 2 --remembered 4 --lengths 3 6 --shots 4 "
+    "--queries 2 --validation-length 4 --rate-streams 2",
     "text": "--dataset {sentences} --encoder {bert} --split 6/6/6 --tokens 8 --ways 3 "
     "--also-shots 2 --queries 3 --adapts layers --layers 1",
 }

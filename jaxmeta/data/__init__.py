@@ -1,5 +1,6 @@
 """Data sets, and the samplers that draw tasks from them."""
 
+from jaxmeta.data._class_streams import class_streams
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data._label_stream import label_stream
 from jaxmeta.data._numbered import numbered
@@ -35,6 +36,7 @@ __all__ = [
     "TaskStream",
     "WholePools",
     "class_images",
+    "class_streams",
     "classifiers",
     "distorted",
     "enumerated",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -39,7 +40,7 @@ class InnerLoop(Protocol):
     """`inner(key, params, support) -> Unrolled`, from initial parameters and a support set.
 
     `optimizer` and `optimizer_state`, if given, replace the defaults of the loop; `observe(params)`
-    is recorded at every step.
+    is recorded at every step; `batches` int `[steps, size]` gives the examples of every step.
     """
 
     def __call__(
@@ -52,6 +53,7 @@ class InnerLoop(Protocol):
         optimizer: optax.GradientTransformation | None = None,
         optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
+        batches: Array | None = None,
     ) -> Unrolled: ...
 
 
@@ -125,12 +127,14 @@ def unroll(
       value: also pass the loss to the optimizer, as optax's extra argument `value`.
 
     Returns:
-      `inner(key, params, support, *, optimizer=None, optimizer_state=None, observe=None)`, which
-      returns an `Unrolled`. `optimizer` replaces the one above. If it is made from
-      meta-parameters, it is learned, because the meta-gradient is propagated through it (learned
-      rates, `scaled(rates)`). `optimizer_state` is the initial state of the optimizer. Defaults to
-      `optimizer.init`. `observe(params)` is evaluated before the first and after every step, and
-      its values are stacked to `[steps + 1, ...]`, for example the losses of an adaptation curve.
+      `inner(key, params, support, *, optimizer=None, optimizer_state=None, observe=None,
+      batches=None)`, which returns an `Unrolled`. `optimizer` replaces the one above. If it is made
+      from meta-parameters, it is learned, because the meta-gradient is propagated through it
+      (learned rates, `scaled(rates)`). `optimizer_state` is the initial state of the optimizer.
+      Defaults to `optimizer.init`. `observe(params)` is evaluated before the first and after every
+      step, and its values are stacked to `[steps + 1, ...]`, for example the losses of an
+      adaptation curve. `batches` int `[steps, size]` are the indices of the examples of each step,
+      for a stream of examples.
 
     Raises:
       ValueError: `steps` is negative; `batch_size` is not positive, or above the size of the
@@ -165,6 +169,7 @@ def unroll(
         optimizer: optax.GradientTransformation | None = None,
         optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
+        batches: Array | None = None,
     ) -> Unrolled:
         optimizer = default if optimizer is None else optimizer
         if optimizer is None:
@@ -202,8 +207,10 @@ def unroll(
 
         body = jax.checkpoint(step) if differentiation.rematerialise else step
         shuffle_key, steps_key = jax.random.split(key)
-        indices = None
-        if batch_size is not None:
+        indices = batches
+        if batches is not None:
+            chex.assert_shape(batches, (steps, None))
+        elif batch_size is not None:
             count = jax.tree.leaves(support)[0].shape[0]
             mask = support.mask if isinstance(support, Batch) else None
             indices = minibatches(shuffle_key, count, batch_size, steps, mask)

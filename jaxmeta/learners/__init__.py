@@ -7,6 +7,7 @@ from jaxmeta.learners.architecture import (
     random_search,
     regularised_evolution,
 )
+from jaxmeta.learners.continual import OnlineParams, anml, oml, online
 from jaxmeta.learners.control import decision_pretrained, maml_rl, promp, rl_squared
 from jaxmeta.learners.evolution import evolve, persistent_es
 from jaxmeta.learners.gradient import (
@@ -78,6 +79,7 @@ __all__ = [
     "MetaSGDParams",
     "MetaTransferParams",
     "MultiTaskParams",
+    "OnlineParams",
     "R2D2Params",
     "RelationParams",
     "ReptileParams",
@@ -87,6 +89,7 @@ __all__ = [
     "active_one_shot",
     "alpaca",
     "anil",
+    "anml",
     "bayesian_last_layer",
     "boil",
     "cavia",
@@ -110,7 +113,9 @@ __all__ = [
     "moca",
     "multi_task",
     "neural_process",
+    "oml",
     "one_hot_squared_error",
+    "online",
     "persistent_es",
     "prior_fitted",
     "promp",

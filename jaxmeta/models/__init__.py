@@ -11,6 +11,7 @@ from jaxmeta.models._conv4 import conv4
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
 from jaxmeta.models._sentences import sentence_network
+from jaxmeta.models._strided import strided_convolutions
 from jaxmeta.models.adapters import from_linen, from_nnx, on_features
 from jaxmeta.models.bert import bert_embeddings, bert_layers, low_rank, pooled, with_updates
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
@@ -49,6 +50,7 @@ __all__ = [
     "relaxed",
     "resnet12",
     "sentence_network",
+    "strided_convolutions",
     "supernet",
     "unpack",
     "with_updates",

@@ -34,6 +34,7 @@ def figures_by_test(
     *,
     title: str,
     faint: Collection[str] = (),
+    xlabel: str = "support set",
 ) -> "Figure":
     """One line for each method over the tests, with 95 % intervals of the first method.
 
@@ -44,6 +45,7 @@ def figures_by_test(
       ylabel: of the figure.
       title: one line above the plot.
       faint: methods in grey, behind the others.
+      xlabel: what the tests differ in.
 
     Raises:
       ValueError: there are no methods.
@@ -76,7 +78,7 @@ def figures_by_test(
     axes.errorbar(range(len(tests)), means, halves, **own)
     ends.append((len(tests) - 1, means[-1], first, BLUE))
     axes.set_xticks(range(len(tests)), tests)
-    style(axes, "support set", ylabel)
+    style(axes, xlabel, ylabel)
     _label_ends(axes, ends, len(tests) - 1)
     write(figure, path)
     return figure

@@ -23,6 +23,9 @@ class Episode:
     """Support examples per class of a test task."""
     queries: Annotated[Count, AT_TEST] = 15
     """Query examples per class of a test task."""
+    sessions: Annotated[Count, AT_TEST] = 1
+    """Sessions of a test task, with equally many of the classes each: after a session, all classes
+    so far are told apart."""
     train_ways: AtLeastTwo | None = None
     """Classes per training task. Defaults to the test value.
     If the data set has fewer, learners that can be tested with other ways use all of them."""
@@ -53,6 +56,11 @@ class Episode:
     """Device memory for images, in GiB, with --pipeline auto."""
 
     def check(self) -> None:
+        if self.ways % self.sessions or (self.sessions > 1 and self.unlabelled):
+            raise ValueError(
+                f"--sessions {self.sessions} of --ways {self.ways}: give a divisor, and "
+                "no --unlabelled."
+            )
         if self.distractors and not self.unlabelled:
             raise ValueError(
                 f"--distractors {self.distractors} require --unlabelled of at least 1."

@@ -1,5 +1,6 @@
 """Settings of images and of image networks, shared by several domains."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta.core import Array, Batch, Model, PyTree
-from jaxmeta.data import Dataset, load
+from jaxmeta.data import ClassImages, Dataset, load
 from jaxmeta.data._episodes import Rotations
 from jaxmeta.data.identity import NOTHING, Seen
 from jaxmeta.data.images.dataset import unseen
@@ -46,9 +47,9 @@ class Images:
     """glyphs, omniglot, grocery, miniimagenet, mednist, cifar10, a TFDS image set, a MedMNIST
     FILE.npz, or a FOLDER with images FOLDER/class/*.png."""
     split: Annotated[str | None, AT_TEST] = None
-    """Class split: vinyals, maml, lake, lake-small1 or lake-small2 for omniglot, ravi or vinyals
-    for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets. By default mednist, cifar10 and
-    MedMNIST files have all classes in all parts, with different images."""
+    """Class split: vinyals, maml, background, lake, lake-small1 or lake-small2 for omniglot, ravi
+    or vinyals for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets. By default mednist,
+    cifar10 and MedMNIST files have all classes in all parts, with different images."""
     image_size: Count | None = None
     """Side of the images in pixels. Defaults to the data set's own size."""
     color: bool | None = None
@@ -237,3 +238,17 @@ def query_files(path: Path) -> list[Path]:
     if not path.exists():
         raise FileNotFoundError(f"--query {shown(path)} does not exist; give a folder or an image.")
     return image_files(path)
+
+
+def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:
+    """The classes with frozen features in place of the images: float32 `[total, 1, 1, D]`."""
+    embed = _embedding(encoder)
+    parts = np.array_split(classes.images, -(-len(classes.images) // 64))
+    # The parts have at most two sizes, so at most two programs are compiled.
+    features = np.concatenate([np.asarray(embed(params, part)) for part in parts])
+    return classes._replace(images=features[:, None, None])
+
+
+@functools.cache  # so that all validations of a network use the same compiled programs
+def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
+    return jax.jit(lambda params, images: encoder.apply(params, scaled(images)))

@@ -38,6 +38,7 @@ from jaxmeta.inner import conjugate_gradients, only, second_order
 from jaxmeta.learners import (
     active_one_shot,
     anil,
+    anml,
     boil,
     cavia,
     decision_pretrained,
@@ -53,7 +54,9 @@ from jaxmeta.learners import (
     meta_sgd,
     meta_transfer,
     multi_task,
+    oml,
     one_hot_squared_error,
+    online,
     persistent_es,
     promp,
     proto_maml,
@@ -118,15 +121,24 @@ class Case(NamedTuple):
 
 
 def patterns(
-    ways: int = 3, shots: int = 2, queries: int = 2, size: int = 8, by_class: bool = False
+    ways: int = 3,
+    shots: int = 2,
+    queries: int = 2,
+    size: int = 8,
+    by_class: bool = False,
+    alike: bool = False,
 ):
-    """Tasks of noisy images: a class is a coarse 2×2 pattern, so there is something to learn."""
+    """Tasks of noisy images: a class is a coarse 2×2 pattern, so there is something to learn.
+
+    With `alike`, all tasks have the same classes.
+    """
     order = np.tile(np.arange(ways), shots + queries)
     if by_class:
         order = np.concatenate([np.repeat(np.arange(ways), count) for count in (shots, queries)])
 
     def sample(key: jax.Array) -> Task:
         pattern_key, noise_key = jax.random.split(key)
+        pattern_key = jax.random.key(0) if alike else pattern_key
         coarse = jax.random.normal(pattern_key, (ways, 2, 2, 1))
         classes = jnp.repeat(jnp.repeat(coarse, size // 2, axis=1), size // 2, axis=2)
         labels = jnp.asarray(order, jnp.int32)
@@ -282,6 +294,10 @@ def siamese_of_patterns(model, objective, ways):
     return siamese(model, ways)
 
 
+def anml_of_patterns(model, objective, classes, **options):
+    return anml(model, EMBEDDING(), objective, classes, **options)
+
+
 def mann_classifier(model, objective, ways):
     machine = mann(ways, slots=8, slot_width=4, controller_width=16, read_heads=2)
     return memory_classifier(machine, model, objective, ways)
@@ -381,6 +397,10 @@ CASES = [
     of_curves("sparse-maml", sparse, CURVE, optax.sgd(0.02), inner_steps=2),
     # New tasks; `test_multi_task` has the training tasks.
     of_images("multi-task", of_new_tasks, EMBEDDING(), inner_steps=2),
+    # In training, where the loss of `online` is the supervised one.
+    of_images("oml", oml, EMBEDDING(), classes=3, rate=0.1),
+    of_images("anml", anml_of_patterns, EMBEDDING(), classes=3, rate=0.3),
+    of_images("online", online, EMBEDDING(), classes=3)._replace(sample=patterns(alike=True)),
     of_images("r2d2", r2d2, EMBEDDING(), ways=3),
     of_images("proto-maml", proto_maml, EMBEDDING(), 3, optax.sgd(0.05), inner_steps=2),
     of_images("prototypical", prototypical, EMBEDDING(query_statistics="support"), ways=3),

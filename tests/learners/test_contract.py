@@ -30,6 +30,8 @@ EXCEPTIONS = {
     ("gradient", "first-order-maml"): "inner gradients are constants: straight through them",
     ("gradient", "reptile"): "the way back from the adapted parameters: that of half its square",
     ("gradient", "meta-transfer"): "the pre-trained parameters are frozen: constants",
+    ("gradient", "oml"): "the rate of the online steps is a constant",
+    ("gradient", "anml"): "the rate of the online steps is a constant",
     ("gradient", "imaml"): "implicit: that of where the inner loop would end, from where it ended",
     ("gradient", "maml-plus-plus"): "the losses after every step, weighted",
     ("gradient", "evolve"): "an estimate: the differences along a few directions",
@@ -56,6 +58,9 @@ EXCEPTIONS = {
     ("trajectory", "skeleton"): "does not tell its inner steps",
     ("trajectory", "skeleton-of-images"): "does not tell its inner steps",
     ("padding", "skeleton-of-images"): "the support's statistics would count every row: refused",
+    ("trajectory", "oml"): "a stream has a step for each of its examples",
+    ("trajectory", "anml"): "a stream has a step for each of its examples",
+    ("trajectory", "online"): "a stream has a step for each of its examples",
     ("trajectory", "r2d2"): "takes no inner steps",
     ("trajectory", "prototypical"): "takes no inner steps",
     ("trajectory", "prototypical-cosine"): "takes no inner steps",
@@ -149,6 +154,12 @@ def frozen(setting, objective):
     """The loss with the pre-trained parameters where they are."""
     learner, key, meta_params, task, _ = setting
     return lambda moved: learner.loss(key, moved._replace(frozen=meta_params.frozen), task)[0]
+
+
+def at_a_constant_rate(setting, objective):
+    """The loss with the rate of the steps where it is."""
+    learner, key, meta_params, task, _ = setting
+    return lambda moved: learner.loss(key, moved._replace(rate=meta_params.rate), task)[0]
 
 
 def with_a_linear_mask(setting, objective):
@@ -250,6 +261,8 @@ SURROGATES = {
     "truncated-backpropagation": truncated,
     "persistent-es": persistent,
     "meta-transfer": frozen,
+    "oml": at_a_constant_rate,
+    "anml": at_a_constant_rate,
     "first-order-maml": straight_through,
     "reptile": squared_distance,
     "imaml": implicit,

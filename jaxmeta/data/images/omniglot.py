@@ -27,7 +27,7 @@ from jaxmeta.data.reading import read_archive
 from jaxmeta.extras import extra
 
 VERSION = "3.0.0"  # of the TFDS set
-SPLITS = ("vinyals", "maml", "lake", "lake-small1", "lake-small2")
+SPLITS = ("vinyals", "maml", "background", "lake", "lake-small1", "lake-small2")
 MAML_SIZES = (1100, 100, 423)
 IMAGES = 20  # per class
 _ZIPS = {
@@ -48,6 +48,7 @@ _SMALL = {
     "lake-small2": ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog"),
 }
 VALIDATION_EVERY = 5  # of every five alphabets of a Lake split, the first validates
+TESTED_EVERY = 3  # of every three alphabets of the evaluation set, the first validates
 RESIZE = "ink = (pixel == 0), box filter from 105x105 (Pillow)"
 
 
@@ -66,7 +67,8 @@ def omniglot(
     Args:
       split: `vinyals`, the 1028/172/423 classes of Matching Networks and Prototypical Networks;
         `maml`, 1100/100/423 classes drawn at random; `lake`, `lake-small1` and `lake-small2`, the
-        published background and evaluation alphabets, see `lake_split`.
+        published background and evaluation alphabets, see `lake_split`; `background`, which trains
+        on all of the background set, see `background_split`.
       image_size: pixels; images are downsampled from 105×105 by a box filter.
       seed: of the split `maml`.
       data_dir: the folder of prepared sets. Defaults to `TFDS_DATA_DIR`, or the default of TFDS.
@@ -76,10 +78,10 @@ def omniglot(
         checksum.
       OSError: a download fails, or a folder can't be read or written.
 
-    >>> omniglot(split="lakes")
+    >>> omniglot(split="lakes")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: omniglot has the splits vinyals, maml, lake, lake-small1, lake-small2, not 'lakes'
+    ValueError: omniglot has the splits vinyals, maml, ..., lake-small2, not 'lakes'
     """
     if split not in SPLITS:
         raise ValueError(f"omniglot has the splits {', '.join(SPLITS)}, not {split!r}")
@@ -98,7 +100,8 @@ def omniglot(
         train, validation, test = split_classes(classes, MAML_SIZES, seed)
     else:
         place = {name: index for index, name in enumerate(classes.names)}
-        parts = vinyals_split() if split == "vinyals" else lake_split(split)
+        named = {"vinyals": vinyals_split, "background": background_split}
+        parts = named[split]() if split in named else lake_split(split)
         train, validation, test = (
             select(classes, [place[name] for name in part]) for part in parts
         )
@@ -112,6 +115,11 @@ def omniglot(
         protocol["validation"] = (
             f"the first of every {VALIDATION_EVERY} alphabets of the background set, in "
             "alphabetical order"
+        )
+    if split == "background":
+        protocol["validation"] = (
+            f"the first of every {TESTED_EVERY} alphabets of the evaluation set, in alphabetical "
+            "order; the test has the others"
         )
     return Dataset(
         "omniglot",
@@ -175,6 +183,25 @@ def lake_split(split: str = "lake") -> tuple[list[str], list[str], list[str]]:
         [name for name in names if _alphabet(name) in part] for part in parts
     )
     return train, validation, test
+
+
+def background_split() -> tuple[list[str], list[str], list[str]]:
+    """The names of the train, validation and test classes of `background`.
+
+    All 964 characters of the background set are for training. Of the 20 alphabets of the
+    evaluation set, in alphabetical order, the first of every three is for validation, the others
+    for the test. So no two parts share an alphabet.
+
+    >>> [len(part) for part in background_split()]
+    [964, 217, 442]
+    """
+    background, validated, evaluated = lake_split()
+    chosen = {*_EVALUATION[::TESTED_EVERY]}
+    validation, test = (
+        [name for name in evaluated if (_alphabet(name) in chosen) == is_chosen]
+        for is_chosen in (True, False)
+    )
+    return sorted(background + validated), validation, test
 
 
 def prepare_omniglot(

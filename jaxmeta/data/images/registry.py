@@ -104,11 +104,11 @@ def load(
         a folder `FOLDER/class/*.png` (see `folder`), one of which a `Path` always is; any prepared
         image-classification set of TFDS, under its TFDS name (`cifar100`, `emnist/byclass`,
         `cifar100:3.0.2`).
-      split: `vinyals`, `maml`, `lake`, `lake-small1` or `lake-small2` for omniglot, `ravi` or
-        `vinyals` for miniimagenet; numbers of training, validation and test classes, such as
-        `50/11/20`, for other sets but glyphs. Defaults to the set's own split, or to 64/16/20 %
-        for folders and TFDS sets. By default all classes of mednist, cifar10 and MedMNIST files
-        are in all parts, with different images.
+      split: `vinyals`, `maml`, `background`, `lake`, `lake-small1` or `lake-small2` for omniglot,
+        `ravi` or `vinyals` for miniimagenet; numbers of training, validation and test classes,
+        such as `50/11/20`, for other sets but glyphs. Defaults to the set's own split, or to
+        64/16/20 % for folders and TFDS sets. By default all classes of mednist, cifar10 and
+        MedMNIST files are in all parts, with different images.
       rotations: how `episodes` should rotate the images. Defaults to the set's own value,
         `as-classes` for omniglot and `none` for the other built-in sets.
       image_size: pixels, the side of the images. Defaults to 28 for glyphs and omniglot, 84 for

@@ -35,6 +35,7 @@ from jaxmeta.recipes.cells import cell_lines, cell_results, draw_cell
 from jaxmeta.recipes.episode import Episode
 from jaxmeta.recipes.images import ImageNetwork, Images, data_identity, query_images
 from jaxmeta.recipes.predictions import CURVE, abstention
+from jaxmeta.recipes.sessions import judge_of_sessions, session_lines
 from jaxmeta.training.feed import Source
 from jaxmeta.training.hard_tasks import cross_entropy_and_worst_class, hard_task_update
 from jaxmeta.training.state import shared_of
@@ -227,7 +228,10 @@ class FewShot(Domain):
 
         def held_out(part: str) -> HeldOut:
             # A curve takes a query prediction per inner step (50 for Reptile), so fewer tasks.
-            return HeldOut(source(part), {**identity, "part": part}, trajectory_tasks=200)
+            held = HeldOut(source(part), {**identity, "part": part}, trajectory_tasks=200)
+            if episode.sessions == 1 or part != "test":
+                return held
+            return held._replace(judge=judge_of_sessions(episode.ways, episode.sessions))
 
         notes = ()
         if sizes[True]["ways"] < episode.sizes(True)["ways"]:
@@ -264,6 +268,7 @@ class FewShot(Domain):
                 "transductive": self.image_network.query_statistics == "batch",
                 "test_views": self.image_network.test_views,
                 "shuffled_labels": episode.shuffle_labels,
+                **({"sessions": episode.sessions} if episode.sessions > 1 else {}),
                 "pipeline": "stream" if streamed else "device",
                 "network": self.image_network.described(comparison=needs.comparison),
                 "hard_tasks": episode.hard_tasks,
@@ -284,7 +289,7 @@ class FewShot(Domain):
             notes=notes,
             report=self._report,
             draw=_draw,
-            extra_lines=cell_lines if self.image_network.architecture else None,
+            extra_lines=cell_lines if self.image_network.architecture else session_lines,
         )
 
     def _report(self, made: Report) -> dict[str, Any]:

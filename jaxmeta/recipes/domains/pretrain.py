@@ -7,16 +7,15 @@ shifts, so that it does not normalise by a batch.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, PyTree, Task, cross_entropy
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Task, cross_entropy
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.scaling import scaled
@@ -33,7 +32,13 @@ from jaxmeta.recipes import (
     Training,
     domain,
 )
-from jaxmeta.recipes.images import CALIBRATION_IMAGES, ImageNetwork, Images, data_identity
+from jaxmeta.recipes.images import (
+    CALIBRATION_IMAGES,
+    ImageNetwork,
+    Images,
+    data_identity,
+    features_of,
+)
 from jaxmeta.recipes.settings import Count, Fraction, Natural
 from jaxmeta.training.update import Trained
 
@@ -191,17 +196,3 @@ class Pretrain(Domain):
 def _queries(classes: ClassImages) -> int:
     """Query images per class: as many as the smallest class has left, at most 15."""
     return min(QUERIES, int(classes.counts.min()) - SHOTS)
-
-
-def features_of(encoder: Model, params: PyTree, classes: ClassImages) -> ClassImages:
-    """The classes with frozen features in place of the images: float32 `[total, 1, 1, D]`."""
-    embed = _embedding(encoder)
-    parts = np.array_split(classes.images, -(-len(classes.images) // 64))
-    # The parts have at most two sizes, so at most two programs are compiled.
-    features = np.concatenate([np.asarray(embed(params, part)) for part in parts])
-    return classes._replace(images=features[:, None, None])
-
-
-@functools.cache  # so that all validations of a network use the same compiled programs
-def _embedding(encoder: Model) -> Callable[[PyTree, Any], Array]:
-    return jax.jit(lambda params, images: encoder.apply(params, scaled(images)))

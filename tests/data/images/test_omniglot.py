@@ -22,6 +22,7 @@ from jaxmeta.data._episodes import Rotations, drawn_classes
 from jaxmeta.data.images.omniglot import (
     SPLITS,
     _ink,
+    background_split,
     lake_split,
     omniglot,
     prepare_omniglot,
@@ -308,6 +309,15 @@ def test_the_parts_of_a_lake_split_share_no_alphabet(split, alphabets):
     # Validation has 20-way tasks within an alphabet.
     names = lake_split(split)[1]
     assert max(sum(name.startswith(f"{own}/") for name in names) for own in parts[1]) >= 20
+
+
+def test_the_split_background_trains_on_all_of_the_background_set():
+    train, validation, test = background_split()
+    background, validated, evaluated = lake_split()
+    assert {*train} == {*background, *validated}
+    assert {*validation, *test} == {*evaluated}
+    assert not alphabets_of(validation) & alphabets_of(test)
+    assert (len(alphabets_of(validation)), len(alphabets_of(test))) == (7, 13)
 
 
 @needs_zips

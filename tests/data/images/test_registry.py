@@ -140,7 +140,7 @@ def test_a_folder_called_nearly_like_a_set_is_asked_about(name, tmp_path):
 
 
 def test_a_name_means_the_set_where_a_folder_is_called_so_too(omniglot_folder, tmp_path):
-    with pytest.raises(ValueError, match="the splits vinyals, maml, lake"):
+    with pytest.raises(ValueError, match="the splits vinyals, maml, background"):
         load("omniglot", split="1/1/1")
     make_folder(tmp_path / "cifar100")
     with pytest.raises(FileNotFoundError, match="cifar100 is not prepared"):

@@ -1,0 +1,63 @@
+"""Class-incremental evaluation: new classes arrive in sessions, and all so far are told apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Task, valid_mask
+from jaxmeta.recipes.tasks import Judge
+from jaxmeta.training.state import shared_of
+from jaxmeta.training.update import Trained
+
+
+def judge_of_sessions(ways: int, sessions: int) -> Judge:
+    """The accuracy on all classes so far after each session, which adds `ways / sessions` classes.
+
+    After session s, the learner adapts to the support of the sessions 1, …, s, and classifies the
+    queries of their classes among these. For a learner that keeps a mean, a code or a memory of
+    each class, this is the adaptation to the support of session s that keeps the classes before it.
+
+    The metrics are `accuracy_session_1` and so on, their mean `session_mean`, and `accuracy`, that
+    after the last session; the loss is that after the last session.
+
+    >>> import jaxmeta
+    >>> from jaxmeta.models import on_features
+    >>> learner = jaxmeta.prototypical(on_features(), jaxmeta.cross_entropy, 4)
+    >>> points = Batch(jnp.array([[0.0], [1.0], [2.0], [3.0]]), jnp.arange(4))
+    >>> given = (jax.random.key(0), learner, Trained({"encoder": ()}), Task(points, points))
+    >>> loss, metrics = judge_of_sessions(4, 2)(*given)
+    >>> sorted(metrics)
+    ['accuracy', 'accuracy_session_1', 'accuracy_session_2', 'session_mean']
+    """
+    each = ways // sessions
+
+    def judge(
+        key: Key, learner: MetaLearner, trained: Trained, task: Task
+    ) -> tuple[Array, Mapping[str, Array]]:
+        def shown(batch: Batch, classes: Array) -> Batch:
+            mask = valid_mask(batch.mask, len(batch.targets))
+            return batch._replace(mask=mask & (batch.targets < classes))
+
+        def after(session: Array) -> tuple[Array, Array]:
+            classes = each * session
+            so_far = Task(shown(task.support, classes), shown(task.query, classes))
+            given = (key, trained.meta_params, so_far)
+            loss, info = learner.loss(*given, **shared_of(learner, trained))
+            return loss, info.metrics["accuracy"]
+
+        losses, accuracies = jax.lax.map(after, 1 + jnp.arange(sessions))
+        by_session = {f"accuracy_session_{n + 1}": accuracies[n] for n in range(sessions)}
+        means = {"accuracy": accuracies[-1], "session_mean": accuracies.mean()}
+        return losses[-1], {**means, **by_session}
+
+    return judge
+
+
+def session_lines(results: Mapping[str, Any]) -> list[str]:
+    """The accuracies by session, in one line; none without sessions."""
+    found = []
+    while (name := f"accuracy_session_{len(found) + 1}") in results:
+        found.append(f"{100 * results[name]:.1f}")
+    return [f"accuracy (%) after each session: {', '.join(found)}"] if found else []
