@@ -9,6 +9,14 @@ from jaxmeta.learners.architecture import (
 )
 from jaxmeta.learners.control import decision_pretrained, maml_rl, promp, rl_squared
 from jaxmeta.learners.evolution import evolve, persistent_es
+from jaxmeta.learners.generative import (
+    augmented,
+    distribution_calibration,
+    gan_augmented,
+    noise_augmented,
+    vae,
+    vae_augmented,
+)
 from jaxmeta.learners.gradient import (
     CAVIAParams,
     MAMLPlusPlusParams,
@@ -87,6 +95,7 @@ __all__ = [
     "active_one_shot",
     "alpaca",
     "anil",
+    "augmented",
     "bayesian_last_layer",
     "boil",
     "cavia",
@@ -94,8 +103,10 @@ __all__ = [
     "conditional_neural_process_classifier",
     "darts",
     "decision_pretrained",
+    "distribution_calibration",
     "evolve",
     "first_order_maml",
+    "gan_augmented",
     "imaml",
     "maml",
     "maml_plus_plus",
@@ -110,6 +121,7 @@ __all__ = [
     "moca",
     "multi_task",
     "neural_process",
+    "noise_augmented",
     "one_hot_squared_error",
     "persistent_es",
     "prior_fitted",
@@ -131,4 +143,6 @@ __all__ = [
     "supervised",
     "transformer_neural_process",
     "truncated_backpropagation",
+    "vae",
+    "vae_augmented",
 ]
