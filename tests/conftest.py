@@ -44,7 +44,7 @@ TINY = {
     "features": "--dataset {images} --split 6/6/6 --image-size 12 --ways 3 --also-shots 2 "
     "--queries 3 --train-shots 2 --views 2 --view-count 1 --count 2 --head-steps 5",
     "generate": "--dataset {images} --split 6/6/6 --image-size 12 --width 2 --batch-size 8 "
-    "--latent 2 --generated-images 20",
+    "--generated-images 20",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
     "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",

@@ -246,8 +246,15 @@ def no_loss(outputs, targets, mask=None):
 
 def of_features(name, learner, **options) -> Case:
     """A head on the points of a table, and on samples of a generator."""
-    build = partial(learner, cross_entropy, 3, optax.sgd(0.1), inner_steps=3, count=2, **options)
-    return Case(name, build, cross_entropy, tables(), optax.adam(3e-2))
+    build = partial(learner, cross_entropy, 3, optax.sgd(10.0), inner_steps=3, count=4, **options)
+    # Much smaller than the noise at first, which is to be learned.
+    sample = jax.tree_util.Partial(lambda key: scaled_down(tables()(key)))
+    return Case(name, build, cross_entropy, sample, optax.adam(1e-1))
+
+
+def scaled_down(task: Task) -> Task:
+    smaller = lambda batch: batch._replace(inputs=0.2 * batch.inputs)  # noqa: E731
+    return Task(smaller(task.support), smaller(task.query))
 
 
 def noisy_prototypes(model, objective, ways):
@@ -268,10 +275,11 @@ def wasserstein(outputs, targets, mask=None):
 
 def against_a_fixed_critic(generator, critic) -> MetaLearner:
     """The generator's side of the game; `test_gan_augmented` has the critic's."""
-    learner = gan_augmented(generator, critic, optax.sgd(0.1), latent=3, critic_steps=2)
+    steep = critic._replace(apply=lambda params, pair: 10 * critic.apply(params, pair))
+    learner = gan_augmented(generator, steep, optax.sgd(0.1), latent=3, critic_steps=2)
 
     def loss(key, params, task):
-        params_of_critic = learner.shared(jax.random.key(7), params, task).params
+        params_of_critic = coarse(learner.shared(jax.random.key(7), params, task).params)
         return learner.loss(key, params, task, shared=CriticState(params_of_critic, ()))
 
     return learner._replace(loss=loss, grad=GradientOf(loss), shared=None)
@@ -516,7 +524,11 @@ CASES = [
     ),
     of_images("augmented", noisy_prototypes, EMBEDDING(), ways=3),
     of_features(
-        "distribution-calibration", distribution_calibration, base_classes=4, base_examples=5
+        "distribution-calibration",
+        distribution_calibration,
+        base_classes=4,
+        base_examples=5,
+        nearest=1,
     ),
     of_features("noise-augmented", noise_augmented),
     Case(
@@ -540,7 +552,7 @@ CASES = [
         partial(against_a_fixed_critic, image_generator(4), pair_critic(4)),
         wasserstein,
         patterns(),
-        optax.adam(1e-3),
+        optax.adam(1e-2),
         without_zero=True,
     ),
     of_policies(

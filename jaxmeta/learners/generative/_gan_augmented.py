@@ -1,16 +1,17 @@
 """DAGAN: a generative adversarial network that turns an image into another of its class."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, Model, PyTree, Task
+from jaxmeta.core import Array, Carry, Info, Key, MetaLearner, Model, PyTree, Task, unpadded
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.architecture.alternating import Alternating
 from jaxmeta.learners.generative._augmented import Generate
-from jaxmeta.learners.generative.vae import no_objective
+from jaxmeta.learners.generative.vae import no_objective, sampled
+from jaxmeta.objectives import masked_mean, valid_mask
 from jaxmeta.ops import varying_with
 
 
@@ -52,8 +53,8 @@ def gan_augmented(
     x is an image of the support set, and x' the query image of the same row, another image of its
     class. The meta-parameters are the generator's; the critic and its optimizer are shared values
     that follow them. `jaxmeta.training.alternating_update` takes a generator step, then the
-    critic's steps. Each of these uses other rows of the task, in equal parts of
-    1 / `critic_steps`; the generator uses the first part.
+    critic's steps. Each of these uses other pairs of the task, every `critic_steps`-th; the
+    generator uses the pairs of the first one. Rows that only one of the sets has are ignored.
 
     `predict` gives G(x, 0), and with a key G(x, z). `gan_samples` serves in `augmented`.
 
@@ -67,7 +68,7 @@ def gan_augmented(
 
     Raises:
       ValueError: `latent` or `critic_steps` is less than 1, or the penalty negative; when traced,
-        if the rows of a task don't divide into the critic's steps.
+        if the pairs of a task don't divide into the critic's steps.
 
     Source: Antoniou, Storkey, Edwards 2018, "Data augmentation generative adversarial networks",
     section 3; Gulrajani et al. 2017, "Improved training of Wasserstein GANs", Algorithm 1.
@@ -94,47 +95,56 @@ def gan_augmented(
         return CriticState(own, critic_optimizer.init(own))
 
     def generated(key: Key, params: PyTree, images: Array) -> Array:
-        noise = jax.random.normal(key, (images.shape[0], latent), images.dtype)
-        return generator.apply(params, (images, noise))
+        zero = jnp.zeros((images.shape[0], latent), images.dtype)
+        return generator.apply(params, (images, sampled(key, zero, zero)))
 
     def predict(params: PyTree, inputs: Array, *, key: Key | None = None) -> Array:
         if key is not None:
             return generated(key, params, inputs)
         return generator.apply(params, (inputs, jnp.zeros((inputs.shape[0], latent), inputs.dtype)))
 
-    def parts(task: Task) -> tuple[Array, Array]:
-        """The pairs, `[critic_steps, rows, ...]`."""
-        rows = task.support.inputs.shape[0]
-        if rows % critic_steps or rows != task.query.inputs.shape[0]:
+    def parts(task: Task) -> tuple[Array, Array, Array]:
+        """The pairs and which are valid, `[critic_steps, rows, ...]`; part i has rows i, i + s."""
+        support, query = task.support, task.query
+        rows = min(support.inputs.shape[0], query.inputs.shape[0])
+        if rows % critic_steps:
             raise ValueError(
-                f"gan_augmented: {rows} support and {task.query.inputs.shape[0]} query images; "
-                f"give as many of both, a multiple of critic_steps, {critic_steps}."
+                f"gan_augmented: a task of {rows} pairs; give a multiple of critic_steps, "
+                f"{critic_steps}."
             )
-        split = lambda leaf: leaf.reshape(critic_steps, -1, *leaf.shape[1:])  # noqa: E731
-        return split(task.support.inputs), split(task.query.inputs)
+        valid = valid_mask(support.mask, support.inputs.shape[0])[:rows]
+        valid &= valid_mask(query.mask, query.inputs.shape[0])[:rows]
+
+        def split(leaf: Array) -> Array:
+            return leaf[:rows].reshape(-1, critic_steps, *leaf.shape[1:]).swapaxes(0, 1)
+
+        return split(support.inputs), split(query.inputs), split(valid)
 
     def generator_loss(
         key: Key, params: PyTree, task: Task, /, *, shared: CriticState
     ) -> tuple[Array, Info]:
-        first, second = (part[0] for part in parts(task))
-        score = critic.apply(shared.params, (first, generated(key, params, first))).mean()
-        real = critic.apply(shared.params, (first, second)).mean()
+        first, second, valid = (part[0] for part in parts(task))
+        scores = critic.apply(shared.params, (first, generated(key, params, first)))
+        score = masked_mean(scores, valid)
+        real = masked_mean(critic.apply(shared.params, (first, second)), valid)
         return -score, Info(-score, {"wasserstein": real - score})
 
-    def critic_loss(params: PyTree, key: Key, first: Array, second: Array, fake: Array) -> Array:
+    def critic_loss(
+        params: PyTree, key: Key, first: Array, second: Array, valid: Array, fake: Array
+    ) -> Array:
         share = jax.random.uniform(key, (first.shape[0],) + (1,) * (first.ndim - 1), first.dtype)
         between = share * fake + (1 - share) * second
         slope = jax.grad(lambda images: critic.apply(params, (first, images)).sum())(between)
         norm = jnp.sqrt(jnp.square(slope).reshape(slope.shape[0], -1).sum(axis=1) + 1e-12)
-        scores = [critic.apply(params, (first, images)).mean() for images in (fake, second)]
-        return scores[0] - scores[1] + penalty * jnp.square(norm - 1).mean()
+        of_fake, of_real = (critic.apply(params, (first, images)) for images in (fake, second))
+        return masked_mean(of_fake - of_real + penalty * jnp.square(norm - 1), valid)
 
     def gradient(key: Key, params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info]:
-        loss = lambda params: generator_loss(key, params, task, shared=carry.shared)  # noqa: E731
+        loss = lambda params: learner.loss(key, params, task, shared=carry.shared)  # noqa: E731
         return jax.grad(loss, has_aux=True)(params)
 
     def follow(key: Key, params: PyTree, task: Task, carry: Carry) -> CriticState:
-        def step(state: CriticState, given: tuple[Key, Array, Array]) -> tuple[CriticState, None]:
+        def step(state: CriticState, given: tuple[Key, Array, Array, Array]) -> Any:
             noise_key, share_key = jax.random.split(given[0])
             fake = jax.lax.stop_gradient(generated(noise_key, params, given[1]))
             grads = jax.grad(critic_loss)(state.params, share_key, *given[1:], fake)
@@ -143,7 +153,8 @@ def gan_augmented(
 
         keys = jax.random.split(jax.random.fold_in(key, 1), critic_steps)
         start = varying_with(carry.shared, task)
-        return jax.lax.scan(step, start, (keys, *parts(task)))[0]
+        with unpadded(task.support, task.query) as (support, query):
+            return jax.lax.scan(step, start, (keys, *parts(Task(support, query))))[0]
 
     learner = plain_learner(
         init, lambda key, params, support: params, predict, no_objective, loss=generator_loss
