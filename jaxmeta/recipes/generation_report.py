@@ -45,14 +45,18 @@ class Judged:
             name: _nearest(images, scaled(self.train.images))[0]
             for name, images in (("generated", generated), ("test", others))
         }
+
+        def distance(first: np.ndarray, second: np.ndarray) -> float:
+            return float(frechet_distance(jnp.asarray(first), jnp.asarray(second)))
+
         return {
             "frechet": {
                 "features_of": self.frozen.name,
                 "images": len(inputs),
-                "generated": float(frechet_distance(features[0], features[2])),
-                "other test images": float(frechet_distance(features[1], features[2])),
-                "training images": float(frechet_distance(trained, features[2])),
-                "the mean image": float(frechet_distance(blurred, features[2])),
+                "generated": distance(features[0], features[2]),
+                "other test images": distance(features[1], features[2]),
+                "training images": distance(trained, features[2]),
+                "the mean image": distance(blurred, features[2]),
             },
             "nearest_training_image": {
                 name: {

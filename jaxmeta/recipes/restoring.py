@@ -124,4 +124,6 @@ def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained |
     if inputs is None:
         inputs = jax.tree.map(lambda leaf: leaf[None], query_inputs(problem.example))
     key = jax.random.key(0)
-    return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)
+    return jax.eval_shape(
+        lambda trained, inputs: recipe.finish(key, trained, problem, inputs), like, inputs
+    )

@@ -31,7 +31,7 @@ def test_differences_are_paired_with_the_head_alone(tmp_path):
         f"| [a]({link}/a/results.json) | 20 | 75.0 ± 1.0 | +25.00 ± 0.00 | 75.0 ± 1.0 "
         "| +25.00 ± 0.00 |",
     ]
-    assert "| run | generated | 1-shot (%) | difference | 5-shot (%) | difference |" == lines[2]
+    assert lines[2] == "| run | generated | 1-shot (%) | difference | 5-shot (%) | difference |"
 
 
 def test_generators_of_images(tmp_path):

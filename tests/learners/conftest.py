@@ -279,8 +279,9 @@ def against_a_fixed_critic(generator, critic) -> MetaLearner:
     learner = gan_augmented(generator, steep, optax.sgd(0.1), latent=3, critic_steps=2)
 
     def loss(key, params, task):
-        params_of_critic = coarse(learner.shared(jax.random.key(7), params, task).params)
-        return learner.loss(key, params, task, shared=CriticState(params_of_critic, ()))
+        assert learner.shared is not None
+        of_critic = coarse(learner.shared(jax.random.key(7), params, task).params)
+        return learner.loss(key, params, task, **{"shared": CriticState(of_critic, ())})
 
     return learner._replace(loss=loss, grad=GradientOf(loss), shared=None)
 

@@ -17,6 +17,7 @@ from jaxmeta.learners import (
     vae,
     vae_augmented,
 )
+from jaxmeta.learners.architecture import Alternating
 from jaxmeta.learners.generative import (
     BaseClasses,
     CriticState,
@@ -242,6 +243,7 @@ def test_steps_of_both_adversaries_by_hand():
     learner = adversaries(penalty=2.0)
     first, second = jnp.array([[2.0, 0.0], [0.0, 2.0]]), jnp.array([[1.0, 1.0], [3.0, 0.0]])
     task = Task(Batch(first, jnp.arange(2)), Batch(second, jnp.arange(2)))
+    assert learner.shared is not None
     state = learner.shared(KEY, jnp.asarray(0.5), task)
     carry = Carry(jnp.zeros((), jnp.int32), state)
     grads, info, after = learner.grad(KEY, jnp.asarray(0.5), task, carry)
@@ -265,11 +267,12 @@ def test_each_critic_step_has_other_pairs():
     second = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     task = Task(Batch(first, jnp.arange(4)), Batch(second, jnp.arange(4)))
     state = CriticState(jnp.zeros(2), optax.sgd(0.1).init(jnp.zeros(2)))
+    assert isinstance(learner.grad, Alternating)
     after = learner.grad.follow(KEY, jnp.asarray(0.5), task, Carry(jnp.zeros((), int), state))
     np.testing.assert_allclose(after.params, [0.1, 0.1])  # one step along each
     odd = jax.tree.map(lambda leaf: leaf[:3], task)
     with pytest.raises(ValueError, match="a task of 3 pairs; give a multiple"):
-        learner.loss(KEY, jnp.asarray(0.5), odd, shared=state)
+        learner.loss(KEY, jnp.asarray(0.5), odd, **{"shared": state})
     with pytest.raises(ValueError, match="critic_steps 0"):
         adversaries(critic_steps=0)
 

@@ -121,8 +121,9 @@ def gan_augmented(
         return split(support.inputs), split(query.inputs), split(valid)
 
     def generator_loss(
-        key: Key, params: PyTree, task: Task, /, *, shared: CriticState
+        key: Key, params: PyTree, task: Task, /, **given: CriticState
     ) -> tuple[Array, Info]:
+        shared = given["shared"]
         first, second, valid = (part[0] for part in parts(task))
         scores = critic.apply(shared.params, (first, generated(key, params, first)))
         score = masked_mean(scores, valid)
@@ -140,8 +141,8 @@ def gan_augmented(
         return masked_mean(of_fake - of_real + penalty * jnp.square(norm - 1), valid)
 
     def gradient(key: Key, params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info]:
-        loss = lambda params: learner.loss(key, params, task, shared=carry.shared)  # noqa: E731
-        return jax.grad(loss, has_aux=True)(params)
+        given = {"shared": carry.shared}
+        return jax.grad(learner.loss, argnums=1, has_aux=True)(key, params, task, **given)
 
     def follow(key: Key, params: PyTree, task: Task, carry: Carry) -> CriticState:
         def step(state: CriticState, given: tuple[Key, Array, Array, Array]) -> Any:
