@@ -16,7 +16,12 @@ from jaxmeta.ops import varying_with
 
 
 class CriticState(NamedTuple):
-    """What is trained beside the generator: the critic's parameters and optimizer."""
+    """What is trained beside the generator.
+
+    Attributes:
+      params: the critic's parameters.
+      optimizer_state: of the critic's optimizer.
+    """
 
     params: PyTree
     optimizer_state: PyTree
@@ -25,7 +30,13 @@ class CriticState(NamedTuple):
 def gan_samples(generator: Model, params: PyTree, latent: int) -> Generate:
     """`generate(key, image) -> image`, for `augmented`.
 
-    x' = G(x, z),  z ~ N(0, I)
+        x' = G(x, z),  z ~ N(0, I)
+
+    >>> from jaxmeta.models import image_generator
+    >>> generator, images = image_generator(4), jnp.zeros((1, 12, 12, 1))
+    >>> params = generator.init(jax.random.key(0), (images, jnp.zeros((1, 8))))
+    >>> gan_samples(generator, params, 8)(jax.random.key(1), images[0]).shape
+    (12, 12, 1)
     """
 
     def generate(key: Key, image: Array) -> Array:

@@ -45,6 +45,13 @@ def vae_samples(decoder: Model, params: FeatureVAEParams, *, prior: bool = True)
         x' = mean of p(x | z, x_a),  z ~ N(0, I), or z a code of a base pair without the prior
 
     With the prior, the noise of the likelihood, σ ε, is added, so that x' is a sample of the model.
+
+    >>> from jaxmeta.models import mlp
+    >>> decoder = mlp((), 3)
+    >>> weights = decoder.init(jax.random.key(0), jnp.zeros((1, 2 + 3)))
+    >>> params = FeatureVAEParams((), weights, jnp.zeros(()), jnp.zeros((4, 2)))
+    >>> vae_samples(decoder, params)(jax.random.key(1), jnp.ones(3)).shape
+    (3,)
     """
 
     def generate(key: Key, features_D: Array) -> Array:
@@ -202,6 +209,13 @@ def base_codes(
       key: of the pairs.
       encoder, params: of the VAE.
       features_CND, mask_CN: transformed features of the base classes, as for `base_statistics`.
+
+    >>> from jaxmeta.models import mlp
+    >>> encoder, features = mlp((), 4), jnp.ones((5, 6, 3))
+    >>> weights = encoder.init(jax.random.key(0), jnp.zeros((1, 2 * 3)))
+    >>> params = FeatureVAEParams(weights, (), jnp.zeros(()), jnp.zeros((7, 2)))
+    >>> base_codes(jax.random.key(1), encoder, params, features, jnp.ones((5, 6), bool)).shape
+    (7, 2)
     """
     class_key, first_key, second_key = jax.random.split(key, 3)
     codes = params.codes_KZ.shape[0]

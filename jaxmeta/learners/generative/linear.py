@@ -15,7 +15,12 @@ from jaxmeta.learners.ways import among_known, check_ways
 
 
 class LinearHead(NamedTuple):
-    """The adapted state: `{"kernel": [features, ways], "bias": [ways]}` and the known classes."""
+    """The adapted state.
+
+    Attributes:
+      head: `{"kernel": [features, ways], "bias": [ways]}`.
+      known_W: which classes have an example, bool `[ways]`.
+    """
 
     head: PyTree
     known_W: Array
