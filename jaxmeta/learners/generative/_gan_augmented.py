@@ -102,7 +102,7 @@ def gan_augmented(
         return generator.init(key, (images, jnp.zeros((images.shape[0], latent))))
 
     def shared(key: Key, params: PyTree, task: Task) -> CriticState:
-        own = critic.init(key, (task.support.inputs, task.query.inputs))
+        own = critic.init(key, (task.support.inputs, task.support.inputs))
         return CriticState(own, critic_optimizer.init(own))
 
     def generated(key: Key, params: PyTree, images: Array) -> Array:

@@ -11,7 +11,7 @@ from jaxmeta.recipes.feature_heads import FeatureHead, untrained
 from jaxmeta.training.update import MetaUpdate, Trained
 
 
-@recipe("noise-augmented", paper="", kinds=("features",))
+@recipe("noise-augmented", paper="baseline", kinds=("features",))
 @dataclass(frozen=True)
 class NoiseAugmented(FeatureHead):
     """The baseline of generators: a linear head, with Gaussian noise of the base covariance."""
