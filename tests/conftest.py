@@ -41,6 +41,10 @@ TINY = {
     "--support 4 10 --queries 4 --test-columns 8 --test-support 8 --draws 2 --baseline-draws 1",
     "pretrain": "--dataset {images} --split 6/6/6 --image-size 12 --network conv4-stride "
     "--width 4 --batch-size 8 --shift 1",
+    "features": "--dataset {images} --split 6/6/6 --image-size 12 --ways 3 --also-shots 2 "
+    "--queries 3 --train-shots 2 --views 2 --view-count 1 --count 2 --head-steps 5",
+    "generate": "--dataset {images} --split 6/6/6 --image-size 12 --width 2 --batch-size 8 "
+    "--generated-images 20",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
     "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",

@@ -154,3 +154,18 @@ def test_sensitivity_without_one_of_the_classes():
     scores = jnp.array([0.1, 0.9])
     assert metrics.sensitivity_at_specificity(scores, jnp.array([1, 1])) == 1
     assert metrics.sensitivity_at_specificity(scores, jnp.array([0, 0])) == 0
+
+
+def test_frechet_distance_of_known_gaussians():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(4000, 2))
+    points = np.linalg.solve(np.linalg.cholesky(np.cov(points.T)), (points - points.mean(0)).T).T
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    first = points * [1.0, 2.0] @ turn.T
+    second = points[::-1] * [3.0, 1.0] @ turn.T + [1.0, -2.0]
+    # Covariances that commute: the squares of the differences of their standard deviations.
+    found = metrics.frechet_distance(jnp.asarray(first), jnp.asarray(second))
+    assert found == pytest.approx(5 + (1 - 3) ** 2 + (2 - 1) ** 2, rel=1e-4)
+    assert metrics.frechet_distance(jnp.asarray(first), jnp.asarray(first)) == pytest.approx(
+        0, abs=1e-4
+    )

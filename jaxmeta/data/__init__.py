@@ -1,11 +1,12 @@
 """Data sets, and the samplers that draw tasks from them."""
 
 from jaxmeta.data._class_streams import class_streams
+from jaxmeta.data._distortions import distortions
 from jaxmeta.data._episodes import episodes
 from jaxmeta.data._label_stream import label_stream
 from jaxmeta.data._numbered import numbered
 from jaxmeta.data._whole_pools import WholePools, whole_pools
-from jaxmeta.data.batches import image_batches
+from jaxmeta.data.batches import image_batches, image_pairs
 from jaxmeta.data.classes import ClassImages, class_images
 from jaxmeta.data.completion import image_completion
 from jaxmeta.data.images import Dataset, image_source, load
@@ -39,11 +40,13 @@ __all__ = [
     "class_streams",
     "classifiers",
     "distorted",
+    "distortions",
     "enumerated",
     "episodes",
     "gaussian_curves",
     "image_batches",
     "image_completion",
+    "image_pairs",
     "image_source",
     "label_stream",
     "load",

@@ -58,6 +58,55 @@ def image_batches(
     )
 
 
+def image_pairs(classes: ClassImages, batch_size: int) -> Sampler:
+    """A sampler of pairs of images of a class: `sample(key) -> Task`.
+
+    Row i of the support and row i of the query are two distinct images of one class, which is drawn
+    uniformly with replacement.
+
+    Args:
+      classes: the images, uint8 or floats, at least two of each class; targets are the indices of
+        the classes.
+      batch_size: pairs per batch.
+
+    Returns:
+      a `jax.tree_util.Partial`, as `episodes`: inputs float32 `[batch_size, H, W, C]`.
+
+    Raises:
+      ValueError: the batch size is below 1; a class has a single image.
+
+    >>> import numpy as np
+    >>> from jaxmeta.data.classes import class_images
+    >>> letters = class_images(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 2, ("a", "b"))
+    >>> task = image_pairs(letters, 4)(jax.random.key(0))
+    >>> task.support.targets.tolist() == task.query.targets.tolist()
+    True
+    """
+    check_images("image_pairs", classes.images)
+    if batch_size < 1 or classes.counts.min() < 2:
+        raise ValueError(
+            f"image_pairs: batch_size {batch_size}, and {classes.counts.min()} images in the "
+            "smallest class; give a batch_size of at least 1, and two images of each class."
+        )
+    return sampler(
+        _draw_pairs,
+        jnp.asarray(classes.images),
+        jnp.asarray(classes.starts, jnp.int32),
+        jnp.asarray(classes.counts, jnp.int32),
+        batch_size=batch_size,
+    )
+
+
+def _draw_pairs(images: Array, starts: Array, counts: Array, key: Key, *, batch_size: int) -> Task:
+    class_key, first_key, other_key = jax.random.split(key, 3)
+    rows = jax.random.randint(class_key, (batch_size,), 0, starts.shape[0])
+    counts = counts[rows]
+    first = jax.random.randint(first_key, (batch_size,), 0, counts)
+    other = (first + jax.random.randint(other_key, (batch_size,), 1, counts)) % counts
+    parts = (scaled(images[starts[rows] + place]) for place in (first, other))
+    return Task(*(Batch(inputs, rows.astype(jnp.int32)) for inputs in parts))
+
+
 def paired_batches(first: Sampler, second: Sampler) -> Sampler:
     """A sampler of tasks with the support of one sampler and the query of another.
 

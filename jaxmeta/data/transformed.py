@@ -127,7 +127,7 @@ def distorted(
 def _distorted(sample: Any, key: Key, **options: Any) -> Task:
     task_key, support_key, query_key = jax.random.split(key, 3)
     task = sample(task_key)
-    change = functools.partial(_distort, **options)
+    change = functools.partial(distorted_affinely, **options)
 
     def changed(batch: Any, key: Key) -> Any:
         keys = jax.random.split(key, batch.inputs.shape[0])
@@ -136,7 +136,7 @@ def _distorted(sample: Any, key: Key, **options: Any) -> Task:
     return Task(changed(task.support, support_key), changed(task.query, query_key))
 
 
-def _distort(
+def distorted_affinely(
     key: Key,
     image_HWC: Array,
     *,
@@ -146,6 +146,7 @@ def _distort(
     shift: float,
     probability: float,
 ) -> Array:
+    """One image, distorted at random by an affine map, see `distorted`."""
     use_key, value_key = jax.random.split(key)
     used = jax.random.bernoulli(use_key, probability, (7,))
     radians = jnp.deg2rad(rotation)

@@ -10,6 +10,14 @@ from jaxmeta.learners.architecture import (
 from jaxmeta.learners.continual import OnlineParams, anml, oml, online
 from jaxmeta.learners.control import decision_pretrained, maml_rl, promp, rl_squared
 from jaxmeta.learners.evolution import evolve, persistent_es
+from jaxmeta.learners.generative import (
+    augmented,
+    distribution_calibration,
+    gan_augmented,
+    noise_augmented,
+    vae,
+    vae_augmented,
+)
 from jaxmeta.learners.gradient import (
     CAVIAParams,
     MAMLPlusPlusParams,
@@ -90,6 +98,7 @@ __all__ = [
     "alpaca",
     "anil",
     "anml",
+    "augmented",
     "bayesian_last_layer",
     "boil",
     "cavia",
@@ -97,8 +106,10 @@ __all__ = [
     "conditional_neural_process_classifier",
     "darts",
     "decision_pretrained",
+    "distribution_calibration",
     "evolve",
     "first_order_maml",
+    "gan_augmented",
     "imaml",
     "maml",
     "maml_plus_plus",
@@ -113,6 +124,7 @@ __all__ = [
     "moca",
     "multi_task",
     "neural_process",
+    "noise_augmented",
     "oml",
     "one_hot_squared_error",
     "online",
@@ -136,4 +148,6 @@ __all__ = [
     "supervised",
     "transformer_neural_process",
     "truncated_backpropagation",
+    "vae",
+    "vae_augmented",
 ]

@@ -8,6 +8,7 @@ from jaxmeta.models._cells import (
 )
 from jaxmeta.models._chain import Chain, ChainLayer, chain_network
 from jaxmeta.models._conv4 import conv4
+from jaxmeta.models._generators import image_decoder, image_generator, pair_critic
 from jaxmeta.models._mlp import mlp
 from jaxmeta.models._resnet12 import resnet12
 from jaxmeta.models._sentences import sentence_network
@@ -41,10 +42,13 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "frozen_encoder",
+    "image_decoder",
+    "image_generator",
     "low_rank",
     "mlp",
     "on_features",
     "pack",
+    "pair_critic",
     "pairwise",
     "pooled",
     "relaxed",

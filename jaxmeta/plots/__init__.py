@@ -16,6 +16,7 @@ from jaxmeta.plots.curves import (
     run_curves,
 )
 from jaxmeta.plots.embeddings import embedding_map
+from jaxmeta.plots.generation import image_grid
 from jaxmeta.plots.images import image_episode, prediction_sheet
 from jaxmeta.plots.optimization import optimization_curves
 from jaxmeta.plots.pools import figures_by_test, scatter_by_pool
@@ -34,6 +35,7 @@ __all__ = [
     "figures_by_test",
     "frames",
     "image_episode",
+    "image_grid",
     "label_curves",
     "learning_curve",
     "losses_since_switch",

@@ -120,6 +120,10 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
 
 
 def _finished_like(recipe: Recipe, problem: Problem, like: Trained) -> Trained | None:
-    inputs = jax.tree.map(lambda leaf: leaf[None], query_inputs(problem.example))
+    inputs = problem.calibration
+    if inputs is None:
+        inputs = jax.tree.map(lambda leaf: leaf[None], query_inputs(problem.example))
     key = jax.random.key(0)
-    return jax.eval_shape(lambda trained: recipe.finish(key, trained, problem, inputs), like)
+    return jax.eval_shape(
+        lambda trained, inputs: recipe.finish(key, trained, problem, inputs), like, inputs
+    )

@@ -47,6 +47,7 @@ class Problem(NamedTuple):
       space: the architectures of a search.
       architecture: the parameter of the network with the logits of an architecture, which is
         learned but does not adapt to a task; empty if there is none.
+      calibration: the shapes of `Tasks.calibration`. Defaults to those of a batch of query inputs.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class Problem(NamedTuple):
     environment: Environment | None = None
     space: SearchSpace | None = None
     architecture: str = ""
+    calibration: PyTree = None
 
     def encoder(self, outputs: int | None = None) -> Model:
         """The network without its head, or with a last layer of `outputs` units."""

@@ -39,11 +39,14 @@ from jaxmeta.learners import (
     active_one_shot,
     anil,
     anml,
+    augmented,
     boil,
     cavia,
     decision_pretrained,
+    distribution_calibration,
     evolve,
     first_order_maml,
+    gan_augmented,
     imaml,
     maml,
     maml_plus_plus,
@@ -54,6 +57,7 @@ from jaxmeta.learners import (
     meta_sgd,
     meta_transfer,
     multi_task,
+    noise_augmented,
     oml,
     one_hot_squared_error,
     online,
@@ -71,8 +75,11 @@ from jaxmeta.learners import (
     sparse_maml,
     supervised,
     truncated_backpropagation,
+    vae,
+    vae_augmented,
 )
 from jaxmeta.learners.control import PolicyGradient
+from jaxmeta.learners.generative import CriticState
 from jaxmeta.learners.memory import (
     as_model,
     dnc,
@@ -97,7 +104,7 @@ from jaxmeta.learners.process import (
     sliding_window,
     transformer_neural_process,
 )
-from jaxmeta.models import conv4, mlp, pairwise
+from jaxmeta.models import conv4, image_decoder, image_generator, mlp, pair_critic, pairwise
 
 
 class Case(NamedTuple):
@@ -247,6 +254,48 @@ def no_loss(outputs, targets, mask=None):
     """Policies are judged by their episodes; these are the names of the metrics."""
     zero = jnp.zeros((), outputs.dtype)
     return zero, {"return": zero, "return_before": zero}
+
+
+def of_features(name, learner, **options) -> Case:
+    """A head on the points of a table, and on samples of a generator."""
+    build = partial(learner, cross_entropy, 3, optax.sgd(10.0), inner_steps=3, count=4, **options)
+    # Much smaller than the noise at first, which is to be learned.
+    sample = jax.tree_util.Partial(lambda key: scaled_down(tables()(key)))
+    return Case(name, build, cross_entropy, sample, optax.adam(1e-1))
+
+
+def scaled_down(task: Task) -> Task:
+    smaller = lambda batch: batch._replace(inputs=0.2 * batch.inputs)  # noqa: E731
+    return Task(smaller(task.support), smaller(task.query))
+
+
+def noisy_prototypes(model, objective, ways):
+    noisy = lambda key, image: image + jax.random.normal(key, image.shape)  # noqa: E731
+    return augmented(prototypical(model, objective, ways), noisy, 2)
+
+
+def bound(outputs, targets, mask=None):
+    """The loss is the learner's own; these are the names of its metrics."""
+    zero = jnp.zeros((), jnp.float32)
+    return zero, {"bound": zero, "log_likelihood": zero, "divergence": zero}
+
+
+def wasserstein(outputs, targets, mask=None):
+    zero = jnp.zeros((), jnp.float32)
+    return zero, {"wasserstein": zero}
+
+
+def against_a_fixed_critic(generator, critic) -> MetaLearner:
+    """The generator's side of the game; `test_gan_augmented` has the critic's."""
+    steep = critic._replace(apply=lambda params, pair: 10 * critic.apply(params, pair))
+    learner = gan_augmented(generator, steep, optax.sgd(0.1), latent=3, critic_steps=2)
+
+    def loss(key, params, task):
+        assert learner.shared is not None
+        of_critic = coarse(learner.shared(jax.random.key(7), params, task).params)
+        return learner.loss(key, params, task, **{"shared": CriticState(of_critic, ())})
+
+    return learner._replace(loss=loss, grad=GradientOf(loss), shared=None)
 
 
 def of_policies(name, make, environment: Environment, outer=None, objective=no_loss, **options):
@@ -493,6 +542,39 @@ CASES = [
             patterns(ways=4, shots=4, by_class=True), ways=3, shots=2, unlabelled=2, distractors=1
         ),
         optax.adam(1e-2),
+    ),
+    of_images("augmented", noisy_prototypes, EMBEDDING(), ways=3),
+    of_features(
+        "distribution-calibration",
+        distribution_calibration,
+        base_classes=4,
+        base_examples=5,
+        nearest=1,
+    ),
+    of_features("noise-augmented", noise_augmented),
+    Case(
+        "vae-augmented",
+        partial(vae_augmented, mlp((16,), 8), mlp((16,), 4), cross_entropy, 3, optax.sgd(0.1), 2),
+        bound,
+        tables(),
+        optax.adam(1e-2),
+        without_zero=True,
+    ),
+    Case(
+        "vae",
+        partial(vae, mlp((16,), 8), image_decoder((8, 8, 1), width=4)),
+        bound,
+        patterns(),
+        optax.adam(1e-2),
+        without_zero=True,
+    ),
+    Case(
+        "gan-augmented",
+        partial(against_a_fixed_critic, image_generator(4), pair_critic(4)),
+        wasserstein,
+        patterns(),
+        optax.adam(1e-2),
+        without_zero=True,
     ),
     of_policies(
         "maml-rl",

@@ -92,6 +92,12 @@ EXCEPTIONS = {
     ("trajectory", "rl-squared"): "takes no inner steps",
     ("trajectory", "decision-pretrained"): "takes no inner steps",
     ("trajectory", "relation"): "takes no inner steps",
+    ("trajectory", "distribution-calibration"): "does not tell its inner steps",
+    ("trajectory", "noise-augmented"): "does not tell its inner steps",
+    ("trajectory", "vae-augmented"): "does not tell its inner steps",
+    ("trajectory", "vae"): "takes no inner steps",
+    ("trajectory", "gan-augmented"): "takes no inner steps",
+    ("trajectory", "augmented"): "takes no inner steps",
     ("trajectory", "semi-supervised-prototypical"): "refines prototypes, not parameters",
 }
 

@@ -1,0 +1,49 @@
+"""Heads on frozen features, on the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxmeta.recipes import restore
+from jaxmeta.recipes.results import read_per_task
+
+LEARNERS = ["noise-augmented", pytest.param("vae-augmented", marks=pytest.mark.full)]
+
+
+def test_base_statistics_are_part_of_a_run(trained):
+    folder = trained("features")
+    run = restore(folder)
+    assert run.meta_params.means_CD.shape == (6, 144)
+    assert run.meta_params.factors_CND.shape == (6, 8, 144)
+    # The class means of pixels whose root mean square over the base classes is 1, to the power 1/2.
+    assert 0.3 < run.meta_params.means_CD.mean() < 1
+    results = json.loads((folder / "results.json").read_text())
+    assert results["protocol"]["views_by"] == "distortions"
+    assert {*results["tests"]} == {"test", "2-shot"}
+    assert results["tests"]["2-shot"]["accuracy"] > 1 / 3
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_other_learners_see_the_same_tasks(learner, trained):
+    ours, theirs = (
+        read_per_task(trained("features", name) / "per_task.npz") for name in (learner, None)
+    )
+    assert {name: own.tasks for name, own in ours.items()} == {
+        name: own.tasks for name, own in theirs.items()
+    }
+    assert all(np.isfinite(own.values["loss"]).all() for own in ours.values())
+
+
+@pytest.mark.full
+def test_a_network_that_was_trained_first(trained, tiny, status, tmp_path, capsys):
+    network = trained("pretrain")
+    options = [*tiny("features"), "--pretrained", network, "--out", tmp_path / "run"]
+    assert status("features", *options) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["protocol"]["features_of"] == f"supervised, {network.name}"
+    # Another split may have trained on the classes of these tests.
+    other = [word if word != "6/6/6" else "7/5/6" for word in map(str, options)]
+    assert status("features", *other, "--overwrite") == 1
+    assert "was trained on other images or on another split" in capsys.readouterr().err
