@@ -104,8 +104,8 @@ def implicit(
       an inner loop as in `unroll`. Its observations have no derivative.
 
     Raises:
-      ValueError: negative `steps`, λ not positive, negative damping; at a call, an `optimizer` or
-        an `optimizer_state`, which would silently get no meta-gradient; a loss with custom
+      ValueError: negative `steps`, λ not positive, negative damping; at a call, an
+        `optimizer`, an `optimizer_state` or `batches`, which the derivative would not see; a loss with custom
         derivatives (`jax.custom_vjp` and the like), whose Hessian need not be symmetric.
 
     Source: Rajeswaran, Finn, Kakade, Levine 2019, "Meta-learning with implicit gradients", Lemma 1.
@@ -138,12 +138,13 @@ def implicit(
         optimizer: optax.GradientTransformation | None = None,
         optimizer_state: PyTree = None,
         observe: Callable[[PyTree], Any] | None = None,
+        batches: Array | None = None,
     ) -> Unrolled:
-        if optimizer is not None or optimizer_state is not None:
+        if optimizer is not None or optimizer_state is not None or batches is not None:
             raise ValueError(
                 "implicit: the derivative depends on the optimum only, not on the steps; it cannot "
-                "see an optimizer or a state given at the call (learned rates). Use `unroll` for "
-                "these."
+                "see an optimizer, a state (learned rates) or batches given at the call. Use "
+                "`unroll` for these."
             )
 
         rules = own_derivatives(jax.make_jaxpr(lambda *given: loss(*given))(key, params, support))
