@@ -105,8 +105,9 @@ def implicit(
 
     Raises:
       ValueError: negative `steps`, λ not positive, negative damping; at a call, an
-        `optimizer`, an `optimizer_state` or `batches`, which the derivative would not see; a loss with custom
-        derivatives (`jax.custom_vjp` and the like), whose Hessian need not be symmetric.
+        `optimizer`, an `optimizer_state` or `batches`, which the derivative would not see; a loss
+        with custom derivatives (`jax.custom_vjp` and the like), whose Hessian need not be
+        symmetric.
 
     Source: Rajeswaran, Finn, Kakade, Levine 2019, "Meta-learning with implicit gradients", Lemma 1.
 
@@ -143,7 +144,7 @@ def implicit(
         if optimizer is not None or optimizer_state is not None or batches is not None:
             raise ValueError(
                 "implicit: the derivative depends on the optimum only, not on the steps; it cannot "
-                "see an optimizer, a state (learned rates) or batches given at the call. Use "
+                "see an optimizer or a state given at the call (learned rates), nor batches. Use "
                 "`unroll` for these."
             )
 

@@ -142,6 +142,8 @@ def test_what_it_cannot_see_is_an_error_not_zeros():
         solved()(KEY, start, support, optimizer=scaled(jnp.ones(4)))
     with pytest.raises(ValueError, match="cannot see an optimizer or a state"):
         solved()(KEY, start, support, optimizer_state=())
+    with pytest.raises(ValueError, match="nor batches"):
+        solved()(KEY, start, support, batches=jnp.zeros((5, 1), int))
 
     def hidden(rate):  # a learned rate behind its back
         inner = implicit(quadratic, optax.sgd(rate), 5, strength=STRENGTH)
