@@ -11,19 +11,53 @@ SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 
+_PEERS = {
+    "torch_loop": "PyTorch, loop",
+    "torch_vmap": "PyTorch, vmap",
+    "torch_compile_loop": "compiled, loop",
+    "torch_compile_vmap": "compiled, vmap",
+    "plain_jax": "plain JAX",
+}
+
+
 def speed_table(benchmark: Path = BENCHMARK) -> str:
     """Tasks per second of all implementations, one row per workload."""
-    peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
+    return _by_contestant(benchmark, "tasks_per_second", "{:,.1f}", "ratio_to_best_torch")
+
+
+def compile_table(benchmark: Path = BENCHMARK) -> str:
+    """Seconds to compile, of each implementation."""
+    return _by_contestant(benchmark, "compile_seconds", "{:.1f}")
+
+
+def waiting_table(benchmark: Path = BENCHMARK) -> str:
+    """Seconds to the first 1,000 updates, of each implementation."""
+    return _by_contestant(benchmark, "seconds_to_1000_updates", "{:,.0f}")
+
+
+def resident_table(benchmark: Path = BENCHMARK) -> str:
+    """Peak resident memory in MiB, of each implementation."""
+    return _by_contestant(benchmark, "resident_bytes", "{:,.0f}", scale=2.0**-20)
+
+
+def _by_contestant(
+    benchmark: Path, figure: str, form: str, ratio: str | None = None, *, scale: float = 1.0
+) -> str:
+    """A row per workload, a column per contestant; "–" where it was not measured."""
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
-        others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
-        ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
-        rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
-    return grid(["workload", "jaxmeta", *peers.values(), "jaxmeta ÷ best PyTorch"], rows)
+        cells = [row["name"]]
+        for name in ("jaxmeta", *_PEERS):
+            own = row["contestants"].get(name, {})
+            value = own.get(figure)
+            cells.append(own.get("failed") or (form.format(value * scale) if value else "–"))
+        rows.append([*cells, _or_dash(row[ratio], "{:.2f}")] if ratio else cells)
+    last = ["jaxmeta ÷ best PyTorch"] if ratio else []
+    return grid(["workload", "jaxmeta", *_PEERS.values(), *last], rows)
 
 
 def cost_table(benchmark: Path = BENCHMARK) -> str:
-    """Floating-point rate relative to a matrix product, and compile times."""
+    """Floating-point rate relative to a matrix product, and compile times with a cache."""
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
@@ -60,3 +94,14 @@ def memory_table(path: Path = MEMORY) -> str:
         for name, by_steps in taken.items()
     )
     return grid(["memory (MiB)", *(f"{count} steps" for count in steps)], rows)
+
+
+SPEED_PARTS = {
+    "speed": speed_table,
+    "compile": compile_table,
+    "waiting": waiting_table,
+    "resident": resident_table,
+    "cost": cost_table,
+    "scaling": scaling_line,
+    "memory": memory_table,
+}

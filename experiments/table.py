@@ -24,7 +24,7 @@ from experiments.policy_tables import (
     returns_tables,
 )
 from experiments.pool_tables import PAGES as POOL_PAGES
-from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
+from experiments.speed_tables import SPEED_PARTS
 from experiments.stream_tables import regimes_tables
 from experiments.text_tables import entities_table, texts_table
 from jaxmeta import files
@@ -362,10 +362,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
     "docs/pages/streams.md": {"regimes": regimes_tables},
     "docs/pages/speed.md": {
-        "speed": speed_table,
-        "cost": cost_table,
-        "scaling": scaling_line,
-        "memory": memory_table,
+        **SPEED_PARTS,
         "policies": control_speed_table,
         "search-speed": search_speed_table,
     },
