@@ -2,19 +2,16 @@
 
     python -m experiments.benchmark [--out bench.json] [--workload NAME ...]
 
-Contestants are first checked to agree on the loss and the meta-gradient for the same weights and
-data. They then take turns, A B A B, and medians are compared. The code of the peers is in
-`experiments.peers`, jaxmeta's in `experiments.workloads`.
+Each contestant has a process of its own. They take turns, A B A B, and medians are compared. They
+are also checked to agree on the loss and the meta-gradient for the same weights and data. The code
+of the peers is in `experiments.peers`, jaxmeta's in `experiments.workloads`.
 """
 
-import gc
 import importlib.util
 import math
 import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,35 +20,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import peers
-from experiments.peers import Arrays, Contestant
-from experiments.workloads import (
-    WORKLOADS,
-    Workload,
-    compiled_steps,
-    draw,
-    initial,
-    jaxmeta_contestant,
-)
+from experiments.contestants import PEERS, InProcess, seconds_of
+from experiments.peers import Arrays, operations
+from experiments.workloads import WORKLOADS, Workload, draw, initial
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
 from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import Count
-from jaxmeta.training.parallel import mesh_for, size_of
+from jaxmeta.training.parallel import mesh_for
 
 TORCH = "pip install torch==2.13.0"  # has a CPU build
 
 _TURN = 0.5  # least seconds per turn: the system takes tens of ms to place threads on cores
 _LONG = 20.0  # seconds of a call above which one step per call is enough
-
-PEERS = {
-    "torch_loop": peers.torch_loop,
-    "torch_vmap": peers.torch_vmap,
-    "plain_jax": peers.plain_jax,
-}
 
 
 @dataclass(frozen=True)
@@ -65,14 +48,15 @@ class Benchmark:
     rounds: Count = 5
     """Number of timed rounds, in each of which every contestant has a turn."""
     peer: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Peers to measure, from torch_loop, torch_vmap and plain_jax. Defaults to all."""
+    """Peers to measure, from torch_loop, torch_vmap, torch_compile_loop, torch_compile_vmap and
+    plain_jax. Defaults to all."""
 
 
 # --- the comparison -----------------------------------------------------------------------
 
 
 def assert_agreement(
-    workload: Workload, contestants: dict[str, Contestant], dtype: str, tolerance: float
+    workload: Workload, contestants: Mapping[str, Any], dtype: str, tolerance: float
 ) -> None:
     """Raise `ArithmeticError` if a loss or meta-gradient differs from jaxmeta's.
 
@@ -96,87 +80,71 @@ def assert_agreement(
 
 
 def measure(workload: Workload, names: list[str], rounds: int) -> dict[str, Any]:
-    """Check agreement, then measure all contestants in turns, and take medians."""
-    contestants = {"jaxmeta": jaxmeta_contestant(workload)}
-    contestants |= {name: PEERS[name](workload.problem) for name in names}
-    few = workload._replace(tasks=min(workload.tasks, 2))
-    with jax.enable_x64(True):
-        small = few._replace(queries=min(workload.queries, 2))
-        assert_agreement(small, contestants, "float64", 1e-8)
-    assert_agreement(few, contestants, "float32", 1e-3)
-
+    """Measure all contestants in turns, take medians, and check that they agree."""
     params, tasks = initial(workload.problem), draw(workload)
-    work, steps, calls = {}, {}, {}
-    for name, contestant in contestants.items():
-        for steps[name] in (1, workload.length):
-            work[name] = contestant.train(params, tasks, steps[name])
-            work[name]()  # compiles and warms the caches
-            once = seconds_of(work[name])
-            if once * workload.length > _LONG:
-                break
+    rivals = {name: InProcess(name, workload) for name in ("jaxmeta", *names)}
+    try:
+        return _measured(workload, rivals, params, tasks, rounds)
+    finally:
+        for rival in rivals.values():
+            rival.close()
+
+
+def _measured(
+    workload: Workload, rivals: dict[str, InProcess], params: Arrays, tasks: Any, rounds: int
+) -> dict[str, Any]:
+    found: dict[str, dict[str, Any]] = {}
+    steps, calls = {}, {}
+    for name in [*rivals]:
+        try:
+            compiling, once = rivals[name].prepare(params, tasks, 1)
+            steps[name] = 1
+            if once * workload.length <= _LONG:
+                steps[name] = workload.length
+                _, once = rivals[name].prepare(params, tasks, workload.length)
+        except TimeoutError as late:
+            if name == "jaxmeta":
+                raise
+            found[name] = {"failed": str(late)}
+            rivals.pop(name).close()
+            continue
+        found[name] = {"compile_seconds": compiling}
         calls[name] = math.ceil(_TURN / once)
-    seconds: dict[str, list[float]] = {name: [] for name in work}
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(rounds):
-        for name in work:
-            gc.collect()
-            seconds[name].append(seconds_of(work[name], calls[name]))
-    speed = {
-        name: workload.tasks * steps[name] / statistics.median(times)
-        for name, times in seconds.items()
-    }
+        for name, rival in rivals.items():
+            seconds[name].append(rival.turn(calls[name]))
+    for name, rival in rivals.items():
+        speed = workload.tasks * steps[name] / statistics.median(seconds[name])
+        found[name] |= {"tasks_per_second": speed, "resident_bytes": rival.resident_bytes()}
+        if workload.problem.method != "evaluation":
+            updates = 1000 * workload.tasks / speed
+            found[name]["seconds_to_1000_updates"] = found[name]["compile_seconds"] + updates
+
+    few = workload._replace(tasks=min(workload.tasks, 2))
+    exact = {name: own for name, own in rivals.items() if "compile" not in name}
+    assert_agreement(few._replace(queries=min(workload.queries, 2)), exact, "float64", 1e-8)
+    assert_agreement(few, rivals, "float32", 1e-3)
+    own = found["jaxmeta"]["tasks_per_second"]
     best, best_torch = (
-        max((speed[name] for name in names if name.startswith(kind)), default=None)
+        max(
+            (
+                found[name]["tasks_per_second"]
+                for name in rivals
+                if name != "jaxmeta" and name.startswith(kind)
+            ),
+            default=None,
+        )
         for kind in ("", "torch")
     )
-    flops = peers.operations(workload.problem, params, tasks) / workload.tasks
     return {
-        "tasks_per_second": speed["jaxmeta"],
-        "ratio_to_best_peer": best and speed["jaxmeta"] / best,
-        "ratio_to_best_torch": best_torch and speed["jaxmeta"] / best_torch,
-        "peers": {name: speed[name] for name in names},
-        "operations_per_task": flops,
+        "tasks_per_second": own,
+        "ratio_to_best_peer": best and own / best,
+        "ratio_to_best_torch": best_torch and own / best_torch,
+        "contestants": found,
+        "operations_per_task": operations(workload.problem, params, tasks) / workload.tasks,
         "rounds": rounds,
-        **_compilation(workload, params, tasks),
-    }
-
-
-def seconds_of(work: Callable[[], Any], calls: int = 1) -> float:
-    """Seconds per call, averaged over this many calls in a row."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        work()
-    return (time.perf_counter() - start) / calls
-
-
-def _compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
-    """Seconds to trace and compile, with an empty and with a filled cache on disk, and the memory
-    of the compiled steps in bytes."""
-    if workload.problem.method == "evaluation":
-        return dict.fromkeys(("compile_seconds", "cached_compile_seconds", "peak_memory_bytes"))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, value in zip(names, (folder, 0.0), strict=True):
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        try:
-            seconds = []
-            for _ in ("empty", "full"):
-                jax.clear_caches()
-                start = time.perf_counter()
-                compiled, *_ = compiled_steps(workload, params, tasks)
-                seconds.append(time.perf_counter() - start)
-        finally:
-            for name, value in before.items():
-                jax.config.update(name, value)
-            compilation_cache.reset_cache()
-    sizes = compiled.memory_analysis()
-    total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    total *= size_of(mesh_for(workload.tasks))  # the analysis is of one device
-    return {
-        "compile_seconds": seconds[0],
-        "cached_compile_seconds": seconds[1],
-        "peak_memory_bytes": total,
+        **rivals["jaxmeta"].compilation(params, tasks),
     }
 
 
@@ -236,7 +204,7 @@ def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> Non
     columns = ("to best peer", "to PyTorch", "of matmul rate", "compile, s", "cached, s")
     table = Table("workload", "jaxmeta", *PEERS, *columns, box=None)
     for row in results:
-        shown = [f"{row['peers'][p]:,.1f}" if p in row["peers"] else "–" for p in PEERS]
+        shown = [_speed(row["contestants"].get(peer, {})) for peer in PEERS]
         ratios = (row["ratio_to_best_peer"], row["ratio_to_best_torch"])
         compiling = (row["compile_seconds"], row["cached_compile_seconds"])
         table.add_row(
@@ -253,6 +221,12 @@ def _benchmark(options: Benchmark, chosen: tuple[str, ...], console: Any) -> Non
     console.print(f"figures: {options.out}, chart: {options.out.with_suffix('.png')}")
 
 
+def _speed(contestant: dict[str, Any]) -> str:
+    if "failed" in contestant:
+        return contestant["failed"]
+    return f"{contestant['tasks_per_second']:,.1f}" if contestant else "–"
+
+
 def chart(path: Path, results: list[dict[str, Any]]) -> None:
     """Draw tasks per second relative to the best peer, one group of bars per workload."""
     from matplotlib.figure import Figure
@@ -260,28 +234,36 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
     from jaxmeta.plots.figures import write
 
     names = ["jaxmeta", *PEERS]
-    colours = dict(zip(names, ("#0072b2", "#e69f00", "#f0c67a", "#999999"), strict=True))
-    figure = Figure(figsize=(8, 0.5 + 0.85 * len(results)), layout="constrained")
+    shades = ("#0072b2", "#e69f00", "#f0c67a", "#009e73", "#8fd3bf", "#999999")
+    colours = dict(zip(names, shades, strict=True))
+    figure = Figure(figsize=(8, 0.5 + 1.2 * len(results)), layout="constrained")
     axes = figure.subplots()
+    labelled: set[str] = set()
     for row, result in enumerate(results):
-        speed = {"jaxmeta": result["tasks_per_second"], **result["peers"]}
-        best = max(result["peers"].values(), default=speed["jaxmeta"])
+        speed = {
+            name: own["tasks_per_second"]
+            for name, own in result["contestants"].items()
+            if "failed" not in own
+        }
+        rivals = [own for name, own in speed.items() if name != "jaxmeta"]
+        best = max(rivals, default=speed["jaxmeta"])
         for place, name in enumerate(name for name in names if name in speed):
             ratio = speed[name] / best
             axes.barh(
-                row + 0.2 * place - 0.3,
+                row + 0.14 * place - 0.35,
                 ratio,
-                height=0.18,
+                height=0.13,
                 color=colours[name],
-                label=name if row == 0 else None,
+                label=None if name in labelled else name,
             )
             axes.text(
                 ratio * 1.03,
-                row + 0.2 * place - 0.3,
+                row + 0.14 * place - 0.35,
                 f"{speed[name]:,.0f}" if speed[name] >= 100 else f"{speed[name]:.2g}",
                 va="center",
                 fontsize=7,
             )
+            labelled.add(name)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     shortest, longest = axes.get_xlim()
@@ -291,7 +273,7 @@ def chart(path: Path, results: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(results)), [result["name"] for result in results])
     axes.invert_yaxis()
     axes.set_xlabel("speed relative to the best peer; tasks per second beside the bars")
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     write(figure, path)
 

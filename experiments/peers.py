@@ -2,7 +2,9 @@
 
 `torch_loop`: PyTorch, a Python loop over tasks with `autograd.grad(create_graph=True)`, as in
 learn2learn and higher. `torch_vmap`: PyTorch's `torch.func`, a `vmap` over tasks of nested
-gradients. `plain_jax`: JAX without this library's kernels, `lax.conv` under `vmap`.
+gradients. `torch_compile_loop` and `torch_compile_vmap`: `torch.compile` (Inductor) of one task's
+gradients of `torch.func`, called in a loop, and of the `vmap` over all tasks. `plain_jax`: JAX
+without this library's kernels, `lax.conv` under `vmap`.
 
 Parameters are a list of arrays in one order for all: for every convolution its kernel
 `[h, w, C, D]`, scale and shift; for every dense layer its matrix `[in, out]` and bias. A task is
@@ -223,10 +225,13 @@ def _torch_loss(problem: Problem) -> Callable[..., Any]:
     return loss
 
 
-def _torch_contestant(problem: Problem, means: Callable[..., Any]) -> Contestant:
+def _torch_contestant(
+    problem: Problem, means: Callable[..., Any], compiled: bool = False
+) -> Contestant:
     """A contestant from `means(params, tasks) -> (loss, gradients)` of tensors.
 
-    It uses the faster memory layout on this machine, channels first or channels last.
+    It uses the faster memory layout on this machine, channels first or channels last; compiled,
+    Inductor chooses the layouts.
     """
     import torch
 
@@ -257,7 +262,7 @@ def _torch_contestant(problem: Problem, means: Callable[..., Any]) -> Contestant
     def train(params: Arrays, tasks: Any, length: int) -> Callable[[], None]:
         def in_layout(layout: Any) -> Callable[[], None]:
             tensors, batch = weights(params, layout), [to_torch(x, layout) for x in tasks]
-            optimizer = torch.optim.Adam(tensors, OUTER_RATE)
+            optimizer = torch.optim.Adam(tensors, OUTER_RATE, fused=True)
 
             def work() -> None:
                 for _ in range(length):
@@ -270,7 +275,7 @@ def _torch_contestant(problem: Problem, means: Callable[..., Any]) -> Contestant
             return work
 
         candidates = [in_layout(torch.contiguous_format)]
-        if problem.network != "mlp":
+        if problem.network != "mlp" and not compiled:
             candidates.append(in_layout(torch.channels_last))
         return min(candidates, key=_seconds) if len(candidates) > 1 else candidates[0]
 
@@ -284,8 +289,8 @@ def _seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def torch_loop(problem: Problem) -> Contestant:
-    """PyTorch with a Python loop over tasks."""
+def torch_loop(problem: Problem, *, compiled: bool = False) -> Contestant:
+    """PyTorch with a Python loop over tasks; compiled, of `torch.func` of one task."""
     import torch
 
     exact = problem.method == "maml"
@@ -294,25 +299,53 @@ def torch_loop(problem: Problem) -> Contestant:
     def gradient(function: Callable[..., Any], params: list[Any]) -> Any:
         return torch.autograd.grad(function(params), params, create_graph=exact)
 
+    def eager(params: list[Any], *task: Any) -> tuple[Any, Any]:
+        if problem.method == "evaluation":
+            adapted = [param.detach().requires_grad_() for param in params]
+            return loss(adapted, task, gradient).detach(), ()
+        value = loss(params, task, gradient)
+        return value.detach(), torch.autograd.grad(value, params)
+
+    functional: Callable[..., Any] = torch.compile(_torch_func(problem))
+
+    def of_one_task(params: list[Any], task: Any) -> tuple[Any, Any]:
+        if compiled:
+            return functional([param.detach() for param in params], *task)
+        return eager(params, *task)
+
     def means(params: list[Any], tasks: Any) -> Any:
         count, total_loss = len(tasks[0]), 0.0
         total = [torch.zeros_like(param) for param in params]
         for task in zip(*tasks, strict=True):
-            if problem.method == "evaluation":
-                adapted = [param.detach().requires_grad_() for param in params]
-                total_loss += loss(adapted, task, gradient).detach() / count
-                continue
-            value = loss(params, task, gradient)
-            total_loss += value.detach() / count
-            for mean, grad in zip(total, torch.autograd.grad(value, params), strict=True):
+            value, grads = of_one_task(params, task)
+            total_loss += value / count
+            for mean, grad in zip(total, grads):  # an evaluation has no gradients
                 mean += grad / count
         return total_loss, [] if problem.method == "evaluation" else total
 
-    return _torch_contestant(problem, means)
+    return _torch_contestant(problem, means, compiled)
 
 
-def torch_vmap(problem: Problem) -> Contestant:
+def torch_vmap(problem: Problem, *, compiled: bool = False) -> Contestant:
     """PyTorch with `torch.func.vmap` over tasks."""
+    import torch
+
+    one = _torch_func(problem)
+
+    def all_tasks(params: list[Any], *tasks: Any) -> Any:
+        losses, grads = torch.func.vmap(one, (None, *(0,) * len(tasks)))(params, *tasks)
+        return losses.mean(), [grad.mean(0) for grad in grads]
+
+    each = torch.compile(all_tasks) if compiled else all_tasks
+
+    def means(params: list[Any], tasks: Any) -> Any:
+        return each([param.detach() for param in params], *tasks)
+
+    return _torch_contestant(problem, means, compiled)
+
+
+def _torch_func(problem: Problem) -> Callable[..., Any]:
+    """`one(params, *task) -> (loss, gradients)` by `torch.func`; an evaluation has no gradients."""
     import torch
 
     loss = _torch_loss(problem)
@@ -325,13 +358,10 @@ def torch_vmap(problem: Problem) -> Contestant:
     def of_one_task(params: list[Any], *task: Any) -> Any:
         return loss(params, task, gradient)
 
-    def means(params: list[Any], tasks: Any) -> Any:
-        params = [param.detach() for param in params]
-        in_dims = (None, *(0,) * len(tasks))
+    def one(params: list[Any], *task: Any) -> tuple[Any, Any]:
         if problem.method == "evaluation":
-            return torch.func.vmap(of_one_task, in_dims)(params, *tasks).mean(), []
-        each = torch.func.vmap(torch.func.grad_and_value(of_one_task), in_dims)
-        grads, losses = each(params, *tasks)
-        return losses.mean(), [grad.mean(0) for grad in grads]
+            return of_one_task(params, *task), []
+        grads, value = torch.func.grad_and_value(of_one_task)(params, *task)
+        return value, grads
 
-    return _torch_contestant(problem, means)
+    return one

@@ -7,23 +7,54 @@ from jaxmeta import files
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
+COMPILED = RESULTS / "benchmark-compiled-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 
+_PEERS = {
+    "torch_loop": "PyTorch, loop",
+    "torch_vmap": "PyTorch, vmap",
+    "torch_compile_loop": "PyTorch, compiled, loop",
+    "torch_compile_vmap": "PyTorch, compiled, vmap",
+    "plain_jax": "plain JAX",
+}
+
+
 def speed_table(benchmark: Path = BENCHMARK) -> str:
     """Tasks per second of all implementations, one row per workload."""
-    peers = {"torch_loop": "PyTorch, loop", "torch_vmap": "PyTorch, vmap", "plain_jax": "plain JAX"}
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
-        others = (_or_dash(row["peers"].get(peer), "{:,.1f}") for peer in peers)
+        speeds = row.get("peers") or {  # as files had it before contestants were compiled
+            name: own.get("tasks_per_second") for name, own in row["contestants"].items()
+        }
+        others = (_or_dash(speeds.get(peer), "{:,.1f}") for peer in _PEERS)
         ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
         rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
-    return grid(["workload", "jaxmeta", *peers.values(), "jaxmeta ÷ best PyTorch"], rows)
+    return grid(["workload", "jaxmeta", *_PEERS.values(), "jaxmeta ÷ best PyTorch"], rows)
+
+
+def contestants_table(benchmark: Path = COMPILED) -> str:
+    """Speed, time to compile, time to the first 1,000 updates and memory of each implementation."""
+    rows = []
+    for row in files.read_json(benchmark)["workloads"]:
+        own = row["tasks_per_second"]
+        for name, found in row["contestants"].items():
+            speed, updates = found.get("tasks_per_second"), found.get("seconds_to_1000_updates")
+            cells = [
+                found.get("failed") or _or_dash(speed, "{:,.1f}"),
+                _or_dash(speed and own / speed, "{:.2f}"),
+                _or_dash(found.get("compile_seconds"), "{:.1f} s"),
+                _or_dash(updates, "{:.1f} s"),
+                _or_dash(found.get("resident_bytes", 0) / 2**20 or None, "{:,.0f} MiB"),
+            ]
+            rows.append([row["name"], _PEERS.get(name, name), *cells])
+    columns = ["workload", "", "tasks per second", "jaxmeta ÷ this", "compile", "1,000 updates"]
+    return grid([*columns, "peak memory"], rows)
 
 
 def cost_table(benchmark: Path = BENCHMARK) -> str:
-    """Floating-point rate relative to a matrix product, and compile times."""
+    """Floating-point rate relative to a matrix product, and compile times with a cache."""
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
         seconds = (row["compile_seconds"], row["cached_compile_seconds"])
@@ -60,3 +91,11 @@ def memory_table(path: Path = MEMORY) -> str:
         for name, by_steps in taken.items()
     )
     return grid(["memory (MiB)", *(f"{count} steps" for count in steps)], rows)
+
+
+SPEED_PARTS = {
+    "speed": speed_table,
+    "cost": cost_table,
+    "scaling": scaling_line,
+    "memory": memory_table,
+}

@@ -25,7 +25,7 @@ from experiments.policy_tables import (
     returns_tables,
 )
 from experiments.pool_tables import PAGES as POOL_PAGES
-from experiments.speed_tables import cost_table, memory_table, scaling_line, speed_table
+from experiments.speed_tables import SPEED_PARTS
 from experiments.stream_tables import PAGES as STREAM_PAGES
 from experiments.text_tables import entities_table, texts_table
 from experiments.transfer_tables import PAGES as TRANSFER_PAGES
@@ -363,10 +363,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
     **STREAM_PAGES,
     "docs/pages/speed.md": {
-        "speed": speed_table,
-        "cost": cost_table,
-        "scaling": scaling_line,
-        "memory": memory_table,
+        **SPEED_PARTS,
         "policies": control_speed_table,
         "search-speed": search_speed_table,
     },

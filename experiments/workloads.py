@@ -1,13 +1,17 @@
 """The workloads of `experiments.benchmark`, their data, and their implementation in jaxmeta."""
 
 import math
+import tempfile
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import peers
 from experiments.peers import Arrays, Contestant, Problem
@@ -15,7 +19,7 @@ from jaxmeta import Batch, Carry, MetaLearner, Task, cross_entropy, squared_erro
 from jaxmeta.learners import first_order_maml, maml, prototypical
 from jaxmeta.models import conv4, mlp
 from jaxmeta.training import evaluation, meta_update
-from jaxmeta.training.parallel import mesh_for, replicate
+from jaxmeta.training.parallel import mesh_for, replicate, size_of
 from jaxmeta.training.state import Sample
 from jaxmeta.training.update import chunk_of
 
@@ -224,5 +228,37 @@ def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any,
     state = jax.jit(init)(jax.random.key(0), sample)
     state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
     state, sample = replicate((state, sample), mesh)
-    chunk: Any = chunk_of(update)
-    return chunk.lower(state, sample, length=workload.length).compile(), state, sample
+    steps = jax.jit(partial(chunk_of(update), length=workload.length), donate_argnums=0)
+    return steps.lower(state, sample).compile(), state, sample
+
+
+def compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
+    """Seconds to trace and compile jaxmeta's steps, with an empty and with a filled cache on disk,
+    and the memory of the compiled steps in bytes."""
+    if workload.problem.method == "evaluation":
+        return dict.fromkeys(("compile_seconds", "cached_compile_seconds", "peak_memory_bytes"))
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, value in zip(names, (folder, 0.0), strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        try:
+            seconds = []
+            for _ in ("empty", "full"):
+                jax.clear_caches()
+                start = time.perf_counter()
+                compiled, *_ = compiled_steps(workload, params, tasks)
+                seconds.append(time.perf_counter() - start)
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+    sizes = compiled.memory_analysis()
+    total = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+    total *= size_of(mesh_for(workload.tasks))  # the analysis is of one device
+    return {
+        "compile_seconds": seconds[0],
+        "cached_compile_seconds": seconds[1],
+        "peak_memory_bytes": total,
+    }

@@ -7,8 +7,9 @@ import pytest
 
 from experiments import benchmark as bench
 from experiments import workloads
-from experiments.benchmark import PEERS, Benchmark
-from experiments.workloads import WORKLOADS
+from experiments.benchmark import Benchmark
+from experiments.contestants import CONTESTANTS, PEERS, InProcess
+from experiments.workloads import WORKLOADS, jaxmeta_contestant
 
 # One small task of every problem that the workloads pose.
 SMALL = {
@@ -31,17 +32,17 @@ def test_contestants_agree(name, peer, x64):
         pytest.importorskip("torch", reason="PyTorch is for benchmarks only")
     workload = SMALL[name]
     contestants = {
-        "jaxmeta": bench.jaxmeta_contestant(workload),
-        peer: PEERS[peer](workload.problem),
+        "jaxmeta": jaxmeta_contestant(workload),
+        peer: CONTESTANTS[peer](workload),
     }
     bench.assert_agreement(workload, contestants, "float64", 1e-8)
 
 
 def test_contestants_that_differ_are_told():
     workload = SMALL["sinusoid-1-step"]
-    ours = bench.jaxmeta_contestant(workload)
+    ours = jaxmeta_contestant(workload)
     faster = workload._replace(problem=workload.problem._replace(rate=0.02))
-    other = bench.jaxmeta_contestant(faster)
+    other = jaxmeta_contestant(faster)
     with pytest.raises(ArithmeticError, match="other and jaxmeta differ by"):
         bench.assert_agreement(workload, {"jaxmeta": ours, "other": other}, "float32", 1e-3)
 
@@ -51,6 +52,30 @@ def test_parameters_go_there_and_back():
         params = workloads.initial(workload.problem)
         back = workloads.list_of(workload.problem, workloads.tree_of(workload.problem, params))
         assert all((a == b).all() for a, b in zip(params, back, strict=True))
+
+
+@pytest.mark.full
+def test_a_contestant_in_a_process_of_its_own(monkeypatch):
+    workload = SMALL["sinusoid-1-step"]
+    params, tasks = workloads.initial(workload.problem), workloads.draw(workload)
+    here = jaxmeta_contestant(workload).measure(params, tasks)
+    there = InProcess("jaxmeta", workload)
+    loss, grads = there.measure(params, tasks)
+    assert loss == pytest.approx(here[0]) and len(grads) == len(here[1])
+    with pytest.raises(RuntimeError, match="jaxmeta: "):
+        there.measure(params[:2], tasks)
+    monkeypatch.setattr("experiments.contestants.LIMIT", 0.0)
+    with pytest.raises(TimeoutError, match="no answer within 0 minutes"):
+        there.prepare(params, tasks, 1)
+    there.close()
+
+
+def test_steps_compile_and_run():
+    workload = SMALL["sinusoid-1-step"]
+    params, tasks = workloads.initial(workload.problem), workloads.draw(workload)
+    steps, state, sample = workloads.compiled_steps(workload._replace(length=2), params, tasks)
+    assert int(steps(state, sample)[0].step) == 2
+    jaxmeta_contestant(workload).train(params, tasks, 1)()
 
 
 @pytest.mark.slow
@@ -64,8 +89,11 @@ def test_the_figures_are_whole(tmp_path, capsys, monkeypatch):
     )
     (row,) = json.loads(out.read_text())["workloads"]
     assert row["ratio_to_best_peer"] == pytest.approx(
-        row["tasks_per_second"] / row["peers"]["plain_jax"]
+        row["tasks_per_second"] / row["contestants"]["plain_jax"]["tasks_per_second"]
     )
+    for own in row["contestants"].values():
+        assert own["resident_bytes"] > 1e7
+        assert own["seconds_to_1000_updates"] > own["compile_seconds"] > 0
     assert 0 < row["fraction_of_matmul_peak"] < 1
     assert row["compile_seconds"] > 0 and row["peak_memory_bytes"] > 0
     assert out.with_suffix(".png").stat().st_size > 1000
