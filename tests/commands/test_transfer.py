@@ -36,8 +36,9 @@ def scans(tmp_path_factory):
 
 
 @pytest.fixture
-def moved(status, capsys, tmp_path):
+def moved(status, capsys, tmp_path, monkeypatch):
     """`moved(*arguments)`: status, output lines, errors, the path of the result."""
+    monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "cache"))  # without old predictions
 
     def run(*arguments):
         capsys.readouterr()
