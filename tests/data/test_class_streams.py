@@ -14,7 +14,7 @@ def test_a_stream_is_class_by_class_and_every_label_is_that_of_the_image():
     classes = class_images(pixels.astype(np.uint8), np.repeat(np.arange(6), 8), tuple("abcdef"))
     sample = class_streams(classes, ways=3, shots=4, queries=2, remembered=50)
     drawn = set()
-    for key in jax.random.split(KEY, 5):
+    for key in jax.random.split(KEY, 12):
         support, query = jax.jit(sample)(key)
         for batch in (support, query):
             shown = np.rint(255 * np.asarray(batch.inputs)[:, 0, 0, 0])
