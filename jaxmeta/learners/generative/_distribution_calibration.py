@@ -114,6 +114,7 @@ def distribution_calibration(
     section 3.
 
     >>> import jaxmeta
+    >>> from jaxmeta import Batch
     >>> learner = distribution_calibration(
     ...     jaxmeta.cross_entropy, 2, optax.sgd(1.0), 10, base_classes=3, base_examples=4)
     >>> support = Batch(jnp.array([[9.0, 0.0], [0.0, 9.0]]), jnp.array([0, 1]))

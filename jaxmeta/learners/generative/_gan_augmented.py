@@ -84,6 +84,7 @@ def gan_augmented(
     Source: Antoniou, Storkey, Edwards 2018, "Data augmentation generative adversarial networks",
     section 3; Gulrajani et al. 2017, "Improved training of Wasserstein GANs", Algorithm 1.
 
+    >>> from jaxmeta import Batch
     >>> from jaxmeta.models import image_generator, pair_critic
     >>> learner = gan_augmented(image_generator(4), pair_critic(4), optax.adam(1e-4), latent=8)
     >>> batch = Batch(jnp.zeros((5, 12, 12, 1)), jnp.arange(5))

@@ -113,6 +113,7 @@ def vae_augmented(
     using deep conditional generative models", equation 4.
 
     >>> import jaxmeta
+    >>> from jaxmeta import Batch
     >>> from jaxmeta.models import mlp
     >>> networks = mlp((8,), 4), mlp((8,), 3)
     >>> learner = vae_augmented(*networks, jaxmeta.cross_entropy, 2, optax.sgd(1.0), 5)
@@ -179,6 +180,7 @@ def pair_codes(
 def partners(key: Key, task: Task, ways: int) -> tuple[Array, Array]:
     """A random support example of the class of each query example, int `[Q]`; whether it exists.
 
+    >>> from jaxmeta import Batch
     >>> task = Task(Batch(None, jnp.array([0, 1])), Batch(None, jnp.array([1, 2, 0])))
     >>> rows, known = partners(jax.random.key(0), task, 3)
     >>> rows[0].item(), rows[2].item(), known.tolist()

@@ -126,7 +126,11 @@ def refused(name, kind, *parts, **options):
 def test_sets_that_cannot_be_used_are_told_in_one_line(tmp_path):
     refused("cifar1000", ValueError, "unknown dataset 'cifar1000'", "cifar100")
     refused("omniglott", ValueError, "nearest: omniglot")
-    refused("zzzzzzzzz", ValueError, "nearest: glyphs or grocery or miniimagenet or omniglot")
+    refused(
+        "zzzzzzzzz",
+        ValueError,
+        "nearest: cifar10 or glyphs or grocery or mednist or miniimagenet or omniglot",
+    )
     refused("imdb_reviews", ValueError, "not a set of images", "text: Text")
     refused("emnist/by_klass", ValueError, "can't open 'emnist/by_klass'")
     refused("emnist/byclass:9.9.9", ValueError, "can't open 'emnist/byclass:9.9.9'")
