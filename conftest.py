@@ -97,9 +97,17 @@ def omniglot_dir(tfds_dir: Path) -> Path:
     return folder
 
 
+_READS_FSMOL = "13_a_molecules_activity.ipynb"  # 230,000 molecules
+
+
 def pytest_itemcollected(item):
     if item.path.suffix == ".ipynb":
         item.add_marker(pytest.mark.full)
+        if item.path.name == _READS_FSMOL:
+            item.add_marker(pytest.mark.slow)
+            missing = "JAXMETA_DATA_DIR" not in os.environ
+            reason = "needs real data: JAXMETA_DATA_DIR is not set"
+            item.add_marker(pytest.mark.skipif(missing, reason=reason))
 
 
 def _fail_if_data_should_be_there(report):

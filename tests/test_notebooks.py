@@ -24,8 +24,8 @@ def text(lines) -> str:
     return lines if isinstance(lines, str) else "".join(lines)
 
 
-def test_there_are_twelve():
-    assert sorted(int(path.name.partition("_")[0]) for path in NOTEBOOKS) == [*range(1, 13)]
+def test_there_are_thirteen():
+    assert sorted(int(path.name.partition("_")[0]) for path in NOTEBOOKS) == [*range(1, 14)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
