@@ -79,13 +79,16 @@ def figures_by_test(
     ends.append((len(tests) - 1, means[-1], first, BLUE))
     axes.set_xticks(range(len(tests)), tests)
     style(axes, xlabel, ylabel)
-    _label_ends(axes, ends, len(tests) - 1)
+    _label_ends(axes, ends)
     write(figure, path)
     return figure
 
 
-def _label_ends(axes: "Axes", ends: list[tuple[float, float, str, str]], last: int) -> None:
-    """A name to the right of each line, in the order of their ends, none over another."""
+def _label_ends(axes: "Axes", ends: list[tuple[float, float, str, str]]) -> None:
+    """A name to the right of the axes for each line, in the order of their ends."""
+    from matplotlib.transforms import blended_transform_factory
+
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
     low, high = axes.get_ylim()
     step = (high - low) / 24
     heights = _apart([end[1] for end in ends], step)
@@ -93,8 +96,8 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, float, str, str]], last: i
         axes.annotate(
             name,
             (x, y),
-            (last + 0.25, height),
-            textcoords="data",
+            (1.01, height),
+            textcoords=beside,
             fontsize=7,
             color=colour,
             va="center",

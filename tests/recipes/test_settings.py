@@ -68,7 +68,14 @@ def data_identity(domain: str, learner: str) -> dict[str, Any]:
         return {"encoder": ENCODER, "sentences_sha256": "of none"}
     if learner == "active-one-shot":
         return DATA
-    return DATA if domain in ("few-shot", "pretrain") else {}
+    of_features = {"features": 8, "base_examples": 20, "width": 4}
+    return {
+        "few-shot": DATA,
+        "pretrain": DATA,
+        "class-streams": DATA,
+        "features": DATA | of_features,
+        "generate": DATA | of_features,
+    }.get(domain, {})
 
 
 def problem_of(experiment: Experiment, *, train: bool) -> Problem:

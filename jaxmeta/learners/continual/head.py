@@ -37,9 +37,10 @@ def with_new_classes(
     # A column for each example: a function of the class, so that equal classes have equal columns.
     column = lambda name: _random(jax.random.fold_in(key, name), (size, 1))[:, 0]  # noqa: E731
     columns = jax.vmap(column, out_axes=1)(stream.targets)
+    kernel, bias = jnp.asarray(head["kernel"]), jnp.asarray(head["bias"])
     new = {
-        "kernel": head["kernel"].at[:, stream.targets].set(columns),
-        "bias": head["bias"].at[stream.targets].set(0.0),
+        "kernel": kernel.at[:, stream.targets].set(columns.astype(kernel.dtype)),
+        "bias": bias.at[stream.targets].set(0),
     }
     return new, jnp.ones((classes,), bool)
 

@@ -57,6 +57,7 @@ def calibrated_samples(base: BaseClasses, nearest: int, spread: float) -> Genera
     >>> calibrated_samples(base, 1, 0.0)(jax.random.key(0), jnp.array([4.0])).tolist()
     [3.0]
     """
+    base = jax.tree.map(jnp.asarray, base)
 
     def generate(key: Key, features_D: Array) -> Array:
         noise_key, offset_key = jax.random.split(key)
