@@ -102,7 +102,7 @@ def test_other_settings_do_not_replace_a_result(folder, compressed):
     assert names == {"uncompressed", "prune 50 %", "prune 90 %"}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_all_methods_of_a_prototypical_network(trained, compressed, tmp_path):
     """With statistics of training images, which were folded into the network that is tested."""
     options = ("--query-statistics", "training", "--network", "conv4-stride", "--width", "4")

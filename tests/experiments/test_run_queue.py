@@ -254,7 +254,7 @@ def wait_for(happened, seconds=60):
     return found
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
 def test_pause_stop_and_kill(queue, listed, start_process, capsys):
     path, metrics = listed("a few_shot long", "b few_shot quick"), queue / "a" / "metrics.jsonl"

@@ -99,7 +99,7 @@ def test_errors(make, match):
         make()
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_maml_learns_an_architecture_whose_weights_adapt(nets):
     """The meta-gradient reaches the logits; the inner loop changes the weights alone."""
     learner = maml(

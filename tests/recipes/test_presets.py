@@ -62,7 +62,7 @@ def test_a_preset_for_a_kind_of_task_holds_in_each_of_its_domains():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("learner", ["prototypical", "maml"])
+@pytest.mark.parametrize("learner", ["prototypical", pytest.param("maml", marks=pytest.mark.slow)])
 def test_a_run_on_miniimagenet(learner, status, tmp_path, monkeypatch):
     from jaxmeta.data.images import miniimagenet as module
 

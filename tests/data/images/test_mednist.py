@@ -59,7 +59,7 @@ def test_the_images_at_hand(data_dir):
     assert (found.licence, found.ink) == ("CC BY-SA 4.0", False)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_cifar10_has_its_published_test_images(data_dir):
     found = load("cifar10", image_size=28, color=False)
     assert found.test.images.shape == (10_000, 28, 28, 1)

@@ -86,7 +86,7 @@ def test_architecture_gradient_by_hand(differentiation, order, close, x64):
 @pytest.mark.parametrize(
     "differentiation",
     [
-        pytest.param("second-order", marks=pytest.mark.full),
+        pytest.param("second-order", marks=pytest.mark.slow),
         pytest.param("finite-difference", marks=pytest.mark.slow),
     ],
 )

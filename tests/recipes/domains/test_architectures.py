@@ -117,7 +117,7 @@ def test_nonsense_is_refused(options, message, status, tmp_path, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_networks_that_are_trained_on_letters(status, tmp_path):
     folder = tmp_path / "run"
     options = ["metaqnn", "--space", "letters", "--letters", "4", "--network-steps", "5"]

@@ -285,7 +285,7 @@ def test_only_such_a_run_has_statistics_of_training():
     assert trained.evaluation_changes({"query_statistics": "training"})
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_supernet_finds_a_cell_beside_its_weights(trained):
     folder = trained("few-shot", "first-order-maml", "--network", "supernet", "--width", "2")
     results, run = results_of(folder), restore(folder)
