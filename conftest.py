@@ -97,14 +97,16 @@ def omniglot_dir(tfds_dir: Path) -> Path:
     return folder
 
 
-_READS_FSMOL = "13_a_molecules_activity.ipynb"  # 230,000 molecules
+# Notebooks that take longest; the last one reads 230,000 molecules.
+_LONG_NOTEBOOKS = ("3_", "8_", "9_", "11_", "12_", "13_")
 
 
 def pytest_itemcollected(item):
     if item.path.suffix == ".ipynb":
         item.add_marker(pytest.mark.full)
-        if item.path.name == _READS_FSMOL:
+        if item.path.name.startswith(_LONG_NOTEBOOKS):
             item.add_marker(pytest.mark.slow)
+        if item.path.name.startswith("13_"):
             missing = "JAXMETA_DATA_DIR" not in os.environ
             reason = "needs real data: JAXMETA_DATA_DIR is not set"
             item.add_marker(pytest.mark.skipif(missing, reason=reason))

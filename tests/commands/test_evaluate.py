@@ -87,7 +87,7 @@ def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
     assert new["accuracy"] != results["accuracy"] or new["loss"] != results["loss"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_other_query_statistics(trained, evaluated, tmp_path):
     folder, out = trained("few-shot", "maml"), tmp_path / "support.json"
     status, _, _ = evaluated(folder, "--query-statistics", "support", "--out", out)
