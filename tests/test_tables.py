@@ -27,6 +27,7 @@ def test_the_checks_of_scikit_learn_pass():
     assert len(found) > 40
 
 
+@pytest.mark.full
 def test_words_as_classes_and_missing_values(split):
     train, test, y_train, y_test = split
     names = np.array(["malignant", "benign"])

@@ -58,6 +58,7 @@ def test_features_by_hand(x64):
     np.testing.assert_allclose(features(view), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.full
 def test_the_gradient_is_that_of_the_weighted_log_likelihood(x64):
     learner = learned_acquirer(LINEAR, acquire_with, rollouts=3, discount=0.5)
     params, task = learner.init(KEY, sample(KEY)), sample(jax.random.key(1))

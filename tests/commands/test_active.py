@@ -70,6 +70,7 @@ def test_rules_on_the_same_tasks(folder, labelled):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 def test_a_result_that_was_cut_short_is_continued(folder, labelled, monkeypatch):
     run = folder("prototypical")
     measure, measured = active._measure, []

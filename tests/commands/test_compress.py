@@ -81,6 +81,7 @@ def test_pruned_on_the_test_tasks_of_the_run(folder, compressed):
     assert not (run / "compression.png").exists()
 
 
+@pytest.mark.full
 def test_one_version_can_be_compared_with_its_run(folder, compressed):
     run = folder("few-shot", "maml")
     assert compressed(run, "--method", "int8")[0] == 0
@@ -93,6 +94,7 @@ def test_one_version_can_be_compared_with_its_run(folder, compressed):
     assert difference.mean == pytest.approx(rows["int8"]["difference"], abs=1e-6)
 
 
+@pytest.mark.full
 def test_other_settings_do_not_replace_a_result(folder, compressed):
     run = folder("few-shot", "maml")
     for sparsity in ("0.5", "0.9", "0.5"):

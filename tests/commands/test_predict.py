@@ -48,6 +48,7 @@ def written(tmp_path):
 # --- images -------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_every_image_is_named(trained, folders, predicted, tmp_path):
     out = tmp_path / "named.png"
     run = trained("few-shot", "prototypical")

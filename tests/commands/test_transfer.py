@@ -137,6 +137,7 @@ def test_frozen_features_with_either_distance(distance, trained, moved, monkeypa
     assert first["accuracy"] == second["accuracy"] >= 1 / 3
 
 
+@pytest.mark.full
 def test_a_head_of_fewer_classes_is_told(trained, moved):
     status, _, error, _ = moved(trained("few-shot"), "--ways", "4")
     assert status == 1

@@ -124,6 +124,7 @@ def test_padding_does_not_count():
     chex.assert_trees_all_close(found, expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_a_student_of_another_kind_learns_to_agree_on_any_number_of_devices():
     teacher = prototypical(mlp((16,), 8), cross_entropy, 3)
     student = r2d2(mlp((6,), 6), cross_entropy, 3)

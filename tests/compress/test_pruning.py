@@ -207,6 +207,7 @@ def test_without_sparsity_training_is_as_ever():
     chex.assert_trees_all_close(infos, other_infos, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_the_remaining_weights_are_trained_on_any_number_of_devices():
     mesh = jax.make_mesh((4,), ("tasks",), (AxisType.Auto,), devices=jax.devices()[:4])
     found = []

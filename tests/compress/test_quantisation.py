@@ -14,6 +14,7 @@ FLOATS = strategies.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=4, max_side=5)
 
 
+@pytest.mark.full
 @hypothesis.given(arrays.arrays(np.float32, SHAPES, elements=FLOATS))
 def test_the_error_is_at_most_half_a_step_of_the_channel(weight):
     small = quantised({"w": weight})["w"]

@@ -50,6 +50,7 @@ def test_one_step_for_each_example_in_its_order(x64):
     assert not np.allclose(other.head["kernel"], state.head["kernel"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("replay", [0, 2])
 def test_both_forms_of_the_steps_are_equal(x64, learned, replay):

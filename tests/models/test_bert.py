@@ -313,6 +313,7 @@ def test_updates_are_products_of_their_factors(tiny_bert):
 # --- in a learner, and errors -------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_maml_adapts_a_bert(save_bert, tmp_path):
     """Sentences with an `a` against those with a `b`; the last example is padding."""
     tiny_bert = load_encoder(save_bert(tmp_path, layers=1))

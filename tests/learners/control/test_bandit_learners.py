@@ -72,6 +72,7 @@ def test_the_published_rewards_of_rules(act, low, high):
     assert low < float(rewards.mean()) < high
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("transitions", [False, True])
 def test_rl_squared_is_its_loop(transitions, x64):
     """The GRU over two episodes in Python, with the actions and rewards that happened."""

@@ -11,6 +11,7 @@ from jaxmeta.recipes.results import read_per_task
 LEARNERS = ["noise-augmented", pytest.param("vae-augmented", marks=pytest.mark.full)]
 
 
+@pytest.mark.full
 def test_base_statistics_are_part_of_a_run(trained):
     folder = trained("features")
     run = restore(folder)

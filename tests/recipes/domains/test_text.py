@@ -104,6 +104,7 @@ def test_sentences_of_the_user_are_predicted(trained, tmp_path, status, capsys):
     assert len(rows) == 2 and rows[1].startswith('"c d, c",')
 
 
+@pytest.mark.full
 def test_a_prediction_does_not_depend_on_its_neighbours(trained, tmp_path, status):
     run = trained("text")
     support = tmp_path / "support.tsv"
