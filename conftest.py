@@ -98,7 +98,7 @@ def omniglot_dir(tfds_dir: Path) -> Path:
 
 
 # Notebooks that take longest; the last one reads 230,000 molecules.
-_LONG_NOTEBOOKS = ("3_", "8_", "9_", "11_", "12_", "13_")
+_LONG_NOTEBOOKS = ("2_", "3_", "6_", "8_", "9_", "10_", "11_", "12_", "13_")
 
 
 def pytest_itemcollected(item):

@@ -74,7 +74,7 @@ def test_shuffled_labels_are_a_control(trained, evaluated, tmp_path):
     assert abs(control["accuracy"] - 1 / 3) < 0.08
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_other_tasks_and_inner_steps(trained, evaluated, tmp_path):
     out = tmp_path / "new.json"
     options = ["--seed", "3", "--eval-inner-steps", "0", "--eval-tasks", "5", "--out", out]

@@ -50,7 +50,7 @@ def moved(status, capsys, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_every_run_on_every_set(trained, scans, moved):
     runs = [
         trained("few-shot", "prototypical", "--query-statistics", "none"),

@@ -117,8 +117,8 @@ def test_a_trust_region_update_is_the_exact_one(x64, largest, curvature_tasks):
     np.testing.assert_allclose(info.metrics["divergence"], divergence(moved), rtol=1e-2)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("devices", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3])
 @pytest.mark.parametrize(
     "make",
     [
