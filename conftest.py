@@ -97,16 +97,15 @@ def omniglot_dir(tfds_dir: Path) -> Path:
     return folder
 
 
-# Notebooks that take longest; the last one reads 230,000 molecules.
-_LONG_NOTEBOOKS = ("2_", "3_", "6_", "8_", "9_", "10_", "11_", "12_", "13_")
+_SHORT_NOTEBOOKS = ("1_", "4_")
 
 
 def pytest_itemcollected(item):
     if item.path.suffix == ".ipynb":
         item.add_marker(pytest.mark.full)
-        if item.path.name.startswith(_LONG_NOTEBOOKS):
+        if not item.path.name.startswith(_SHORT_NOTEBOOKS):
             item.add_marker(pytest.mark.slow)
-        if item.path.name.startswith("13_"):
+        if item.path.name.startswith("13_"):  # reads FS-Mol
             missing = "JAXMETA_DATA_DIR" not in os.environ
             reason = "needs real data: JAXMETA_DATA_DIR is not set"
             item.add_marker(pytest.mark.skipif(missing, reason=reason))

@@ -104,7 +104,7 @@ def _made_from(run):
     return found.stem.removeprefix("active-")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_learner_that_adapts_and_a_committee(folder, labelled, tmp_path):
     run, other = folder("maml"), folder("prototypical")
     options = ("--rules", "bald", "learned", "--committee", other)

@@ -138,7 +138,7 @@ def test_regression_has_an_error_and_no_distillation(folder, compressed):
     assert rows["prune 80 %"]["loss"] > 0
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_shipped_learner_writes_into_the_working_folder(compressed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, lines, _ = compressed("maml-glyphs", "--method", "bfloat16", "--eval-tasks", "4")

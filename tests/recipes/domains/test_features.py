@@ -25,7 +25,7 @@ def test_base_statistics_are_part_of_a_run(trained):
     assert results["tests"]["2-shot"]["accuracy"] > 1 / 3
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_other_learners_see_the_same_tasks(learner, trained):
     ours, theirs = (

@@ -45,7 +45,7 @@ def test_a_run_is_compared_with_frozen_embeddings(line, tmp_path, status, capsys
     assert protocol["adapts"] == "a linear map of the embeddings"
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "adapts"),
     [
@@ -80,7 +80,7 @@ def test_updates_of_low_rank_are_all_that_a_checkpoint_holds(line, tmp_path, sta
     assert set(params["layers"]["0"]) == {"query", "value"}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_control_is_at_chance(line, tmp_path, status):
     options = ("--shuffle-labels", "--eval-tasks", "300", "--steps", "2")
     assert status("text", *line("prototypical", *options)) == 0

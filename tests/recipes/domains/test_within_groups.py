@@ -213,7 +213,7 @@ def test_the_omniglot_challenge_is_a_preset():
         assert own.learner == twenty.learner and own.training == twenty.training
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", ["device", "stream"])
 def test_tasks_of_the_challenge_are_of_one_alphabet(pipeline, omniglot_dir):
     own = start(find_domain("few-shot"), find_learner("prototypical"), "omniglot-challenge")
