@@ -5,6 +5,7 @@ still take turns.
 """
 
 import multiprocessing
+import os
 import resource
 import sys
 import time
@@ -110,6 +111,7 @@ def peak_resident() -> int:
 
 def _serve(pipe: Any, name: str, workload: Workload) -> None:
     """Answer commands until the pipe is closed."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # every compilation is a first one
     contestant = CONTESTANTS[name](workload)
     work: Callable[[], None] = lambda: None  # noqa: E731
 
