@@ -306,18 +306,14 @@ def torch_loop(problem: Problem, *, compiled: bool = False) -> Contestant:
         value = loss(params, task, gradient)
         return value.detach(), torch.autograd.grad(value, params)
 
-    functional: Callable[..., Any] = torch.compile(_torch_func(problem))
-
-    def of_one_task(params: list[Any], task: Any) -> tuple[Any, Any]:
-        if compiled:
-            return functional([param.detach() for param in params], *task)
-        return eager(params, *task)
+    one = torch.compile(_torch_func(problem)) if compiled else eager
 
     def means(params: list[Any], tasks: Any) -> Any:
         count, total_loss = len(tasks[0]), 0.0
         total = [torch.zeros_like(param) for param in params]
+        given = [param.detach() for param in params] if compiled else params
         for task in zip(*tasks, strict=True):
-            value, grads = of_one_task(params, task)
+            value, grads = one(given, *task)
             total_loss += value / count
             for mean, grad in zip(total, grads):  # an evaluation has no gradients
                 mean += grad / count

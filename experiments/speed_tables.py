@@ -7,7 +7,6 @@ from jaxmeta import files
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
-COMPILED = RESULTS / "benchmark-compiled-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
@@ -32,25 +31,6 @@ def speed_table(benchmark: Path = BENCHMARK) -> str:
         ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
         rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
     return grid(["workload", "jaxmeta", *_PEERS.values(), "jaxmeta ÷ best PyTorch"], rows)
-
-
-def contestants_table(benchmark: Path = COMPILED) -> str:
-    """Speed, time to compile, time to the first 1,000 updates and memory of each implementation."""
-    rows = []
-    for row in files.read_json(benchmark)["workloads"]:
-        own = row["tasks_per_second"]
-        for name, found in row["contestants"].items():
-            speed, updates = found.get("tasks_per_second"), found.get("seconds_to_1000_updates")
-            cells = [
-                found.get("failed") or _or_dash(speed, "{:,.1f}"),
-                _or_dash(speed and own / speed, "{:.2f}"),
-                _or_dash(found.get("compile_seconds"), "{:.1f} s"),
-                _or_dash(updates, "{:.1f} s"),
-                _or_dash(found.get("resident_bytes", 0) / 2**20 or None, "{:,.0f} MiB"),
-            ]
-            rows.append([row["name"], _PEERS.get(name, name), *cells])
-    columns = ["workload", "", "tasks per second", "jaxmeta ÷ this", "compile", "1,000 updates"]
-    return grid([*columns, "peak memory"], rows)
 
 
 def cost_table(benchmark: Path = BENCHMARK) -> str:

@@ -153,7 +153,7 @@ def vae_augmented(
 
     def loss(key: Key, params: FeatureVAEParams, task: Task) -> tuple[Array, Info]:
         pair_key, code_key = jax.random.split(key)
-        features_SD = jnp.asarray(transformed(task.support.inputs, power))
+        features_SD = transformed(task.support.inputs, power)
         values_QD = transformed(task.query.inputs, power)
         partner_Q, known_Q = partners(pair_key, task, ways)
         given_QD = features_SD[partner_Q]

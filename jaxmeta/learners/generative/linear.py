@@ -97,7 +97,7 @@ def head_on_samples(
 
 def transformed(inputs: Array, power: float) -> Array:
     """Inputs `[examples, ...]` as transformed features `[examples, D]`."""
-    return tukey(inputs.reshape(inputs.shape[0], -1), power)
+    return tukey(jnp.asarray(inputs).reshape(inputs.shape[0], -1), power)
 
 
 def _logits(head: PyTree, features: Array) -> Array:
