@@ -27,7 +27,7 @@ from experiments.policy_tables import (
 from experiments.pool_tables import PAGES as POOL_PAGES
 from experiments.speed_tables import SPEED_PARTS
 from experiments.stream_tables import PAGES as STREAM_PAGES
-from experiments.text_tables import entities_table, texts_table
+from experiments.text_tables import PAGES as TEXT_PAGES
 from experiments.transfer_tables import PAGES as TRANSFER_PAGES
 from jaxmeta import files
 from jaxmeta.commands.guard import guarded, read_arguments
@@ -360,7 +360,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/generation.md": {"imagined": imagined_tables, "generators": generators_table},
     **POOL_PAGES,
     **TRANSFER_PAGES,
-    "docs/pages/text.md": {"texts": texts_table, "entities": entities_table},
+    **TEXT_PAGES,
     **STREAM_PAGES,
     "docs/pages/speed.md": {
         **SPEED_PARTS,

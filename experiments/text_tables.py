@@ -2,13 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiments.cells import linked, runs_of
 from experiments.markdown import grid
 from jaxmeta import files
+from jaxmeta.training.estimates import estimate
 
 RESULTS = Path(__file__).parent / "results"
 # Prototypical networks with BERT-base and ProtAugment at 5-way 1- and 5-shot, as Dopierre et al.
@@ -18,6 +21,7 @@ _PUBLISHED = {
     "hwu64": {"1": ("77.1", "84.3"), "5": ("89.0", "92.6")},
     "clinc150": {"1": ("96.1", "96.5"), "5": ("98.6", "98.7")},
 }
+_AGGREGATIONS = ("mean", "clipped", "median", "pcgrad", "balanced")
 
 
 def entities_table(folder: Path = RESULTS) -> str:
@@ -54,19 +58,66 @@ def texts_table(folder: Path = RESULTS) -> str:
 
 
 def _families(folder: Path) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """The results of each learner on each set, one per class split: folders `NAME-SET-SPLIT`."""
+    """The results of each learner on each set, one per class split, without aggregations.
+
+    Their folders are `LEARNER-SET-SPLIT`, or `LEARNER-SET-SPLIT-VARIANT`.
+    """
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for path in sorted(folder.glob("*/results.json")):
-        results = files.read_json(path)
-        if results.get("experiment") == "text":
-            name = re.sub(r"-[1-5]$", "", path.parent.name)
-            dataset = results["dataset"]
-            learner = name.replace(f"-{dataset}", "").replace("-", " ")
-            found.setdefault((learner, dataset), []).append(results)
+    for path, own in runs_of("text", folder):
+        learner, _, variant = _parts(path, own)
+        if variant not in _AGGREGATIONS:
+            name = ", ".join(part.replace("-", " ") for part in (learner, variant) if part)
+            found.setdefault((name, own["dataset"]), []).append(own)
     return {(f"{learner}{_splits(own)}", dataset): own for (learner, dataset), own in found.items()}
 
 
-def _splits(found: list[Mapping[str, Any]]) -> str:
+def _parts(path: Path, results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Learner, class split and variant in the name of a run folder."""
+    form = rf"(.+)-{re.escape(results['dataset'])}-([1-5])(?:-(.+))?"
+    found = re.fullmatch(form, path.parent.name)
+    if found is None:
+        raise ValueError(f"{path.parent.name}: name the folder LEARNER-SET-SPLIT[-VARIANT]")
+    learner, split, variant = found.groups(default="")
+    return learner, split, variant
+
+
+def aggregations_table(folder: Path = RESULTS) -> str:
+    """Accuracies under each aggregation of the tasks' gradients, and differences to their mean.
+
+    Differences are paired by task, over the tasks of all class splits.
+    """
+    values: dict[tuple[str, str, str], dict[str, Mapping[str, np.ndarray]]] = {}
+    for path, own in runs_of("text", folder):
+        learner, split, variant = _parts(path, own)
+        if variant in _AGGREGATIONS:
+            arrays = files.read_arrays(path.with_name("per_task.npz"))
+            values.setdefault((own["dataset"], learner, variant), {})[split] = arrays
+    rows: list[list[str]] = []
+    for (dataset, learner, variant), splits in sorted(values.items(), key=_mean_first):
+        cells = [dataset, learner, f"{variant}{_splits([*splits.values()])}"]
+        base = values[dataset, learner, _AGGREGATIONS[0]]
+        for test in ("test", "5-shot"):
+            name = f"{test}/accuracy"
+            cells.append(_percent(np.concatenate([own[name] for own in splits.values()])))
+            lead = [own[name] - base[split][name] for split, own in splits.items() if split in base]
+            is_base = variant == _AGGREGATIONS[0]
+            cells.append("–" if is_base else _percent(np.concatenate(lead), "+.2f"))
+        rows.append(cells)
+    columns = ["set", "learner", "aggregation", "1-shot (%)", "difference", "5-shot (%)"]
+    return grid([*columns, "difference"], rows)
+
+
+def _mean_first(item: tuple[tuple[str, str, str], Any]) -> tuple[str, str, int]:
+    dataset, learner, variant = item[0]
+    return dataset, learner, _AGGREGATIONS.index(variant)
+
+
+def _percent(values: np.ndarray, form: str = ".1f") -> str:
+    found = estimate(values)
+    return f"{100 * found.mean:{form}} ± {100 * found.ci95:{form.removeprefix('+')}}"
+
+
+def _splits(found: list[Any]) -> str:
     return "" if len(found) == 5 else f" ({len(found)} of 5 splits)"
 
 
@@ -81,3 +132,12 @@ def _mean(rows: Iterable[Mapping[str, Any]], name: str, sign: str = "") -> str:
     ci95 = math.sqrt(sum(row[f"{name}_ci95"] ** 2 for row in rows)) / len(rows)
     digits = 2 if sign else 1
     return f"{100 * mean:{sign}.{digits}f} ± {100 * ci95:.{digits}f}"
+
+
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/pages/text.md": {
+        "texts": texts_table,
+        "aggregations": aggregations_table,
+        "entities": entities_table,
+    },
+}
