@@ -1,7 +1,10 @@
-"""Draw a metric along the training of several runs: `curves RUN [RUN …] --out PICTURE`."""
+"""Draw a metric of several runs, along their training or over their tests: `curves RUN [RUN …]`."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -14,14 +17,20 @@ from jaxmeta.training.logs import read_metrics
 
 @dataclass(frozen=True)
 class Curves:
-    """A metric along the training of several runs, in one picture."""
+    """A metric of several runs in one picture, along their training or over their tests."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """One or more run folders; of a run with --seeds, the mean over its seeds is drawn."""
     out: Path
     """PNG file for the picture."""
-    metric: str = "validation_loss"
-    """The metric, as in metrics.jsonl: validation_accuracy, validation_return, train_loss, ..."""
+    over: Literal["training", "tests"] = "training"
+    """The horizontal axis: meta-updates, or the tests of the runs, such as lengths of a stream.
+    Over tests, other methods in the result files of the runs are drawn, too."""
+    metric: str | None = None
+    """The metric. Along the training as in metrics.jsonl: validation_accuracy, train_loss, ...
+    (default validation_loss). Over tests as in results.json; defaults to the run's main figure."""
+    xlabel: str = "test"
+    """What the tests differ in, with --over tests."""
     title: str = ""
     """One line above the picture. Defaults to the metric."""
 
@@ -30,12 +39,20 @@ def command(arguments: list[str], prog: str) -> None:
     """Draw the picture, and print the last value of every run."""
     options = read_arguments(Curves, prog, arguments)
     files.check_writable(options.out)
+    if len({path.name for path in options.runs}) < len(options.runs):
+        raise ValueError("curves: two runs have the same folder name; rename one.")
     from jaxmeta import plots
 
-    label = options.metric.replace("_", " ")
-    found = {shown(path.name): curve_of(path, options.metric) for path in options.runs}
-    if len(found) < len(options.runs):
-        raise ValueError("curves: two runs have the same folder name; rename one.")
+    if options.over == "tests":
+        label, curves = curves_of_tests(options.runs, options.metric)
+        title = options.title or label
+        plots.figures_by_test(
+            options.out, curves, label, title=title, xlabel=options.xlabel, intervals=True
+        )
+        return
+    metric = options.metric or "validation_loss"
+    label = metric.replace("_", " ")
+    found = {shown(path.name): curve_of(path, metric) for path in options.runs}
     plots.run_curves(options.out, found, ylabel=label, title=options.title or label)
     for name, curve in found.items():
         last = curve.values[:, -1]
@@ -69,3 +86,44 @@ def curve_of(run: Path, metric: str):
     if not steps:
         raise ValueError(f"the seeds of {shown(run)} have no step in common.")
     return RunCurve(np.array(steps), np.array([[own[step] for step in steps] for own in series]))
+
+
+def curves_of_tests(
+    runs: tuple[Path, ...], metric: str | None
+) -> tuple[str, dict[str, dict[str, tuple[float, float]]]]:
+    """A label of the metric; its mean and interval by method and test. Accuracies are in percent.
+
+    Raises:
+      FileNotFoundError: a folder has no results.
+      ValueError: a run has no such metric; runs have different tests.
+    """
+    curves: dict[str, dict[str, tuple[float, float]]] = {}
+    for run in runs:
+        path = run / "results.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{shown(run)} has no results.json; give the folder of a run.")
+        results = json.loads(path.read_text())
+        metric = metric or results["figure"]
+        tests = results.get("tests", {"test": results})
+        methods = {run.name: tests}
+        for test, rivals in results.get("rivals", {}).items():
+            for rival, row in rivals.items():
+                methods.setdefault(f"{rival}, features of {run.name}", {})[test] = row
+        for method, rows in methods.items():
+            curves[method] = {test: _figure(row, metric, run) for test, row in rows.items()}
+        expected = list(next(iter(curves.values())))
+        if list(tests) != expected:
+            raise ValueError(
+                f"--over tests: {shown(run.name)} has the tests {', '.join(tests)}, but "
+                f"{shown(runs[0].name)} has {', '.join(expected)}; give runs with the same tests."
+            )
+    assert metric is not None
+    return metric.replace("_", " ") + (" (%)" if metric == "accuracy" else ""), curves
+
+
+def _figure(row: Mapping[str, Any], metric: str, run: Path) -> tuple[float, float]:
+    if f"{metric}_ci95" not in row:
+        known = sorted(name.removesuffix("_ci95") for name in row if name.endswith("_ci95"))
+        raise ValueError(f"--metric {metric}: {shown(run.name)} has {', '.join(known)}.")
+    scale = 100 if metric == "accuracy" else 1
+    return scale * row[metric], scale * row[f"{metric}_ci95"]

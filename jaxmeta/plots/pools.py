@@ -35,6 +35,7 @@ def figures_by_test(
     title: str,
     faint: Collection[str] = (),
     xlabel: str = "support set",
+    intervals: bool = False,
 ) -> "Figure":
     """One line for each method over the tests, with 95 % intervals of the first method.
 
@@ -46,6 +47,7 @@ def figures_by_test(
       title: one line above the plot.
       faint: methods in grey, behind the others.
       xlabel: what the tests differ in.
+      intervals: draw those of all methods that are not faint.
 
     Raises:
       ValueError: there are no methods.
@@ -71,11 +73,15 @@ def figures_by_test(
         places = [place for place, test in enumerate(tests) if test in curves[method]]
         values = [curves[method][tests[place]][0] for place in places]
         marker = _OTHERS[number % len(_OTHERS)] if method in shown else ""
-        axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=1)
+        own = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1}
+        halves = [curves[method][tests[place]][1] for place in places]
+        bars = halves if intervals and method in shown else None
+        axes.errorbar(places, values, bars, capsize=2, **own)
         ends.append((places[-1], values[-1], method, colour if method in shown else GREY))
     means, halves = zip(*(curves[first][test] for test in tests))
-    own = {"color": BLUE, "marker": "o", "linewidth": 2, "capsize": 3, "zorder": 3}
-    axes.errorbar(range(len(tests)), means, halves, **own)
+    axes.errorbar(
+        range(len(tests)), means, halves, color=BLUE, marker="o", linewidth=2, capsize=3, zorder=3
+    )
     ends.append((len(tests) - 1, means[-1], first, BLUE))
     axes.set_xticks(range(len(tests)), tests)
     style(axes, xlabel, ylabel)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxmeta.commands.curves import curve_of
+from jaxmeta.commands.curves import curve_of, curves_of_tests
 
 
 @pytest.fixture
@@ -53,3 +53,44 @@ def test_what_cannot_be_drawn(written, tmp_path, status, capsys):
     assert status("curves", tmp_path / "none", "--out", tmp_path / "a.png") == 1
     assert "has no metrics.jsonl; give the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.fixture
+def tested(tmp_path):
+    """`tested(name, tests, rivals)` writes the results of a run; its folder."""
+
+    def write(name, tests, rivals=None):
+        def rows(found):
+            return {test: {"accuracy": own, "accuracy_ci95": 0.01} for test, own in found.items()}
+
+        own = {"figure": "accuracy", "tests": rows(tests)}
+        own["rivals"] = {test: rows(found) for test, found in (rivals or {}).items()}
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(own))
+        return folder
+
+    return write
+
+
+def test_runs_and_their_rivals_over_tests(tested, tmp_path, status):
+    first = tested("oml", {"10 classes": 0.5, "50 classes": 0.25}, {"10 classes": {"mean": 0.75}})
+    second = tested("online", {"10 classes": 0.25, "50 classes": 0.125})
+    label, curves = curves_of_tests((first, second), None)
+    assert label == "accuracy (%)"
+    assert curves["oml"] == {"10 classes": (50.0, 1.0), "50 classes": (25.0, 1.0)}
+    assert curves["mean, features of oml"] == {"10 classes": (75.0, 1.0)}
+    assert list(curves) == ["oml", "mean, features of oml", "online"]
+    out = tmp_path / "classes.png"
+    assert status("curves", first, second, "--over", "tests", "--out", out) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_with_other_tests_or_without_the_metric_or_results(tested, tmp_path):
+    first, second = tested("a", {"10 classes": 0.5}), tested("b", {"16 examples": 0.5})
+    with pytest.raises(ValueError, match="b has the tests 16 examples, but a has 10 classes"):
+        curves_of_tests((first, second), None)
+    with pytest.raises(ValueError, match="--metric auroc: a has accuracy"):
+        curves_of_tests((first,), "auroc")
+    with pytest.raises(FileNotFoundError, match="c has no results.json"):
+        curves_of_tests((tmp_path / "c",), None)
