@@ -1,6 +1,6 @@
 """Tables of the documentation on pools, written from the result files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
                 cells = [f"{cell} ({_mean(lead, '+')})" for cell, lead in zip(cells, leads)]
             rows.append([method, *cells])
         parts.append(f"{title}\n\n{grid(['method', *headers], rows)}")
+        areas: list[Row] = []
+        for method in methods:
+            found = [_over_folds(runs, test, method, method == learner) for test in by_test]
+            areas.append([method, *found])
+        parts.append(f"#### anomaly, {learner}: AUROC\n\n{grid(['method', *headers], areas)}")
         middle = list(by_test)[len(by_test) // 2]
         sets = by_test[middle]
         each: list[Row] = []
@@ -81,6 +86,37 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
             f"#### anomaly, {learner}, {middle}, by set\n\n{grid(['set', *methods], each)}"
         )
     return "\n".join(parts)
+
+
+def _over_folds(
+    runs: Iterable[tuple[Path, Mapping[str, Any]]], test: str, method: str, learned: bool
+) -> str:
+    """The mean AUROC over the sets of all folds, whose files have the mean of each fold."""
+    parts = []
+    for _, own in runs:
+        row = own["comparison"][test]
+        found = own.get("tests", {test: own})[test] if learned else row["baselines"][method]
+        parts.append((found["auroc"], found["auroc_ci95"], len(row["by_pool"])))
+    return pooled(parts)
+
+
+def pooled(parts: Iterable[tuple[float, float, int]]) -> str:
+    """The mean of several samples together, from the mean, the interval and the size of each.
+
+    The samples (0, 1, 2) and (3, 5):
+
+    >>> pooled([(1.0, 1.96 * 1 / 3**0.5, 3), (4.0, 1.96 * 2**0.5 / 2**0.5, 2)])
+    '2.200 ± 1.686'
+    >>> _mean([0, 1, 2, 3, 5])
+    '2.200 ± 1.686'
+    """
+    means, halves, sizes = (np.array(own) for own in zip(*parts))
+    total = sizes.sum()
+    variances = np.where(sizes > 1, (halves / 1.96) ** 2 * sizes, 0)  # one has no interval
+    mean = (sizes * means).sum() / total
+    squares = ((sizes - 1) * variances + sizes * (means - mean) ** 2).sum()
+    half = 1.96 * np.sqrt(squares / (total - 1) / total)
+    return f"{mean:.3f} ± {half:.3f}"
 
 
 def volatility_tables(folder: Path = RESULTS) -> str:

@@ -41,7 +41,10 @@ def test_rotations_are_averaged_over_all_sets(tmp_path):
         figures = {name: {"maml": one, "forest": two} for name, (one, two) in own.items()}
         results = {"experiment": "pools", "learner": "maml", "figure": "average_precision"}
         results |= {"protocol": {"split": f"by set, fold {fold} of 4"}}
-        results |= {"comparison": {"5 examples": {"by_pool": figures}}}
+        half = 1.96 * 0.02**0.5 / 2**0.5 if len(own) == 2 else float("nan")
+        area = {"auroc": (0.7, 0.9)[fold], "auroc_ci95": half}
+        comparison = {"by_pool": figures, "baselines": {"forest": area}}
+        results |= {"comparison": {"5 examples": comparison}, **area}
         (tmp_path / f"run-{fold}").mkdir()
         (tmp_path / f"run-{fold}" / "results.json").write_text(json.dumps(results))
     assert pools_tables(tmp_path) == ""
@@ -50,7 +53,12 @@ def test_rotations_are_averaged_over_all_sets(tmp_path):
     assert lines[2] == "| method | 5 examples, 3 sets |"
     # Leads of 0.25, -0.25 and 0.75.
     assert lines[4:6] == ["| maml | 0.500 ± 0.283 |", "| forest | 0.250 ± 0.283 (+0.250 ± 0.566) |"]
-    assert lines[11:] == [
+    # Of 0.6 and 0.8 in the first fold, and 0.9 in the second.
+    assert "AUROC" in lines[7] and lines[11:13] == [
+        "| maml | 0.767 ± 0.173 |",
+        "| forest | 0.767 ± 0.173 |",
+    ]
+    assert lines[18:] == [
         "| a | **0.500** | 0.250 |",
         "| b | 0.250 | **0.500** |",
         "| c | **0.750** | 0.000 |",
