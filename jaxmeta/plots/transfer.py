@@ -84,6 +84,7 @@ def reliability_diagrams(
     diagrams: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]],
     *,
     title: str,
+    ylabel: str = "accuracy",
 ) -> "Figure":
     """Draws the accuracy over the predicted probability, a panel for each run.
 
@@ -94,6 +95,7 @@ def reliability_diagrams(
       diagrams: by run, and then by the name of a curve: counts, and the sums of probabilities and
         of right predictions in each bin, `[bins]` each; see `jaxmeta.calibration.reliability`.
       title: the title.
+      ylabel: what the probabilities are of, such as the frequency of one class.
 
     >>> import tempfile
     >>> sums = np.array([4.0, 6.0]), np.array([1.0, 5.0]), np.array([1.0, 4.0])
@@ -118,7 +120,7 @@ def reliability_diagrams(
             x, y = probabilities[kept] / counts[kept], correct[kept] / counts[kept]
             axes.plot(x, y, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
         is_left, is_low = number % columns == 0, number + columns >= len(diagrams)
-        style(axes, "probability" if is_low else "", "accuracy" if is_left else "")
+        style(axes, "probability" if is_low else "", ylabel if is_left else "")
         axes.set_title(name, fontsize=8.5, parse_math=False)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)

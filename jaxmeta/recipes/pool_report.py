@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.calibration import reliability
 from jaxmeta.core import (
     Array,
     Batch,
@@ -27,7 +29,7 @@ from jaxmeta.recipes.tasks import Figure, Report
 from jaxmeta.training.estimates import estimate
 from jaxmeta.training.state import Trained, shared_of
 
-_VERSION = 1  # of the baselines that are kept in the cache
+_VERSION = 2  # of the baselines that are kept in the cache
 _FEW = 50  # pools: with more, the results have no figures of each
 
 
@@ -49,7 +51,7 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
         if isinstance(outputs, Gaussian):
             objective = gaussian_likelihood
         loss, found = objective(outputs, query.targets, query.mask)
-        own = dataset.details(mean_of(outputs), query) if draws and dataset.details else {}
+        own = _details(dataset, mean_of(outputs), query) if draws else {}
         return loss, {**found, **dataset.metrics(mean_of(outputs), query), **own}
 
     def judge(
@@ -64,6 +66,16 @@ def judge_of(dataset: PoolSet) -> Callable[..., tuple[Array, Mapping[str, Array]
         return jax.tree.map(lambda values: values.mean(axis=0), each)
 
     return judge
+
+
+def _details(dataset: PoolSet, outputs: Array, query: Batch) -> dict[str, Array]:
+    """The set's own details; of two classes also `reliability`, the sums of a diagram, `[3, B]`."""
+    found = dict(dataset.details(outputs, query)) if dataset.details else {}
+    if dataset.ways == 2:
+        probabilities = jax.nn.softmax(outputs)[:, 1]
+        sums = reliability(probabilities, query.targets, query.mask)
+        found["reliability"] = jnp.stack(sums)
+    return found
 
 
 def compared(
@@ -136,8 +148,7 @@ def baseline_values(
 
     @jax.jit
     def metrics(outputs: Array, query: Batch) -> dict[str, Array]:
-        own = dataset.details(outputs, query) if dataset.details else {}
-        return {**dataset.metrics(outputs, query), **own}
+        return {**dataset.metrics(outputs, query), **_details(dataset, outputs, query)}
 
     def of_draw(task: Task, prepare: Any, seed: int) -> dict[str, np.ndarray]:
         support, query = jax.tree.map(np.asarray, prepare(task))
@@ -191,10 +202,13 @@ def draw_comparison(
     figure: Figure,
     dataset: PoolSet | None = None,
     wholes: Mapping[str, WholePools] | None = None,
+    draws: int = 0,
 ) -> None:
     """Draw the figure against the number of support examples, by method.
 
-    With a set of pools that has published figures, also the learner's against theirs, by pool.
+    With a set of pools that has published figures, also the learner's against theirs, by pool; of
+    two classes, how often each method is right at each probability, on the first `draws` draws for
+    baselines.
     """
     from jaxmeta import plots
 
@@ -229,3 +243,11 @@ def draw_comparison(
             name=made.recipe.name,
             title=f"{made.title} · {test}",
         )
+    if dataset.ways == 2:
+        learned_sums = made.values[test]["reliability"].sum(axis=0)
+        diagrams = {made.recipe.name: {test: tuple(learned_sums)}}
+        for baseline, learn in dataset.baselines.items() if draws else ():
+            found = baseline_values(dataset, whole, learn, baseline, draws)  # from the cache
+            diagrams[baseline] = {test: tuple(found["reliability"].sum(axis=0))}
+        path = made.folder / "calibration.png"
+        plots.reliability_diagrams(path, diagrams, title=made.title, ylabel="frequency of class 1")

@@ -250,7 +250,13 @@ class Pools(Domain):
             at_once=1 if jax.default_backend() == "cpu" else None,
             classes=lambda part: identified(dataset.name, dataset.parts[part]),
             report=report,
-            draw=functools.partial(draw_comparison, figure=figure, dataset=dataset, wholes=wholes),
+            draw=functools.partial(
+                draw_comparison,
+                figure=figure,
+                dataset=dataset,
+                wholes=wholes,
+                draws=self.baseline_draws,
+            ),
             extra_lines=functools.partial(comparison_lines, figure=figure),
         )
 

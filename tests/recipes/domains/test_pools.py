@@ -76,12 +76,15 @@ def test_a_run_has_whole_pools_beside_baselines(table, trained):
         whole = whole_pools(dataset.test, support=size, draws=2, order="stratified")
         learned = values[f"{size} examples"].values["average_precision_gain"]
         for name, learn in dataset.baselines.items():
-            theirs = baseline_values(dataset, whole, learn, name, 1)["average_precision_gain"]
+            found = baseline_values(dataset, whole, learn, name, 1)
+            asked = [own.shape[1] - size for own in whole.places]
+            np.testing.assert_allclose(found["reliability"][:, 0].sum(axis=1), asked)
+            theirs = found["average_precision_gain"]
             assert row[name]["average_precision_gain"] == pytest.approx(theirs.mean())
             assert row[name]["learned_minus_this"] == pytest.approx((learned - theirs).mean())
             half = 1.96 * (learned - theirs).std(ddof=1) / 6**0.5
             assert row[name]["learned_minus_this_ci95"] == pytest.approx(half, rel=1e-4)
-    assert (folder / "support-size.png").is_file()
+    assert (folder / "support-size.png").is_file() and (folder / "calibration.png").is_file()
     other = evaluate_run(Evaluate(folder, out=folder / "four.json"), {"test_support": (4,)})
     assert other["comparison"].keys() == {"4 examples"}
 
