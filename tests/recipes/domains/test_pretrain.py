@@ -115,8 +115,8 @@ def test_baselines_beside_it(pretrained, status, tmp_path, capsys):
 def test_baselines_need_a_run_of_pretraining(trained, status, tmp_path, capsys):
     with pytest.raises(OSError, match="is not a run folder"):
         run_baselines(Baselines(tmp_path))
-    capsys.readouterr()
     folder = trained("regression")
+    capsys.readouterr()
     assert status("baselines", folder) == 1
     assert capsys.readouterr().err == (
         f"error: {folder} is a run of regression; give a run of pretrain.\n"
