@@ -12,6 +12,7 @@ import numpy as np
 from jaxmeta.core import Batch
 from jaxmeta.data.labelled_tables import rows_in_proportion
 from jaxmeta.extras import extra
+from jaxmeta.learners.process import members_of_tables
 from jaxmeta.recipes import pretrained, restore, settings
 
 with extra("tables"):
@@ -29,10 +30,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
 
     `fit` keeps the rows; `predict_proba` reads them and the new rows in one pass of the network:
 
-        p(y | x) = mean over members m of softmax(f_θ(x, rows with classes numbered as in m))
+        p(y | x) = mean over members m of softmax(f_θ(x, rows as m sees them))
 
-    Each member numbers the classes in another random order, since the network does not treat all
-    numbers alike.
+    Members see the classes in other orders and the columns in other scales, see
+    `jaxmeta.learners.process.members_of_tables`.
 
     Args:
       run: the name of a trained learner that ships with jaxmeta, or the folder of a run of
@@ -82,7 +83,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
-        network = _network(self.run)
+        network = _network(self.run, self.members)
         most = network.classes
         if not 2 <= len(self.classes_) <= most:
             raise ValueError(
@@ -91,29 +92,28 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             )
         random = check_random_state(self.random_state)
         kept = rows_in_proportion(numbers, self.rows, random, least=1)
-        orders = np.stack([random.permutation(len(self.classes_)) for _ in range(self.members)])
         inputs, mask = _padded(X[kept])
-        targets = np.zeros((self.members, len(mask)), np.int32)
-        targets[:, : len(kept)] = orders[:, numbers[kept]]
-        self._orders = orders
-        self._adapted = jax.tree.map(np.asarray, network.adapt(inputs, targets, mask))
+        targets = np.zeros(len(mask), np.int32)
+        targets[: len(kept)] = numbers[kept]
+        seed = random.randint(2**31 - 1)
+        adapted = network.adapt(seed, Batch(inputs, targets, mask))
+        self._adapted = jax.tree.map(np.asarray, adapted)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class for each row, `[rows, classes]`."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
-        predict = _network(self.run).predict
+        predict = _network(self.run, self.members).predict
         found = []
         for start in range(0, len(X), _AT_ONCE):
             inputs, mask = _padded(X[start : start + _AT_ONCE])
             logits = predict(self._adapted, inputs)
-            found.append(np.asarray(logits, np.float64)[:, mask])
-        logits = np.concatenate(found, axis=1)
-        # Each member's outputs in the order of `classes_`, without those of other numbers.
-        logits = np.stack([own[:, order] for own, order in zip(logits, self._orders)])
-        probabilities = np.exp(logits - logits.max(axis=2, keepdims=True))
-        return (probabilities / probabilities.sum(axis=2, keepdims=True)).mean(axis=0)
+            found.append(np.asarray(logits, np.float64)[mask])
+        # Without the outputs that stand for no class.
+        logits = np.concatenate(found)[:, : len(self.classes_)]
+        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row."""
@@ -127,7 +127,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
 
 
 class _Network(NamedTuple):
-    """A trained network's compiled functions, mapped over members."""
+    """A trained network's compiled functions."""
 
     classes: int
     adapt: Callable[..., Any]
@@ -135,19 +135,17 @@ class _Network(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)  # an estimator holds arrays alone, so that it can be pickled
-def _network(run: str | Path) -> _Network:
+def _network(run: str | Path, members: int) -> _Network:
     place = Path(run)
     trained = restore(place) if place.exists() else pretrained(str(run))
-    learner, params = trained.learner, jax.tree.map(jnp.asarray, trained.meta_params)
+    classes = settings.values(trained.experiment.domain)["classes"]
+    learner = members_of_tables(trained.learner, classes, members)
+    params = jax.tree.map(jnp.asarray, trained.meta_params)
 
-    def adapt(inputs: Any, targets: Any, mask: Any) -> Any:
-        return learner.adapt(jax.random.key(0), params, Batch(inputs, targets, mask))
+    def adapt(seed: Any, support: Batch) -> Any:
+        return learner.adapt(jax.random.key(seed), params, support)
 
-    return _Network(
-        settings.values(trained.experiment.domain)["classes"],
-        jax.jit(jax.vmap(adapt, in_axes=(None, 0, None))),
-        jax.jit(jax.vmap(learner.predict, in_axes=(0, None))),
-    )
+    return _Network(classes, jax.jit(adapt), jax.jit(learner.predict))
 
 
 def _padded(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

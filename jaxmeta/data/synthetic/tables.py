@@ -22,6 +22,9 @@ _ACTIVATIONS = (  # the first three are as frequent as all others together
     jnp.square,
 )
 _DEPTHS = (0.5, 0.3, 0.2)  # of the class
+_CLASSES = (0.4, 0.2, 0.25, 0.15)  # of one node, the largest of several, regions, a tree
+_CENTRES = 24  # of regions, at most
+_DEPTH = 4  # of a tree
 _FREQUENCIES = (1 / 6,) * 3 + (1 / 10,) * 5
 
 
@@ -35,8 +38,9 @@ def synthetic_tables(
     - A network of one to three layers with sparse random weights, random activations and noise is
       a structural model; its 2 to 16 inputs are normal, uniform or in clusters. In half of the
       tables the columns are its inputs first, else any of its nodes.
-    - The class is a node of one layer, cut at random quantiles, or the largest of several nodes;
-      there are 2 classes in half of the tables, else up to `classes`. Their frequencies differ,
+    - The class is a node of one layer, cut at random quantiles; or the largest of several nodes;
+      or that of the nearest of 2 to 24 rows in the space of a few nodes; or that of a tree's leaf.
+      There are 2 classes in half of the tables, else up to `classes`. Their frequencies differ,
       their numbers are in random order, and some labels are replaced.
     - Columns are warped or become categories. Some have nothing to do with the class, and some
       values are missing (NaN).
@@ -78,7 +82,7 @@ def _draw(key: Key, *, support: tuple[int, int], queries: int, columns: int, cla
     size = jnp.exp(jax.random.uniform(size_key, (), minval=jnp.log(low), maxval=jnp.log(high + 1)))
     size = jnp.clip(size.astype(jnp.int32), low, high)
     model = _draw_model(model_key, high + queries)
-    targets = _classes(class_key, model.last, classes)
+    targets = _classes(class_key, model, classes)
     inputs = _columns(column_key, model, columns)
 
     shown = jnp.arange(high) < size
@@ -154,32 +158,86 @@ def _standard(values_RN: Array) -> Array:
     return centred / jnp.sqrt((centred**2).mean(axis=0, keepdims=True) + 1e-6)
 
 
-def _classes(key: Key, last_RN: Array, classes: int) -> Array:
-    keys = jax.random.split(key, 7)
-    several = jax.random.randint(keys[0], (), 2, classes + 1)
-    number = jnp.where(jax.random.bernoulli(keys[1]), 2, several)
-    used = jnp.arange(classes) < number
-    # Cut one node at quantiles, at random frequencies.
-    evenness = jnp.exp(jax.random.uniform(keys[2], (), minval=-0.7, maxval=2.3))
-    shares = jnp.where(used, jax.random.gamma(keys[3], evenness, (classes,)) + 1e-3, 0)
-    bounds = jnp.cumsum(shares / shares.sum())
-    rows = last_RN.shape[0]
-    ranks_R = jnp.argsort(jnp.argsort(last_RN[:, 0])) / rows
-    cut_R = (ranks_R[:, None] >= bounds[None]).sum(axis=1)
-    # Or take the largest of several nodes.
-    places = jnp.arange(classes) % last_RN.shape[1]
-    bias_W = 0.5 * jax.random.normal(keys[2], (1, classes))
-    largest_R = jnp.where(used[None], last_RN[:, places] + bias_W, -jnp.inf).argmax(axis=1)
-    found_R = jnp.where(jax.random.bernoulli(keys[4], 0.6), cut_R, largest_R)
-    wrong_key, rate_key = jax.random.split(keys[5])
+def _classes(key: Key, model: _Model, classes: int) -> Array:
+    number_key, wrong_key, order_key, share_key, kind_key, own_key = jax.random.split(key, 6)
+    several = jax.random.randint(number_key, (), 2, classes + 1)
+    number = jnp.where(jax.random.bernoulli(jax.random.fold_in(number_key, 1)), 2, several)
+    used_W = jnp.arange(classes) < number
+    even_key, share_key = jax.random.split(share_key)
+    evenness = jnp.exp(jax.random.uniform(even_key, (), minval=-0.7, maxval=2.3))
+    shares_W = jax.random.gamma(share_key, evenness, (classes,)) + 1e-3
+    shares_W = jnp.where(used_W, shares_W, 0) / jnp.where(used_W, shares_W, 0).sum()
+    # Points of a few nodes: inputs, or those that the class is computed of.
+    space_key, scale_key, own_key = jax.random.split(own_key, 3)
+    last_RN = model.last
+    few = last_RN.shape[1]
+    points_RN = jnp.where(jax.random.bernoulli(space_key), model.inputs[:, :few], last_RN)
+    found = [
+        _cut(last_RN[:, 0], shares_W),
+        _largest(own_key, last_RN, used_W),
+        _regions(own_key, _few(scale_key, points_RN), shares_W, number),
+        _tree(own_key, _few(scale_key, points_RN), shares_W),
+    ]
+    kind = jax.random.choice(kind_key, len(found), p=jnp.array(_CLASSES))
+    found_R = jnp.stack(found)[kind]
+    # Some labels are wrong.
+    rows = found_R.shape[0]
+    rate_key, place_key, wrong_key = jax.random.split(wrong_key, 3)
     rate = jnp.maximum(jax.random.uniform(rate_key, (), minval=-0.3, maxval=0.15), 0)
     drawn_R = jax.random.randint(wrong_key, (rows,), 0, number)
-    wrong_R = jax.random.uniform(jax.random.fold_in(wrong_key, 1), (rows,)) < rate
+    wrong_R = jax.random.uniform(place_key, (rows,)) < rate
     found_R = jnp.where(wrong_R, drawn_R, jnp.minimum(found_R, number - 1))
     # The numbers of the classes have no order. Those in use come first.
-    order = jax.random.permutation(keys[6], classes)
-    order = order[jnp.argsort(~used[order], stable=True)]
+    order = jax.random.permutation(order_key, classes)
+    order = order[jnp.argsort(~used_W[order], stable=True)]
     return order[found_R].astype(jnp.int32)
+
+
+def _cut(node_R: Array, shares_W: Array) -> Array:
+    """One node, cut at the quantiles of the shares."""
+    ranks_R = jnp.argsort(jnp.argsort(node_R)) / len(node_R)
+    return (ranks_R[:, None] >= jnp.cumsum(shares_W)[None]).sum(axis=1)
+
+
+def _largest(key: Key, nodes_RN: Array, used_W: Array) -> Array:
+    """The largest of several nodes."""
+    places_W = jnp.arange(len(used_W)) % nodes_RN.shape[1]
+    bias_W = 0.5 * jax.random.normal(key, (1, len(used_W)))
+    return jnp.where(used_W[None], nodes_RN[:, places_W] + bias_W, -jnp.inf).argmax(axis=1)
+
+
+def _few(key: Key, nodes_RN: Array) -> Array:
+    """The nodes, most of them times 0 and the others on scales of their own."""
+    share_key, kept_key, scale_key = jax.random.split(key, 3)
+    count = nodes_RN.shape[1]
+    share = jax.random.uniform(share_key, (), minval=0.05, maxval=0.5)
+    kept_N = jax.random.bernoulli(kept_key, share, (count,)).at[0].set(True)
+    scale_N = jnp.exp(0.5 * jax.random.normal(scale_key, (count,)))
+    return nodes_RN * jnp.where(kept_N, scale_N, 0)[None]
+
+
+def _regions(key: Key, points_RN: Array, shares_W: Array, number: Array) -> Array:
+    """The class of the nearest of some centres, which are rows; every class has one."""
+    count_key, class_key = jax.random.split(key)
+    most = min(_CENTRES, len(points_RN))
+    place_C = jnp.arange(most)
+    count = jnp.maximum(jax.random.randint(count_key, (), 2, most + 1), number)
+    class_C = jax.random.choice(class_key, len(shares_W), (most,), p=shares_W)
+    class_C = jnp.where(place_C < number, place_C, class_C)
+    gaps_RCN = points_RN[:, None] - points_RN[None, :most]
+    distance_RC = jnp.where(place_C[None] < count, (gaps_RCN**2).sum(axis=-1), jnp.inf)
+    return class_C[distance_RC.argmin(axis=1)]
+
+
+def _tree(key: Key, points_RN: Array, shares_W: Array) -> Array:
+    """The class of a leaf of a tree that asks the same question in all nodes of a level."""
+    node_key, row_key, leaf_key = jax.random.split(key, 3)
+    used_N = (points_RN != 0).any(axis=0)
+    node_D = jax.random.categorical(node_key, jnp.where(used_N, 0, -jnp.inf), shape=(_DEPTH,))
+    threshold_D = points_RN[jax.random.randint(row_key, (_DEPTH,), 0, len(points_RN)), node_D]
+    answers_RD = (points_RN[:, node_D] > threshold_D[None]).astype(jnp.int32)
+    leaf_R = answers_RD @ (2 ** jnp.arange(_DEPTH))
+    return jax.random.choice(leaf_key, len(shares_W), (2**_DEPTH,), p=shares_W)[leaf_R]
 
 
 def _columns(key: Key, model: _Model, columns: int) -> Array:

@@ -7,6 +7,7 @@ from jaxmeta.learners.process._alpaca import (
     last_layer_posterior,
 )
 from jaxmeta.learners.process._bayesian_last_layer import LastLayerParams, bayesian_last_layer
+from jaxmeta.learners.process._members import Members, members_of_tables
 from jaxmeta.learners.process._moca import (
     Followed,
     MOCAParams,
@@ -38,6 +39,7 @@ __all__ = [
     "LastLayer",
     "LastLayerParams",
     "MOCAParams",
+    "Members",
     "Mixture",
     "ReadTable",
     "RunLengths",
@@ -49,6 +51,7 @@ __all__ = [
     "follow",
     "gaussian_likelihood",
     "last_layer_posterior",
+    "members_of_tables",
     "mixture_likelihood",
     "moca",
     "neural_process",

@@ -12,6 +12,7 @@ from jaxmeta.learners.process.transformer import layer_norm
 from jaxmeta.objectives import valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
+_FREQUENCIES = 4  # of the waves that a rank is read by: 1/2, 1, 2 and 4 in all of a column
 _ABSENT = -1e9  # logit of a class that can't be
 
 
@@ -21,6 +22,7 @@ class ReadTable(NamedTuple):
     Attributes:
       meta_params: the meta-parameters, unchanged.
       centre, scale: float `[C]`, the mean and standard deviation of each column.
+      ordered: float `[S, C]`, each column's known values in ascending order, then infinity.
       known: bool `[C]`, the columns that have different values in the support rows.
       valid: bool `[S]`, which support rows are no padding.
       present: bool `[classes]`, the classes of the support rows.
@@ -31,6 +33,7 @@ class ReadTable(NamedTuple):
     meta_params: PyTree
     centre: Array
     scale: Array
+    ordered: Array
     known: Array
     valid: Array
     present: Array
@@ -142,7 +145,8 @@ class _Network(nn.Module):
         # Beyond the rounding of the centre: a constant column is not known.
         known_C = variance_C > 1e-10 * centre_C**2
         scale_C = jnp.sqrt(jnp.where(known_C, variance_C, 1))
-        tokens = self._tokens(inputs_SC, centre_C, scale_C, self.label(targets_S))
+        columns = centre_C, scale_C, sorted_columns(inputs_SC, valid_S)
+        tokens = self._tokens(inputs_SC, *columns, self.label(targets_S))
         keys, values = [], []
         for block in self.blocks:
             tokens = block.columns(tokens, known_C)
@@ -152,24 +156,52 @@ class _Network(nn.Module):
             tokens = block.rows(tokens, *seen, valid_S)
         counts_W = jnp.zeros(self.classes, jnp.int32).at[targets_S].add(valid_S.astype(jnp.int32))
         memory = jnp.stack(keys), jnp.stack(values)
-        return centre_C, scale_C, known_C, valid_S, counts_W > 0, *memory
+        return *columns, known_C, valid_S, counts_W > 0, *memory
 
     def query(self, inputs_QC: Array, table: ReadTable) -> Array:
         """The logits of query rows."""
         unknown_QE = jnp.broadcast_to(self.unknown, (inputs_QC.shape[0], self.width))
-        tokens = self._tokens(inputs_QC, table.centre, table.scale, unknown_QE)
+        tokens = self._tokens(inputs_QC, table.centre, table.scale, table.ordered, unknown_QE)
         for layer, block in enumerate(self.blocks):
             tokens = block.columns(tokens, table.known)
             tokens = block.rows(tokens, table.keys[layer], table.values[layer], table.valid)
         logits = self.head(nn.relu(self.hidden(self.norm(tokens[:, -1]))))
         return jnp.where(table.present[None], logits, _ABSENT) if self.only_seen else logits
 
-    def _tokens(self, inputs_NC: Array, centre_C: Array, scale_C: Array, label_NE: Array) -> Array:
+    def _tokens(
+        self, inputs_NC: Array, centre_C: Array, scale_C: Array, ordered_SC: Array, label_NE: Array
+    ) -> Array:
+        """A token for each cell, of its standardised value and its rank, and one for the label."""
         missing_NC = jnp.isnan(inputs_NC)
         values_NC = (jnp.where(missing_NC, 0, inputs_NC) - centre_C[None]) / scale_C[None]
         values_NC = jnp.where(missing_NC, 0, jnp.clip(values_NC, -_LARGEST, _LARGEST))
-        pairs = jnp.stack([values_NC, missing_NC.astype(values_NC.dtype)], axis=-1)
-        return jnp.concatenate([self.cell(pairs), label_NE[:, None]], axis=1)
+        ranks_NC = jnp.where(missing_NC, 0, column_ranks(inputs_NC, ordered_SC))
+        waves_F = jnp.pi * 2.0 ** jnp.arange(_FREQUENCIES)
+        angles_NCF = ranks_NC[..., None] * waves_F[None, None]
+        parts = [values_NC, ranks_NC, missing_NC.astype(values_NC.dtype)]
+        features = [jnp.stack(parts, axis=-1), jnp.sin(angles_NCF), jnp.cos(angles_NCF)]
+        cells_NCE = self.cell(jnp.concatenate(features, axis=-1))
+        return jnp.concatenate([cells_NCE, label_NE[:, None]], axis=1)
+
+
+def sorted_columns(inputs_SC: Array, valid_S: Array) -> Array:
+    """Each column's known values in valid rows in ascending order, then infinity."""
+    shown_SC = valid_S[:, None] & ~jnp.isnan(inputs_SC)
+    return jnp.sort(jnp.where(shown_SC, inputs_SC, jnp.inf), axis=0)
+
+
+def column_ranks(inputs_NC: Array, ordered_SC: Array) -> Array:
+    """The rank of each value among the known ones of its column, from −1 to 1; ties are halved."""
+
+    def below(values: Array, ordered: Array, side: str) -> Array:
+        return jnp.searchsorted(ordered, values, side=side).astype(inputs_NC.dtype)
+
+    both = [
+        jax.vmap(below, in_axes=(1, 1, None), out_axes=1)(inputs_NC, ordered_SC, side)
+        for side in ("left", "right")
+    ]
+    counts_C = jnp.maximum(jnp.isfinite(ordered_SC).sum(axis=0), 1)
+    return jnp.clip((both[0] + both[1]) / counts_C[None] - 1, -1, 1)
 
 
 class _Block(nn.Module):

@@ -1,11 +1,13 @@
 """Prior-fitted networks on the command line."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from jaxmeta.core import MetaLearner
 from jaxmeta.learners import prior_fitted
+from jaxmeta.learners.process import members_of_tables
 from jaxmeta.recipes import Problem, Recipe, recipe
-from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.settings import AT_TEST, Count
 
 
 @recipe("prior-fitted", paper="Müller et al. 2022", kinds=("tables",))
@@ -19,12 +21,17 @@ class PriorFitted(Recipe):
     """Layers of the transformer."""
     heads: Count = 4
     """Attention heads."""
+    members: Annotated[Count, AT_TEST] = 1
+    """Predictions of a test table that are averaged, with classes in other orders and with columns
+    in other scales."""
 
     def build(self, problem: Problem) -> MetaLearner:
-        return prior_fitted(
+        learner = prior_fitted(
             classes=problem.outputs,
             width=self.width,
             layers=self.layers,
             heads=self.heads,
             only_seen_classes=True,
         )
+        members = 1 if problem.train else self.members
+        return members_of_tables(learner, problem.outputs, members)
