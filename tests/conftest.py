@@ -48,8 +48,8 @@ TINY = {
     "--generated-images 20",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
-    "sentiment": "--dataset {reviews} --encoder {bert} --shots 2 --queries 2 --reviews 12 --tokens 8 "
-    "--adapts layers --layers 1",
+    "sentiment": "--dataset {reviews} --encoder {bert} --shots 2 --queries 2 --reviews 12 "
+    "--tokens 8 --adapts layers --layers 1",
     "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",
     "class-streams": "--dataset {images} --split 6/6/6 --image-size 12 --width 4 --strides 2 2 "
     "--train-ways 2 --train-shots 2 --train-queries 2 --remembered 4 --lengths 3 6 --shots 4 "
