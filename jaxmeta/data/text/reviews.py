@@ -169,6 +169,7 @@ def sentiment_tasks(
             "test_support": "the ten published reviews of each task",
             "test_reviews_in_training": len(trained.intersection(of_tests)),
             "source": SOURCE,
+            "licence": "none stated",
             "sentences_sha256": hashlib.sha256(content.encode()).hexdigest(),
         }
     )
