@@ -32,19 +32,25 @@ _PUBLISHED_SENTIMENT = {
 
 
 def sentiment_table(folder: Path = RESULTS) -> str:
-    """Accuracies on the test tasks of ARSC, beside classifiers of frozen embeddings."""
+    """Accuracies on the test tasks of ARSC, beside classifiers of frozen embeddings.
+
+    Learners with an inner loop also have the accuracy before it, since labels are not permuted.
+    """
     rows: list[list[str]] = []
     for path, own in runs_of("sentiment", folder):
         *frozen, majority = own["frozen"]["test"].values()
         cells = [linked(own["learner"], path), own["protocol"]["adapts"].partition(",")[0]]
-        cells.append(_mean([own], "accuracy"))
+        steps = own.get("after_inner_steps")
+        before = steps and {name: steps[name][0] for name in ("accuracy", "accuracy_ci95")}
+        cells += [_mean([before], "accuracy") if before else "–", _mean([own], "accuracy")]
         for row in frozen:
             cells += [_mean([row], "accuracy"), _mean([row], "learned_minus_this", sign="+")]
         rows.append([*cells, _mean([majority], "accuracy")])
     for name, accuracy in _PUBLISHED_SENTIMENT.items():
-        rows.append([f"{name}, published", "–", accuracy, *["–"] * 5])
-    columns = ["learner", "learned", "accuracy (%)", "frozen prototypes (%)", "difference"]
-    columns += ["logistic regression (%)", "difference", "more frequent label (%)"]
+        rows.append([f"{name}, published", "–", "–", accuracy, *["–"] * 5])
+    columns = ["learner", "learned", "before adaptation (%)", "accuracy (%)"]
+    columns += ["frozen prototypes (%)", "difference", "logistic regression (%)", "difference"]
+    columns.append("more frequent label (%)")
     return grid(columns, rows)
 
 
