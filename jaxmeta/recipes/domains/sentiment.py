@@ -85,20 +85,6 @@ class Sentiment(Domain):
                 "checkpoint_every": 50,
             },
         ),
-        # The last two layers of the encoder are learned, too.
-        Preset(
-            "layers",
-            {
-                "adapts": "layers",
-                "steps": 100,
-                "task_batch": 1,
-                "outer_rate": 5e-5,
-                "outer_schedule": "cosine",
-                "validation_tasks": 100,
-                "checkpoint_every": 50,
-                "chunk": 10,
-            },
-        ),
     )
 
     @property
