@@ -22,8 +22,9 @@ _RUN = [
 ]
 # The options of a run of seconds, by domain, the learner first if it is not the default;
 # {images} is a folder of 18 easy classes, {sentences} a file of as many, {tagged} a file of words
-# with five types of entities, {bert} a random encoder, {table} a file of 12 easy pools. A new
-# domain has its line here, and the tests of all domains run it.
+# with five types of entities, {reviews} a folder of files like those of ARSC, {bert} a random
+# encoder, {table} a file of 12 easy pools. A new domain has its line here, and the tests of all
+# domains run it.
 TINY = {
     "few-shot": "--dataset {images} --split 6/6/6 --image-size 12 --network mlp --ways 3 "
     "--train-shots 2 --queries 3 --train-queries 2",
@@ -47,6 +48,8 @@ TINY = {
     "--generated-images 20",
     "entities": "--dataset {tagged} --test-types x y --encoder {bert} --ways 2 --shots 2 "
     "--queries 2 --words 6",
+    "sentiment": "--dataset {reviews} --encoder {bert} --shots 2 --queries 2 --reviews 12 "
+    "--tokens 8 --adapts layers --layers 1",
     "streams": "--hidden 8 --features 4 --length 12 --switch-rate 0.2",
     "class-streams": "--dataset {images} --split 6/6/6 --image-size 12 --width 4 --strides 2 2 "
     "--train-ways 2 --train-shots 2 --train-queries 2 --remembered 4 --lengths 3 6 --shots 4 "
@@ -250,12 +253,34 @@ def tagged(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(images, sentences, tagged, bert_folder, table, labelled_tables):
+def reviews(tmp_path_factory) -> Path:
+    """Files like those of ARSC: two kinds of products for training, two for the test; a positive
+    review has the letter a, a negative one the letter b, twice."""
+    rng, letters = np.random.default_rng(0), list("cdefghijklmnopqrst")
+    folder = tmp_path_factory.mktemp("reviews") / "letters"
+    folder.mkdir()
+    (folder / "workspace.filtered.list").write_text("books\ndvd\nmusic\nvideo\n")
+    (folder / "workspace.target.list").write_text("dvd\nvideo\n")
+    for number, product in enumerate(("books", "dvd", "music", "video")):
+        held_out = product in ("dvd", "video")
+        for threshold in ("t2", "t4", "t5"):
+            for part, size in (("train", 2 if held_out else 7), ("dev", 5), ("test", 4 + number)):
+                lines = []
+                for label, letter in (("1", "a"), ("-1", "b")):
+                    for _ in range(size - (part == "test" and letter == "b")):
+                        words = rng.permutation([letter] * 2 + rng.choice(letters, 3).tolist())
+                        lines.append(f"{' '.join(words)}\t{label}\n")
+                (folder / f"{product}.{threshold}.{part}").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(images, sentences, tagged, reviews, bert_folder, table, labelled_tables):
     """`tiny(domain, learner=None)`: the options of a run of seconds."""
 
     def options(domain: str, learner: str | None = None) -> list[str]:
         places = {"images": images, "sentences": sentences, "tagged": tagged, "bert": bert_folder}
-        places |= {"table": table, "labelled": labelled_tables}
+        places |= {"reviews": reviews, "table": table, "labelled": labelled_tables}
         words = TINY[domain].format(**places).split()
         if learner is not None:
             words = [learner, *(words if not words or words[0].startswith("-") else words[1:])]

@@ -12,6 +12,7 @@ from jaxmeta.learners import prototypical
 from jaxmeta.models import on_features
 from jaxmeta.recipes.tasks import Report
 from jaxmeta.training.estimates import estimate, per_task
+from jaxmeta.training.feed import first_task, sampler, tasks_at
 from jaxmeta.training.state import draw
 
 PROTOTYPES = "prototypes of frozen embeddings"
@@ -21,7 +22,7 @@ REGRESSION = "logistic regression on frozen embeddings"
 def compared(made: Report, sources: Mapping[str, Any], ways: int) -> dict[str, Any]:
     """The accuracy of the frozen classifiers in each test, and paired differences.
 
-    `sources` draw the same tasks as the tests, with embeddings as inputs.
+    `sources` have the same tasks as the tests, with embeddings as inputs.
     """
     found = {}
     for test, source in sources.items():
@@ -83,7 +84,7 @@ def frozen_prototypes(
         loss, info = learner.loss(key, params, task)
         return loss, info.metrics
 
-    first = jax.eval_shape(source, key)
+    first = jax.eval_shape(first_task(source), key)
     params = learner.init(key, first)
     return per_task(judge, tasks, tasks_at_once=min(tasks, 100))(params, source, key)[metric]
 
@@ -92,15 +93,17 @@ def logistic_regression(source: Any, key: Key, tasks: int) -> np.ndarray:
     """The accuracy of scikit-learn's logistic regression on embeddings of norm 1, for each task."""
     with extra("text"):
         from sklearn.linear_model import LogisticRegression
-    sample = jax.jit(lambda source, key: draw(source, key)[0])
+    sample = jax.jit(lambda sample, key, listed: draw(sample, key, listed)[0])
     found = []
-    for own in jax.random.split(key, tasks):
-        support, query = jax.device_get(sample(source, own))
+    for index, own in enumerate(jax.random.split(key, tasks)):
+        listed = jax.tree.map(lambda leaf: leaf[0], tasks_at(source, index, 1, None))
+        support, query = jax.device_get(sample(sampler(source), own, listed))
         given, asked = (
             inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
             for inputs in (support.inputs, query.inputs)
         )
         # C = 10: with embeddings of norm 1, the default of 1 hardly departs from equal odds.
         fitted = LogisticRegression(C=10.0).fit(given, support.targets)
-        found.append((fitted.predict(asked) == query.targets).mean())
+        correct = fitted.predict(asked) == query.targets
+        found.append(correct[... if query.mask is None else query.mask].mean())
     return np.array(found)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.text_tables import aggregations_table, texts_table
+from experiments.text_tables import aggregations_table, sentiment_table, texts_table
 from jaxmeta.recipes.results import PerTask, write_per_task
 
 
@@ -46,3 +46,23 @@ def test_a_folder_without_a_class_split(tmp_path):
     write(tmp_path / "banking", [0.5, 0.75])
     with pytest.raises(ValueError, match="banking: name the folder LEARNER-SET-SPLIT"):
         texts_table(tmp_path)
+
+
+def test_sentiment_stands_beside_frozen_classifiers_and_published_means(tmp_path):
+    def row(accuracy: float) -> dict[str, float]:
+        lead = {"learned_minus_this": 0.7 - accuracy, "learned_minus_this_ci95": 0.02}
+        return {"accuracy": accuracy, "accuracy_ci95": 0.03, **lead}
+
+    frozen = {"prototypes": row(0.6), "regression": row(0.65), "majority": row(0.78)}
+    own = {"experiment": "sentiment", "learner": "maml", **row(0.7), "frozen": {"test": frozen}}
+    own["protocol"] = {"adapts": "the last 2 of 6 layers, mean pooling"}
+    own["after_inner_steps"] = {"accuracy": [0.72, 0.7], "accuracy_ci95": [0.04, 0.03]}
+    folder = tmp_path / "maml-arsc"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(own))
+    first, *published = sentiment_table(tmp_path).splitlines()[2:]
+    assert first.endswith(
+        "| the last 2 of 6 layers | 72.0 ± 4.0 | 70.0 ± 3.0 | 60.0 ± 3.0 | +10.00 ± 2.00 "
+        "| 65.0 ± 3.0 | +5.00 ± 2.00 | 78.0 ± 3.0 |"
+    )
+    assert len(published) == 4 and all(row.count("–") == 7 for row in published)

@@ -43,7 +43,7 @@ NAMES = [f"{domain}-{learner}" for domain, learner in PAIRS]
 BUILT = [
     pair
     for pair in PAIRS
-    if not (pair[0] in ("text", "entities") and find_learner(pair[1])().needs.folded)
+    if not (pair[0] in ("text", "entities", "sentiment") and find_learner(pair[1])().needs.folded)
 ]
 BUILT_NAMES = [f"{domain}-{learner}" for domain, learner in BUILT]
 # Those whose settings differ by kind; the others' updates are those of the contract battery.
@@ -64,7 +64,7 @@ def of(domain: str, learner: str, **changes: Any) -> Any:
 def data_identity(domain: str, learner: str) -> dict[str, Any]:
     if domain == "architectures":
         return {"image_shape": [8, 8, 1], "classes": 10}
-    if domain in ("text", "entities"):
+    if domain in ("text", "entities", "sentiment"):
         return {"encoder": ENCODER, "sentences_sha256": "of none"}
     if learner == "active-one-shot":
         return DATA

@@ -17,6 +17,14 @@ from jaxmeta.data.text.conll import Tagged, read_conll
 from jaxmeta.data.text.encoder import Encoder, load_encoder
 from jaxmeta.data.text.entities import Entities, EntityPart, load_entities, word_episodes
 from jaxmeta.data.text.episodes import Padded, Ragged, ragged, sentence_episodes, taken
+from jaxmeta.data.text.reviews import (
+    FixedTask,
+    ReviewPools,
+    Sentiment,
+    load_sentiment,
+    review_episodes,
+    review_stream,
+)
 from jaxmeta.data.text.spans import span_counts, span_f1
 from jaxmeta.text import BertConfig, Tokens
 
@@ -29,10 +37,13 @@ __all__ = [
     "Encoder",
     "Entities",
     "EntityPart",
+    "FixedTask",
     "Padded",
     "Ragged",
+    "ReviewPools",
     "ReviewTask",
     "Reviews",
+    "Sentiment",
     "Tagged",
     "Tokens",
     "corpus",
@@ -40,11 +51,14 @@ __all__ = [
     "load_arsc",
     "load_encoder",
     "load_entities",
+    "load_sentiment",
     "load_text",
     "ragged",
     "read_conll",
     "read_corpus",
     "read_sentences",
+    "review_episodes",
+    "review_stream",
     "sentence_episodes",
     "span_counts",
     "span_f1",
