@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.cells import linked, percent, published_result, runs_of
 from experiments.markdown import Row, grid
+from jaxmeta import files
 
 RESULTS = Path(__file__).parent / "results"
 _PUBLISHED = "omniglot-published"
@@ -38,3 +39,17 @@ def _cells(found: Mapping[str, Mapping[str, Any]], lengths: list[int]) -> list[s
 
 def _from_scratch(own: Mapping[str, Any]) -> bool:
     return own["protocol"]["inner"].get("from_scratch", False)
+
+
+def sessions_table(folder: Path = RESULTS) -> str:
+    """The accuracy on all classes so far after each session, of few-shot learners."""
+    rows: list[Row] = []
+    for path in sorted(folder.glob("sessions/*.json")):
+        own, figures = files.read_json(path), []
+        while (name := f"accuracy_session_{len(figures) + 1}") in own:
+            figures.append(percent(own, name))
+        shown = sorted({0, len(figures) // 5, len(figures) // 2, len(figures) - 1})
+        classes = [(own["ways"] * (place + 1)) // len(figures) for place in shown]
+        head = ["learner", *(f"{number} classes" for number in classes)]
+        rows.append([linked(path.stem, path), *(figures[place] for place in shown)])
+    return grid(head, rows) if rows else ""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cells import interval, linked, runs_of
-from experiments.class_stream_tables import class_streams_table
+from experiments.class_stream_tables import class_streams_table, sessions_table
 from experiments.markdown import Row, grid
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,5 +50,8 @@ def _detection(own: Mapping[str, Any]) -> list[str]:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/streams.md": {"regimes": regimes_tables},
-    "docs/pages/class-streams.md": {"class-streams": class_streams_table},
+    "docs/pages/class-streams.md": {
+        "class-streams": class_streams_table,
+        "sessions": sessions_table,
+    },
 }

@@ -20,17 +20,18 @@ class Curves:
     """A metric of several runs in one picture, along their training or over their tests."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more run folders; of a run with --seeds, the mean over its seeds is drawn."""
+    """One or more run folders; of a run with --seeds, the mean over its seeds is drawn. Over tests
+    or sessions also result files, such as those of evaluations."""
     out: Path
     """PNG file for the picture."""
-    over: Literal["training", "tests"] = "training"
-    """The horizontal axis: meta-updates, or the tests of the runs, such as lengths of a stream.
-    Over tests, other methods in the result files of the runs are drawn, too."""
+    over: Literal["training", "tests", "sessions"] = "training"
+    """The horizontal axis: meta-updates; the tests of the runs, such as lengths of a stream, with
+    other methods in the result files of the runs; or the sessions of evaluations."""
     metric: str | None = None
     """The metric. Along the training as in metrics.jsonl: validation_accuracy, train_loss, ...
-    (default validation_loss). Over tests as in results.json; defaults to the run's main figure."""
-    xlabel: str = "test"
-    """What the tests differ in, with --over tests."""
+    (default validation_loss). Otherwise as in results.json; defaults to the run's main figure."""
+    xlabel: str | None = None
+    """What the tests differ in. Defaults to test, or to session."""
     title: str = ""
     """One line above the picture. Defaults to the metric."""
 
@@ -43,11 +44,13 @@ def command(arguments: list[str], prog: str) -> None:
         raise ValueError("curves: two runs have the same folder name; rename one.")
     from jaxmeta import plots
 
-    if options.over == "tests":
-        label, curves = curves_of_tests(options.runs, options.metric)
+    if options.over != "training":
+        of_sessions = options.over == "sessions"
+        label, curves = curves_of_tests(options.runs, options.metric, of_sessions=of_sessions)
+        xlabel = options.xlabel or ("session" if of_sessions else "test")
         title = options.title or label
         plots.figures_by_test(
-            options.out, curves, label, title=title, xlabel=options.xlabel, intervals=True
+            options.out, curves, label, title=title, xlabel=xlabel, intervals=True
         )
         return
     metric = options.metric or "validation_loss"
@@ -89,24 +92,26 @@ def curve_of(run: Path, metric: str):
 
 
 def curves_of_tests(
-    runs: tuple[Path, ...], metric: str | None
+    runs: tuple[Path, ...], metric: str | None, *, of_sessions: bool = False
 ) -> tuple[str, dict[str, dict[str, tuple[float, float]]]]:
     """A label of the metric; its mean and interval by method and test. Accuracies are in percent.
 
     Raises:
       FileNotFoundError: a folder has no results.
-      ValueError: a run has no such metric; runs have different tests.
+      ValueError: a run has no such metric, or no sessions; runs have different tests.
     """
     curves: dict[str, dict[str, tuple[float, float]]] = {}
     for run in runs:
-        path = run / "results.json"
+        path = run if run.suffix == ".json" else run / "results.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{shown(run)} has no results.json; give the folder of a run.")
+            raise FileNotFoundError(f"{shown(path)} is missing; give the folder of a run.")
         results = json.loads(path.read_text())
         metric = metric or results["figure"]
         tests = results.get("tests", {"test": results})
-        methods = {run.name: tests}
-        for test, rivals in results.get("rivals", {}).items():
+        methods = {run.stem: tests}
+        if of_sessions:
+            tests = methods[run.stem] = _sessions(results, metric, run)
+        for test, rivals in () if of_sessions else results.get("rivals", {}).items():
             for rival, row in rivals.items():
                 methods.setdefault(f"{rival}, features of {run.name}", {})[test] = row
         for method, rows in methods.items():
@@ -114,11 +119,22 @@ def curves_of_tests(
         expected = list(next(iter(curves.values())))
         if list(tests) != expected:
             raise ValueError(
-                f"--over tests: {shown(run.name)} has the tests {', '.join(tests)}, but "
-                f"{shown(runs[0].name)} has {', '.join(expected)}; give runs with the same tests."
+                f"{shown(run.name)} has {', '.join(tests)}, but {shown(runs[0].name)} has "
+                f"{', '.join(expected)}; give runs with the same tests."
             )
     assert metric is not None
     return metric.replace("_", " ") + (" (%)" if metric == "accuracy" else ""), curves
+
+
+def _sessions(results: Mapping[str, Any], metric: str, run: Path) -> dict[str, dict[str, float]]:
+    """The metric after each session, by the session's number."""
+    found: dict[str, dict[str, float]] = {}
+    while (name := f"{metric}_session_{len(found) + 1}") in results:
+        ci95 = results[f"{name}_ci95"]
+        found[str(len(found) + 1)] = {metric: results[name], f"{metric}_ci95": ci95}
+    if not found:
+        raise ValueError(f"{shown(run.name)} has no {metric} by session; evaluate --sessions N.")
+    return found
 
 
 def _figure(row: Mapping[str, Any], metric: str, run: Path) -> tuple[float, float]:

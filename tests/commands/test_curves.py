@@ -88,9 +88,21 @@ def test_runs_and_their_rivals_over_tests(tested, tmp_path, status):
 
 def test_runs_with_other_tests_or_without_the_metric_or_results(tested, tmp_path):
     first, second = tested("a", {"10 classes": 0.5}), tested("b", {"16 examples": 0.5})
-    with pytest.raises(ValueError, match="b has the tests 16 examples, but a has 10 classes"):
+    with pytest.raises(ValueError, match="b has 16 examples, but a has 10 classes"):
         curves_of_tests((first, second), None)
     with pytest.raises(ValueError, match="--metric auroc: a has accuracy"):
         curves_of_tests((first,), "auroc")
-    with pytest.raises(FileNotFoundError, match="c has no results.json"):
+    with pytest.raises(FileNotFoundError, match="c/results.json is missing"):
         curves_of_tests((tmp_path / "c",), None)
+    with pytest.raises(ValueError, match="a has no accuracy by session"):
+        curves_of_tests((first,), None, of_sessions=True)
+
+
+def test_sessions_of_evaluations(tmp_path, status):
+    path, out = tmp_path / "fifty.json", tmp_path / "sessions.png"
+    own = {"accuracy_session_1": 0.75, "accuracy_session_2": 0.5, "accuracy_session_2_ci95": 0.01}
+    path.write_text(json.dumps({"figure": "accuracy", "accuracy_session_1_ci95": 0.02, **own}))
+    _, curves = curves_of_tests((path,), None, of_sessions=True)
+    assert curves == {"fifty": {"1": (75.0, 2.0), "2": (50.0, 1.0)}}
+    assert status("curves", path, "--over", "sessions", "--out", out) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
