@@ -237,6 +237,9 @@ def test_average_precision_over_the_labels_of_a_small_assay():
             gains, pairs = [0, 0, 0], [1 / 4, 1 / 4, 1 / 4]
         np.testing.assert_allclose(found.metrics["average_precision_gain"][row], gains, atol=1e-6)
         np.testing.assert_allclose(found.metrics["auroc"][row], pairs, atol=1e-6)
+        # One of two examples of class 1 has a label at the start.
+        hits = 0.5 + 0.5 * np.cumsum([0, first in (2, 3), second in (2, 3)])
+        np.testing.assert_allclose(found.metrics["class_1_found"][row], hits)
         area = area_under(found.metrics["average_precision_gain"])[row]
         assert float(area) == pytest.approx((gains[0] / 2 + gains[1] + gains[2] / 2) / 2, abs=1e-6)
     assert 0 < starts_at_0 < 16
