@@ -118,7 +118,23 @@ def whole_pools(
     queries = pools.counts[chosen] - sizes[chosen]
     chosen = chosen[np.argsort(queries, kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
-    padded = shared_shapes(pools.counts[chosen] - sizes[chosen], shapes)
+    return WholePools(in_streams(pools, chosen, places, sizes, shapes), chosen, places, support)
+
+
+def in_streams(
+    pools: Pools, chosen: np.ndarray, places: list[np.ndarray], sizes: np.ndarray, shapes: int
+) -> Streams:
+    """Streams of the draws of some pools, of at most `shapes` shapes.
+
+    Args:
+      pools, chosen: the pools, and the indices of those to use, by the size of the query.
+      places: for each of them, int `[draws, examples]`: positions of its examples, the support
+        first.
+      sizes: the number of support examples of each of `pools`.
+      shapes: see `shared_shapes`.
+    """
+    queries = np.array([own.shape[1] for own in places]) - sizes[chosen]
+    padded = shared_shapes(queries, shapes)
     inputs = jax.tree.map(jnp.asarray, pools.inputs)
     streams = []
     for shape in np.unique(padded).tolist():
@@ -126,7 +142,7 @@ def whole_pools(
         of_shape = [places[own] for own in members.tolist()]
         tasks = _Draws(pools, chosen[members], of_shape, sizes, shape)
         streams.append(TaskStream(tasks, jax.tree_util.Partial(with_inputs, inputs)))
-    return WholePools(Streams(tuple(streams)), chosen, places, support)
+    return Streams(tuple(streams))
 
 
 class _Halves(Sequence):

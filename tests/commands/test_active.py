@@ -152,7 +152,11 @@ def test_statistics_of_several_examples_are_refused(folder, labelled):
 @pytest.mark.parametrize(
     ("domain", "options", "told"),
     [
-        ("regression", "", "active learning requires a run of few-shot classification, or of pools"),
+        (
+            "regression",
+            "",
+            "active learning requires a run of few-shot classification, or of pools",
+        ),
         ("pools", "", "pools of examples require a label of each class at the start, at least"),
         ("pools", "--start 1 --ways 3", "--ways 3: pools have the classes of their data set"),
         ("pools", "--start 1 --labels 99", "none of 6 pools has 101 candidates, 1 of each class"),
@@ -184,7 +188,11 @@ def test_pools_after_all_labels_are_as_in_an_evaluation(trained, labelled, table
     assert status == 0, error
     path = run / "active.json"
     result, rows = rows_of(path)
-    assert (result["metric"], result["num_tasks"], result["pool"]) == ("average_precision_gain", 6, 4)
+    assert (result["metric"], result["num_tasks"], result["pool"]) == (
+        "average_precision_gain",
+        6,
+        4,
+    )
     assert result["labels"] == [2, 3, 4]
     assert list(rows) == ["random", "entropy", "greedy"]
 
