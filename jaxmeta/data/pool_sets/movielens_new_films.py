@@ -1,9 +1,9 @@
-"""MovieLens-1M with new films: new users, asked about films that nobody has rated; see `ratings`."""
+"""MovieLens-1M: new users are asked about new films, which nobody has rated; see `ratings`."""
 
 from pathlib import Path
 
-from jaxmeta.data.pool_sets.movielens import movielens
 from jaxmeta.data.pool_sets.dataset import PoolSet
+from jaxmeta.data.pool_sets.movielens import movielens
 from jaxmeta.data.pool_sets.registry import pool_source
 
 

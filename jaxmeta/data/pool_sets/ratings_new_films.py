@@ -1,9 +1,9 @@
-"""MovieTweetings with new films: new users, asked about films that nobody has rated; see `ratings`."""
+"""MovieTweetings: new users are asked about new films, which nobody has rated; see `ratings`."""
 
 from pathlib import Path
 
-from jaxmeta.data.pool_sets.ratings import ratings
 from jaxmeta.data.pool_sets.dataset import PoolSet
+from jaxmeta.data.pool_sets.ratings import ratings
 from jaxmeta.data.pool_sets.registry import pool_source
 
 

@@ -8,7 +8,7 @@ examples of a pool are its query.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -318,7 +318,7 @@ class Pools(Domain):
 class _Candidates(Pools):
     """The same pools, with candidates for active learning as the support of the tests."""
 
-    asked: Labelling = Labelling()
+    asked: Labelling = field(default_factory=Labelling)
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         dataset, tasks = self._load(training.seed), super().tasks(training, needs)
