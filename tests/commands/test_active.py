@@ -149,6 +149,7 @@ def test_statistics_of_several_examples_are_refused(folder, labelled):
     assert "--query-statistics batch: the network of this run normalises by statistics of" in error
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("domain", "options", "told"),
     [
@@ -168,7 +169,7 @@ def test_tasks_that_are_refused(domain, options, told, trained, labelled):
     assert told in error
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_pools_of_numbers_are_refused(trained, labelled):
     run = trained("pools", "conditional-neural-process", "--target-column", "size")
     status, _, error = labelled(run, "--start", "1")
