@@ -27,13 +27,14 @@ def active_tables(folder: Path = RESULTS) -> str:
             for suffix in ("", *(f"_{own}" for own in also)):
                 difference = interval(row, f"difference{suffix}", "+.2f", 100)
                 cells.append(interval(row, f"area{suffix}", ".1f", 100))
-                cells.append("–" if row is found["rows"][0] else difference)
+                is_first = row is found["rows"][0]
+                cells.append("–" if is_first else difference.replace("± +", "± "))
             cells += [_at(row, own, last) for own in seen]
             rows.append(cells)
         columns = ["rule", *(f"{labels[point]} labels (%)" for point in points)]
         columns += ["area (%)", "difference (points)"]
         for own in also:
-            columns += [f"{own.upper()}, area (%)", "difference (points)"]
+            columns += [f"{own.upper()}, area (%)", f"{own.upper()}, difference"]
         columns += ["class 1 found (%)" for _ in seen]
         size = found.get("pool") or found["ways"] * found["shots"]
         tasks = f"{found['ways']}-way, pools of {size}"
