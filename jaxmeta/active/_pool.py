@@ -44,7 +44,8 @@ class Acquired(NamedTuple):
       chosen_B: int32 `[budget]`, the examples of the pool in the order of their labels, without
         those of the start.
       loss: float `[budget + 1]`, of the query after 0, 1, ..., `budget` labels beyond the start.
-      metrics: the objective's metrics, `[budget + 1]` each.
+      metrics: the objective's metrics, `[budget + 1]` each; with two classes also `class_1_found`,
+        the fraction of the pool's examples of class 1 that have a label.
       recorded: what `record` returned for each choice, `[budget, ...]`.
     """
 
@@ -138,6 +139,10 @@ def acquisition(
             found = solve(adapt_key, support, inputs)
             outputs = jax.tree.map(lambda leaf: leaf[size:], found.outputs)
             loss, metrics = objective(outputs, query.targets, query.mask)
+            if ways == 2:
+                found_N = (pool.targets == 1) & valid_N
+                part = (found_N & labelled_N).sum() / jnp.maximum(found_N.sum(), 1)
+                metrics = {**metrics, "class_1_found": part}
             classes_NW = jax.nn.one_hot(pool.targets, ways, dtype=bool)
             known_W = (classes_NW & labelled_N[:, None]).any(axis=0)
             view = View(

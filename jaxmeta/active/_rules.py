@@ -125,11 +125,29 @@ def bald(key: Key, view: View) -> Array:
     return entr(members_MNW.mean(axis=0)).sum(axis=1) - entr(members_MNW).sum(axis=2).mean(axis=0)
 
 
+def greedy(key: Key, view: View) -> Array:
+    """The probability of the last class, such as that of being active: looks for examples of it.
+
+        score_n = p_nW
+
+    It is a rule for finding, and not made for a better classifier.
+
+    Source: compared with other rules for molecules by Warmuth, Liao, Rätsch, Mathieson, Putta,
+    Lemmen 2003, "Active learning with support vector machines in the drug discovery process".
+
+    >>> view = unlabelled_view(jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+    >>> greedy(jax.random.key(0), view).tolist()
+    [0.75, 0.5]
+    """
+    return view.probabilities_NW[:, -1]
+
+
 RULES: Mapping[str, Rule] = {
     "random": chance,
     "entropy": entropy,
     "margin": margin,
     "k-centre": k_centre,
+    "greedy": greedy,
     "bald": bald,
 }
 """The rules by name, the baseline first; `learned` makes another one."""

@@ -1,4 +1,4 @@
-"""Which examples to label: `active RUN`, the accuracy of a run over the number of labels.
+"""Which examples to label: `active RUN`, the main figure of a run over the number of labels.
 
 Each test task of the run is a pool of examples. Every rule asks for labels one after another, on
 the same tasks with the same keys, so that differences to random choices are taken task by task.
@@ -20,7 +20,7 @@ from jaxmeta.commands.guard import read_arguments, recipes_named
 from jaxmeta.files import shown
 from jaxmeta.recipes import registry
 from jaxmeta.recipes.acquiring import Member, Pools, Sizes, on_pools, rule_of_policy
-from jaxmeta.recipes.base import Training
+from jaxmeta.recipes.base import Labelling, Training
 from jaxmeta.recipes.folders import IDENTITY, read_config, read_identity
 from jaxmeta.recipes.loading import describe, load
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
@@ -38,14 +38,14 @@ from jaxmeta.recipes.settings import AtLeastTwo, Count, Natural, Positive
 from jaxmeta.recipes.shipped import find_run
 from jaxmeta.training.estimates import estimate
 
-RuleName = Literal["random", "entropy", "margin", "k-centre", "bald", "learned"]
+RuleName = Literal["random", "entropy", "margin", "k-centre", "greedy", "bald", "learned"]
 BASELINE = next(iter(RULES))
-LEARNED, COMMITTEE = "learned", "bald"
+LEARNED, COMMITTEE, OF_TWO = "learned", "bald", "greedy"
 
 
 @dataclass(frozen=True)
 class Active:
-    """Choose which examples to label, by several rules; measure the accuracy over the labels."""
+    """Choose which examples to label, by several rules; measure the figure over the labels."""
 
     run_dir: tyro.conf.Positional[Path]
     """The run folder, or the name of a trained learner that ships with the package."""
@@ -56,20 +56,23 @@ class Active:
     margin: smallest difference of the two largest probabilities;
     k-centre: largest distance to the labelled examples, between embeddings if the run has any,
     otherwise between predictions;
+    greedy: highest probability of class 1, of two classes;
     bald: largest disagreement of a committee, see --committee and --samples;
-    learned: a policy trained for the accuracy gained, on the validation classes."""
+    learned: a policy trained for the gain in the main figure, on validation classes or pools."""
     ways: AtLeastTwo | None = None
     """Classes of a task. Defaults to the run's."""
-    pool: Count = 10
-    """Examples per class in the pool."""
-    queries: Count = 5
-    """Query examples per class, on which the accuracy is measured."""
+    pool: Count | None = None
+    """Examples per class in the pool. Defaults to 10. Of an assay, or another pool of examples,
+    that many times the number of classes, but at most half of it; there it defaults to 64."""
+    queries: Count | None = None
+    """Query examples per class, on which the figure is measured. Defaults to 5; of an assay, or
+    another pool of examples, to 64."""
     labels: Count = 20
     """Labels that are asked for, one after another."""
     start: Natural = 0
     """Labels per class before the first choice, drawn at random."""
     eval_tasks: AtLeastTwo = 300
-    """Number of test tasks."""
+    """Number of test tasks; of assays, or other pools of examples, at most all."""
     committee: tuple[Path, ...] = ()
     """Further runs or names on the same data, such as other seeds, for bald."""
     samples: Natural = 0
@@ -88,17 +91,16 @@ class Active:
 
 
 class Curve(NamedTuple):
-    """A rule's accuracy over the labels.
+    """A rule's figures over the labels.
 
     Attributes:
       row: the entry of the result.
-      areas: the area of every task, `[tasks]`.
-      last: the accuracy of every task after the last label, `[tasks]`.
+      values: of every task, `[tasks]`: the `area` of the main figure, `area_METRIC` of others, and
+        every metric after the last label.
     """
 
     row: dict[str, Any]
-    areas: np.ndarray
-    last: np.ndarray
+    values: dict[str, np.ndarray]
 
 
 def command(arguments: list[str], prog: str) -> None:
@@ -141,7 +143,11 @@ def label_run(options: Active) -> dict[str, Any]:
     own_run = run == options.run_dir
     where, stem = (run, "active") if own_run else (Path(), f"{options.run_dir}-active")
     path = options.out or result_path(where, stem, {}, made_from, ".npz")
-    ways = pools.ways
+    ways, metric = pools.ways, pools.metric
+    if ways != 2 and OF_TWO in rules:
+        if options.rules is not None:
+            raise ValueError(f"--rules {OF_TWO} requires two classes; the run's tasks have {ways}.")
+        rules.remove(OF_TWO)
     first = options.start * ways
     results: dict[str, Any] = {
         **describe(loaded),
@@ -151,35 +157,34 @@ def label_run(options: Active) -> dict[str, Any]:
         "seed": experiment.training.seed,
         "settings": settings,
         **provenance(pools.mesh),
-        "num_tasks": options.eval_tasks,
+        "num_tasks": pools.count,
         "figure": "area",
+        "metric": metric,
+        "pool": pools.size,
         "labels": list(range(first, first + options.labels + 1)),
     }
-    digest = tasks_digest(pools.test.identity, pools.key, options.eval_tasks)
+    digest = tasks_digest(pools.test.identity, pools.key, pools.count)
     title = shown(f"{experiment.learner.name} · {loaded.tasks.title.split(' · ')[0]} · {ways}-way")
     with result_file(path, of(made_from), ".npz"):
         curves = _finished(path, identity)
         rules += [name for name in curves if name not in rules]
-        print(f"{title} · pools of {ways * options.pool} · {options.eval_tasks} held-out tasks")
+        print(f"{title} · pools of {pools.size} · {pools.count} held-out tasks")
         print(_header(results["labels"]))
         for name in [*RULES, LEARNED]:
             if name not in rules:
                 continue
             if name not in curves:
                 values = _measure(name, pools, options)
-                curves[name] = _curve(name, values, curves.get(BASELINE))
+                curves[name] = _curve(name, values, metric, curves.get(BASELINE))
                 # After every rule, since later ones may take long. The values first: without them
                 # a rule is measured again.
-                tests = {
-                    own: PerTask(digest, {"area": curve.areas, "accuracy": curve.last})
-                    for own, curve in curves.items()
-                }
+                tests = {own: PerTask(digest, curve.values) for own, curve in curves.items()}
                 write_per_task(path.with_suffix(".npz"), tests, identity)
                 results["rows"] = [curve.row for curve in curves.values()]
                 files.write_json(path, results)
-            print(_line(curves[name].row), flush=True)
+            print(_line(curves[name].row, metric), flush=True)
         results["rows"] = [curve.row for curve in curves.values()]
-        _draw(path.with_suffix(".png"), results["labels"], curves, title)
+        _draw(path.with_suffix(".png"), results["labels"], curves, metric, title)
     print(f"result: {path}")
     return results
 
@@ -202,7 +207,8 @@ def _rules(options: Active) -> list[str]:
 def _member(run: Path, options: Active) -> Member:
     """A run with its test tasks as pools."""
     experiment, data = read_config(run)
-    experiment = on_pools(experiment, ways=options.ways, pool=options.pool, queries=options.queries)
+    own = (options.ways, options.pool, options.queries, options.start, options.labels)
+    experiment = on_pools(experiment, Labelling(*own))
     restored = restore_as(run, experiment, data)
     loaded = load(experiment)
     if not is_same(loaded.data, data):
@@ -225,22 +231,26 @@ def _measure(name: str, pools: Pools, options: Active) -> Mapping[str, np.ndarra
     return pools.curves(lambda params: RULES[name], sampled=by_samples)
 
 
-def _curve(name: str, values: Mapping[str, np.ndarray], baseline: Curve | None) -> Curve:
-    accuracy, areas = values["accuracy"], values["area_accuracy"].astype(np.float64)
-    mean, ci95 = estimate(accuracy)
-    area, area_ci95 = estimate(areas)
-    differences = areas - (areas if baseline is None else baseline.areas)
-    difference, difference_ci95 = estimate(differences)
-    row = {
-        "name": name,
-        "area": float(area),
-        "area_ci95": float(area_ci95),
-        "difference": float(difference),
-        "difference_ci95": float(difference_ci95),
-        "accuracy": mean.tolist(),
-        "accuracy_ci95": ci95.tolist(),
-    }
-    return Curve(row, areas, accuracy[:, -1])
+def _curve(
+    name: str, values: Mapping[str, np.ndarray], metric: str, baseline: Curve | None
+) -> Curve:
+    """The figures of a rule: the main one first, then the other metrics of the objective."""
+    row: dict[str, Any] = {"name": name}
+    kept: dict[str, np.ndarray] = {}
+    others = sorted(own for own in values if f"area_{own}" in values and own != metric)
+    for own in (metric, *others):
+        suffix = "" if own == metric else f"_{own}"
+        area = f"area{suffix}"
+        areas = kept[area] = values[f"area_{own}"].astype(np.float64)
+        leads = areas - (areas if baseline is None else baseline.values[area])
+        for entry, found in (
+            (area, estimate(areas)),
+            (f"difference{suffix}", estimate(leads)),
+            (own, estimate(values[own])),
+        ):
+            row |= {entry: found.mean.tolist(), f"{entry}_ci95": found.ci95.tolist()}
+        kept[own] = values[own][:, -1]
+    return Curve(row, kept)
 
 
 def _finished(path: Path, identity: str) -> dict[str, Curve]:
@@ -250,7 +260,7 @@ def _finished(path: Path, identity: str) -> dict[str, Curve]:
     rows = files.read_json(path).get("rows", [])
     values = read_per_task(path.with_suffix(".npz"), identity)
     return {
-        row["name"]: Curve(row, own.values["area"].astype(np.float64), own.values["accuracy"])
+        row["name"]: Curve(row, dict(own.values))
         for row in rows
         if (own := values.get(row["name"])) is not None
     }
@@ -267,15 +277,15 @@ def _header(labels: list[int]) -> str:
     return f"{'':10}{points}  {'area':14} difference to {BASELINE}"
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Mapping[str, Any], metric: str) -> str:
     """A line such as `entropy  81.2 ± 0.5 …  70.1 ± 0.3  +1.20 ± 0.10`."""
 
     def shown_value(value: float, ci95: float) -> str:
         return f"{100 * value:.1f} ± {100 * ci95:.1f}"
 
     points = "".join(
-        f"{shown_value(row['accuracy'][point], row['accuracy_ci95'][point]):>13}"
-        for point in _shown_points(row["accuracy"])
+        f"{shown_value(row[metric][point], row[f'{metric}_ci95'][point]):>13}"
+        for point in _shown_points(row[metric])
     )
     area = shown_value(row["area"], row["area_ci95"])
     difference = "–"
@@ -284,14 +294,16 @@ def _line(row: Mapping[str, Any]) -> str:
     return f"{row['name']:10}{points}  {area:14} {difference}"
 
 
-def _draw(path: Path, labels: list[int], curves: Mapping[str, Curve], title: str) -> None:
+def _draw(
+    path: Path, labels: list[int], curves: Mapping[str, Curve], metric: str, title: str
+) -> None:
     plots.label_curves(
         path,
         np.asarray(labels),
         {
-            name: (np.asarray(own.row["accuracy"]), np.asarray(own.row["accuracy_ci95"]))
+            name: (np.asarray(own.row[metric]), np.asarray(own.row[f"{metric}_ci95"]))
             for name, own in curves.items()
         },
-        ylabel="test accuracy",
+        ylabel=f"test {metric.replace('_', ' ')}",
         title=title,
     )

@@ -118,7 +118,23 @@ def whole_pools(
     queries = pools.counts[chosen] - sizes[chosen]
     chosen = chosen[np.argsort(queries, kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
-    padded = shared_shapes(pools.counts[chosen] - sizes[chosen], shapes)
+    return WholePools(in_streams(pools, chosen, places, sizes, shapes), chosen, places, support)
+
+
+def in_streams(
+    pools: Pools, chosen: np.ndarray, places: list[np.ndarray], sizes: np.ndarray, shapes: int
+) -> Streams:
+    """Streams of the draws of some pools, of at most `shapes` shapes.
+
+    Args:
+      pools, chosen: the pools, and the indices of those to use, by the size of the query.
+      places: for each of them, int `[draws, examples]`: positions of its examples, the support
+        first.
+      sizes: the number of support examples of each of `pools`.
+      shapes: see `shared_shapes`.
+    """
+    queries = np.array([own.shape[1] for own in places]) - sizes[chosen]
+    padded = shared_shapes(queries, shapes)
     inputs = jax.tree.map(jnp.asarray, pools.inputs)
     streams = []
     for shape in np.unique(padded).tolist():
@@ -126,7 +142,88 @@ def whole_pools(
         of_shape = [places[own] for own in members.tolist()]
         tasks = _Draws(pools, chosen[members], of_shape, sizes, shape)
         streams.append(TaskStream(tasks, jax.tree_util.Partial(with_inputs, inputs)))
-    return WholePools(Streams(tuple(streams)), chosen, places, support)
+    return Streams(tuple(streams))
+
+
+class _Halves(Sequence):
+    """Pools in two parts: a `Task` has candidates as support, and row numbers as inputs."""
+
+    def __init__(self, pools: Pools, places: list[tuple[np.ndarray, np.ndarray]]):
+        self._pools, self._places = pools, places
+        self._sizes = [max(len(own[part]) for own in places) for part in (0, 1)]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Task:
+        halves = self._places[index]
+        first = int(halves[0][0])
+        batches = (
+            padded_batch(self._pools, first, own[None], size)
+            for own, size in zip(halves, self._sizes)
+        )
+        return Task(*(jax.tree.map(lambda leaf: leaf[0], batch) for batch in batches))
+
+
+def candidate_pools(
+    pools: Pools,
+    *,
+    ways: int,
+    candidates: int,
+    queries: int,
+    start: int = 0,
+    labels: int = 1,
+    draws: int = 1,
+    order: Order = "random",
+    seed: int = 0,
+) -> tuple[TaskStream, np.ndarray]:
+    """Enumerates pools for active learning: a task has candidates as support, others as query.
+
+    At most half of a pool's examples are candidates. All tasks are padded to one shape. Pools are
+    left out if they have too few candidates, in all or of a class, or a query of a single class.
+
+    Args:
+      pools: class indices as targets.
+      ways: number of classes.
+      candidates, queries: the largest number of each.
+      start: labels per class before the first choice.
+      labels: labels after that; there are at least as many candidates as labels in all.
+      draws: tasks from each pool.
+      order, seed: see `whole_pools`.
+
+    Returns:
+      the stream of tasks, and the index of each task's pool.
+
+    Raises:
+      ValueError: all pools are too small; the targets are no classes.
+
+    >>> from jaxmeta.data.pools import pools_by
+    >>> pools = pools_by(np.zeros((9, 2)), np.arange(9) % 2, np.array(list("aaaaaabbb")))
+    >>> stream, chosen = candidate_pools(pools, ways=2, candidates=4, queries=2, start=1)
+    >>> stream.tasks[0].support.targets.shape, stream.tasks[0].query.mask.sum(), chosen.tolist()
+    ((3,), np.int64(2), [0])
+    """
+    check_order(pools, order)
+    if not np.issubdtype(pools.targets.dtype, np.integer):
+        raise ValueError("candidate_pools: the targets are numbers; give pools with classes")
+    least, places, chosen = start * ways + labels, [], []
+    for pool in range(len(pools.names)):
+        for drawn in _orders(pools, pool, draws, order, seed):
+            size = min(candidates, len(drawn) // 2)
+            halves = drawn[:size], drawn[size : size + queries]
+            own, rest = (pools.targets[half] for half in halves)
+            enough = size >= least and np.bincount(own, minlength=ways).min() >= start
+            if enough and len(np.unique(rest)) > 1:
+                places.append(halves)
+                chosen.append(pool)
+    if not places:
+        raise ValueError(
+            f"candidate_pools: none of {len(pools.names)} pools has {least} candidates, {start} of "
+            f"each class, in half of its examples (at most {candidates} are used), and several "
+            "classes in the query; give fewer labels"
+        )
+    prepare = jax.tree_util.Partial(with_inputs, jax.tree.map(jnp.asarray, pools.inputs))
+    return TaskStream(_Halves(pools, places), prepare), np.array(chosen)
 
 
 def _orders(pools: Pools, pool: int, draws: int, order: Order, seed: int) -> np.ndarray:

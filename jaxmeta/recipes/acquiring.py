@@ -23,18 +23,18 @@ from jaxmeta.active import (
 )
 from jaxmeta.core import Batch, Key, Model, PyTree, Task, unpadded
 from jaxmeta.data.samplers import sampler
-from jaxmeta.data.stream import enumerated
+from jaxmeta.data.stream import TaskStream, enumerated
 from jaxmeta.models import mlp
-from jaxmeta.recipes.base import Recipe, Training
+from jaxmeta.recipes.base import Labelling, Recipe, Training
 from jaxmeta.recipes.evaluation import Evaluator
 from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.loading import Loaded, run_keys, tasks_at_once
 from jaxmeta.recipes.progress import Progress
-from jaxmeta.recipes.settings import names, option, values
+from jaxmeta.recipes.settings import option, values
 from jaxmeta.recipes.tasks import HeldOut, Problem
 from jaxmeta.recipes.updates import run_updates
 from jaxmeta.training.estimates import per_task
-from jaxmeta.training.feed import Source, on_all_devices
+from jaxmeta.training.feed import Source, count_tasks, first_task, on_all_devices
 from jaxmeta.training.parallel import mesh_for
 from jaxmeta.training.state import shared_of
 from jaxmeta.training.update import MetaUpdate, Supplied, Trained, meta_update, with_constants
@@ -67,30 +67,22 @@ class Member(NamedTuple):
     trained: Trained
 
 
-def on_pools(experiment: Experiment, *, ways: int | None, pool: int, queries: int) -> Experiment:
-    """The experiment with test tasks whose support is a pool of so many examples per class.
+def on_pools(experiment: Experiment, asked: Labelling) -> Experiment:
+    """The experiment with test tasks whose support is a pool of examples.
 
     Raises:
-      ValueError: it is not classification from a few examples per class, or its network normalises
-        by statistics of several examples.
+      ValueError: its domain has no such tasks, or its network normalises by statistics of several
+        examples.
     """
-    own = values(experiment)
-    if experiment.domain.kind != "classification" or not {"shots", "queries", "ways"} <= own.keys():
-        raise ValueError(
-            f"active learning requires a run of few-shot classification, but "
-            f"{experiment.domain.name} has tasks of the kind {experiment.domain.kind}."
-        )
-    statistics = own.get("query_statistics")
+    domain = experiment.domain.for_labelling(asked)
+    statistics = values(experiment).get("query_statistics")
     if statistics in ("batch", "support"):
         raise ValueError(
             f"{option('query_statistics', statistics)}: the network of this run normalises by "
             "statistics of several examples, and the support set has places for labels to come; "
             "choose a run with the statistics training, group, layer or none, or train one."
         )
-    changes = {"shots": pool, "queries": queries, "ways": ways or own["ways"]}
-    # Pools have no examples that can't be labelled.
-    changes |= {name: 0 for name in ("unlabelled", "distractors") if name in names(experiment)}
-    return experiment.changed(**changes)
+    return experiment.replaced(domain)
 
 
 class Opened(NamedTuple):
@@ -118,18 +110,20 @@ class Pools:
       sizes: the labels.
       samples: predictions with different keys that form a committee, in `curves` with
         `sampled=True`.
-      count: number of test tasks.
+      count: number of test tasks, or all if there are fewer.
 
     Raises:
       ValueError: the tests are judged in a way of their own, or have other numbers of classes.
     """
 
     def __init__(self, members: Sequence[Member], sizes: Sizes, samples: int, count: int) -> None:
-        self.members, self.sizes, self.samples, self.count = [*members], sizes, samples, count
+        self.members, self.sizes, self.samples = [*members], sizes, samples
         self.loaded = members[0].loaded
+        self.metric = self.loaded.tasks.figures[0].metric
         self.recipes = [own.loaded.experiment.learner for own in members]
         self.mesh = mesh_for(jax.device_count())
         self.test = _test_of(self.loaded)
+        self.count = min(count, self.test.number or count)
         self.key = run_keys(self.loaded.experiment.training.seed)[2]
         self.embedding = all(own.needs.embeds for own in self.recipes)
         self.ways = self._problem(members[0], self.test).ways
@@ -159,6 +153,12 @@ class Pools:
         given = (opened.given, params)
         return self._per_task(judge, self.count)(given, opened.source, self.key)
 
+    @property
+    def size(self) -> int:
+        """The number of examples of the largest pool."""
+        one: Any = jax.eval_shape(first_task(self.test.source), self.key)
+        return one.support.targets.shape[0]
+
     @functools.cached_property
     def pools(self) -> Opened:
         """The test tasks, embedded if possible."""
@@ -174,14 +174,15 @@ class Pools:
           ArithmeticError: training diverged.
         """
         key = jax.random.fold_in(run_keys(self.loaded.experiment.training.seed)[0], 4)
-        count = min(MOST_POOLS, training.steps * training.task_batch)
         opened = self._opened(lambda loaded: loaded.tasks.validation())
+        count = min(MOST_POOLS, training.steps * training.task_batch)
+        count = min(count, count_tasks(opened.source) or count)
         opened = self._embedded(opened, count, key)
 
         def build(given: PyTree) -> MetaUpdate:
             acquire_with = self._acquire_with(opened.problems, given, False, self.embedding)
             return meta_update(
-                learned_acquirer(POLICY, acquire_with),
+                learned_acquirer(POLICY, acquire_with, metric=self.metric),
                 optax.adam(training.outer_rate),
                 task_batch=training.task_batch,
                 tasks_at_once=training.tasks_at_once,
@@ -239,8 +240,7 @@ class Pools:
         if {own.ways for own in problems} != {self.ways}:
             ways = ", ".join(str(own.ways) for own in problems)
             raise ValueError(f"the runs of a committee have tasks of {ways} ways; give --ways.")
-        several = len(sources) > 1
-        return Opened(sampler(_draw_all, *sources) if several else sources[0], problems, given)
+        return Opened(_of_all(sources), problems, given)
 
     def _embedded(self, opened: Opened, count: int, key: Key) -> Opened:
         """With embeddings as inputs, computed here, if all members only embed."""
@@ -312,6 +312,20 @@ class Pools:
 def _test_of(loaded: Loaded) -> HeldOut:
     """The main test of a run."""
     return next(iter(loaded.tasks.tests.values()))
+
+
+def _of_all(sources: Sequence[Any]) -> Source:
+    """The source itself; of several, a source of the tasks of each, which are the same tasks."""
+    if len(sources) == 1:
+        return sources[0]
+    if isinstance(sources[0], TaskStream):
+        prepares = [own.prepare for own in sources]
+        return TaskStream(sources[0].tasks, jax.tree_util.Partial(_prepare_all, prepares))
+    return sampler(_draw_all, *sources)
+
+
+def _prepare_all(prepares: Sequence[Any], task: Task) -> tuple[Task, ...]:
+    return tuple(prepare(task) for prepare in prepares)
 
 
 def _draw_all(*sources_and_key: Any) -> tuple[Task, ...]:

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
-from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed
+from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed, changed, values
 from jaxmeta.recipes.tasks import Needs, Problem, Tasks
 from jaxmeta.training.aggregation import Aggregation, aggregate_of
 from jaxmeta.training.update import MetaUpdate, Trained, meta_update
@@ -272,6 +272,43 @@ class Domain:
     def for_user_task(self, given: "UserTask") -> "Domain":
         """The settings for a task that a user gives."""
         return self
+
+    def for_labelling(self, asked: "Labelling") -> "Domain":
+        """The settings with tests whose support is a pool of examples to label, for `active`.
+
+        The default is for domains with the settings `ways`, `shots` and `queries`.
+
+        Raises:
+          ValueError: the tasks have no classes, or no such settings.
+        """
+        own = values(self)
+        if self.kind != "classification" or not {"shots", "queries", "ways"} <= own.keys():
+            raise ValueError(
+                "active learning requires a run of few-shot classification, or of pools with "
+                f"classes, but {self.name} has tasks of the kind {self.task_kind()}."
+            )
+        sizes = {"shots": asked.pool or 10, "queries": asked.queries or 5}
+        # Pools have no examples that can't be labelled.
+        plain = {"unlabelled": 0, "distractors": 0}
+        return changed(self, {**sizes, **plain, "ways": asked.ways or own["ways"]})
+
+
+class Labelling(NamedTuple):
+    """The tests that active learning asks a domain for; None is the domain's default.
+
+    Attributes:
+      ways: classes of a task.
+      pool: examples per class in the pool.
+      queries: query examples per class.
+      start: labels per class before the first choice.
+      labels: labels after that, for examples of the pool.
+    """
+
+    ways: int | None = None
+    pool: int | None = None
+    queries: int | None = None
+    start: int = 0
+    labels: int = 1
 
 
 class UserTask(NamedTuple):

@@ -18,8 +18,10 @@ from jaxmeta.active import (
     entropy,
     first_labels,
     from_learner,
+    greedy,
     k_centre,
 )
+from jaxmeta.data.pool_sets import class_metrics
 from jaxmeta.models import mlp
 
 KEY = jax.random.key(0)
@@ -201,3 +203,43 @@ def test_statistics_of_several_examples_are_refused(task):
     acquire = acquisition(from_learner(learner, params), chance, cross_entropy, ways=3, budget=2)
     with pytest.raises(ValueError, match='query_statistics="layer", "group" or "none"'):
         jax.eval_shape(partial(acquire, KEY), task)
+
+
+def test_average_precision_over_the_labels_of_a_small_assay():
+    """Two prototypes on a line: a score rises with x if that of class 1 is the larger one.
+
+    Rising scores rank the query 30, 9, 5, 1, with classes 1, 0, 1, 0: the average precision is
+    (1 + 2/3) / 2 = 5/6, its gain over the fraction 1/2 is 1/3, and 3 of 4 pairs are in order.
+    Falling scores have the average precision (1/2 + 2/4) / 2 = 1/2, no gain, and 1 of 4 pairs.
+    """
+    # In units of 50, so that no probability is rounded to 1.
+    points, classes = np.array([0, 100, 4, 20, 999]) / 50, [0, 0, 1, 1, 0]
+    valid = jnp.array([True, True, True, True, False])
+    pool = Batch(jnp.array(points)[:, None], jnp.array(classes), valid)
+    query = Batch(jnp.array([[1], [5], [9], [30]]) / 50, jnp.array([0, 1, 0, 1]))
+
+    def objective(outputs, targets, mask):
+        return jnp.zeros(()), class_metrics(outputs, Batch(None, targets, mask))
+
+    solve = from_learner(prototypical(IDENTITY, objective, ways=2), PARAMS, embed=own)
+    acquire = acquisition(solve, greedy, objective, ways=2, budget=2, start=1)
+    found = jax.vmap(acquire, in_axes=(0, None))(jax.random.split(KEY, 16), Task(pool, query))
+    starts_at_0 = 0
+    for row in range(16):
+        first, second = found.chosen_B[row].tolist()
+        assert 4 not in (first, second)
+        # From 0, the largest candidate is 100, of class 0: its mean, 50, is then beyond class 1's.
+        if first == 1:
+            gains, pairs = [1 / 3, 0, 0], [3 / 4, 1 / 4, 1 / 4]
+            starts_at_0 += 1
+        else:  # from 100, scores fall from the beginning, and the smallest candidate is 0
+            assert first == 0
+            gains, pairs = [0, 0, 0], [1 / 4, 1 / 4, 1 / 4]
+        np.testing.assert_allclose(found.metrics["average_precision_gain"][row], gains, atol=1e-6)
+        np.testing.assert_allclose(found.metrics["auroc"][row], pairs, atol=1e-6)
+        # One of two examples of class 1 has a label at the start.
+        hits = 0.5 + 0.5 * np.cumsum([0, first in (2, 3), second in (2, 3)])
+        np.testing.assert_allclose(found.metrics["class_1_found"][row], hits)
+        area = area_under(found.metrics["average_precision_gain"])[row]
+        assert float(area) == pytest.approx((gains[0] / 2 + gains[1] + gains[2] / 2) / 2, abs=1e-6)
+    assert 0 < starts_at_0 < 16

@@ -3,10 +3,15 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from jaxmeta.commands import active
+from jaxmeta.data._whole_pools import candidate_pools
+from jaxmeta.data.pool_sets.table import table_pools
+from jaxmeta.recipes import restore
+from jaxmeta.recipes.pool_report import judge_of
 from jaxmeta.recipes.results import read_per_task
 from jaxmeta.training.estimates import estimate
 
@@ -124,6 +129,7 @@ def test_a_learner_that_adapts_and_a_committee(folder, labelled, tmp_path):
         ("prototypical", "--pool 8", "lower the shots or the queries"),
         ("prototypical", "--committee no-such-run", "no-such-run is not a run folder"),
         ("maml", "--ways 4", "one output for each of the 3 classes"),
+        ("prototypical", "--rules greedy", "--rules greedy requires two classes; the run's tasks"),
         ("prototypical", "--out missing/result.json", "there is no folder missing"),
     ],
 )
@@ -143,7 +149,82 @@ def test_statistics_of_several_examples_are_refused(folder, labelled):
     assert "--query-statistics batch: the network of this run normalises by statistics of" in error
 
 
-def test_other_kinds_of_tasks_are_refused(trained, labelled):
-    status, _, error = labelled(trained("regression"))
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("domain", "options", "told"),
+    [
+        (
+            "regression",
+            "",
+            "active learning requires a run of few-shot classification, or of pools",
+        ),
+        ("pools", "", "pools of examples require a label of each class at the start, at least"),
+        ("pools", "--start 1 --ways 3", "--ways 3: pools have the classes of their data set"),
+        ("pools", "--start 1 --labels 99", "none of 6 pools has 101 candidates, 1 of each class"),
+    ],
+)
+def test_tasks_that_are_refused(domain, options, told, trained, labelled):
+    status, _, error = labelled(trained(domain), *options.split())
     assert status == 1
-    assert "active learning requires a run of few-shot classification" in error
+    assert told in error
+
+
+@pytest.mark.slow
+def test_pools_of_numbers_are_refused(trained, labelled):
+    run = trained("pools", "conditional-neural-process", "--target-column", "size")
+    status, _, error = labelled(run, "--start", "1")
+    assert status == 1
+    assert "active learning requires classes; " in error and "targets that are numbers" in error
+
+
+OF_POOLS = ("--pool", "2", "--queries", "3", "--start", "1", "--labels", "2")
+
+
+@pytest.mark.full
+def test_pools_after_all_labels_are_as_in_an_evaluation(trained, labelled, table, tmp_path):
+    """Four candidates, of which all have a label at the end, whatever the rule."""
+    run = shutil.copytree(trained("pools"), tmp_path / "pools")
+    options = (*OF_POOLS, "--rules", "entropy", "greedy")
+    status, _, error = labelled(run, *options, "--eval-tasks", "50")
+    assert status == 0, error
+    path = run / "active.json"
+    result, rows = rows_of(path)
+    assert (result["metric"], result["num_tasks"], result["pool"]) == (
+        "average_precision_gain",
+        6,
+        4,
+    )
+    assert result["labels"] == [2, 3, 4]
+    assert list(rows) == ["random", "entropy", "greedy"]
+
+    dataset, restored = table_pools(table), restore(run)
+    stream, chosen = candidate_pools(
+        dataset.test, ways=2, candidates=4, queries=6, start=1, labels=2, order="stratified"
+    )
+    judge, given = judge_of(dataset), (restored.learner, restored.trained)
+    tasks = [stream.prepare(stream.tasks[index]) for index in range(6)]
+    metrics = [judge(jax.random.key(0), *given, task)[1] for task in tasks]
+    values = read_per_task(path.with_suffix(".npz"))
+    random = values["random"].values
+    for name, own in values.items():
+        for metric in ("average_precision_gain", "auroc", "accuracy"):
+            expected = [float(found[metric]) for found in metrics]
+            np.testing.assert_allclose(own.values[metric], expected, atol=1e-5)
+            assert rows[name][metric][-1] == pytest.approx(np.mean(expected), abs=1e-5)
+        for suffix, metric in (("", "average_precision_gain"), ("_auroc", "auroc")):
+            area = np.trapezoid(rows[name][metric]) / 2
+            assert rows[name][f"area{suffix}"] == pytest.approx(area, abs=1e-5)
+            lead = estimate(own.values[f"area{suffix}"] - random[f"area{suffix}"])
+            assert rows[name][f"difference{suffix}"] == pytest.approx(lead.mean, abs=1e-6)
+            assert rows[name][f"difference{suffix}_ci95"] == pytest.approx(lead.ci95, abs=1e-6)
+    assert len(chosen) == 6 and all(task.query.mask.sum() <= 6 for task in tasks)
+
+
+@pytest.mark.slow
+def test_the_learned_rule_and_a_committee_on_pools(trained, labelled, tmp_path):
+    run = shutil.copytree(trained("pools"), tmp_path / "pools")
+    other = trained("pools", "bayesian-last-layer")
+    options = ("--rules", "bald", "learned", "--committee", other, "--steps", "2")
+    status, _, error = labelled(run, *OF_POOLS, *options)
+    assert status == 0, error
+    assert list(rows_of(run / "active.json")[1]) == ["random", "bald", "learned"]

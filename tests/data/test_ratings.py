@@ -1,16 +1,20 @@
 """Ratings: the files, what a film is described by, and the baselines of a new user."""
 
+import jax
 import numpy as np
 import pytest
 
 from jaxmeta.core import Batch
 from jaxmeta.data.pool_sets.movielens import movielens
 from jaxmeta.data.pool_sets.ratings import (
+    Ratings,
     bias_penalty,
+    describe_films,
     factorised,
     ratings,
     read_ratings,
 )
+from jaxmeta.data.pool_sets.ratings_new_films import ratings_new_films
 from jaxmeta.data.pools import pools_by
 
 FILMS, USERS = 30, 44
@@ -60,6 +64,45 @@ def test_users_are_in_one_part_and_films_are_described_by_others(tmp_path):
             assert found.test.targets[place, 0] == pytest.approx(value - mean, abs=1e-5)
     assert {*found.columns[:3]} == {"mean", "log count", "year"}
     assert found.test.inputs.shape == (FILMS, len(found.columns))
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_new_films_are_only_asked_about(tmp_path, part):
+    """No rating of a new film describes it, or is in a support; those of the test are its own."""
+    path = write_files(tmp_path)
+    found = ratings_new_films(path)
+    pools, column = getattr(found, part), found.columns.index("new")
+    flags = pools.inputs[pools.rows, column] == 1
+    others = [own for name, own in found.parts.items() if name != part and "test" in (name, part)]
+    for own in others:
+        theirs = own.inputs[own.rows, column] == 1
+        assert not {*pools.rows[flags].tolist()} & {*own.rows[theirs].tolist()}
+    task = found.drawing.sample(pools, support=(2, 4), queries=5)(jax.random.key(0))
+    assert (task.support.inputs[task.support.mask][:, column] == 0).all()
+    assert (task.query.inputs[task.query.mask][:, column] == 1).all()
+    assert 2 <= task.support.mask.sum() <= 4 and task.query.mask.sum() >= 1
+    whole = found.drawing.enumerate(pools, support=3, draws=2, seed=0)
+    assert len({*whole.pools.tolist()}) == len(whole.pools) == len(whole.places)
+    for pool, places in zip(whole.pools.tolist(), whole.places):
+        asked = np.arange(places.shape[1]) >= 3
+        assert (flags[places] == asked[None]).all() and len(places) == 2
+        own = pools.places(pool)
+        assert sorted(places[0, 3:].tolist()) == own[flags[own]].tolist()
+
+
+def test_the_mean_of_a_new_film_is_that_of_its_genres_and_year(tmp_path):
+    """Ratings that are linear in the genre are met for films without a rating."""
+    genres = np.array([[True, False], [False, True]] * 20)
+    users, films = (own.ravel() for own in np.meshgrid(np.arange(50), np.arange(40)))
+    values = np.where(genres[films, 0], 8.0, 4.0)
+    given = Ratings(users, films, values, genres, np.full(40, 2000.0))
+    new = np.array([0, 1])
+    described = describe_films(given, ~np.isin(films, new), new)
+    np.testing.assert_allclose(described.means[:2], [8.0, 4.0], atol=0.05)
+    plain = describe_films(given, ~np.isin(films, new))
+    np.testing.assert_allclose(plain.means[:2], [6.0, 6.0], atol=1e-6)
+    assert plain.inputs.shape[1] + 1 == described.inputs.shape[1]
+    np.testing.assert_array_equal(described.inputs[:, 5], np.arange(40) < 2)
 
 
 def test_ndcg_is_of_the_ratings_not_of_the_residuals(tmp_path):

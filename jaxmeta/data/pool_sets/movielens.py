@@ -13,19 +13,22 @@ from jaxmeta.data.pool_sets.registry import pool_source
 
 
 @pool_source("movielens", kind="regression", test_support=(0, 1, 2, 5, 10), train_support=(0, 10))
-def movielens(folder: str | Path | None = None, seed: int = 0) -> PoolSet:
+def movielens(
+    folder: str | Path | None = None, seed: int = 0, *, new_films: bool = False
+) -> PoolSet:
     """Reads MovieLens-1M from `folder`; see the module.
 
     Args:
       folder: has `ratings.dat` and `movies.dat`.
       seed: of the division of the users.
+      new_films: as in `ratings_set`.
 
     Raises:
       OSError, ValueError: a file is missing or damaged; there are too few users.
     """
     place = data_folder("ml-1m", folder)
     found = read_ratings(place / "ratings.dat", place / "movies.dat", "latin-1")
-    return ratings_set(found, "movielens", seed)._replace(
+    return ratings_set(found, "movielens", seed, new_films=new_films)._replace(
         licence="GroupLens: no redistribution, no commercial use",
         source="https://grouplens.org/datasets/movielens/1m/",
     )

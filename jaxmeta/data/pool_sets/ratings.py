@@ -11,7 +11,7 @@ names have the same form, see `movielens`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ import numpy as np
 from jaxmeta import metrics
 from jaxmeta.core import Array, Batch
 from jaxmeta.data.cache import data_folder
-from jaxmeta.data.pool_sets.dataset import Baseline, PoolSet, number_metrics
+from jaxmeta.data.pool_sets.dataset import PLAIN, Baseline, PoolSet, number_metrics
+from jaxmeta.data.pool_sets.new_films import split_drawing
 from jaxmeta.data.pool_sets.registry import pool_source
 from jaxmeta.data.pools import Pools, pools_by, select_pools
 from jaxmeta.data.reading import regular
@@ -31,6 +32,7 @@ _SHARES = (0.25, 0.65, 0.80)  # ends of background, training and validation user
 _FACTORS = 8  # of the matrix factorisation
 _ROUNDS = 10  # of alternating least squares
 _FILM_PENALTY = 5.0  # ratings: the mean of a film with fewer is mostly that of all films
+_NEW = 0.2  # of the films are new in training and validation, as many others at test
 _PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
@@ -52,19 +54,20 @@ class Ratings(NamedTuple):
 
 
 @pool_source("ratings", kind="regression", test_support=(0, 1, 2, 5, 10), train_support=(0, 10))
-def ratings(folder: str | Path | None = None, seed: int = 0) -> PoolSet:
+def ratings(folder: str | Path | None = None, seed: int = 0, *, new_films: bool = False) -> PoolSet:
     """Reads MovieTweetings from `folder`; see the module.
 
     Args:
       folder: has `ratings.dat` and `movies.dat`.
       seed: of the division of the users.
+      new_films: as in `ratings_set`.
 
     Raises:
       OSError, ValueError: a file is missing or damaged; there are too few users.
     """
     place = data_folder("movietweetings_100k", folder)
     found = read_ratings(place / "ratings.dat", place / "movies.dat", "utf-8")
-    return ratings_set(found, "ratings", seed)._replace(
+    return ratings_set(found, "ratings", seed, new_films=new_films)._replace(
         licence="MIT", source="https://github.com/sidooms/MovieTweetings"
     )
 
@@ -110,8 +113,12 @@ def _lines(path: Path, fields: int, encoding: str) -> list[list[str]]:
     return found
 
 
-def ratings_set(found: Ratings, name: str, seed: int) -> PoolSet:
+def ratings_set(found: Ratings, name: str, seed: int, *, new_films: bool = False) -> PoolSet:
     """The users of some ratings as pools; see the module.
+
+    With `new_films`, the query has films that nobody has rated. A fifth of the films is new in
+    training and validation, another fifth at test; no other ratings of these films are used. The
+    mean of a new film is that of its genres and its year, by ridge regression on other films.
 
     Raises:
       ValueError: fewer than 20 users have enough ratings.
@@ -125,7 +132,12 @@ def ratings_set(found: Ratings, name: str, seed: int) -> PoolSet:
     ends = [round(share * len(several)) for share in _SHARES]
     _, *parts = np.split(several, ends)
     known = ~np.isin(found.users, np.concatenate(parts))
-    films = describe_films(found, known)
+    total = len(found.genres)
+    shuffled = np.random.default_rng(seed + 2).permutation(total)
+    of_training, of_test, _ = np.split(shuffled, [round(_NEW * total), round(2 * _NEW * total)])
+    new = np.union1d(of_training, of_test) if new_films else None
+    described = known if new is None else known & ~np.isin(found.films, new)
+    films = describe_films(found, described, new)
     targets = (found.values - films.means[found.films])[:, None]
     order = np.random.default_rng(seed + 1).permutation(len(targets))  # not by time or film
     whole = pools_by(films.inputs, targets[order], found.users[order], rows=found.films[order])
@@ -133,13 +145,22 @@ def ratings_set(found: Ratings, name: str, seed: int) -> PoolSet:
     train, validation, test = (
         select_pools(whole, sorted(index[str(user)] for user in part)) for part in parts
     )
+    if new_films:
+        train, validation = (without_films(own, of_test) for own in (train, validation))
+        test = without_films(test, of_training)
     bias = bias_penalty(train)
-    penalty = min(_PENALTIES, key=lambda own: _error(validation, _ridge(bias, own)))
     columns = (
         *("mean", "log count", "year"),
         *(f"genre {number}" for number in range(found.genres.shape[1])),
+        *(("new",) if new_films else ()),
         *(f"factor {number}" for number in range(_FACTORS)),
     )
+    numbered = range(len(columns))
+    of = {kind: [n for n in numbered if columns[n].startswith(kind)] for kind in ("genre", "fac")}
+    penalties = {
+        kind: min(_PENALTIES, key=lambda own: _error(validation, _ridge(bias, own, places)))
+        for kind, places in of.items()
+    }
 
     def judged(outputs: Array, query: Batch) -> Mapping[str, Array]:
         of_films = query.inputs[:, 0] * films.mean_scale + films.mean_centre
@@ -159,16 +180,23 @@ def ratings_set(found: Ratings, name: str, seed: int) -> PoolSet:
         higher=False,
         baselines={
             "film mean": lambda inputs, targets, asked, seed: np.zeros((len(asked), 1), np.float32),
-            "film mean + user bias": _ridge(bias, np.inf),
-            "matrix factorisation + ridge": _ridge(bias, penalty),
+            "film mean + user bias": _ridge(bias),
+            "matrix factorisation + ridge": _ridge(bias, penalties["fac"], of["fac"]),
+            **(
+                {"genres + ridge": _ridge(bias, penalties["genre"], of["genre"])}
+                if new_films
+                else {}
+            ),
         },
+        drawing=split_drawing(columns.index("new")) if new_films else PLAIN,
         columns=columns,
         protocol={
-            "split": f"users at random, seed {seed}; films are described by other users",
+            "split": f"users at random, seed {seed}; films are described by other users"
+            + ("; the films of the query are new" if new_films else ""),
             "least_ratings": LEAST_RATINGS,
             "background_users": len(np.unique(found.users[known])),
             "bias_penalty": round(bias, 4),
-            "factor_penalty": penalty,
+            "factor_penalty": penalties["fac"],
         },
     )
 
@@ -189,11 +217,27 @@ class Films(NamedTuple):
     mean_scale: float
 
 
-def describe_films(found: Ratings, known: np.ndarray) -> Films:
+def without_films(pools: Pools, films: np.ndarray) -> Pools:
+    """The pools without the ratings of some films; a pool without any other is left out.
+
+    >>> pools = pools_by(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0]), np.array(["a", "b", "b"]))
+    >>> without_films(pools, np.array([0, 2])).targets.tolist()
+    [[2.0]]
+    """
+    owners = np.repeat(np.arange(len(pools.names)), pools.counts)
+    kept = ~np.isin(pools.rows, films)
+    left = pools_by(pools.inputs, pools.targets[kept], owners[kept], rows=pools.rows[kept])
+    order = np.argsort([int(own) for own in left.names], kind="stable")
+    left = select_pools(left, order)
+    return left._replace(names=tuple(pools.names[int(own)] for own in left.names))
+
+
+def describe_films(found: Ratings, known: np.ndarray, new: np.ndarray | None = None) -> Films:
     """Describes the films by the ratings where `known` is True.
 
     mean_i = μ + Σ_u (r_ui − μ) / (n_i + 5), with the residuals r − mean factorised as p_uᵀ q_i
-    by alternating least squares.
+    by alternating least squares. Films that are `new` have the mean μ + wᵀx_i of a ridge
+    regression of the ratings on genres and year, penalty 5, and a column that is 1.
     """
     users, films, values = (own[known] for own in (found.users, found.films, found.values))
     total = len(found.genres)
@@ -206,11 +250,17 @@ def describe_films(found: Ratings, known: np.ndarray) -> Films:
     by_user = np.bincount(rows, weights=residuals) / (np.bincount(rows) + _FILM_PENALTY)
     factors = factorised(rows, films, residuals - by_user[rows], total)
     years = np.where(np.isnan(found.years), np.nanmean(found.years), found.years)
+    if new is not None:
+        age = (years - years.mean()) / max(years.std(), 1e-6)
+        about = np.concatenate([np.ones((total, 1)), found.genres, age[:, None]], axis=1)
+        gram = (about * counts[:, None]).T @ about + _FILM_PENALTY * np.eye(about.shape[1])
+        means[new] = centre + about[new] @ np.linalg.solve(gram, about.T @ sums)
     plain = np.stack([means, np.log1p(counts), years], axis=1)
     scale = np.maximum(plain.std(axis=0), 1e-6)
     scaled = (plain - plain.mean(axis=0)[None]) / scale[None]
     spread = np.sqrt(np.square(factors).mean()) or 1.0
-    inputs = np.concatenate([scaled, found.genres, factors / spread], axis=1)
+    flags = [] if new is None else [np.isin(np.arange(total), new)[:, None]]
+    inputs = np.concatenate([scaled, found.genres, *flags, factors / spread], axis=1)
     return Films(means, inputs.astype(np.float32), float(plain[:, 0].mean()), float(scale[0]))
 
 
@@ -255,20 +305,18 @@ def bias_penalty(pools: Pools) -> float:
     return float(within / max((spread - within) / size, 1e-6))
 
 
-def _ridge(bias: float, penalty: float) -> Baseline:
-    """Ridge regression of a user's residuals on 1 and the film's factors; only on 1 if infinite."""
+def _ridge(bias: float, penalty: float = 1.0, columns: Sequence[int] = ()) -> Baseline:
+    """Ridge regression of a user's residuals on 1 and columns of the film, such as its factors."""
 
     def of_user(
         inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray, seed: int
     ) -> np.ndarray:
-        width = _FACTORS if np.isfinite(penalty) else 0
-
         def features(rows: np.ndarray) -> np.ndarray:
             ones = np.ones((len(rows), 1))
-            return np.concatenate([ones, rows[:, rows.shape[1] - width :]], axis=1)
+            return np.concatenate([ones, rows[:, [*columns]]], axis=1)
 
         known = features(inputs)
-        gram = known.T @ known + np.diag([bias, *[penalty] * width])
+        gram = known.T @ known + np.diag([bias, *[penalty] * len(columns)])
         weights = np.linalg.solve(gram, known.T @ targets)
         return (features(asked) @ weights).astype(np.float32)
 

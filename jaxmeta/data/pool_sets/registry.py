@@ -119,8 +119,9 @@ def load_pools(name: str, **options: Any) -> PoolSet:
     """Loads a set of pools by its name, or from a table, see `pool_sets.table.table_pools`.
 
     Args:
-      name: fsmol, ratings, movielens, anomaly, volatility, or another name registered with
-        `pool_source`; or the path of a file, or of a folder of `.npz` files.
+      name: fsmol, ratings, movielens, ratings_new_films, movielens_new_films, anomaly, volatility,
+        or another name registered with `pool_source`; or the path of a file, or of a folder of
+        `.npz` files.
       options: arguments of `table_pools` for a table; `fold` for a set with several folds.
 
     Raises:

@@ -8,7 +8,7 @@ examples of a pool are its query.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,16 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, Key, Task, cross_entropy, squared_error, valid_mask
-from jaxmeta.data._whole_pools import WholePools
+from jaxmeta.core import Array, Batch, Key, Task, cross_entropy, squared_error, valid_mask
+from jaxmeta.data._whole_pools import WholePools, candidate_pools
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
+from jaxmeta.data.pool_sets.dataset import PLAIN
 from jaxmeta.data.pools import identified
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
 from jaxmeta.models import mlp, pairwise
 from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
-from jaxmeta.recipes.base import UserTask
+from jaxmeta.recipes.base import Labelling, UserTask
 from jaxmeta.recipes.pool_report import compared, comparison_lines, draw_comparison, judge_of
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, Natural, option
 from jaxmeta.recipes.tasks import Figure
@@ -39,8 +40,9 @@ class Pools(Domain):
     """Meta-train a learner on pools of examples and evaluate it on whole unseen pools."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "fsmol"
-    """fsmol, ratings, movielens, anomaly, volatility, or a table FILE (CSV or parquet) with columns
-    for pool, target and features; or a FILE.npz of ADBench, or a folder of them."""
+    """fsmol, ratings, movielens, these two with _new_films, anomaly, volatility, or a table FILE
+    (CSV or parquet) with columns for pool, target and features; or a FILE.npz of ADBench, or a
+    folder of them."""
     fold: Natural = 0
     """Which fold of the sets of `anomaly` is tested, from 0 to 3."""
     pool_column: str = "pool"
@@ -260,6 +262,23 @@ class Pools(Domain):
             extra_lines=functools.partial(comparison_lines, figure=figure),
         )
 
+    def for_labelling(self, asked: Labelling) -> "Pools":
+        if self.task_kind() != "classification":
+            raise ValueError(
+                f"active learning requires classes; {self.dataset} has targets that are numbers."
+            )
+        if asked.ways is not None:
+            raise ValueError(f"--ways {asked.ways}: pools have the classes of their data set.")
+        if asked.start < 1:
+            raise ValueError(
+                "--start 0: pools of examples require a label of each class at the start, at "
+                "least --start 1."
+            )
+        assert self.test_support is not None  # resolved
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        own |= {"test_support": (min(self.test_support),), "draws": 1}  # of tests that are not used
+        return _Candidates(**own, asked=asked)
+
     def read(
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
@@ -298,6 +317,54 @@ class Pools(Domain):
             rows=[f"row {number}" for number in range(1, len(asked) + 1)],
             names=[*map(str, range(ways))],
             kind="row",
+        )
+
+
+@dataclass(frozen=True)
+class _Candidates(Pools):
+    """The same pools, with candidates for active learning as the support of the tests."""
+
+    asked: Labelling = field(default_factory=Labelling)
+
+    def tasks(self, training: Training, needs: Needs) -> Tasks:
+        dataset, tasks = self._load(training.seed), super().tasks(training, needs)
+        if dataset.drawing is not PLAIN:
+            raise ValueError(
+                f"active learning does not support {self.dataset}: not all of its classes are "
+                "known, and its tasks are drawn in a way of their own."
+            )
+        ways, asked = dataset.ways, self.asked
+        sizes = {
+            "candidates": ways * (asked.pool or 64),
+            "queries": ways * (asked.queries or 64),
+            "start": asked.start,
+            "labels": asked.labels,
+        }
+
+        def objective(outputs: Array, targets: Array, mask: Array | None) -> Any:
+            loss, found = cross_entropy(outputs, targets, mask)
+            return loss, {**found, **dataset.metrics(outputs, Batch(None, targets, mask))}
+
+        problem = self.problem(training, needs, tasks.data, train=False)
+        problem = problem._replace(objective=objective)
+
+        def held_out(part: str, draws: int) -> HeldOut:
+            source, chosen = candidate_pools(
+                getattr(dataset, part),
+                ways=ways,
+                **sizes,
+                draws=draws,
+                order=dataset.order,
+                seed=training.seed,
+            )
+            identity = {**sizes, "pools_sha256": tasks.data["pools_sha256"], "part": part}
+            return HeldOut(source, identity, problem, number=len(chosen))
+
+        return tasks._replace(
+            # There are few pools for the learned rule, so that it has several draws of each.
+            validation=lambda: held_out("validation", 3),
+            tests={"test": held_out("test", 1)},
+            summary={**tasks.summary, "ways": ways, "shots": sizes["candidates"] // ways},
         )
 
 
