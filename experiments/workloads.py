@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
 from experiments import peers
 from experiments.peers import Arrays, Contestant, Problem
@@ -214,9 +215,10 @@ def at_once(workload: Workload) -> int | None:
     return 1 if images and jax.default_backend() == "cpu" else None
 
 
-def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
-    """The compiled chunk of a training workload, its initial state, and its sampler."""
-    mesh = mesh_for(workload.tasks)
+def lowered_steps(
+    workload: Workload, params: Arrays, tasks: Any, mesh: Mesh | None
+) -> tuple[Any, Any, Any]:
+    """The chunk of a training workload, to be compiled, its initial state, and its sampler."""
     init, update = meta_update(
         learner_of(workload.problem),
         optax.adam(peers.OUTER_RATE),
@@ -229,7 +231,13 @@ def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any,
     state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
     state, sample = replicate((state, sample), mesh)
     steps = jax.jit(partial(chunk_of(update), length=workload.length), donate_argnums=0)
-    return steps.lower(state, sample).compile(), state, sample
+    return steps.lower(state, sample), state, sample
+
+
+def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
+    """The compiled chunk of a training workload, its initial state, and its sampler."""
+    lowered, state, sample = lowered_steps(workload, params, tasks, mesh_for(workload.tasks))
+    return lowered.compile(), state, sample
 
 
 def compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:
