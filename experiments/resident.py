@@ -34,7 +34,7 @@ COMMANDS = {
     "few-shot": [],
     "few-shot maml --preset omniglot-5w1s": ["maml", "--preset", "omniglot-5w1s"],
 }
-_FEW = ["--steps", "20", "--eval-tasks", "200", "--validation-tasks", "200"]
+_FEW = ["--steps", "20", "--eval-tasks", "100", "--validation-tasks", "100"]
 _POINTS = 10  # of a training
 
 
@@ -106,15 +106,15 @@ def measure(options: Resident) -> dict[str, Any]:
     if options.updates % _POINTS:
         raise ValueError(f"--updates is {options.updates}: give a multiple of {_POINTS}.")
     with result_file(options.out, lambda found: {*found["peak_bytes"]} <= {*chosen}):
-        peaks = {}
-        for name in chosen:
-            peaks[name] = _in_a_process(peak, name.split()[0], COMMANDS[name])
-            print(f"{name} · {peaks[name] / 2**20:.0f} MiB", flush=True)
         by_updates = _in_a_process(growth, options.updates)
         for count, taken in by_updates.items():
             print(f"after {count} updates · {taken / 2**20:.1f} MiB", flush=True)
+        peaks: dict[str, int] = {}
         results = {"peak_bytes": peaks, "bytes_after_updates": by_updates, **provenance()}
-        files.write_json(options.out, results)
+        for name in chosen:
+            peaks[name] = _in_a_process(peak, name.split()[0], COMMANDS[name])
+            print(f"{name} · {peaks[name] / 2**20:.0f} MiB", flush=True)
+            files.write_json(options.out, results)  # an interrupt loses one command at most
     return results
 
 
