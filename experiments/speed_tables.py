@@ -139,7 +139,7 @@ def resident_table(path: Path = RESIDENT) -> str:
     found = files.read_json(path)
     rows = [[f"`{name}`, peak", _mebibytes(taken)] for name, taken in found["peak_bytes"].items()]
     points = list(found["bytes_after_updates"].items())
-    for count, taken in (points[0], points[len(points) // 2 - 1], points[-1]):
+    for count, taken in (*points[:2], points[len(points) // 2 - 1], points[-1]):
         rows.append([f"`regression`, after {int(count):,} updates", _mebibytes(taken)])
     return grid(["resident memory", "MiB"], rows)
 

@@ -102,6 +102,7 @@ def test_resident_memory(tmp_path):
     assert cells_of(resident_table(path))[2:] == [
         ["`few-shot`, peak", "900"],
         ["`regression`, after 2,000 updates", "501"],
+        ["`regression`, after 4,000 updates", "502"],
         ["`regression`, after 10,000 updates", "505"],
         ["`regression`, after 20,000 updates", "510"],
     ]
