@@ -7,11 +7,11 @@ still take turns.
 import gc
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import jax
@@ -102,12 +102,27 @@ def seconds_of(work: Callable[[], Any], calls: int = 1) -> float:
 
 def peak_resident() -> int:
     """The peak resident memory of this process, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike `getrusage`, without that of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if _STATUS.exists():  # unlike `getrusage`, without that of the process that started this one
+        return _bytes_of("VmHWM")
+    peak = getrusage(RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident() -> int:
+    """The resident memory of this process, in bytes.
+
+    Raises:
+      OSError: the system isn't Linux.
+    """
+    return _bytes_of("VmRSS")
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def _bytes_of(name: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def _serve(pipe: Any, name: str, workload: Workload) -> None:

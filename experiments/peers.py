@@ -39,6 +39,8 @@ class Problem(NamedTuple):
       steps: inner steps.
       rate: inner learning rate.
       ways: classes; 0 for regression.
+      size, channels: height and width of images, and their channels.
+      width: channels of every convolution.
     """
 
     network: str
@@ -46,6 +48,9 @@ class Problem(NamedTuple):
     steps: int
     rate: float
     ways: int
+    size: int = 28
+    channels: int = 1
+    width: int = 64
 
 
 class Contestant(NamedTuple):
@@ -192,7 +197,8 @@ def _torch_apply(problem: Problem) -> Callable[..., Any]:
             hidden = F.relu(hidden)
             if pool:
                 hidden = F.max_pool2d(hidden, 2)
-        hidden = hidden.flatten(1) if pool else hidden.mean(dim=(2, 3))
+        # Features in the order of `[H, W, C]`.
+        hidden = hidden.permute(0, 2, 3, 1).flatten(1) if pool else hidden.mean(dim=(2, 3))
         return hidden if problem.method == "prototypical" else hidden @ params[-2] + params[-1]
 
     return apply

@@ -1,6 +1,8 @@
 """Tables of speed and memory, from the result files of the benchmarks."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.markdown import grid
 from jaxmeta import files
@@ -10,6 +12,8 @@ BENCHMARK = RESULTS / "benchmark-cpu" / "bench.json"
 SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
+COMPILED = RESULTS / "compiled-cpu" / "compiled.json"
+RESIDENT = RESULTS / "memory-cpu" / "resident.json"
 
 _PEERS = {
     "torch_loop": "PyTorch, loop",
@@ -21,16 +25,61 @@ _PEERS = {
 
 
 def speed_table(benchmark: Path = BENCHMARK) -> str:
-    """Tasks per second of all implementations, one row per workload."""
+    """Tasks per second of all implementations, with jaxmeta's speed relative to each."""
     rows = []
     for row in files.read_json(benchmark)["workloads"]:
-        speeds = row.get("peers") or {  # as files had it before contestants were compiled
-            name: own.get("tasks_per_second") for name, own in row["contestants"].items()
-        }
-        others = (_or_dash(speeds.get(peer), "{:,.1f}") for peer in _PEERS)
+        own = row["tasks_per_second"]
+        others = (_speed(contestant, own) for contestant in _peers(row))
         ratio = _or_dash(row["ratio_to_best_torch"], "{:.2f}")
-        rows.append([row["name"], f"{row['tasks_per_second']:,.1f}", *others, ratio])
+        rows.append([row["name"], f"{own:,.1f}", *others, ratio])
     return grid(["workload", "jaxmeta", *_PEERS.values(), "jaxmeta ÷ best PyTorch"], rows)
+
+
+def _peers(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was measured of each peer; empty for a peer that was not."""
+    if "contestants" not in row:  # as files had it before contestants were compiled
+        return [
+            {} if name not in row["peers"] else {"tasks_per_second": row["peers"][name]}
+            for name in _PEERS
+        ]
+    return [row["contestants"].get(name, {}) for name in _PEERS]
+
+
+def _speed(contestant: Mapping[str, Any], own: float) -> str:
+    if "failed" in contestant:
+        return contestant["failed"]
+    speed = contestant.get("tasks_per_second")
+    return "–" if speed is None else f"{speed:,.1f} ({own / speed:.2f} ×)"
+
+
+def contestants_tables(benchmark: Path = BENCHMARK) -> str:
+    """Compile times, the time of the first 1,000 updates, and memory of all implementations."""
+    rows = files.read_json(benchmark)["workloads"]
+    if not all("contestants" in row for row in rows):  # as files were before
+        return ""
+    return "\n".join(
+        f"{title}:\n\n{_of_contestants(rows, figure, form, scale)}"
+        for title, figure, form, scale in (
+            ("Seconds to compile", "compile_seconds", "{:,.1f}", 1),
+            (
+                "Seconds to the first 1,000 updates, compilation included",
+                "seconds_to_1000_updates",
+                "{:,.0f}",
+                1,
+            ),
+            ("Peak resident memory of the process (MiB)", "resident_bytes", "{:,.0f}", 2**20),
+        )
+    )
+
+
+def _of_contestants(rows: list[Any], figure: str, form: str, scale: float) -> str:
+    cells = []
+    for row in rows:
+        found = [own.get(figure) for own in (row["contestants"]["jaxmeta"], *_peers(row))]
+        if any(value is not None for value in found):  # an evaluation has no updates
+            shown = (_or_dash(None if value is None else value / scale, form) for value in found)
+            cells.append([row["name"], *shown])
+    return grid(["workload", "jaxmeta", *_PEERS.values()], cells)
 
 
 def cost_table(benchmark: Path = BENCHMARK) -> str:
@@ -73,9 +122,38 @@ def memory_table(path: Path = MEMORY) -> str:
     return grid(["memory (MiB)", *(f"{count} steps" for count in steps)], rows)
 
 
+def compiled_table(path: Path = COMPILED) -> str:
+    """Instructions, operations and memory of the compiled meta-updates."""
+    rows = []
+    for name, own in files.read_json(path)["programs"].items():
+        counts = own["instructions"]
+        kinds = (f"{counts[kind]:,}" for kind in ("all", "fusion", "dot", "while", "copy"))
+        memory = f"{own['temporary_bytes'] / 2**20:.1f}"
+        rows.append([name, *kinds, f"{own['flops'] / 1e6:,.0f}", memory])
+    columns = ["workload", "instructions", "fusions", "matrix products", "loops", "copies"]
+    return grid([*columns, "Mflop", "temporary memory (MiB)"], rows)
+
+
+def resident_table(path: Path = RESIDENT) -> str:
+    """Peak resident memory of commands, and the memory of a long training."""
+    found = files.read_json(path)
+    rows = [[f"`{name}`, peak", _mebibytes(taken)] for name, taken in found["peak_bytes"].items()]
+    points = list(found["bytes_after_updates"].items())
+    for count, taken in (*points[:2], points[len(points) // 2 - 1], points[-1]):
+        rows.append([f"`regression`, after {int(count):,} updates", _mebibytes(taken)])
+    return grid(["resident memory", "MiB"], rows)
+
+
+def _mebibytes(taken: int) -> str:
+    return f"{taken / 2**20:,.0f}"
+
+
 SPEED_PARTS = {
     "speed": speed_table,
+    "contestants": contestants_tables,
     "cost": cost_table,
+    "compiled": compiled_table,
+    "resident": resident_table,
     "scaling": scaling_line,
     "memory": memory_table,
 }

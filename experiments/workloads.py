@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
 from experiments import peers
 from experiments.peers import Arrays, Contestant, Problem
@@ -50,6 +51,10 @@ WORKLOADS = {
     "sinusoid-10-steps": Workload(Problem("mlp", "maml", 10, 0.01, 0), 25, 10, 10, 100),
     "max-pool-1-step": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 1, 15, 5),
     "max-pool-5-steps": Workload(Problem("conv-pool", "maml", 5, 0.4, 5), 8, 1, 15, 2),
+    "max-pool-5-shot": Workload(Problem("conv-pool", "maml", 1, 0.4, 5), 8, 5, 15, 2),
+    "max-pool-84x84": Workload(  # miniImageNet's shape, as in MAML: 5 steps, 4 tasks
+        Problem("conv-pool", "maml", 5, 0.01, 5, size=84, channels=3, width=32), 4, 1, 15, 1
+    ),
     "stride-2": Workload(Problem("conv-stride", "maml", 1, 0.4, 5), 32, 1, 1, 2),
     "stride-2-first-order": Workload(
         Problem("conv-stride", "first-order-maml", 1, 0.4, 5), 32, 1, 1, 2
@@ -74,32 +79,38 @@ def initial(problem: Problem, dtype: str = "float32") -> Arrays:
         sizes = [(1, 40), (40, 40), (40, 1)]
         pairs = [[weights(*size), np.zeros(size[1], dtype)] for size in sizes]
         return [array for pair in pairs for array in pair]
+    width = problem.width
     blocks = [
-        [weights(3, 3, 1 if block == 0 else 64, 64), np.ones(64, dtype), np.zeros(64, dtype)]
+        [
+            weights(3, 3, problem.channels if block == 0 else width, width),
+            np.ones(width, dtype),
+            np.zeros(width, dtype),
+        ]
         for block in range(4)
     ]
     arrays = [array for block in blocks for array in block]
     if problem.method == "prototypical":
         arrays[-2] *= 0.2  # small features, since a softmax of large distances saturates
         return arrays
-    return [*arrays, weights(64, problem.ways), np.zeros(problem.ways, dtype)]
+    positions = (problem.size // 16) ** 2 if problem.network == "conv-pool" else 1
+    return [*arrays, weights(positions * width, problem.ways), np.zeros(problem.ways, dtype)]
 
 
 def draw(workload: Workload, dtype: str = "float32") -> tuple[np.ndarray, ...]:
     """A batch of tasks: noisy images of distinct class patterns, or points of sinusoids."""
     random = np.random.default_rng(_SEED + 1)
-    (_, _, _, _, ways), tasks, support, queries = workload.problem, *workload[1:4]
-    parts = []
+    problem, tasks, support, queries, _ = workload
+    ways, image, parts = problem.ways, (problem.size, problem.size, problem.channels), []
     if not ways:
         amplitude, phase = random.uniform(1, 5, (tasks, 1, 1)), random.uniform(0, 3, (tasks, 1, 1))
         for count in (support, queries):
             x = random.uniform(-5, 5, (tasks, count, 1))
             parts += [x.astype(dtype), (amplitude * np.sin(x - phase)).astype(dtype)]
         return tuple(parts)
-    patterns = random.uniform(size=(tasks, ways, 28, 28, 1))
+    patterns = random.uniform(size=(tasks, ways, *image))
     for count in (support, queries):
-        noise = random.uniform(size=(tasks, ways, count, 28, 28, 1))
-        images = (patterns[:, :, None] + noise).reshape(tasks, ways * count, 28, 28, 1) / 2
+        noise = random.uniform(size=(tasks, ways, count, *image))
+        images = (patterns[:, :, None] + noise).reshape(tasks, ways * count, *image) / 2
         labels = np.broadcast_to(
             np.repeat(np.arange(ways, dtype=np.int32), count), images.shape[:2]
         )
@@ -112,11 +123,13 @@ def draw(workload: Workload, dtype: str = "float32") -> tuple[np.ndarray, ...]:
 
 def learner_of(problem: Problem) -> MetaLearner:
     if problem.method == "prototypical":
-        return prototypical(conv4(None, downsampling="pool"), cross_entropy, problem.ways)
+        encoder = conv4(None, width=problem.width, downsampling="pool")
+        return prototypical(encoder, cross_entropy, problem.ways)
     if problem.network == "mlp":
         model, objective = mlp((40, 40), 1), squared_error
     else:
-        model = conv4(problem.ways, downsampling=problem.network.removeprefix("conv-"))  # type: ignore[arg-type]
+        downsampling: Any = problem.network.removeprefix("conv-")
+        model = conv4(problem.ways, width=problem.width, downsampling=downsampling)
         objective = cross_entropy
     make = first_order_maml if problem.method == "first-order-maml" else maml
     return make(model, objective, optax.sgd(problem.rate), problem.steps)
@@ -214,9 +227,10 @@ def at_once(workload: Workload) -> int | None:
     return 1 if images and jax.default_backend() == "cpu" else None
 
 
-def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
-    """The compiled chunk of a training workload, its initial state, and its sampler."""
-    mesh = mesh_for(workload.tasks)
+def lowered_steps(
+    workload: Workload, params: Arrays, tasks: Any, mesh: Mesh | None
+) -> tuple[Any, Any, Any]:
+    """The chunk of a training workload, to be compiled, its initial state, and its sampler."""
     init, update = meta_update(
         learner_of(workload.problem),
         optax.adam(peers.OUTER_RATE),
@@ -229,7 +243,13 @@ def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any,
     state = state._replace(meta_params=jax.device_put(tree_of(workload.problem, params)))
     state, sample = replicate((state, sample), mesh)
     steps = jax.jit(partial(chunk_of(update), length=workload.length), donate_argnums=0)
-    return steps.lower(state, sample).compile(), state, sample
+    return steps.lower(state, sample), state, sample
+
+
+def compiled_steps(workload: Workload, params: Arrays, tasks: Any) -> tuple[Any, Any, Any]:
+    """The compiled chunk of a training workload, its initial state, and its sampler."""
+    lowered, state, sample = lowered_steps(workload, params, tasks, mesh_for(workload.tasks))
+    return lowered.compile(), state, sample
 
 
 def compilation(workload: Workload, params: Arrays, tasks: Any) -> dict[str, Any]:

@@ -133,7 +133,10 @@ def choose(candidates: Mapping[str, Candidate], validation: Sample, key: Key, co
 
 
 def best(
-    candidates: Mapping[str, Candidate], tasks: Sequence[Sample], keys: Key, counts: tuple[int, int]
+    candidates: Mapping[str, Candidate],
+    tasks: Sequence[Sample],
+    keys: tuple[Key, Key],
+    counts: tuple[int, int],
 ) -> dict[str, Any]:
     """The candidate with the highest validation accuracy, with its estimates on test tasks."""
     validation_tasks, test_tasks = tasks

@@ -63,6 +63,9 @@ def guarded(work: Callable[[], Any]) -> int:
         return 128 + signal.SIGINT
 
 
+_LEAST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
+
 def with_compilation_cache() -> None:
     """Use JAX's persistent compilation cache, in the user's cache folder unless set otherwise.
 
@@ -81,6 +84,8 @@ def with_compilation_cache() -> None:
         return
     if own is None:
         jax.config.update("jax_compilation_cache_dir", folder)
+    if _LEAST not in os.environ:  # by default, programs that compile within a second aren't kept
+        jax.config.update(_LEAST.lower(), 0.0)
 
 
 def _tell(line: str) -> None:

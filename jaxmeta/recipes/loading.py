@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxmeta import files
 from jaxmeta.core import Key, PyTree
@@ -111,6 +112,12 @@ def _selected_on(tasks: Tasks) -> str:
     return f"validation {tasks.selection.metric.replace('_', ' ')}"
 
 
-def run_keys(seed: int) -> Key:
+def run_keys(seed: int) -> tuple[Key, Key, Key]:
     """The three keys of a run: for training, for validation tasks, for test tasks."""
-    return jax.random.split(jax.random.key(seed), 3)
+    return _split_in_three(np.uint32(seed))
+
+
+@jax.jit
+def _split_in_three(seed: np.uint32) -> tuple[Key, Key, Key]:
+    training, validation, test = jax.random.split(jax.random.key(seed), 3)
+    return training, validation, test

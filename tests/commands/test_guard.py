@@ -154,6 +154,21 @@ def test_without_a_cache_a_command_runs_and_says_so(there_is, monkeypatch, capsy
     assert line.startswith("note: compiled programs are not kept for the next run: ")
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, 0.0), ("3", 3.0)])
+def test_small_programs_are_kept_too(own, expected, monkeypatch):
+    name = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+    monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv(name, own)
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update(name.lower(), 3.0)
+    try:
+        assert guarded(lambda: None) == 0
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == expected
+    finally:
+        jax.config.update(name.lower(), before)
+
+
 def test_an_interrupt_while_a_command_is_imported_is_one_line(tmp_path):
     """JAX is a file here that an interrupt meets while it is imported."""
     (tmp_path / "jax.py").write_text(

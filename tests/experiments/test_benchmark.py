@@ -11,12 +11,16 @@ from experiments.benchmark import Benchmark
 from experiments.contestants import CONTESTANTS, PEERS, InProcess
 from experiments.workloads import WORKLOADS, jaxmeta_contestant
 
-# One small task of every problem that the workloads pose.
+# One small task of every problem that the workloads pose, but one step instead of several.
 SMALL = {
     name: workload._replace(tasks=1, queries=2, length=1)
     for name, workload in WORKLOADS.items()
-    if "5" not in name and "10" not in name
+    if not name.endswith(("-5-steps", "-10-steps", "-5-shot", "84x84"))
 }
+COLOUR = WORKLOADS["max-pool-84x84"].problem._replace(steps=1, size=40, width=4)  # 2×2 positions
+SMALL["max-pool-colour"] = WORKLOADS["max-pool-84x84"]._replace(
+    problem=COLOUR, tasks=1, queries=2, length=1
+)
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -36,6 +40,19 @@ def test_contestants_agree(name, peer, x64):
         peer: CONTESTANTS[peer](workload),
     }
     bench.assert_agreement(workload, contestants, "float64", 1e-8)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("peer", ["torch_vmap", "plain_jax"])
+def test_contestants_agree_on_features_at_several_positions(peer, x64):
+    """The loss after a step; gradients of the outer loop would compile for minutes."""
+    if peer.startswith("torch"):
+        pytest.importorskip("torch", reason="PyTorch is for benchmarks only")
+    workload = SMALL["max-pool-colour"]
+    workload = workload._replace(problem=COLOUR._replace(method="evaluation"))
+    params, tasks = workloads.initial(workload.problem), workloads.draw(workload)
+    found = [CONTESTANTS[name](workload).measure(params, tasks)[0] for name in ("jaxmeta", peer)]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_contestants_that_differ_are_told():
