@@ -218,7 +218,7 @@ def test_average_precision_over_the_labels_of_a_small_assay():
     pool = Batch(jnp.array(points)[:, None], jnp.array(classes), valid)
     query = Batch(jnp.array([[1], [5], [9], [30]]) / 50, jnp.array([0, 1, 0, 1]))
 
-    def objective(outputs, targets, mask):
+    def objective(outputs, targets, mask=None):
         return jnp.zeros(()), class_metrics(outputs, Batch(None, targets, mask))
 
     solve = from_learner(prototypical(IDENTITY, objective, ways=2), PARAMS, embed=own)

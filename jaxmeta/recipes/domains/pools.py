@@ -341,7 +341,7 @@ class _Candidates(Pools):
             "labels": asked.labels,
         }
 
-        def objective(outputs: Array, targets: Array, mask: Array | None) -> Any:
+        def objective(outputs: Array, targets: Array, mask: Array | None = None) -> Any:
             loss, found = cross_entropy(outputs, targets, mask)
             return loss, {**found, **dataset.metrics(outputs, Batch(None, targets, mask))}
 
