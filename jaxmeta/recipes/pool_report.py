@@ -200,15 +200,13 @@ def draw_comparison(
     made: Report,
     *,
     figure: Figure,
-    dataset: PoolSet | None = None,
-    wholes: Mapping[str, WholePools] | None = None,
-    draws: int = 0,
+    given: tuple[PoolSet, Mapping[str, WholePools], int] | None = None,
 ) -> None:
     """Draw the figure against the number of support examples, by method.
 
-    With a set of pools that has published figures, also the learner's against theirs, by pool; of
-    two classes, how often each method is right at each probability, on the first `draws` draws for
-    baselines.
+    `given` are a set of pools, its whole pools by test, and the draws of the baselines. If the set
+    has published figures, the learner's are drawn against theirs, by pool; with two classes, also a
+    calibration diagram of each method.
     """
     from jaxmeta import plots
 
@@ -230,8 +228,9 @@ def draw_comparison(
     label = figure.label or figure.metric.replace("_", " ")
     path = made.folder / "support-size.png"
     plots.figures_by_test(path, curves, label, title=made.title, faint=faint)
-    if dataset is None or not wholes:
+    if given is None:
         return
+    dataset, wholes, draws = given
     test, whole = list(wholes.items())[len(wholes) // 2]
     if published := dataset.published(whole.size):
         names = [dataset.test.names[pool] for pool in whole.pools.tolist()]

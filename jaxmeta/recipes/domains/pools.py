@@ -25,7 +25,7 @@ from jaxmeta.data.pools import identified
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
 from jaxmeta.models import mlp, pairwise
-from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Report, Tasks, Training, domain
+from jaxmeta.recipes import Domain, HeldOut, Needs, Preset, Problem, Tasks, Training, domain
 from jaxmeta.recipes.base import Labelling, UserTask
 from jaxmeta.recipes.pool_report import compared, comparison_lines, draw_comparison, judge_of
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, Natural, option
@@ -227,8 +227,7 @@ class Pools(Domain):
             source = dataset.drawing.sample(dataset.validation, **drawn)
             return HeldOut(source, {**identity, "part": "validation"}, judge=judge)
 
-        def report(made: Report) -> dict[str, Any]:
-            return compared(made, dataset, wholes, self.baseline_draws)
+        given = (dataset, wholes, self.baseline_draws)
 
         return Tasks(
             train=lambda: _prepared(dataset, dataset.drawing.sample(dataset.train, **drawn)),
@@ -251,14 +250,8 @@ class Pools(Domain):
             # forever (jaxlib 0.10).
             at_once=1 if jax.default_backend() == "cpu" else None,
             classes=lambda part: identified(dataset.name, dataset.parts[part]),
-            report=report,
-            draw=functools.partial(
-                draw_comparison,
-                figure=figure,
-                dataset=dataset,
-                wholes=wholes,
-                draws=self.baseline_draws,
-            ),
+            report=lambda made: compared(made, *given),
+            draw=functools.partial(draw_comparison, figure=figure, given=given),
             extra_lines=functools.partial(comparison_lines, figure=figure),
         )
 
