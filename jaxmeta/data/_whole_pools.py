@@ -199,7 +199,8 @@ def candidate_pools(
 
     >>> from jaxmeta.data.pools import pools_by
     >>> pools = pools_by(np.zeros((9, 2)), np.arange(9) % 2, np.array(list("aaaaaabbb")))
-    >>> stream, chosen = candidate_pools(pools, ways=2, candidates=4, queries=2, start=1)
+    >>> stream, chosen = candidate_pools(
+    ...     pools, ways=2, candidates=4, queries=2, start=1, order="stratified")
     >>> stream.tasks[0].support.targets.shape, stream.tasks[0].query.mask.sum(), chosen.tolist()
     ((3,), np.int64(2), [0])
     """

@@ -67,6 +67,7 @@ def test_only_numbers_of_classes_in_the_support_are_exchanged(given):
     assert len({tuple(own) for own in orders.tolist()}) > 1
 
 
+@pytest.mark.full
 def test_padding_does_not_matter(given):
     _, _, (inputs, targets, _), _ = given
     padded = Batch(

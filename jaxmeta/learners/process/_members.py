@@ -49,7 +49,7 @@ def members_of_tables(
 
     Source: Hollmann et al. 2023, "TabPFN", section 5 (ensembles).
 
-    >>> from jaxmeta import prior_fitted
+    >>> from jaxmeta import Batch, Task, prior_fitted
     >>> network = prior_fitted(classes=3, width=8, layers=1, heads=2)
     >>> learner = members_of_tables(network, classes=3, members=2)
     >>> rows = Batch(jnp.arange(10.0).reshape(5, 2), jnp.array([0, 1, 2, 0, 1]))
