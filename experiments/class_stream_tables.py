@@ -44,6 +44,7 @@ def _from_scratch(own: Mapping[str, Any]) -> bool:
 def sessions_table(folder: Path = RESULTS) -> str:
     """The accuracy on all classes so far after each session, of few-shot learners."""
     rows: list[Row] = []
+    head: list[str] = []
     for path in sorted(folder.glob("sessions/*.json")):
         own, figures = files.read_json(path), []
         while (name := f"accuracy_session_{len(figures) + 1}") in own:
@@ -52,4 +53,4 @@ def sessions_table(folder: Path = RESULTS) -> str:
         classes = [(own["ways"] * (place + 1)) // len(figures) for place in shown]
         head = ["learner", *(f"{number} classes" for number in classes)]
         rows.append([linked(path.stem, path), *(figures[place] for place in shown)])
-    return grid(head, rows) if rows else ""
+    return grid(head, rows)

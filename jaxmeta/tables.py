@@ -96,7 +96,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         targets = np.zeros(len(mask), np.int32)
         targets[: len(kept)] = numbers[kept]
         seed = random.randint(2**31 - 1)
-        adapted = network.adapt(seed, Batch(inputs, targets, mask))
+        adapted = network.adapt(seed, inputs, targets, mask)
         self._adapted = jax.tree.map(np.asarray, adapted)
         return self
 
@@ -142,8 +142,8 @@ def _network(run: str | Path, members: int) -> _Network:
     learner = members_of_tables(trained.learner, classes, members)
     params = jax.tree.map(jnp.asarray, trained.meta_params)
 
-    def adapt(seed: Any, support: Batch) -> Any:
-        return learner.adapt(jax.random.key(seed), params, support)
+    def adapt(seed: Any, inputs: Any, targets: Any, mask: Any) -> Any:
+        return learner.adapt(jax.random.key(seed), params, Batch(inputs, targets, mask))
 
     return _Network(classes, jax.jit(adapt), jax.jit(learner.predict))
 

@@ -106,7 +106,7 @@ def curves_of_tests(
         if not path.is_file():
             raise FileNotFoundError(f"{shown(path)} is missing; give the folder of a run.")
         results = json.loads(path.read_text())
-        metric = metric or results["figure"]
+        metric = metric or str(results["figure"])
         tests = results.get("tests", {"test": results})
         methods = {run.stem: tests}
         if of_sessions:
@@ -122,8 +122,8 @@ def curves_of_tests(
                 f"{shown(run.name)} has {', '.join(tests)}, but {shown(runs[0].name)} has "
                 f"{', '.join(expected)}; give runs with the same tests."
             )
-    assert metric is not None
-    return metric.replace("_", " ") + (" (%)" if metric == "accuracy" else ""), curves
+    label = str(metric).replace("_", " ")
+    return f"{label} (%)" if metric == "accuracy" else label, curves
 
 
 def _sessions(results: Mapping[str, Any], metric: str, run: Path) -> dict[str, dict[str, float]]:
