@@ -132,7 +132,9 @@ def test_the_penalty_is_the_ratio_of_the_variances():
     rng = np.random.default_rng(0)
     biases = np.repeat(0.5 * rng.normal(size=4000), 20)
     values = biases + 1.5 * rng.normal(size=80_000)
-    pools = pools_by(np.zeros((1, 1)), values, np.repeat(np.arange(4000), 20), rows=np.zeros(80_000, int))
+    pools = pools_by(
+        np.zeros((1, 1)), values, np.repeat(np.arange(4000), 20), rows=np.zeros(80_000, int)
+    )
     assert bias_penalty(pools) == pytest.approx(9, rel=0.1)
 
 
