@@ -1,11 +1,14 @@
 """Cells that tables of the documentation share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxmeta import files
 from jaxmeta.recipes import find_learner
+from jaxmeta.training.estimates import estimate
 
 
 def results_of(path: Path) -> Path:
@@ -29,6 +32,16 @@ def linked(text: str, path: Path) -> str:
 def interval(row: Mapping[str, Any], name: str, form: str, scale: float = 1) -> str:
     """A figure with its 95 % interval, such as `0.25 ± 0.01`."""
     return f"{scale * row[name]:{form}} ± {scale * row[f'{name}_ci95']:{form}}"
+
+
+def mean_of(values: np.ndarray | Sequence[float], form: str, scale: float = 1) -> str:
+    """The mean of values with its 95 % interval.
+
+    >>> mean_of([0.25, 0.75], "+.1f", 100)
+    '+50.0 ± 49.0'
+    """
+    found = estimate(np.asarray(values))
+    return f"{scale * found.mean:{form}} ± {scale * found.ci95:{form.removeprefix('+')}}"
 
 
 def percent(row: Mapping[str, Any], name: str = "accuracy") -> str:

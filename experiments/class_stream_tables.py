@@ -7,6 +7,7 @@ from typing import Any
 from experiments.cells import linked, percent, published_result, runs_of
 from experiments.markdown import Row, grid
 from jaxmeta import files
+from jaxmeta.recipes.sessions import session_names
 
 RESULTS = Path(__file__).parent / "results"
 _PUBLISHED = "omniglot-published"
@@ -46,9 +47,8 @@ def sessions_table(folder: Path = RESULTS) -> str:
     rows: list[Row] = []
     head: list[str] = []
     for path in sorted(folder.glob("sessions/*.json")):
-        own, figures = files.read_json(path), []
-        while (name := f"accuracy_session_{len(figures) + 1}") in own:
-            figures.append(percent(own, name))
+        own = files.read_json(path)
+        figures = [percent(own, name) for name in session_names(own)]
         shown = sorted({0, len(figures) // 5, len(figures) // 2, len(figures) - 1})
         classes = [(own["ways"] * (place + 1)) // len(figures) for place in shown]
         head = ["learner", *(f"{number} classes" for number in classes)]

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cells import interval, linked, runs_of
+from experiments.cells import interval, linked, mean_of, runs_of
 from experiments.markdown import Row, grid
-from jaxmeta.training.estimates import estimate
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,9 +61,9 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
             leads = [
                 [own[learner] - own[method] for own in row.values()] for row in by_test.values()
             ]
-            cells = [_mean(own) for own in values]
+            cells = [mean_of(own, ".3f") for own in values]
             if method != learner:
-                cells = [f"{cell} ({_mean(lead, '+')})" for cell, lead in zip(cells, leads)]
+                cells = [f"{cell} ({mean_of(lead, '+.3f')})" for cell, lead in zip(cells, leads)]
             rows.append([method, *cells])
         parts.append(f"{title}\n\n{grid(['method', *headers], rows)}")
         areas: list[Row] = []
@@ -107,7 +106,7 @@ def pooled(parts: Iterable[tuple[float, float, int]]) -> str:
 
     >>> pooled([(1.0, 1.96 * 1 / 3**0.5, 3), (4.0, 1.96 * 2**0.5 / 2**0.5, 2)])
     '2.200 ± 1.686'
-    >>> _mean([0, 1, 2, 3, 5])
+    >>> mean_of([0, 1, 2, 3, 5], ".3f")
     '2.200 ± 1.686'
     """
     means, halves, sizes = (np.array(own) for own in zip(*parts))
@@ -153,11 +152,6 @@ def _fold(own: Mapping[str, Any]) -> str:
     """The fold in the description of the split, such as `fold 0`; empty without rotations."""
     split = own.get("protocol", {}).get("split", "")
     return split.removeprefix("by set, ").split(" of ")[0] if "fold" in split else ""
-
-
-def _mean(values: list[float], sign: str = "") -> str:
-    found = estimate(np.array(values))
-    return f"{found.mean:{sign}.3f} ± {found.ci95:.3f}"
 
 
 def _cell(row: Mapping[str, Any] | None, figure: str) -> str:

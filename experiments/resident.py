@@ -9,6 +9,8 @@ import contextlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -121,28 +123,16 @@ def measure(options: Resident) -> dict[str, Any]:
 def _in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
     """`work(*arguments)` in a new process, as a command would start it."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_answer, args=(theirs, work, arguments))
-    process.start()
-    theirs.close()
-    try:
-        succeeded, answer = ours.recv()
-    except EOFError:
-        raise ValueError("a process ended early; see its message above.") from None
-    finally:
-        process.join()
-    if not succeeded:
-        raise ValueError(answer)
-    return answer
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_as_a_command) as processes:
+        try:
+            return processes.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            raise ValueError("a process ended early; see its message above.") from None
 
 
-def _answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        with_compilation_cache()
-        with_all_cores()
-        pipe.send((True, work(*arguments)))
-    except Exception as error:
-        pipe.send((False, f"{type(error).__name__}: {error}"))
+def _as_a_command() -> None:
+    with_compilation_cache()
+    with_all_cores()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cells import linked, runs_of
+from experiments.cells import linked, mean_of, runs_of
 from experiments.markdown import grid
 from jaxmeta import files
-from jaxmeta.training.estimates import estimate
 
 RESULTS = Path(__file__).parent / "results"
 # Prototypical networks with BERT-base and ProtAugment at 5-way 1- and 5-shot, as Dopierre et al.
@@ -128,10 +127,11 @@ def aggregations_table(folder: Path = RESULTS) -> str:
         base = values[dataset, learner, _AGGREGATIONS[0]]
         for test in ("test", "5-shot"):
             name = f"{test}/accuracy"
-            cells.append(_percent(np.concatenate([own[name] for own in splits.values()])))
+            own_values = np.concatenate([own[name] for own in splits.values()])
+            cells.append(mean_of(own_values, ".1f", 100))
             lead = [own[name] - base[split][name] for split, own in splits.items() if split in base]
             is_base = variant == _AGGREGATIONS[0]
-            cells.append("–" if is_base else _percent(np.concatenate(lead), "+.2f"))
+            cells.append("–" if is_base else mean_of(np.concatenate(lead), "+.2f", 100))
         rows.append(cells)
     columns = ["set", "learner", "aggregation", "1-shot (%)", "difference", "5-shot (%)"]
     return grid([*columns, "difference"], rows)
@@ -140,11 +140,6 @@ def aggregations_table(folder: Path = RESULTS) -> str:
 def _mean_first(item: tuple[tuple[str, str, str], Any]) -> tuple[str, str, int]:
     dataset, learner, variant = item[0]
     return dataset, learner, _AGGREGATIONS.index(variant)
-
-
-def _percent(values: np.ndarray, form: str = ".1f") -> str:
-    found = estimate(values)
-    return f"{100 * found.mean:{form}} ± {100 * found.ci95:{form.removeprefix('+')}}"
 
 
 def _splits(found: list[Any]) -> str:

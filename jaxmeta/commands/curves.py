@@ -1,6 +1,5 @@
 """Draw a metric of several runs, along their training or over their tests: `curves RUN [RUN …]`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 from jaxmeta import files
 from jaxmeta.commands.guard import read_arguments
 from jaxmeta.files import shown
+from jaxmeta.recipes.sessions import session_names
 from jaxmeta.training.logs import read_metrics
 
 
@@ -105,19 +105,20 @@ def curves_of_tests(
         path = run if run.suffix == ".json" else run / "results.json"
         if not path.is_file():
             raise FileNotFoundError(f"{shown(path)} is missing; give the folder of a run.")
-        results = json.loads(path.read_text())
+        results = files.read_json(path)
         metric = metric or str(results["figure"])
-        tests = results.get("tests", {"test": results})
-        methods = {run.stem: tests}
         if of_sessions:
-            tests = methods[run.stem] = _sessions(results, metric, run)
-        for test, rivals in () if of_sessions else results.get("rivals", {}).items():
-            for rival, row in rivals.items():
-                methods.setdefault(f"{rival}, features of {run.name}", {})[test] = row
+            methods = {run.stem: _sessions(results, metric, run)}
+        else:
+            methods = {run.stem: results.get("tests", {"test": results})}
+            for test, rivals in results.get("rivals", {}).items():
+                for rival, row in rivals.items():
+                    methods.setdefault(f"{rival}, features of {run.name}", {})[test] = row
+        tests = [*methods[run.stem]]
         for method, rows in methods.items():
             curves[method] = {test: _figure(row, metric, run) for test, row in rows.items()}
         expected = list(next(iter(curves.values())))
-        if list(tests) != expected:
+        if tests != expected:
             raise ValueError(
                 f"{shown(run.name)} has {', '.join(tests)}, but {shown(runs[0].name)} has "
                 f"{', '.join(expected)}; give runs with the same tests."
@@ -128,13 +129,13 @@ def curves_of_tests(
 
 def _sessions(results: Mapping[str, Any], metric: str, run: Path) -> dict[str, dict[str, float]]:
     """The metric after each session, by the session's number."""
-    found: dict[str, dict[str, float]] = {}
-    while (name := f"{metric}_session_{len(found) + 1}") in results:
-        ci95 = results[f"{name}_ci95"]
-        found[str(len(found) + 1)] = {metric: results[name], f"{metric}_ci95": ci95}
-    if not found:
+    names = session_names(results, metric)
+    if not names:
         raise ValueError(f"{shown(run.name)} has no {metric} by session; evaluate --sessions N.")
-    return found
+    return {
+        str(number): {metric: results[name], f"{metric}_ci95": results[f"{name}_ci95"]}
+        for number, name in enumerate(names, 1)
+    }
 
 
 def _figure(row: Mapping[str, Any], metric: str, run: Path) -> tuple[float, float]:

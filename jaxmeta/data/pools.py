@@ -6,7 +6,7 @@ device, for training; `jaxmeta.data.whole_pools` enumerates them, for evaluation
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -193,17 +193,49 @@ def pool_tasks(
             + f"; the largest of {len(pools.names)} pools has {pools.counts.max()} examples"
         )
     kept = select_pools(pools, np.flatnonzero(enough))
-    arrays = (kept.inputs, kept.rows, kept.targets, kept.starts, kept.counts)
-    return sampler(
+    return pool_sampler(
         _draw_task,
-        jax.tree.map(jnp.asarray, arrays),
+        kept,
         support=(low, high),
         queries=queries,
         least_queries=least_queries,
         order=order,
-        largest=int(kept.counts.max()),
         classes=int(kept.targets.max()) + 1 if order == "stratified" else 0,
     )
+
+
+class DrawnPool(NamedTuple):
+    """A pool for one task, see `draw_pool`.
+
+    Attributes:
+      start, number: the place of its first example, and their number.
+      size: number of support examples that were drawn.
+      key: for the draw of the examples.
+    """
+
+    start: Array
+    number: Array
+    size: Array
+    key: Key
+
+
+def pool_sampler(draw: Callable[..., Task], pools: Pools, **settings: Any) -> Sampler:
+    """A sampler of tasks of the pools: `draw(arrays, key, *, largest, **settings) -> Task`.
+
+    `arrays` are the inputs, rows, targets, starts and counts of the pools, and `largest` is the
+    number of examples of the largest pool.
+    """
+    arrays = (pools.inputs, pools.rows, pools.targets, pools.starts, pools.counts)
+    largest = int(pools.counts.max())
+    return sampler(draw, jax.tree.map(jnp.asarray, arrays), largest=largest, **settings)
+
+
+def draw_pool(starts: Array, counts: Array, key: Key, support: tuple[int, int]) -> DrawnPool:
+    """A pool, drawn uniformly, and a number of support examples, from the least to the largest."""
+    pool_key, size_key, order_key = jax.random.split(key, 3)
+    pool = jax.random.randint(pool_key, (), 0, starts.shape[0])
+    size = jax.random.randint(size_key, (), support[0], support[1] + 1)
+    return DrawnPool(starts[pool], counts[pool], size, order_key)
 
 
 def _draw_task(
@@ -218,11 +250,8 @@ def _draw_task(
     classes: int,
 ) -> Task:
     inputs, rows, targets, starts, counts = arrays
-    pool_key, size_key, order_key = jax.random.split(key, 3)
-    pool = jax.random.randint(pool_key, (), 0, starts.shape[0])
-    start, count = starts[pool], counts[pool]
-    low, high = support
-    size = jax.random.randint(size_key, (), low, high + 1)
+    start, count, size, order_key = draw_pool(starts, counts, key, support)
+    high = support[1]
     size = jnp.minimum(size, count - least_queries)
     after = size + jnp.arange(queries)
     if order == "time":

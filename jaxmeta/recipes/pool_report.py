@@ -102,6 +102,9 @@ def compared(
                 **_lead(own - found[name]),
             }
         row: dict[str, Any] = {"baselines": beside}
+        if dataset.ways == 2:
+            sums = {method: own["reliability"].sum(axis=0) for method, own in outputs.items()}
+            row["reliability"] = {method: own.tolist() for method, own in sums.items()}
         names = [dataset.test.names[pool] for pool in whole.pools.tolist()]
         if len(names) <= _FEW:
             row["by_pool"] = {
@@ -200,13 +203,13 @@ def draw_comparison(
     made: Report,
     *,
     figure: Figure,
-    given: tuple[PoolSet, Mapping[str, WholePools], int] | None = None,
+    dataset: PoolSet | None = None,
+    wholes: Mapping[str, WholePools] | None = None,
 ) -> None:
     """Draw the figure against the number of support examples, by method.
 
-    `given` are a set of pools, its whole pools by test, and the draws of the baselines. If the set
-    has published figures, the learner's are drawn against theirs, by pool; with two classes, also a
-    calibration diagram of each method.
+    With a set of pools that has published figures, also the learner's against theirs, by pool; with
+    two classes, also a calibration diagram of each method.
     """
     from jaxmeta import plots
 
@@ -228,9 +231,8 @@ def draw_comparison(
     label = figure.label or figure.metric.replace("_", " ")
     path = made.folder / "support-size.png"
     plots.figures_by_test(path, curves, label, title=made.title, faint=faint)
-    if given is None:
+    if dataset is None or not wholes:
         return
-    dataset, wholes, draws = given
     test, whole = list(wholes.items())[len(wholes) // 2]
     if published := dataset.published(whole.size):
         names = [dataset.test.names[pool] for pool in whole.pools.tolist()]
@@ -242,11 +244,7 @@ def draw_comparison(
             name=made.recipe.name,
             title=f"{made.title} · {test}",
         )
-    if dataset.ways == 2:
-        learned_sums = made.values[test]["reliability"].sum(axis=0)
-        diagrams = {made.recipe.name: {test: tuple(learned_sums)}}
-        for baseline, learn in dataset.baselines.items() if draws else ():
-            found = baseline_values(dataset, whole, learn, baseline, draws)  # from the cache
-            diagrams[baseline] = {test: tuple(found["reliability"].sum(axis=0))}
+    if sums := rows[test].get("reliability"):
+        diagrams = {method: {test: tuple(np.array(own))} for method, own in sums.items()}
         path = made.folder / "calibration.png"
         plots.reliability_diagrams(path, diagrams, title=made.title, ylabel="frequency of class 1")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, Model, PyTree
+from jaxmeta.core import Batch, Model, PyTree, Task, cross_entropy
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.identity import NOTHING, Seen
 from jaxmeta.data.reading import regular
@@ -23,6 +23,7 @@ from jaxmeta.models import computed_in, mlp, pairwise, sentence_network
 from jaxmeta.models.bert import bert_embeddings, bert_layers, pooled
 from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, Fraction
+from jaxmeta.recipes.tasks import Problem
 from jaxmeta.text import BertConfig
 
 _AT_ONCE = 64  # sentences of one call of the encoder
@@ -147,6 +148,42 @@ class SentenceNetwork:
         return {
             "layers": {str(number): encoder.weights["layers"][str(number)] for number in numbers}
         }
+
+    def constants(self, sentences: Sentences) -> PyTree:
+        """The weights of the encoder of the sentences that the network reads, if any."""
+        return self.pretrained(sentences.loaded_encoder()) if self.reads_weights else ()
+
+    def problem(
+        self, data: Mapping[str, Any], tokens: int, sizes: Mapping[str, int], *, train: bool
+    ) -> Problem:
+        """Classification of sentences with the ways, shots and queries of the training tasks.
+
+        Args:
+          data: has the settings of the encoder, by the name `encoder`.
+          tokens: per sentence.
+          sizes: `ways`, `shots` and `queries`.
+          train: whether this is training.
+        """
+        config, ways = BertConfig(**data["encoder"]), sizes["ways"]
+
+        def batch(examples: int) -> Batch:
+            inputs = self.example(config, ways * examples, tokens)
+            return Batch(inputs, jnp.zeros((ways * examples,), jnp.int32))
+
+        return Problem(
+            kind="classification",
+            train=train,
+            example=Task(batch(sizes["shots"]), batch(sizes["queries"])),
+            objective=cross_entropy,
+            network=functools.partial(self.build, config),
+            outputs=ways,
+            ways=ways,
+            trained_ways=ways,
+            support=ways * sizes["shots"],
+            comparison=functools.partial(self.comparison, config),
+            context_layer=self.context_layer(config),
+            data=data,
+        )
 
     def build(self, config: BertConfig, pretrained: PyTree, outputs: int | None) -> Model:
         """The network; without `outputs`, the encoder, which has no head."""

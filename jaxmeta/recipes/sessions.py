@@ -55,9 +55,19 @@ def judge_of_sessions(ways: int, sessions: int) -> Judge:
     return judge
 
 
+def session_names(results: Mapping[str, Any], metric: str = "accuracy") -> list[str]:
+    """The names of a metric after each session, in their order; none without sessions.
+
+    >>> session_names({"accuracy_session_2": 0.5, "accuracy_session_1": 0.75, "accuracy": 0.5})
+    ['accuracy_session_1', 'accuracy_session_2']
+    """
+    found: list[str] = []
+    while (name := f"{metric}_session_{len(found) + 1}") in results:
+        found.append(name)
+    return found
+
+
 def session_lines(results: Mapping[str, Any]) -> list[str]:
     """The accuracies by session, in one line; none without sessions."""
-    found = []
-    while (name := f"accuracy_session_{len(found) + 1}") in results:
-        found.append(f"{100 * results[name]:.1f}")
+    found = [f"{100 * results[name]:.1f}" for name in session_names(results)]
     return [f"accuracy (%) after each session: {', '.join(found)}"] if found else []

@@ -15,8 +15,15 @@ import numpy as np
 from jaxmeta.core import Array, Key, PyTree, Task
 from jaxmeta.data._whole_pools import WholePools, generator_of, padded_batch, shared_shapes
 from jaxmeta.data.pool_sets.dataset import Drawing
-from jaxmeta.data.pools import Pools, batch_of, select_pools, with_inputs
-from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.data.pools import (
+    Pools,
+    batch_of,
+    draw_pool,
+    pool_sampler,
+    select_pools,
+    with_inputs,
+)
+from jaxmeta.data.samplers import Sampler
 from jaxmeta.data.stream import Streams, TaskStream
 
 UNLABELLED = 128
@@ -66,14 +73,12 @@ def known_tasks(
             f"known_tasks: none of {len(pools.names)} pools has more than {low} examples of class 1"
         )
     kept = select_pools(pools, np.flatnonzero(enough))
-    arrays = (kept.inputs, kept.rows, kept.targets, kept.starts, kept.counts)
-    return sampler(
+    return pool_sampler(
         _draw_task,
-        jax.tree.map(jnp.asarray, arrays),
+        kept,
         support=(low, high),
         queries=queries,
         unlabelled=unlabelled,
-        largest=int(kept.counts.max()),
     )
 
 
@@ -98,14 +103,12 @@ def _draw_task(
     largest: int,
 ) -> Task:
     inputs, rows, targets, starts, counts = arrays
-    pool_key, size_key, order_key = jax.random.split(key, 3)
-    pool = jax.random.randint(pool_key, (), 0, starts.shape[0])
-    start, count = starts[pool], counts[pool]
+    start, count, size, order_key = draw_pool(starts, counts, key, support)
+    high = support[1]
     within = jnp.arange(largest)
     valid_N = within < count
     rare_N = valid_N & (targets[jnp.minimum(start + within, targets.shape[0] - 1)] == 1)
-    low, high = support
-    size = jnp.minimum(jax.random.randint(size_key, (), low, high + 1), rare_N.sum() - 1)
+    size = jnp.minimum(size, rare_N.sum() - 1)
     free = jnp.minimum(unlabelled, (count - size) // 2)
     uniform_2N = jax.random.uniform(order_key, (2, largest), minval=1e-7)
     places_N = known_order(uniform_2N[0], rare_N, valid_N, size)

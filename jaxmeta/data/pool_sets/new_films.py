@@ -1,6 +1,6 @@
-"""Tasks whose query has films that nobody described: the support is of films that are known.
+"""Tasks whose query has films that nobody has rated: the support is of films that are known.
 
-An input has a column that is 1 for a new film; see `ratings.new_films_set`.
+An input has a column that is 1 for a new film; see `new_films` of `ratings.ratings_set`.
 """
 
 import functools
@@ -13,8 +13,15 @@ import numpy as np
 from jaxmeta.core import Array, Key, PyTree, Task
 from jaxmeta.data._whole_pools import WholePools, generator_of, in_streams
 from jaxmeta.data.pool_sets.dataset import Drawing
-from jaxmeta.data.pools import Pools, batch_of, select_pools, with_inputs
-from jaxmeta.data.samplers import Sampler, sampler
+from jaxmeta.data.pools import (
+    Pools,
+    batch_of,
+    draw_pool,
+    pool_sampler,
+    select_pools,
+    with_inputs,
+)
+from jaxmeta.data.samplers import Sampler
 
 
 def split_drawing(column: int) -> Drawing:
@@ -52,14 +59,12 @@ def _sample(
             f"none of {len(pools.names)} pools has {support[0]} known examples and a new one"
         )
     kept = select_pools(pools, np.flatnonzero(enough))
-    arrays = (kept.inputs, kept.rows, kept.targets, kept.starts, kept.counts)
-    return sampler(
+    return pool_sampler(
         _draw_task,
-        jax.tree.map(jnp.asarray, arrays),
+        kept,
         support=support,
         queries=queries,
         column=column,
-        largest=int(kept.counts.max()),
     )
 
 
@@ -73,17 +78,15 @@ def _draw_task(
     largest: int,
 ) -> Task:
     inputs, rows, targets, starts, counts = arrays
-    pool_key, size_key, order_key = jax.random.split(key, 3)
-    pool = jax.random.randint(pool_key, (), 0, starts.shape[0])
-    start, count = starts[pool], counts[pool]
+    start, count, size, order_key = draw_pool(starts, counts, key, support)
+    high = support[1]
     within = jnp.arange(largest)
     of_film = rows[jnp.minimum(start + within, rows.shape[0] - 1)]
     valid_N, new_N = within < count, inputs[of_film, column] > 0.5
     uniform_N = jax.random.uniform(order_key, (largest,))
     places_N = jnp.argsort(jnp.where(valid_N, uniform_N + new_N, jnp.inf))
     known = (valid_N & ~new_N).sum()
-    low, high = support
-    size = jnp.minimum(jax.random.randint(size_key, (), low, high + 1), known)
+    size = jnp.minimum(size, known)
     used, asked = jnp.arange(high), known + jnp.arange(queries)
 
     batch = functools.partial(batch_of, rows, targets, start)

@@ -17,13 +17,11 @@ class Members(NamedTuple):
     Attributes:
       adapted: the learner's state of each member, with a leading axis.
       orders: int32 `[members, classes]`, the number that each class has for each member.
-      scored: bool `[members]`, which members see the normal scores of the columns.
       ordered: float `[S, C]`, each column's known values in ascending order, then infinity.
     """
 
     adapted: PyTree
     orders: Array
-    scored: Array
     ordered: Array
 
 
@@ -63,23 +61,26 @@ def members_of_tables(
     if members == 1:
         return learner
 
+    def scored() -> Array:
+        """Which members see the normal scores."""
+        return jnp.arange(members) % 2 == 1
+
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Members:
         inputs, targets, mask = support
         valid_S = valid_mask(mask, inputs.shape[0])
         seen = jnp.where(valid_S, targets, -1).max() + 1
         ordered_SC = sorted_columns(inputs, valid_S)
-        keys, scored = jax.random.split(key, members), jnp.arange(members) % 2 == 1
+        scores = _normal_scores(inputs, ordered_SC)
 
         def one(given: tuple[Key, Array]) -> tuple[PyTree, Array]:
             own, is_scored = given
             order_key, learn_key = jax.random.split(own)
             order_W = _order(order_key, classes, seen)
-            view = jnp.where(is_scored, _normal_scores(inputs, ordered_SC), inputs)
-            viewed = Batch(view, order_W[targets], mask)
+            viewed = Batch(jnp.where(is_scored, scores, inputs), order_W[targets], mask)
             return learner.adapt(learn_key, meta_params, viewed), order_W
 
-        adapted, orders_MW = jax.lax.map(one, (keys, scored))
-        return Members(adapted, orders_MW, scored, ordered_SC)
+        adapted, orders_MW = jax.lax.map(one, (jax.random.split(key, members), scored()))
+        return Members(adapted, orders_MW, ordered_SC)
 
     def predict(adapted: Members, inputs: Array, *, key: Key | None = None) -> Array:
         scores = _normal_scores(inputs, adapted.ordered)
@@ -89,7 +90,7 @@ def members_of_tables(
             logits_QW = learner.predict(own, jnp.where(is_scored, scores, inputs))
             return jax.nn.log_softmax(logits_QW)[:, order_W]
 
-        each = jax.lax.map(one, (adapted.adapted, adapted.orders, adapted.scored))
+        each = jax.lax.map(one, (adapted.adapted, adapted.orders, scored()))
         return jax.nn.logsumexp(each, axis=0) - jnp.log(members)
 
     return plain_learner(learner.init, adapt, predict, objective)

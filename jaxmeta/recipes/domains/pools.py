@@ -227,8 +227,6 @@ class Pools(Domain):
             source = dataset.drawing.sample(dataset.validation, **drawn)
             return HeldOut(source, {**identity, "part": "validation"}, judge=judge)
 
-        given = (dataset, wholes, self.baseline_draws)
-
         return Tasks(
             train=lambda: _prepared(dataset, dataset.drawing.sample(dataset.train, **drawn)),
             validation=validation,
@@ -250,8 +248,8 @@ class Pools(Domain):
             # forever (jaxlib 0.10).
             at_once=1 if jax.default_backend() == "cpu" else None,
             classes=lambda part: identified(dataset.name, dataset.parts[part]),
-            report=lambda made: compared(made, *given),
-            draw=functools.partial(draw_comparison, figure=figure, given=given),
+            report=lambda made: compared(made, dataset, wholes, self.baseline_draws),
+            draw=functools.partial(draw_comparison, figure=figure, dataset=dataset, wholes=wholes),
             extra_lines=functools.partial(comparison_lines, figure=figure),
         )
 

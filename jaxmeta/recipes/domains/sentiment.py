@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, PyTree, Task, cross_entropy
+from jaxmeta.core import PyTree
 from jaxmeta.data.identity import Classes, classes_by
 from jaxmeta.data.text.reviews import (
     LABELS,
@@ -43,7 +43,6 @@ from jaxmeta.recipes import (
 from jaxmeta.recipes.sentence_baselines import beside, compared, lines_of
 from jaxmeta.recipes.sentences import SentenceNetwork, Sentences, user_sentences
 from jaxmeta.recipes.settings import PLACE, Count
-from jaxmeta.text import BertConfig
 
 ARSC = "arsc"
 MAJORITY = "the more frequent label of each query"
@@ -96,34 +95,14 @@ class Sentiment(Domain):
         return Path(self.dataset).stem
 
     def constants(self, data: Mapping[str, Any]) -> PyTree:
-        if not self.network.reads_weights:
-            return ()
-        return self.network.pretrained(self.sentences.loaded_encoder())
+        return self.network.constants(self.sentences)
 
     def problem(
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
-        config, ways = BertConfig(**data["encoder"]), len(LABELS)
-
-        def batch(examples: int) -> Batch:
-            inputs = self.network.example(config, ways * examples, self.tokens)
-            return Batch(inputs, jnp.zeros((ways * examples,), jnp.int32))
-
-        return Problem(
-            kind="classification",
-            train=train,
-            example=Task(batch(self.shots), batch(self.queries)),
-            objective=cross_entropy,
-            network=partial(self.network.build, config),
-            outputs=ways,
-            ways=ways,
-            trained_ways=ways,
-            support=ways * self.shots,
-            steps=training.steps,
-            comparison=partial(self.network.comparison, config),
-            context_layer=self.network.context_layer(config),
-            data=data,
-        )
+        sizes = {"ways": len(LABELS), "shots": self.shots, "queries": self.queries}
+        problem = self.network.problem(data, self.tokens, sizes, train=train)
+        return problem._replace(steps=training.steps)
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
         if needs.folded or needs.numbered:

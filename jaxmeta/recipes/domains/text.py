@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.core import Batch, PyTree, Task, cross_entropy
+from jaxmeta.core import PyTree
 from jaxmeta.data import numbered
 from jaxmeta.data.text import Corpus, sentence_episodes, text_classes
 from jaxmeta.data.transformed import in_random_order
@@ -132,35 +131,17 @@ class Text(Domain):
         return self.sentences.evaluation_changes(changes)
 
     def constants(self, data: Mapping[str, Any]) -> PyTree:
-        if not self.network.reads_weights:
-            return ()
-        return self.network.pretrained(self.sentences.loaded_encoder())
+        return self.network.constants(self.sentences)
 
     def problem(
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
-        config = BertConfig(**data["encoder"])
-        of_training, sizes = self.episode.sizes(True), self.episode.sizes(train)
-
-        def batch(examples: int) -> Batch:
-            rows = of_training["ways"] * examples
-            inputs = self.network.example(config, rows, self.sentences.tokens)
-            return Batch(inputs, jnp.zeros((rows,), jnp.int32))
-
-        return Problem(
-            kind="classification",
-            train=train,
-            example=Task(batch(of_training["shots"]), batch(of_training["queries"])),
-            objective=cross_entropy,
-            network=partial(self.network.build, config),
-            outputs=of_training["ways"],
-            ways=sizes["ways"],
-            trained_ways=of_training["ways"],
-            support=sizes["ways"] * sizes["shots"],
-            steps=training.steps,
-            comparison=partial(self.network.comparison, config),
-            context_layer=self.network.context_layer(config),
-            data=data,
+        sizes = self.episode.sizes(train)
+        problem = self.network.problem(
+            data, self.sentences.tokens, self.episode.sizes(True), train=train
+        )
+        return problem._replace(
+            ways=sizes["ways"], support=sizes["ways"] * sizes["shots"], steps=training.steps
         )
 
     def tasks(self, training: Training, needs: Needs) -> Tasks:
