@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments import run_queue
+from experiments.benchmark import Benchmark
 from experiments.control_speed import ControlSpeed
 from experiments.search_speed import SearchSpeed
 from experiments.table import PARTS, with_tables
@@ -50,13 +51,24 @@ BLOCKS = [
     for name, page in PAGES.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
 ]
-# In blocks and between backticks; a comment ends a line.
+# In blocks, where a comment ends a line, and between backticks, where a command may go on in the
+# next line.
+FENCED = "\n".join(re.findall(r"```\w*\n(.*?)```", TEXT, flags=re.DOTALL))
+INLINE = "\n".join(
+    " ".join(code.split())
+    for code in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+)
 COMMANDS = sorted(
-    {line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n`#]*)", TEXT)}
+    {
+        line.strip()
+        for code in (FENCED, INLINE)
+        for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", code)
+    }
 )
 OPTIONS = {
     "active": Active,
     "baselines": Baselines,
+    "benchmark": Benchmark,
     "compare": Compare,
     "compress": Compress,
     "control_speed": ControlSpeed,

@@ -498,7 +498,7 @@ CASES = [
         partial(prior_fitted, classes=3, width=8, layers=1, heads=2),
         cross_entropy,
         tables(),
-        optax.adam(1e-2),
+        optax.adam(3e-3),
     ),
     of_processes("alpaca", alpaca, mlp((16,), 6)),
     of_processes("moca", moca, mlp((16,), 6))._replace(objective=mixture_likelihood),
