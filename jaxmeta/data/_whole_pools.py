@@ -71,6 +71,7 @@ def whole_pools(
     seed: int = 0,
     most: int | None = None,
     share: float | None = None,
+    queries: int | None = None,
     shapes: int = 4,
 ) -> WholePools:
     """Enumerates pools for evaluation: `support` examples to learn from, all others as query.
@@ -88,6 +89,9 @@ def whole_pools(
       most: largest number of pools, the first ones by name. Defaults to all.
       share: largest part of a pool's examples in the support; smaller pools then have fewer support
         examples and are not left out.
+      queries: number of query examples, the same ones with every support size. Smaller pools have
+        fewer support examples; those without any more than the query are left out. Defaults to all
+        examples that are not in the support.
       shapes: largest number of compiled shapes.
 
     Raises:
@@ -109,15 +113,25 @@ def whole_pools(
     sizes = np.full(len(pools.counts), support)
     if share is not None:
         sizes = np.minimum(support, (share * pools.counts).astype(int))
-    chosen = np.flatnonzero(pools.counts > sizes)[:most]
+    if queries is not None:
+        sizes = np.minimum(sizes, pools.counts - queries)
+    least = 1 if queries is None else queries + 1
+    chosen = np.flatnonzero(pools.counts >= np.maximum(sizes + 1, least))[:most]
     if not chosen.size:
         raise ValueError(
-            f"whole_pools: no pool has more than {support} examples; the largest of "
-            f"{len(pools.names)} pools has {pools.counts.max()}"
+            f"whole_pools: no pool has more than {support if queries is None else queries} "
+            f"examples; the largest of {len(pools.names)} pools has {pools.counts.max()}"
         )
-    queries = pools.counts[chosen] - sizes[chosen]
-    chosen = chosen[np.argsort(queries, kind="stable")]
+    asked = (
+        pools.counts[chosen] - sizes[chosen] if queries is None else np.full(len(chosen), queries)
+    )
+    chosen = chosen[np.argsort(asked, kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
+    if queries is not None:
+        places = [
+            np.concatenate([own[:, :size], own[:, -queries:]], axis=1)
+            for own, size in zip(places, sizes[chosen].tolist())
+        ]
     return WholePools(in_streams(pools, chosen, places, sizes, shapes), chosen, places, support)
 
 

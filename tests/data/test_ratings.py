@@ -12,9 +12,9 @@ from jaxmeta.data.pool_sets.ratings import (
     describe_films,
     factorised,
     ratings,
+    ratings_new_films,
     read_ratings,
 )
-from jaxmeta.data.pool_sets.ratings_new_films import ratings_new_films
 from jaxmeta.data.pools import pools_by
 
 FILMS, USERS = 30, 44

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from jaxmeta.data.cache import data_folder
 from jaxmeta.data.pool_sets.dataset import PoolSet
-from jaxmeta.data.pool_sets.ratings import ratings_set, read_ratings
+from jaxmeta.data.pool_sets.ratings import SUPPORTS, ratings_set, read_ratings
 from jaxmeta.data.pool_sets.registry import pool_source
 
 
-@pool_source("movielens", kind="regression", test_support=(0, 1, 2, 5, 10), train_support=(0, 10))
+@pool_source("movielens_new_films", **SUPPORTS)
+def movielens_new_films(folder: str | Path | None = None, seed: int = 0) -> PoolSet:
+    """As `movielens`, with `new_films`."""
+    return movielens(folder, seed, new_films=True)
+
+
+@pool_source("movielens", **SUPPORTS)
 def movielens(
     folder: str | Path | None = None, seed: int = 0, *, new_films: bool = False
 ) -> PoolSet:

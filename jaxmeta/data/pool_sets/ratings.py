@@ -13,23 +13,32 @@ names have the same form, see `movielens`.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmeta import metrics
 from jaxmeta.core import Array, Batch
 from jaxmeta.data.cache import data_folder
-from jaxmeta.data.pool_sets.dataset import PLAIN, Baseline, PoolSet, number_metrics
+from jaxmeta.data.pool_sets.dataset import (
+    PARTS,
+    PLAIN,
+    Baseline,
+    Drawing,
+    PoolSet,
+    number_metrics,
+)
 from jaxmeta.data.pool_sets.new_films import split_drawing
 from jaxmeta.data.pool_sets.registry import pool_source
-from jaxmeta.data.pools import Pools, pools_by, select_pools
+from jaxmeta.data.pools import Pools, pools_by
 from jaxmeta.data.reading import regular
 from jaxmeta.files import shown
 
 LEAST_RATINGS = 13  # of a user, as in MeLU (Lee et al. 2019)
+SUPPORTS: Any = {"kind": "regression", "test_support": (0, 1, 2, 5, 10), "train_support": (0, 10)}
 _SHARES = (0.25, 0.65, 0.80)  # ends of background, training and validation users
 _FACTORS = 8  # of the matrix factorisation
+_PLAIN_COLUMNS = 3  # mean, log count and year, before the genres
 _ROUNDS = 10  # of alternating least squares
 _FILM_PENALTY = 5.0  # ratings: the mean of a film with fewer is mostly that of all films
 _NEW = 0.2  # of the films are new in training and validation, as many others at test
@@ -53,7 +62,13 @@ class Ratings(NamedTuple):
     years: np.ndarray
 
 
-@pool_source("ratings", kind="regression", test_support=(0, 1, 2, 5, 10), train_support=(0, 10))
+@pool_source("ratings_new_films", **SUPPORTS)
+def ratings_new_films(folder: str | Path | None = None, seed: int = 0) -> PoolSet:
+    """As `ratings`, with `new_films`."""
+    return ratings(folder, seed, new_films=True)
+
+
+@pool_source("ratings", **SUPPORTS)
 def ratings(folder: str | Path | None = None, seed: int = 0, *, new_films: bool = False) -> PoolSet:
     """Reads MovieTweetings from `folder`; see the module.
 
@@ -78,14 +93,7 @@ def read_ratings(ratings_path: Path, films_path: Path, encoding: str) -> Ratings
     Raises:
       OSError, ValueError: a file is missing, or a line has another form.
     """
-    films: dict[str, int] = {}
-    years, genres = [], []
-    for film, title, kinds in _lines(films_path, 3, encoding):
-        films[film] = len(films)
-        year = re.search(r"\((\d{4})\)\s*$", title)
-        years.append(float(year[1]) if year else np.nan)
-        genres.append({*kinds.split("|")} - {""})
-    names = sorted(set().union(*genres))
+    films, members, years = read_films(films_path, encoding)
     rows = []
     for user, film, value, _ in _lines(ratings_path, 4, encoding):
         if film not in films or not re.fullmatch(r"\d+(\.\d+)?", value):
@@ -95,8 +103,27 @@ def read_ratings(ratings_path: Path, films_path: Path, encoding: str) -> Ratings
             )
         rows.append((int(user), films[film], float(value)))
     users, indices, values = map(np.array, zip(*rows))
+    return Ratings(users, indices, values, members, years)
+
+
+def read_films(path: Path, encoding: str) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
+    """Reads `film::title (year)::genre|genre`: the index of each film, and genres and years.
+
+    Genres and years are as in `Ratings`.
+
+    Raises:
+      OSError, ValueError: the file is missing, or a line has another form.
+    """
+    films: dict[str, int] = {}
+    years, genres = [], []
+    for film, title, kinds in _lines(path, 3, encoding):
+        films[film] = len(films)
+        year = re.search(r"\((\d{4})\)\s*$", title)
+        years.append(float(year[1]) if year else np.nan)
+        genres.append({*kinds.split("|")} - {""})
+    names = sorted(set().union(*genres))
     members = np.array([[name in own for name in names] for own in genres], bool)
-    return Ratings(users, indices, values, members.reshape(len(films), -1), np.array(years))
+    return films, members.reshape(len(films), -1), np.array(years)
 
 
 def _lines(path: Path, fields: int, encoding: str) -> list[list[str]]:
@@ -130,29 +157,67 @@ def ratings_set(found: Ratings, name: str, seed: int, *, new_films: bool = False
             f"{name}: {len(several)} users have {LEAST_RATINGS} ratings; at least 20 are needed"
         )
     ends = [round(share * len(several)) for share in _SHARES]
-    _, *parts = np.split(several, ends)
-    known = ~np.isin(found.users, np.concatenate(parts))
+    _, *users = np.split(several, ends)
+    known = ~np.isin(found.users, np.concatenate(users))
+    parts = {part: np.isin(found.users, own) for part, own in zip(PARTS, users)}
+    split = f"users at random, seed {seed}; films are described by other users"
+    if not new_films:
+        return rated_by(found, name, seed, parts, known, split=split)
     total = len(found.genres)
     shuffled = np.random.default_rng(seed + 2).permutation(total)
     of_training, of_test, _ = np.split(shuffled, [round(_NEW * total), round(2 * _NEW * total)])
-    new = np.union1d(of_training, of_test) if new_films else None
+    for part, mask in parts.items():
+        mask &= ~np.isin(found.films, of_training if part == "test" else of_test)
+    return rated_by(
+        found,
+        name,
+        seed,
+        parts,
+        known,
+        new=np.union1d(of_training, of_test),
+        drawing=split_drawing(_PLAIN_COLUMNS + found.genres.shape[1]),
+        split=f"{split}; the films of the query are new",
+    )
+
+
+def rated_by(
+    found: Ratings,
+    name: str,
+    seed: int,
+    parts: Mapping[str, np.ndarray],
+    known: np.ndarray,
+    *,
+    new: np.ndarray | None = None,
+    drawing: Drawing = PLAIN,
+    split: str,
+) -> PoolSet:
+    """The users of each part as pools, with the film's mean, the user's bias and factors beside.
+
+    Args:
+      found: the ratings.
+      name: of the set.
+      seed: of the order of each user's ratings.
+      parts: bool `[ratings]` by part, the ratings of its pools.
+      known: bool `[ratings]`, those that describe the films.
+      new: indices of films that have no known ratings.
+      drawing: how tasks are drawn.
+      split: how users and films are divided, in words.
+    """
     described = known if new is None else known & ~np.isin(found.films, new)
     films = describe_films(found, described, new)
     targets = (found.values - films.means[found.films])[:, None]
     order = np.random.default_rng(seed + 1).permutation(len(targets))  # not by time or film
-    whole = pools_by(films.inputs, targets[order], found.users[order], rows=found.films[order])
-    index = {own: row for row, own in enumerate(whole.names)}
-    train, validation, test = (
-        select_pools(whole, sorted(index[str(user)] for user in part)) for part in parts
-    )
-    if new_films:
-        train, validation = (without_films(own, of_test) for own in (train, validation))
-        test = without_films(test, of_training)
+
+    def pools(part: str) -> Pools:
+        own = order[parts[part][order]]
+        return pools_by(films.inputs, targets[own], found.users[own], rows=found.films[own])
+
+    train, validation, test = map(pools, PARTS)
     bias = bias_penalty(train)
     columns = (
         *("mean", "log count", "year"),
         *(f"genre {number}" for number in range(found.genres.shape[1])),
-        *(("new",) if new_films else ()),
+        *(() if new is None else ("new",)),
         *(f"factor {number}" for number in range(_FACTORS)),
     )
     numbered = range(len(columns))
@@ -169,6 +234,14 @@ def ratings_set(found: Ratings, name: str, seed: int, *, new_films: bool = False
         gains = query.targets[:, 0] + of_films
         return {**number_metrics(outputs, query), "ndcg_5": metrics.ndcg(scores, gains, query.mask)}
 
+    baselines: dict[str, Baseline] = {
+        "film mean": lambda inputs, targets, asked, seed: np.zeros((len(asked), 1), np.float32),
+        "film mean + user bias": _ridge(bias),
+    }
+    if not np.isin(test.rows, [] if new is None else new).all():  # new films have no factors
+        baselines["matrix factorisation + ridge"] = _ridge(bias, penalties["fac"], of["fac"])
+    if new is not None:
+        baselines["genres + ridge"] = _ridge(bias, penalties["genre"], of["genre"])
     return PoolSet(
         name,
         "regression",
@@ -178,21 +251,11 @@ def ratings_set(found: Ratings, name: str, seed: int, *, new_films: bool = False
         judged,
         "mae",
         higher=False,
-        baselines={
-            "film mean": lambda inputs, targets, asked, seed: np.zeros((len(asked), 1), np.float32),
-            "film mean + user bias": _ridge(bias),
-            "matrix factorisation + ridge": _ridge(bias, penalties["fac"], of["fac"]),
-            **(
-                {"genres + ridge": _ridge(bias, penalties["genre"], of["genre"])}
-                if new_films
-                else {}
-            ),
-        },
-        drawing=split_drawing(columns.index("new")) if new_films else PLAIN,
+        baselines=baselines,
+        drawing=drawing,
         columns=columns,
         protocol={
-            "split": f"users at random, seed {seed}; films are described by other users"
-            + ("; the films of the query are new" if new_films else ""),
+            "split": split,
             "least_ratings": LEAST_RATINGS,
             "background_users": len(np.unique(found.users[known])),
             "bias_penalty": round(bias, 4),
@@ -215,21 +278,6 @@ class Films(NamedTuple):
     inputs: np.ndarray
     mean_centre: float
     mean_scale: float
-
-
-def without_films(pools: Pools, films: np.ndarray) -> Pools:
-    """The pools without the ratings of some films; a pool without any other is left out.
-
-    >>> pools = pools_by(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0]), np.array(["a", "b", "b"]))
-    >>> without_films(pools, np.array([0, 2])).targets.tolist()
-    [[2.0]]
-    """
-    owners = np.repeat(np.arange(len(pools.names)), pools.counts)
-    kept = ~np.isin(pools.rows, films)
-    left = pools_by(pools.inputs, pools.targets[kept], owners[kept], rows=pools.rows[kept])
-    order = np.argsort([int(own) for own in left.names], kind="stable")
-    left = select_pools(left, order)
-    return left._replace(names=tuple(pools.names[int(own)] for own in left.names))
 
 
 def describe_films(found: Ratings, known: np.ndarray, new: np.ndarray | None = None) -> Films:

@@ -49,8 +49,9 @@ def pool_source(
 ) -> Callable[[Read], Read]:
     """Registers a function without arguments that reads a set of pools, for `load_pools`.
 
-    A built-in set is the file `jaxmeta/data/pool_sets/NAME.py`, which `load_pools(NAME)` imports. A
-    function elsewhere is registered when its module is imported.
+    A built-in set is in `jaxmeta/data/pool_sets`, in the file of its name or of the first words of
+    it (`movielens_new_films` is in `movielens.py`), which `load_pools(NAME)` imports. A function
+    elsewhere is registered when its module is imported.
 
     Args:
       name: lower-case letters, digits and `_`, beginning with a letter.
@@ -119,8 +120,8 @@ def load_pools(name: str, **options: Any) -> PoolSet:
     """Loads a set of pools by its name, or from a table, see `pool_sets.table.table_pools`.
 
     Args:
-      name: fsmol, ratings, movielens, ratings_new_films, movielens_new_films, anomaly, volatility,
-        or another name registered with `pool_source`; or the path of a file, or of a folder of
+      name: fsmol, ratings, movielens, ratings_new_films, movielens_new_films, metahin_user_cold,
+        metahin_item_cold, metahin_user_item_cold, anomaly, volatility, or another name registered with `pool_source`; or the path of a file, or of a folder of
         `.npz` files.
       options: arguments of `table_pools` for a table; `fold` for a set with several folds.
 
@@ -148,11 +149,13 @@ def known_pools() -> list[str]:
 
 
 def _described(name: str) -> Description | None:
-    """The set registered under a name, after importing the file of that name, if any."""
-    if name not in _SOURCES and re.fullmatch("[a-z][a-z0-9_]*", name):
-        module = f"{_PACKAGE}.{name}"
+    """The set registered under a name, after importing the file that may hold it."""
+    words = name.split("_") if re.fullmatch("[a-z][a-z0-9_]*", name) else []
+    while name not in _SOURCES and words:
+        module = f"{_PACKAGE}.{'_'.join(words)}"
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
+        words.pop()
     return _SOURCES.get(name)
 
 

@@ -40,9 +40,9 @@ class Pools(Domain):
     """Meta-train a learner on pools of examples and evaluate it on whole unseen pools."""
 
     dataset: Annotated[str, AT_TEST, PLACE] = "fsmol"
-    """fsmol, ratings, movielens, these two with _new_films, anomaly, volatility, or a table FILE
-    (CSV or parquet) with columns for pool, target and features; or a FILE.npz of ADBench, or a
-    folder of them."""
+    """fsmol, ratings, movielens, these two with _new_films, metahin_user_cold, _item_cold and
+    _user_item_cold, anomaly, volatility, or a table FILE (CSV or parquet) with columns for pool,
+    target and features; or a FILE.npz of ADBench, or a folder of them."""
     fold: Natural = 0
     """Which fold of the sets of `anomaly` is tested, from 0 to 3."""
     pool_column: str = "pool"
