@@ -121,8 +121,8 @@ def load_pools(name: str, **options: Any) -> PoolSet:
 
     Args:
       name: fsmol, ratings, movielens, ratings_new_films, movielens_new_films, metahin_user_cold,
-        metahin_item_cold, metahin_user_item_cold, anomaly, volatility, or another name registered with `pool_source`; or the path of a file, or of a folder of
-        `.npz` files.
+        metahin_item_cold, metahin_user_item_cold, anomaly, volatility, or another name registered
+        with `pool_source`; or the path of a file, or of a folder of `.npz` files.
       options: arguments of `table_pools` for a table; `fold` for a set with several folds.
 
     Raises:
