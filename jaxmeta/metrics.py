@@ -296,14 +296,15 @@ def _ranked(keys_Q: Array, targets_Q: Array, mask: Array | None) -> _Ranked:
     chex.assert_equal_shape([keys_Q, targets_Q])
     valid_Q = valid_mask(mask, keys_Q.shape[0])
     keys_Q = jnp.where(valid_Q, keys_Q, jnp.inf)
-    order_Q = jnp.argsort(keys_Q)
+    order_Q = jnp.lexsort((~valid_Q, keys_Q))  # after valid keys that are infinite, too
     keys_Q, valid_Q = keys_Q[order_Q], valid_Q[order_Q]
     dtype = keys_Q.dtype
+    last_Q = jnp.searchsorted(keys_Q, keys_Q, side="right") - 1
     return _Ranked(
         jnp.where(valid_Q, targets_Q[order_Q], 0).astype(dtype),
         valid_Q.astype(dtype),
         jnp.searchsorted(keys_Q, keys_Q),
-        jnp.searchsorted(keys_Q, keys_Q, side="right") - 1,
+        jnp.where(valid_Q, jnp.minimum(last_Q, valid_Q.sum() - 1), last_Q),
     )
 
 

@@ -60,6 +60,15 @@ def test_ndcg_equals_that_of_scikit_learn(ties, top):
     assert found == pytest.approx(expected, abs=2e-6)
 
 
+@pytest.mark.parametrize("padded", [0, 1, 2])
+def test_padding_has_no_place_before_a_score_of_minus_infinity(padded):
+    """Such as the logarithm of a probability of 0."""
+    scores = np.insert(np.array([-np.inf, 1.0], np.float32), padded, 3)
+    gains = np.insert(np.ones(2, np.float32), padded, 0)
+    mask = np.insert(np.ones(2, bool), padded, False)
+    assert metrics.ndcg(scores, gains, mask, top=2) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_calibration_error_equals_that_of_scikit_learn_s_curve(seed):
     scores, targets, mask = random_case(seed)

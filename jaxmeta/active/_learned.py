@@ -161,7 +161,7 @@ def learned_acquirer(
                 candidates,
                 found.chosen_B,
                 logits_of(params, given, candidates),
-                normalised(centred, jnp.ones_like(centred)),
+                normalised(centred, jnp.ones_like(centred))[0],
                 values[:, 1:].mean(axis=1),
             )
         )

@@ -141,7 +141,7 @@ def baseline_values(
         dataset.test,
         [np.asarray(leaf) for leaf in jax.tree.leaves(dataset.test.inputs)],
     )
-    digest = hashlib.sha256(f"{_VERSION} {name} {draws} {whole.size}".encode())
+    digest = hashlib.sha256(f"{_VERSION} {name} {draws} {whole.size} {dataset.ways}".encode())
     for places in whole.places:
         chosen = places[:draws]
         digest.update(np.ascontiguousarray(pools.rows[chosen]).tobytes())

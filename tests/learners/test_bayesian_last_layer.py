@@ -122,3 +122,17 @@ def test_what_it_refuses():
         bayesian_last_layer(IDENTITY, noise_std=0.01)
     with pytest.raises(ValueError, match="1 ways"):
         bayesian_last_layer(IDENTITY, cross_entropy, 1)
+
+
+@pytest.mark.parametrize("scale", [30.0, 1e3, 1e5])
+def test_large_features_stay_finite(scale):
+    """K has a rank of at most 8 for 50 rows, and σ² is far below what float32 rounds of it."""
+    learner = bayesian_last_layer(IDENTITY, feature_kernel="linear")
+    rng = np.random.default_rng(0)
+    x, new = (jnp.asarray(scale * rng.normal(size=(rows, 8)), jnp.float32) for rows in (50, 3))
+    weights = rng.normal(size=(8, 1)) / scale
+    least = LastLayerParams({}, jnp.zeros(()), jnp.zeros(()), jnp.asarray(-20.0))
+    adapted = learner.adapt(KEY, least, Batch(x, x @ weights))
+    found = learner.predict(adapted, new)
+    np.testing.assert_allclose(found.mean, new @ weights, atol=0.05)
+    assert np.isfinite(found.std).all()

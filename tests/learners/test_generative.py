@@ -202,6 +202,16 @@ def test_without_the_prior_samples_use_codes_of_base_pairs():
     assert found.var() == pytest.approx(1 + 9, rel=0.05)  # of the code and of the likelihood
 
 
+def test_the_delta_encoder_weighs_errors_by_their_square():
+    """Errors of 1 and 3: (1 · 1 + 9 · 3) / 10."""
+    encoder = linear_model(jnp.zeros((4, 2)))
+    decoder = linear_model(jnp.zeros((3, 2)))  # always 0
+    learner = vae_augmented(encoder, decoder, cross_entropy, 2, optax.sgd(1.0), 1, prior=False)
+    batch = Batch(jnp.array([[1.0, -3.0]]), jnp.array([0]))
+    params = learner.init(KEY, Task(batch, batch))
+    assert learner.loss(KEY, params, Task(batch, batch))[0] == pytest.approx(2.8)
+
+
 def test_the_loss_of_the_delta_encoder_by_hand():
     first = linear_model(jnp.array([[1.0, 0.0], [-1.0, 0.0]]))  # z = x − x_a
     decoder = linear_model(jnp.array([[0.5], [1.0]]))  # x_a + z / 2

@@ -207,7 +207,11 @@ def test_a_window_is_adapting_to_the_last_examples(x64):
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-9)
     loss, _ = learner.loss(KEY, given, Task(Batch(x[:4], y[:4]), Batch(x[4:], y[4:])))
     np.testing.assert_allclose(loss, np.mean(losses[4:]), rtol=1e-9)
-    adapted = learner.adapt(KEY, given, Batch(x, y))
+    stream = Batch(x, y)
+    loss, _ = learner.loss(KEY, given, Task(stream, stream))  # the query is judged, not the support
+    expected, _ = learner.loss(KEY, given, Task(stream, Batch(x.copy(), y.copy())))
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    adapted = learner.adapt(KEY, given, stream)
     expected = plain.adapt(KEY, given, Batch(x[-2:], y[-2:]))
     np.testing.assert_allclose(adapted.mean_DY, expected.mean_DY, rtol=1e-9)
 

@@ -161,3 +161,10 @@ def test_other_samplers_have_no_numbers():
         numbered(lambda key: key, 3)
     with pytest.raises(ValueError, match="0 tasks"):
         numbered(OF_IMAGES, 0)
+
+
+@pytest.mark.parametrize("option", [{"fine_tune": "heads"}, {"new_head": "prototype"}])
+def test_unknown_choices_are_refused(option):
+    (name,) = option.values()
+    with pytest.raises(ValueError, match=f"multi_task: unknown '{name}'; give "):
+        multi_task(on_features(), cross_entropy, 2, 3, optax.sgd(1.0), 1, **option)

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxmeta import Batch, Task, prior_fitted
+from jaxmeta.learners.process import members_of_tables
 from jaxmeta.training import train
 
 
@@ -72,6 +73,32 @@ def test_a_missing_value_is_not_a_mean(fitted):
     found = outputs_of(fitted, inputs=asked.at[0, 0].set(mean))
     assert np.abs(found[0] - outputs_of(fitted)[0]).max() > 1e-3
     close(found[1:], outputs_of(fitted)[1:])
+
+
+def test_a_large_offset_does_not_hide_a_column(fitted):
+    """Identifiers and times: 40 different values near 5 million are 40 different values."""
+    learner, params, _, _ = fitted
+    rows = jnp.arange(40.0)[:, None]
+    targets = (rows[:, 0] >= 20).astype(jnp.int32)
+    plain = outputs_of((learner, params, Batch(rows, targets), rows))
+    moved = outputs_of((learner, params, Batch(rows + 5e6, targets), rows + 5e6))
+    np.testing.assert_allclose(moved, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_target_that_is_no_class_is_refused(fitted, label, members):
+    network, params, support, asked = fitted
+    learner = members_of_tables(network, classes=4, members=members)
+    wrong = support._replace(targets=support.targets.at[0].set(label))
+    with pytest.raises(ValueError, match=f"{label}"):
+        learner.adapt(jax.random.key(0), params, wrong)
+    traced = jax.jit(learner.adapt)(jax.random.key(0), params, wrong)
+    assert np.isnan(learner.predict(traced, asked)).all()
+    hidden = wrong._replace(mask=jnp.arange(len(wrong.targets)) > 0)
+    assert np.isfinite(
+        learner.predict(learner.adapt(jax.random.key(0), params, hidden), asked)
+    ).all()
 
 
 def test_missing_values_have_finite_gradients(fitted):

@@ -35,6 +35,9 @@ def q_update(
         Q(s_D, a_D) ← (1 − α) Q(s_D, a_D) + α accuracy
         Q(s_i, a_i) ← (1 − α) Q(s_i, a_i) + α γ max_a Q(s_{i+1}, a),  i = D − 1, ..., 1
 
+    A position with a single allowed option is no decision: it is passed over. So the decision that
+    ends a network early is the last one, and has the accuracy of its own network.
+
     Args:
       values: float `[decisions, options + 1, options]`; options that are not allowed are −∞.
       architecture: int32 `[decisions]`.
@@ -55,8 +58,10 @@ def q_update(
     def back(carry: tuple[Array, Array], position: Array) -> tuple[tuple[Array, Array], None]:
         values, target = carry
         place = (position, before[position], architecture[position])
-        values = values.at[place].set((1 - rate) * values[place] + rate * target)
-        return (values, discount * values[position, before[position]].max()), None
+        decides = jnp.isfinite(values[place[:2]]).sum() > 1
+        learned = values.at[place].set((1 - rate) * values[place] + rate * target)
+        values = jnp.where(decides, learned, values)
+        return (values, jnp.where(decides, discount * values[place[:2]].max(), target)), None
 
     order = jnp.arange(decisions - 1, -1, -1)
     return jax.lax.scan(back, (values, accuracy), order)[0][0]

@@ -23,7 +23,8 @@ def anml(
 
     The gate acts twice: on what is predicted, and on which weights a step changes. θ, ψ and W_0 are
     meta-learned as in `oml`. Both networks are constant in the inner loop: only the output weights
-    learn online, in training as at test.
+    learn online, in training as at test. In the authors' training the whole prediction network
+    learns online, and only at test the output weights alone.
 
     Args:
       encoder: h, an encoder without a head, which normalises each example by itself.

@@ -71,8 +71,8 @@ def online(
       rate: α.
       ways: number of new classes in a test stream. Defaults to none: the targets are training
         classes, and the loss is the supervised one.
-      replay: earlier examples of the stream that each step repeats, drawn at random from all of
-        them; the memory is as large as the stream.
+      replay: examples that each step repeats, drawn at random from all of the stream so far; the
+        memory is as large as the stream.
       whole: the encoder learns online, too.
 
     Raises:
@@ -166,7 +166,7 @@ def streaming(
 
 
 def _examples_of_steps(key: Key, steps: int, replay: int) -> Array:
-    """The example of each step, then earlier ones that it repeats: int `[steps, 1 + replay]`."""
+    """The example of each step, then some of those so far: int `[steps, 1 + replay]`."""
     now = jnp.arange(steps)[:, None]
     past = jax.random.uniform(key, (steps, replay)) * (now + 1)
     return jnp.concatenate([now, jnp.minimum(past.astype(now.dtype), now)], axis=1)

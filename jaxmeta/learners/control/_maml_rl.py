@@ -19,6 +19,7 @@ def maml_rl(
     surrogate: Surrogate = dice,
     outer: Surrogate = lvc,
     advantages: Advantages | None = None,
+    normalise: bool = True,
     sampling_term: bool = False,
     differentiation: Differentiation = second_order,
 ) -> MetaLearner:
@@ -33,7 +34,8 @@ def maml_rl(
       over the sampled episodes, E_τ E_τ'(τ)[R(τ')], as in E-MAML: `surrogate=log_likelihood,
         sampling_term=True`.
     The second adds the sampling term ∇_φ log π_φ(τ) · R(τ'), which rewards episodes τ for the
-    adaptation that they make possible. `log_likelihood` without it is the published MAML, whose
+    adaptation that they make possible; with `normalise`, R is divided by the standard deviation of
+    the advantages of τ', as these are. `log_likelihood` without it is the published MAML, whose
     meta-gradient is that of neither objective. `dice` is unbiased if the advantages are neither
     normalised nor have a baseline that is fitted to the same episodes; the default has both.
 
@@ -46,6 +48,7 @@ def maml_rl(
       surrogate: of the inner steps.
       outer: of the adapted policy, `lvc` or `clipped(ε)`.
       advantages: from `[E, H]` episodes. Defaults to `linear_advantages()`, γ = 0.99, λ = 1.
+      normalise: whether to give the advantages of a task mean 0 and standard deviation 1.
       sampling_term: whether to add E-MAML's sampling term.
       differentiation: see `jaxmeta.inner.unroll`; `first_order` for first-order MAML.
 
@@ -80,6 +83,7 @@ def maml_rl(
         inner=surrogate,
         outer=outer,
         advantages=advantages,
+        normalise=normalise,
         sampling_term=sampling_term,
         differentiation=differentiation,
     )

@@ -19,6 +19,7 @@ def promp(
     clip: float = 0.3,
     inner_divergence: float = 5e-4,
     advantages: Advantages | None = None,
+    normalise: bool = True,
     differentiation: Differentiation = second_order,
 ) -> MetaLearner:
     """ProMP: policy-gradient steps with low variance, and a proximal meta-objective.
@@ -57,6 +58,7 @@ def promp(
         inner=lvc,
         outer=clipped(clip),
         advantages=advantages,
+        normalise=normalise,
         inner_divergence=inner_divergence,
         differentiation=differentiation,
     )

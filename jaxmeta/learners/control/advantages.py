@@ -125,14 +125,18 @@ def linear_values(episodes: Episodes, discount: float, *, ridge: float = 1e-5) -
     return features_EHF @ weights
 
 
-def normalised(advantages: Array, mask: Array) -> Array:
+def normalised(advantages: Array, mask: Array) -> tuple[Array, Array]:
     """Advantages with mean 0 and standard deviation 1 over the valid steps, and 0 elsewhere.
 
-    >>> normalised(jnp.array([1.0, 3.0, 9.0]), jnp.array([1.0, 1.0, 0.0])).round(3).tolist()
-    [-1.0, 1.0, 0.0]
+    Also returns the standard deviation that they were divided by.
+
+    >>> found, std = normalised(jnp.array([1.0, 3.0, 9.0]), jnp.array([1.0, 1.0, 0.0]))
+    >>> found.round(3).tolist(), round(float(std), 3)
+    ([-1.0, 1.0, 0.0], 1.0)
     """
     chex.assert_equal_shape([advantages, mask])
     count = jnp.maximum(mask.sum(), 1)
     centred = (advantages - (advantages * mask).sum() / count) * mask
     # A variance of 0 has no root to divide by: constant advantages become 0.
-    return centred / jnp.sqrt(jnp.square(centred).sum() / count + 1e-8)
+    std = jnp.sqrt(jnp.square(centred).sum() / count + 1e-8)
+    return centred / std, std

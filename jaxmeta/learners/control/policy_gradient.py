@@ -42,19 +42,16 @@ Advantages = Callable[[Episodes], Array]
 """`advantages(episodes) -> advantages_EH`, from episodes `[E, H]`."""
 
 
-def linear_advantages(
-    discount: float = 0.99, trace: float = 1.0, *, normalise: bool = True
-) -> Advantages:
+def linear_advantages(discount: float = 0.99, trace: float = 1.0) -> Advantages:
     """Generalised advantage estimates with a linear baseline: a function of episodes.
 
         A_t = Σ_{k ≥ 0} (γλ)ᵏ δ_{t+k},  δ_t = r_t + γ V_{t+1} − V_t,  V as in `linear_values`
 
-    It maps episodes `[E, H]` to advantages `[E, H]`, which are 0 after the end of an episode.
+    It maps episodes `[E, H]` to advantages `[E, H]`, which are 0 after the end of an episode. The
+    baseline is fitted to the same episodes.
 
     Args:
       discount, trace: γ and λ, both between 0 and 1.
-      normalise: whether to give the advantages of a task mean 0 and standard deviation 1. Without
-        it they still have the baseline, which is fitted to the same episodes.
 
     Raises:
       ValueError: γ or λ is not between 0 and 1.
@@ -78,7 +75,7 @@ def linear_advantages(
         found_EH = jax.vmap(lambda r, v: generalized_advantages(r, v, discount, trace))(
             episodes.rewards, values_EH
         )
-        return normalised(found_EH, episodes.mask) if normalise else found_EH * episodes.mask
+        return found_EH * episodes.mask
 
     return advantages
 
@@ -90,11 +87,13 @@ class Sampled(NamedTuple):
       episodes: `[E, H]`.
       outputs: the outputs of the policy that acted, `[E, H, ...]`.
       advantages: `[E, H]`.
+      unit: the standard deviation that the advantages were divided by; 1 if they were not.
     """
 
     episodes: Episodes
     outputs: PyTree
     advantages: Array
+    unit: Array | float = 1.0
 
 
 class Experience(NamedTuple):
@@ -152,6 +151,7 @@ def adaptive_policy(
     inner: Surrogate,
     outer: Surrogate,
     advantages: Advantages | None = None,
+    normalise: bool = True,
     inner_divergence: float = 0.0,
     sampling_term: bool = False,
     differentiation: Differentiation = second_order,
@@ -196,7 +196,10 @@ def adaptive_policy(
         params = jax.lax.stop_gradient(params)
         lived = gather(environment, act_with(params), key, task, episodes)
         outputs = outputs_on(params, lived.seen.observation)
-        return jax.lax.stop_gradient(Sampled(lived, outputs, estimate(lived)))
+        found, unit = estimate(lived), jnp.ones(())
+        if normalise:
+            found, unit = normalised(found, lived.mask)
+        return jax.lax.stop_gradient(Sampled(lived, outputs, found, unit))
 
     def log_ratios(params: PyTree, given: Sampled) -> Array:
         lived = given.episodes
@@ -253,7 +256,8 @@ def adaptive_policy(
 
     def surrogate(meta_params: PyTree, experience: Experience) -> Array:
         path, total = Path(meta_params), jnp.zeros(())
-        gain = _mean_reward(experience.query) - experience.reference
+        # In the unit of the outer surrogate, whose advantages may be normalised.
+        gain = (_mean_reward(experience.query) - experience.reference) / experience.query.unit
         for given in experience.support:
             if inner_divergence:
                 total += inner_divergence * change(path.params, given)

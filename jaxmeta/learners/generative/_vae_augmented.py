@@ -90,8 +90,9 @@ def vae_augmented(
                   x of the query set, x_a an example of its class in the support set
         task:     head = argmin L(head; S ∪ {samples of p(x | z, x_a) : x_a ∈ S, z ~ N(0, I)})
 
-    Without the prior it is the delta-encoder: z is the mean of the encoder, the loss is the mean
-    of |x − d(z, x_a)|, and for a new class z is a code of a random pair of the base classes.
+    Without the prior it is the delta-encoder: z is the mean of the encoder, and for a new class a
+    code of a random pair of the base classes. With e = |x − d(z, x_a)|, the loss is Σ_i w_i e_i,
+    w_i = e_i² / Σ_j e_j², so that the features with the largest errors count most.
 
     The inputs are features of a frozen network, `[examples, ...]`. Metrics of the loss are those of
     `bound_loss`; a query example without a support example of its class does not count.
@@ -163,7 +164,10 @@ def vae_augmented(
         if prior:
             fit_Q = log_likelihood(values_QD, outputs_QD, params.log_std)
             return bound_loss(fit_Q, divergence_from_prior(mean, log_variance), known_Q)
-        error = masked_mean(jnp.abs(values_QD - outputs_QD).mean(axis=1), known_Q)
+        errors_QD = jnp.abs(values_QD - outputs_QD)
+        squares_QD = jnp.square(errors_QD)
+        weights_QD = squares_QD / jnp.maximum(squares_QD.sum(axis=1, keepdims=True), 1e-12)
+        error = masked_mean((weights_QD * errors_QD).sum(axis=1), known_Q)
         zero = jnp.zeros_like(error)
         return error, Info(error, {"bound": -error, "log_likelihood": -error, "divergence": zero})
 

@@ -1,6 +1,6 @@
 """Multi-task learning: a trunk shared by all training tasks, and a head for each of them."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ from jaxmeta.core import (
 from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
 from jaxmeta.learners.gradient._proto_maml import prototype_head
 from jaxmeta.numbered import Numbered
+
+FineTune = Literal["head", "all"]
+NewHead = Literal["zero", "prototypes"]
 
 
 class MultiTaskParams(NamedTuple):
@@ -57,8 +60,8 @@ def multi_task(
     inner_optimizer: optax.GradientTransformation,
     inner_steps: int,
     *,
-    fine_tune: Literal["head", "all"] = "head",
-    new_head: Literal["zero", "prototypes"] = "zero",
+    fine_tune: FineTune = "head",
+    new_head: NewHead = "zero",
     trained_outputs: int | None = None,
     differentiation: Differentiation = second_order,
 ) -> MetaLearner:
@@ -101,6 +104,10 @@ def multi_task(
     """
     if tasks < 1 or outputs < 1:
         raise ValueError(f"multi_task: {tasks} tasks, {outputs} outputs; give at least 1 of each.")
+    for value, choices in ((fine_tune, FineTune), (new_head, NewHead)):
+        if value not in get_args(choices):
+            known = " or ".join(get_args(choices))
+            raise ValueError(f"multi_task: unknown {value!r}; give {known}.")
 
     def apply(
         params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None

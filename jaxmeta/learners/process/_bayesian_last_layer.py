@@ -100,7 +100,8 @@ def bayesian_last_layer(
         the negative log marginal likelihood of the labels of support and query together, in nats
         per label.
       noise_std: σ at initialisation, in the targets' unit.
-      least_std: lower bound of σ, which keeps K + σ² I well-conditioned in float32.
+      least_std: lower bound of σ. The rounding of K, 4 ε tr K with ε that of the floating-point
+        type, is added to σ² where K + σ² I is inverted.
 
     Raises:
       ValueError: an unknown kernel or loss; one way; not 0 < least_std < noise_std.
@@ -161,7 +162,9 @@ def bayesian_last_layer(
         both_SS = valid_S[:, None] & valid_S[None]
         unit_SS = jnp.eye(len(valid_S), dtype=features_SD.dtype)
         gram_SS = jnp.where(both_SS, kernel(params, features_SD, features_SD), 0)
-        diagonal_S = jnp.where(valid_S, noise_variance(params), 1)
+        # And what float32 rounds of K, whose rank is at most D.
+        rounding = 4 * jnp.finfo(gram_SS.dtype).eps * jnp.trace(gram_SS)
+        diagonal_S = jnp.where(valid_S, noise_variance(params) + rounding, 1)
         return jnp.linalg.cholesky(gram_SS + diagonal_S[:, None] * unit_SS)
 
     def adapt(key: Key, meta_params: LastLayerParams, support: Batch) -> Conditioned:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process._prior_fitted import column_ranks, sorted_columns
-from jaxmeta.objectives import valid_mask
+from jaxmeta.objectives import class_indices, valid_mask
 
 
 class Members(NamedTuple):
@@ -39,11 +39,12 @@ def members_of_tables(
     Args:
       learner: with the outputs logits `[Q, classes]`, such as `prior_fitted`.
       classes: its number of outputs.
-      members: number of predictions that are averaged; with 1 it is the learner itself.
+      members: number of predictions that are averaged; with 1 it is the learner itself, with its
+        own objective.
       objective: of the logarithms of the averages, which are the outputs.
 
     Raises:
-      ValueError: less than one member.
+      ValueError: less than one member; a target that is no class.
 
     Source: Hollmann et al. 2023, "TabPFN", section 5 (ensembles).
 
@@ -67,6 +68,7 @@ def members_of_tables(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Members:
         inputs, targets, mask = support
+        class_indices("members_of_tables", targets, classes, mask)
         valid_S = valid_mask(mask, inputs.shape[0])
         seen = jnp.where(valid_S, targets, -1).max() + 1
         ordered_SC = sorted_columns(inputs, valid_S)
@@ -76,7 +78,10 @@ def members_of_tables(
             own, is_scored = given
             order_key, learn_key = jax.random.split(own)
             order_W = _order(order_key, classes, seen)
-            viewed = Batch(jnp.where(is_scored, scores, inputs), order_W[targets], mask)
+            # What is no class stays so, for the learner to refuse.
+            is_class_S = (targets >= 0) & (targets < classes)
+            numbers_S = jnp.where(is_class_S, order_W[targets], targets)
+            viewed = Batch(jnp.where(is_scored, scores, inputs), numbers_S, mask)
             return learner.adapt(learn_key, meta_params, viewed), order_W
 
         adapted, orders_MW = jax.lax.map(one, (jax.random.split(key, members), scored()))

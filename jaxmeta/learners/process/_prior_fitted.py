@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Batch, Key, MetaLearner, Objective, PyTree, Task, cross_entropy
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.process.transformer import layer_norm
-from jaxmeta.objectives import valid_mask
+from jaxmeta.objectives import class_indices, or_nan, valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
 _FREQUENCIES = 4  # of the waves that a rank is read by: 1/2, 1, 2 and 4 in all of a column
@@ -76,7 +76,8 @@ def prior_fitted(
     fewer columns may be filled with NaN. Columns are standardised by the support rows alone.
 
     Raises:
-      ValueError: a size below 1, a width that is not a multiple of the heads.
+      ValueError: a size below 1, a width that is not a multiple of the heads; a target that is no
+        class. A traced target that is no class makes the predictions NaN.
 
     Source: Müller et al. 2022, "Transformers can do Bayesian inference", section 3; Hollmann et al.
     2025, "Accurate predictions on small data with a tabular foundation model" (attention of cells).
@@ -104,8 +105,10 @@ def prior_fitted(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> ReadTable:
         inputs, targets, mask = support
+        is_class_S = class_indices("prior_fitted", targets, classes, mask)
         known = read(meta_params, inputs, targets, mask, method=_Network.support)
-        return ReadTable(meta_params, *known)
+        table = ReadTable(meta_params, *known)
+        return table._replace(centre=or_nan(table.centre, is_class_S.all()))
 
     def predict(adapted: ReadTable, inputs: Array, *, key: Key | None = None) -> Array:
         return read(adapted.meta_params, inputs, adapted, method=_Network.query)
@@ -137,13 +140,17 @@ class _Network(nn.Module):
         """The fields of `ReadTable` after the first."""
         valid_S = valid_mask(mask, inputs_SC.shape[0])
         shown_SC = valid_S[:, None] & ~jnp.isnan(inputs_SC)
-        values_SC = jnp.where(shown_SC, inputs_SC, 0)
         counts_C = jnp.maximum(shown_SC.sum(axis=0), 1)
-        centre_C = values_SC.sum(axis=0) / counts_C
-        squares_SC = jnp.where(shown_SC, (values_SC - centre_C[None]) ** 2, 0)
+        least_C = jnp.where(shown_SC, inputs_SC, jnp.inf).min(axis=0)
+        most_C = jnp.where(shown_SC, inputs_SC, -jnp.inf).max(axis=0)
+        known_C = most_C > least_C
+        # Above the least value, so that a large offset costs no digits.
+        origin_C = jnp.where(jnp.isfinite(least_C), least_C, 0)
+        values_SC = jnp.where(shown_SC, inputs_SC - origin_C[None], 0)
+        mean_C = values_SC.sum(axis=0) / counts_C
+        squares_SC = jnp.where(shown_SC, (values_SC - mean_C[None]) ** 2, 0)
         variance_C = squares_SC.sum(axis=0) / counts_C
-        # Beyond the rounding of the centre: a constant column is not known.
-        known_C = variance_C > 1e-10 * centre_C**2
+        centre_C = origin_C + mean_C
         scale_C = jnp.sqrt(jnp.where(known_C, variance_C, 1))
         columns = centre_C, scale_C, sorted_columns(inputs_SC, valid_S)
         tokens = self._tokens(inputs_SC, *columns, self.label(targets_S))

@@ -21,6 +21,7 @@ def sliding_window(
 
     Args:
       learner: adapts to a `Batch` with a mask; its output for an example does not depend on others.
+        Before any example, adapt it to a `Batch` of length 0.
       window: n.
       objective: of the learner's outputs.
 
@@ -67,7 +68,8 @@ def sliding_window(
             lambda *leaves: jnp.concatenate(leaves),
             *(Batch(part.inputs, part.targets, mask) for part, mask in zip(parts, masks)),
         )
-        judged = jnp.concatenate([mask & (part is parts[-1]) for part, mask in zip(parts, masks)])
+        before = [jnp.zeros_like(mask) for mask in masks[:-1]]
+        judged = jnp.concatenate([*before, masks[-1]])
         order = jnp.argsort(~stream.mask, stable=True)
         stream, judged = jax.tree.map(lambda leaf: leaf[order], (stream, judged))
 

@@ -116,6 +116,21 @@ def test_q_values_by_hand():
     np.testing.assert_allclose(values, untouched, rtol=1e-6)
 
 
+def test_ending_early_is_worth_the_accuracy_of_the_network_that_ends():
+    """The value of ending after `a`, or after `b`, is learned from networks that do so."""
+    allowed = np.ones((4, 3), bool)
+    allowed[2] = [False, False, True]  # nothing follows the end
+    values = jnp.broadcast_to(jnp.where(allowed, 0.5, -jnp.inf), (3, 4, 3))
+    learned = jax.jit(q_update)
+    for _ in range(200):
+        for first, accuracy in ((0, 0.9), (1, 0.1)):
+            values = learned(values, jnp.array([first, 2, 2]), jnp.array(accuracy), 0.1, 1.0)
+    assert float(values[1, 0, 2]) == pytest.approx(0.9, abs=1e-3)
+    assert float(values[1, 1, 2]) == pytest.approx(0.1, abs=1e-3)
+    assert float(values[0, 3, 0]) == pytest.approx(0.9, abs=1e-3)
+    assert float(values[2, 2, 2]) == 0.5  # no decision
+
+
 def test_the_discount_shrinks_what_earlier_decisions_learn():
     values = q_update(jnp.zeros((2, 3, 2)), jnp.array([0, 1]), jnp.array(1.0), 1.0, 0.5)
     assert (float(values[1, 0, 1]), float(values[0, 2, 0])) == (1.0, 0.5)

@@ -24,6 +24,7 @@ from jaxmeta.learners.control import (
     linear_values,
     maml_rl,
     normal,
+    normalised,
     outputs_of,
     policy_model,
 )
@@ -166,8 +167,9 @@ def test_steps_that_did_not_happen_change_no_advantage():
 def test_advantages_are_normalised_over_valid_steps(x64):
     lived = some_episodes()
     valid = np.asarray(lived.mask) > 0
-    plain = np.asarray(linear_advantages(0.9, 0.8, normalise=False)(lived))
-    found = np.asarray(linear_advantages(0.9, 0.8)(lived))
+    plain = np.asarray(linear_advantages(0.9, 0.8)(lived))
+    found, std = map(np.asarray, normalised(plain, lived.mask))
+    assert std == pytest.approx(plain[valid].std(), rel=1e-6)
     expected = (plain[valid] - plain[valid].mean()) / plain[valid].std()
     np.testing.assert_allclose(found[valid], expected, rtol=1e-6)
     assert not found[~valid].any()

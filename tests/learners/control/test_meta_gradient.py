@@ -155,12 +155,32 @@ def test_the_sampling_term_makes_the_published_surrogate_exact(enumerated, table
     assert np.abs(estimated(False) - expected).max() > 0.05
 
 
+@pytest.mark.parametrize("sampling_term", [False, True])
+def test_the_unit_of_the_reward_changes_no_direction(table, tables, sampling_term, x64):
+    """Normalised advantages have no unit, and the sampling term has theirs."""
+
+    def gradient(unit):
+        scaled = ENVIRONMENT._replace(
+            step=lambda *given: (own := ENVIRONMENT.step(*given))._replace(reward=unit * own.reward)
+        )
+        learner = maml_rl(
+            *(scaled, table, optax.sgd(RATE), 1),
+            episodes=20,
+            surrogate=log_likelihood,
+            sampling_term=sampling_term,
+        )
+        return learner.grad(jax.random.key(1), jnp.asarray(LOGITS), Task(tables, tables), None)[0]
+
+    np.testing.assert_allclose(gradient(100.0), gradient(1.0), rtol=1e-4)
+
+
 @pytest.mark.full
 def test_sampled_episodes_agree_with_the_enumeration(enumerated, tables, table):
     learner = maml_rl(
         *(ENVIRONMENT, table, optax.sgd(RATE), 1),
         episodes=4000,
-        advantages=linear_advantages(1.0, normalise=False),
+        advantages=linear_advantages(1.0),
+        normalise=False,
     )
     grads = []
     grad = jax.jit(lambda key: learner.grad(key, LOGITS, Task(tables, tables), None)[:2])
