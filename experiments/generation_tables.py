@@ -49,8 +49,9 @@ def generators_table(folder: Path = RESULTS) -> str:
                 f"{nearest['test']['median']:.3f}",
             ]
         )
-    columns = ["run", "bound (nats)", "Fréchet distance", "of test images", "of their mean image"]
-    return grid([*columns, "nearest training image", "of test images"], rows)
+    columns = ["run", "bound (nats)", "Fréchet distance", "of real test images"]
+    columns += ["of the mean image", "distance to nearest training image", "of real test images "]
+    return grid(columns, rows)
 
 
 def _generated(own: Mapping[str, Any]) -> int:

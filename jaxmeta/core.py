@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from jaxmeta.objectives import (
-    binary_cross_entropy as binary_cross_entropy,  # also part of this module
-)
+# Also part of this module:
+from jaxmeta.objectives import binary_cross_entropy as binary_cross_entropy
 from jaxmeta.objectives import cross_entropy as cross_entropy
 from jaxmeta.objectives import fill_padding as fill_padding
+from jaxmeta.objectives import judged
 from jaxmeta.objectives import masked_mean as masked_mean
 from jaxmeta.objectives import squared_error as squared_error
 from jaxmeta.objectives import valid_mask as valid_mask
@@ -372,7 +372,7 @@ def meta_learner(
     def query_loss(key: Key, meta_params: PyTree, task: Task, /) -> tuple[Array, Info]:
         adapted = adapt(key, meta_params, task.support)
         outputs = predict(adapted, task.query.inputs)
-        value, metrics = objective(outputs, task.query.targets, task.query.mask)
+        value, metrics = judged(objective, outputs, task.query.targets, task.query.mask)
         return value, Info(value, metrics)
 
     of_valid = query_loss if loss is None else loss

@@ -84,6 +84,28 @@ def represented(
     return allowed(fill_padding(targets, mask))
 
 
+def judged(
+    objective: Any, outputs: Any, targets: Any, mask: Array | None = None
+) -> tuple[Array, Any]:
+    """The loss and the metrics of an objective.
+
+    Raises:
+      TypeError: it returns something else than these two.
+
+    >>> judged(lambda outputs, targets, mask: 0.5, 0, 0)
+    Traceback (most recent call last):
+    ...
+    TypeError: the objective returns a float; return (loss, metrics), such as (loss, {}).
+    """
+    found = objective(outputs, targets, mask)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(
+            f"the objective returns a {type(found).__name__}; return (loss, metrics), such as "
+            "(loss, {})."
+        )
+    return found
+
+
 def or_nan(values: Array, valid: Array) -> Array:
     """The values, with NaN where they are not valid, in the value and in the gradient.
 

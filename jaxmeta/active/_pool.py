@@ -120,8 +120,9 @@ def acquisition(
         size = len(pool.targets)
         if size < capacity:
             raise ValueError(
-                f"acquisition: a pool of {size} examples, but {capacity} labels ({start} per class "
-                f"at the start, then {budget}); give a larger pool, or fewer labels."
+                f"acquisition: a pool of {size} examples is too small for {capacity} labels "
+                f"({start} per class at the start, then {budget}); give a larger pool, or fewer "
+                "labels."
             )
         start_key, steps_key = jax.random.split(key)
         valid_N = valid_mask(pool.mask, size)

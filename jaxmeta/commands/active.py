@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -47,7 +47,7 @@ LEARNED, COMMITTEE, OF_TWO = "learned", "bald", "greedy"
 class Active:
     """Choose which examples to label, by several rules; measure the figure over the labels."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder, or the name of a trained learner that ships with the package."""
     rules: tuple[RuleName, ...] | None = None
     """How examples are chosen. Random choices are always measured. Defaults to all that the options

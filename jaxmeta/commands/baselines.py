@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ from jaxmeta.training.state import Sample
 class Baselines:
     """Evaluate a pre-trained network on few-shot tasks, without meta-learning."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder of `experiments.pretrain`.
     baselines.json is written there, or baselines-DIGEST.json if that has other settings."""
     ways: AtLeastTwo = 5

@@ -7,7 +7,7 @@ import itertools
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -25,7 +25,7 @@ from jaxmeta.training.estimates import estimate
 class Compare:
     """Differences between runs on the same test tasks, with 95 % intervals."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Two or more run folders, or result files of `evaluate`."""
     metric: str | None = None
     """The metric to compare. Defaults to the first main metric that all runs have."""
@@ -64,7 +64,7 @@ def command(arguments: list[str], prog: str) -> None:
         mean, ci95 = scale * row.mean, scale * row.ci95
         print(
             f"{test}{metric.replace('_', ' ')} of {row.second} minus {row.first}: "
-            f"{mean:+.3g} ± {ci95:.2g}{unit} on {row.tasks} tasks"
+            f"{mean:+.3g} ± {ci95:.2g}{unit} on {row.tasks} tasks (95 % interval)"
         )
     if options.out is not None:
         rows: list[dict[str, Any]] = [row._asdict() for row in found]
@@ -84,7 +84,11 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
     """
     if len(runs) < 2:
         raise ValueError("compare: give two or more runs.")
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise ValueError("compare: a run is given twice; give each once.")
     sides = [_side(path) for path in runs]
+    if len({side.name for side in sides}) < len(sides):  # such as the same seed of two runs
+        sides = [side._replace(name=shown(path)) for side, path in zip(sides, runs)]
     shared = [name for name in sides[0].tests if all(name in side.tests for side in sides)]
     if not shared:
         raise ValueError(f"compare: {runs[0]} and {runs[1]} have no test in common.")

@@ -55,7 +55,7 @@ Sparsity = Annotated[float, Bound(lambda value: 0 <= value < 1, "at least 0 and 
 class Compress:
     """Compress the weights of a trained run; measure bytes, accuracy and time."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder, or the name of a trained learner that ships with the package."""
     method: Literal["prune", "gradual", "int8", "bfloat16", "distil", "all"] = "prune"
     """prune: set the smallest weights to zero;

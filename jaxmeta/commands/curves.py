@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -19,7 +19,7 @@ from jaxmeta.training.logs import read_metrics
 class Curves:
     """A metric of several runs in one picture, along their training or over their tests."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """One or more run folders; of a run with --seeds, the mean over its seeds is drawn. Over tests
     or sessions also result files, such as those of evaluations."""
     out: Path

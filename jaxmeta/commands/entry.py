@@ -63,5 +63,5 @@ def usage() -> str:
     }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]
     for name, text in (known | tools).items():
-        lines.append(f"  {name:12} {' '.join(text.split())}")
+        lines.append(f"  {name:14} {' '.join(text.split())}")
     return "\n".join(lines)

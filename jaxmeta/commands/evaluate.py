@@ -8,7 +8,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -36,7 +36,7 @@ from jaxmeta.training.parallel import mesh_for
 class Evaluate:
     """Evaluate the best checkpoint of a run on held-out tasks."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder, or the name of a trained learner that ships with the package.
     If a folder of that name exists, it is the run."""
     eval_tasks: AtLeastTwo | None = None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from jaxmeta.files import shown
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Domain, Recipe, Training
 from jaxmeta.recipes.experiment import Experiment, presets_for, start
@@ -50,7 +51,7 @@ class RunOptions:
     out: Path | None = None
     """Run folder. Defaults to a new folder runs/NAME, or the newest one with --resume."""
     resume: bool = False
-    """Continue from the newest checkpoint in the run folder."""
+    """Continue from the newest checkpoint in the run folder, or start if it has none yet."""
     overwrite: bool = False
     """Delete the run in the folder and start again."""
     devices: int | None = None
@@ -136,6 +137,11 @@ def _of_all_seeds(
 @contextlib.contextmanager
 def folder_for(experiment: Experiment, options: RunOptions) -> Iterator[Path]:
     """The run folder: the one given, or a new one, which is removed if it stays empty."""
+    if options.resume and options.out is not None and not options.out.exists():
+        raise ValueError(
+            f"--resume: {shown(options.out)} does not exist; give the folder of a run that was "
+            "started, or leave --resume out."
+        )
     if options.out is not None or options.resume:
         yield options.out or folder_of(experiment, options)
         return

@@ -6,7 +6,7 @@ evaluated on the same validation tasks, and never on test tasks.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -39,9 +39,9 @@ MOST = 500_000  # bytes of a packed folder
 class Package:
     """Pack a finished run into a small folder that `predict`, `evaluate` and `restore` read."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """The name of the learner, in lower case with hyphens."""
     folder: Path | None = None
     """Folder of packed learners. Defaults to `jaxmeta/weights` in the package."""

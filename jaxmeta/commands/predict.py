@@ -14,7 +14,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -40,16 +40,17 @@ from jaxmeta.recipes.shipped import find_run
 class Predict:
     """Adapt a trained run to a few examples and predict others."""
 
-    run_dir: tyro.conf.Positional[Path]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder, or the name of a trained learner that ships with the package.
     If a folder of that name exists, it is the run."""
     support: Path | None = None
     """Folder of examples, FOLDER/class/*.png (or jpg, webp, gif, bmp, tif).
-    For sentences, a TSV or CSV file of labels and sentences; for curves, a CSV file of inputs and
-    values."""
+    For sentences, a TSV or CSV file of labels and sentences; for curves and streams, a CSV file of
+    inputs and values, without a header; for pools and tables, a table with a header and the column
+    of targets."""
     query: Path | None = None
     """Examples to predict: an image or a folder of images; for sentences, a file with one per line;
-    for curves, a CSV file of inputs."""
+    for curves and streams, a CSV file of inputs; for pools and tables, a table with a header."""
     tasks: Path | None = None
     """Folder of many tasks, instead of --support and --query: one folder per task, each with
     support/class/*.png and query/*.png, or one image query.png. With query/class/*.png, the error

@@ -72,7 +72,7 @@ def _sets(word: str) -> tuple[str, ...]:
 class Transfer:
     """Test every run on every image set."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Run folders of few_shot or pretrain, or names of trained learners that ship with the package.
     A run of pretrain is tested as frozen features and by fine-tuning."""
     to: Annotated[tuple[str, ...], words("SET,SET,...", _sets)] = ()

@@ -249,7 +249,12 @@ def _turn(images_WEHWC: Array, turns_W: Array) -> Array:
 def check_episode(
     classes: ClassImages, ways: int, shots: int, queries: int, rotations: str
 ) -> None:
-    """Raises `ValueError` if such tasks can't be drawn from the classes; suggests what can."""
+    """Raises an error if such tasks can't be drawn from the classes; suggests what can."""
+    if not hasattr(classes, "images"):
+        raise TypeError(
+            f"episodes: {type(classes).__name__} is not a set of classes; give a part of a data "
+            "set, such as load('glyphs').train"
+        )
     known = get_args(Rotations)
     if rotations not in known:
         near = difflib.get_close_matches(str(rotations), known)
@@ -271,14 +276,15 @@ def check_episode(
     total = len(classes.names) * turned_classes(rotations)
     if ways > total:
         raise ValueError(
-            f"{ways}-way tasks need {ways} classes, but the split has {total}"
-            f"{' with its rotations' if rotations == 'as-classes' else ''}: "
-            f"lower the ways to {total} at most, or use a set with more classes"
+            f"{ways}-way tasks require {ways} classes, but there are {total}"
+            f"{' with their rotations' if rotations == 'as-classes' else ''} in this part of the "
+            "set; lower the ways, or divide the set in another way, such as split='50/11/20' "
+            "(classes to train, validate and test on)"
         )
     smallest = int(classes.counts.argmin())
     if shots + queries > classes.counts[smallest]:
         raise ValueError(
             f"{shots} shots and {queries} queries need {shots + queries} images of every class, "
             f"but class {classes.names[smallest]!r} has {classes.counts[smallest]}: lower the "
-            "shots or the queries, or leave that class out"
+            "shots or the queries"
         )

@@ -33,13 +33,23 @@ def read_numbers(path: str | Path, columns: int | None = None) -> np.ndarray:
     regular(Path(path))
     try:
         with open(path, newline="") as file:
-            rows = [[float(cell) for cell in row] for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            rows = [[_number(cell, reader.line_num) for cell in row] for row in reader if row]
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{shown(path)} is not a table of numbers ({error}).") from error
+        raise ValueError(f"{shown(path)} is not a table of numbers: {error}.") from error
     wanted = columns or (len(rows[0]) if rows else 1)
     if not rows or {len(row) for row in rows} != {wanted}:
         raise ValueError(f"{shown(path)}: give rows of {wanted} numbers, separated by commas.")
     return np.array(rows, np.float32)
+
+
+def _number(cell: str, line: int) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise ValueError(
+            f"line {line} has {cell!r}; give rows of numbers, without a header"
+        ) from error
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -18,6 +18,7 @@ from jaxmeta.inner.differentiation import (
     gradient_of,
     second_order,
 )
+from jaxmeta.objectives import judged
 from jaxmeta.ops import varying_with
 
 
@@ -70,7 +71,7 @@ def support_loss(model: Model, objective: Objective) -> InnerLoss:
     def loss(key: Key, params: PyTree, batch: Batch) -> Array:
         with unpadded(batch) as (batch,):
             outputs = model.apply(params, batch.inputs, key=key)
-            return objective(outputs, batch.targets, batch.mask)[0]
+            return judged(objective, outputs, batch.targets, batch.mask)[0]
 
     return loss
 
@@ -93,7 +94,7 @@ def query_loss(
     def judge(params: PyTree) -> tuple[Array, dict[str, Array]]:
         with unpadded(task.support, task.query) as (support, query):
             outputs = model.apply(params, query.inputs, reference=support.inputs, key=key)
-            return objective(outputs, query.targets, query.mask)
+            return judged(objective, outputs, query.targets, query.mask)
 
     return judge
 

@@ -56,6 +56,7 @@ def mlp(
       activation: of the hidden layers. Defaults to ReLU.
 
     Raises:
+      TypeError: `hidden` is a number.
       ValueError: inputs have an axis of size 0.
 
     >>> import jax, jax.numpy as jnp
@@ -64,4 +65,6 @@ def mlp(
     >>> model.apply(params, jnp.ones((10, 1))).shape
     (10, 1)
     """
+    if isinstance(hidden, int):
+        raise TypeError(f"mlp: hidden is {hidden}; give the width of each layer, such as (40, 40).")
     return from_linen(_MLP(tuple(hidden), outputs, query_statistics, activation))

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmeta.core import Array, Batch, Key, MetaLearner, PyTree, Task
-from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed, changed, values
+from jaxmeta.recipes.settings import AtLeastTwo, Count, Positive, Seed, changed, option, values
 from jaxmeta.recipes.tasks import Needs, Problem, Tasks
 from jaxmeta.training.aggregation import Aggregation, aggregate_of
 from jaxmeta.training.update import MetaUpdate, Trained, meta_update
@@ -41,9 +41,11 @@ class Training:
     halve_every: Count = 2000
     """Meta-updates between halvings, with --outer-schedule halving."""
     clip: Positive | None = None
-    """Clip each entry of the meta-gradient to ± this value. Defaults to no clipping."""
+    """Clip each entry of the meta-gradient to ± this value. Defaults to no clipping, unless a
+    preset sets it."""
     clip_norm: Positive | None = None
-    """Clip the meta-gradient to this global norm. Defaults to no clipping."""
+    """Clip the meta-gradient to this global norm. Defaults to no clipping, unless a preset
+    sets it."""
     aggregate: Aggregation = "mean"
     """How task gradients are combined.
     mean: their mean;
@@ -287,10 +289,18 @@ class Domain:
                 "active learning requires a run of few-shot classification, or of pools with "
                 f"classes, but {self.name} has tasks of the kind {self.task_kind()}."
             )
-        sizes = {"shots": asked.pool or 10, "queries": asked.queries or 5}
+        ways, pool = asked.ways or own["ways"], asked.pool or 10
+        most = ways * (pool - asked.start)
+        if asked.labels > most:
+            raise ValueError(
+                f"{option('labels', asked.labels)}: the pool has {ways * pool} examples "
+                f"({pool} of each of {ways} classes), {ways * asked.start} labelled at the start; "
+                f"give at most {max(most, 0)}, or a larger --pool."
+            )
         # Pools have no examples that can't be labelled.
         plain = {"unlabelled": 0, "distractors": 0}
-        return changed(self, {**sizes, **plain, "ways": asked.ways or own["ways"]})
+        sizes = {"shots": pool, "queries": asked.queries or 5, "ways": ways}
+        return changed(self, {**sizes, **plain})
 
 
 class Labelling(NamedTuple):

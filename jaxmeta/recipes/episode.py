@@ -27,12 +27,14 @@ class Episode:
     """Sessions of a test task, with equally many of the classes each: after a session, all classes
     so far are told apart."""
     train_ways: AtLeastTwo | None = None
-    """Classes per training task. Defaults to the test value.
+    """Classes per training task. Defaults to the test value, unless a preset sets it.
     If the data set has fewer, learners that can be tested with other ways use all of them."""
     train_shots: Count | None = None
-    """Support examples per class of a training task. Defaults to the test value."""
+    """Support examples per class of a training task. Defaults to the test value, unless a preset
+    sets it."""
     train_queries: Count | None = None
-    """Query examples per class of a training task. Defaults to the test value."""
+    """Query examples per class of a training task. Defaults to the test value, unless a preset sets
+    it."""
     rotations: Rotations = "none"
     """Rotations by 0, 90, 180, 270 degrees: none, drawn per task, or as additional classes."""
     test_rotations: Annotated[Literal["same", "none", "per-task", "as-classes"], AT_TEST] = "same"

@@ -62,9 +62,9 @@ class Differentiated(Inner):
     """How to differentiate through the inner steps; all but first-order are exact.
     first-order: takes inner gradients as constants;
     mixed-mode: forward over reverse, the fastest;
-    rematerialised: recomputes each step, with as little memory;
+    rematerialised: recomputes each step, with as little memory as mixed-mode, but slower;
     reverse-mode: takes the most memory;
-    second-order: the recommended exact one, mixed-mode."""
+    second-order: the default, the same as mixed-mode."""
     truncate: Natural | None = None
     """Number of last inner steps to differentiate through. Defaults to all."""
 

@@ -153,7 +153,7 @@ def known_domains() -> dict[str, Any]:
 def check_known(what: str, name: str, known: list[str]) -> None:
     """Raise ValueError with the nearest names if the name is not known."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+        near = difflib.get_close_matches(name.replace("_", "-"), known, n=3, cutoff=0.3) or known
         hint = " For one of your own, give its module with --recipes."
         hint = hint if what in ("learner", "experiment") else ""
         raise ValueError(f"unknown {what} {name!r}; the nearest are {', '.join(near)}.{hint}")

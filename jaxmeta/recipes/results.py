@@ -132,7 +132,8 @@ def read_per_task(path: Path, identity: str | None = None) -> dict[str, PerTask]
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: this run has no per-task values; evaluate it again."
+            f"{path} does not exist: this run has no per-task values; evaluate it again or, if its "
+            "checkpoints are gone, train it again with the command in its results.json."
         )
     try:
         arrays: dict[str, Any] = files.read_arrays(path)

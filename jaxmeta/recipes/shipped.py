@@ -66,7 +66,7 @@ def find_run(run: Path) -> Path:
     known = shipped()
     if run.name not in known:
         raise FileNotFoundError(
-            f"{shown(run)} is not a run folder, nor the name of a trained learner: "
+            f"{shown(run)} is not a run folder, nor the name of a trained learner; "
             f"{_choices(run.name, known)}."
         )
     return known[run.name]
@@ -77,4 +77,4 @@ def _choices(name: str, known: Iterable[str]) -> str:
         return "this version of jaxmeta ships none"
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return f"{hint}The names are {', '.join(known)}"
+    return f"{hint}the names are {', '.join(known)}"

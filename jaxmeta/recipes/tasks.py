@@ -85,8 +85,9 @@ class Problem(NamedTuple):
         if self.ways != self.trained_ways:
             raise ValueError(
                 f"this learner has one output for each of the {self.trained_ways} classes of its "
-                f"training tasks and does not support {self.ways}; use the same number for both, "
-                "or choose a learner that compares features."
+                f"training tasks, and requires tasks of {self.trained_ways} classes, not "
+                f"{self.ways}; give as many, or choose a learner for any number of classes, such "
+                "as prototypical."
             )
         return self.ways
 

@@ -1,6 +1,7 @@
 """A whole training run as one pure function of a key."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxmeta.core import Info, Key, MetaLearner
@@ -41,7 +42,8 @@ def train(
       `Trained(meta_params, shared)`, and an `Info` whose leaves are `[steps, ...]`.
 
     Raises:
-      ValueError: the number of steps is negative; as `meta_update`.
+      ValueError, TypeError: the number of steps is negative; the key is a raw one, as of
+        `jax.random.PRNGKey`; as `meta_update`.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -61,6 +63,8 @@ def train(
     """
     if steps < 0:
         raise ValueError(f"steps is {steps}: give 0 or more.")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"key is {key.dtype}; give a typed key, such as jax.random.key(0).")
     init, update = meta_update(
         learner,
         optimizer,

@@ -62,7 +62,8 @@ def meta_update(
     Raises:
       ValueError: `task_batch` or `tasks_at_once` is not positive, or the first is not a multiple
         of the second; tasks from the host don't divide among the devices.
-      TypeError: when traced, if `grad` changes a leaf of `carry.shared` that is not a float.
+      TypeError: `optimizer` is not an optax transformation; when traced, if `grad` changes a leaf
+        of `carry.shared` that is not a float.
 
     >>> import jaxmeta
     >>> from jaxmeta.data import sinusoids
@@ -75,6 +76,8 @@ def meta_update(
     >>> int(state.step)
     1
     """
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer: {optimizer}; give one of optax, such as optax.adam(1e-3).")
     over_batch = mean_over_batch(learner, task_batch, tasks_at_once, aggregate=aggregate, mesh=mesh)
 
     def init(key: Key, sample: Sample) -> TrainState:

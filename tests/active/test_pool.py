@@ -187,7 +187,7 @@ def test_the_area_is_that_of_the_trapezoids():
     [
         ({"budget": 0}, "0 labels, 0 per class at the start"),
         ({"budget": 2, "start": -1}, "-1 per class at the start"),
-        ({"budget": 16}, "a pool of 15 examples, but 16 labels"),
+        ({"budget": 16}, "a pool of 15 examples is too small for 16 labels"),
         ({"budget": 7, "start": 3}, r"16 labels \(3 per class at the start, then 7\)"),
     ],
 )

@@ -56,7 +56,10 @@ def test_the_paired_difference_by_hand(written, status, capsys, tmp_path):
 
     out = tmp_path / "differences.json"
     assert status("compare", first, second, "--out", out) == 0
-    assert capsys.readouterr().out == "accuracy of two minus one: +12.5 ± 32 % on 4 tasks\n"
+    assert (
+        capsys.readouterr().out
+        == "accuracy of two minus one: +12.5 ± 32 % on 4 tasks (95 % interval)\n"
+    )
     assert json.loads(out.read_text()) == {"metric": "accuracy", "differences": [row._asdict()]}
 
 
@@ -71,6 +74,14 @@ def test_every_pair_and_every_test(written, status, capsys):
     assert found == [(test, *pair) for test in ("length 3", "length 5") for pair in pairs]
     assert status("compare", *runs) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("length 3 · bits of b minus a: +1 ")
+
+
+def test_runs_of_one_name_are_told_apart(written, tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+    paths = [written(f"{place}/seed_0", {"test": {"loss": [1.0, 2.0]}}) for place in ("a", "b")]
+    (row,) = compare(tuple(paths))[1]
+    assert (row.first, row.second) == tuple(map(str, paths))
 
 
 def test_runs_that_cannot_be_compared(written, status, capsys, tmp_path):
@@ -88,6 +99,7 @@ def test_runs_that_cannot_be_compared(written, status, capsys, tmp_path):
     (damaged / "per_task.npz").write_bytes(b"PK not an archive")
     for arguments, told in (
         ([one], "give two or more runs"),
+        ([one, one], "a run is given twice"),
         ([one, others], "one and others were not tested on the same tasks (test); evaluate both"),
         ([one, same, others], "one and others were not tested on the same tasks"),
         ([one, lengths], "have no test in common"),
@@ -115,7 +127,7 @@ def test_learners_are_compared_on_their_runs_tasks(trained, status, capsys):
     assert status("compare", maml, anil) == 0
     line = capsys.readouterr().out
     assert line.startswith(f"loss of {anil.name} minus {maml.name}: ")
-    assert line.endswith(" on 6 tasks\n")
+    assert line.endswith(" on 6 tasks (95 % interval)\n")
     tests = [read_per_task(run / "per_task.npz")["test"] for run in (maml, anil)]
     difference = (tests[1].values["loss"] - tests[0].values["loss"]).mean()
     _, (row,) = compare((maml, anil))

@@ -130,7 +130,7 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
         ("maml", "--eval-tasks 1", "--eval-tasks 1: "),
         ("maml", "--eval-inner-steps -1", "--eval-inner-steps -1: "),
         ("maml", "--dataset glyfs", "glyphs"),
-        ("prototypical", "--ways 9", "9-way tasks need 9 classes, but the split has 6"),
+        ("prototypical", "--ways 9", "9-way tasks require 9 classes, but there are 6"),
     ],
 )
 def test_what_cannot_be_evaluated(learner, options, told, trained, evaluated, tmp_path):

@@ -312,8 +312,8 @@ def refused(status, capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--ways 7", "7-way tasks need 7 classes, but the split has 6"),
-        ("--ways 3 --train-ways 7", "7-way tasks need 7 classes, but the split has 6"),
+        ("--ways 7", "7-way tasks require 7 classes, but there are 6"),
+        ("--ways 3 --train-ways 7", "7-way tasks require 7 classes, but there are 6"),
         ("--shots 3 --queries 6", "3 shots and 6 queries need 9 images of every class"),
         ("--ways 1", "--ways 1: "),
         ("--shots 0", "--shots 0: "),
@@ -328,7 +328,10 @@ def refused(status, capsys, monkeypatch, tmp_path):
         ("--outer-rate inf", "--outer-rate inf: "),
         ("--split 6/3", "6/3"),
         ("--split 13/3/3", "18"),
-        ("--ways 3 --train-ways 5", "does not support 3"),  # MAML has an output for each
+        (
+            "--ways 3 --train-ways 5",
+            "requires tasks of 5 classes, not 3",
+        ),  # MAML has an output for each
     ],
 )
 def test_bad_numbers(options, told, tiny, refused, tmp_path):
@@ -461,6 +464,8 @@ def test_a_folder_with_another_run(finished, refused, tiny):
 def test_without_out_the_last_run_of_that_name_is_resumed(refused):
     line = refused("few-shot", "--resume")
     assert "runs/maml-glyphs-5w1s-seed0 does not exist; give the run folder" in line
+    line = refused("few-shot", "--resume", "--out", "runs/mistyped")
+    assert "runs/mistyped does not exist; give the folder of a run that was started" in line
     options, experiment = parse("few-shot", "maml")
     resumed, _ = parse("few-shot", "maml --resume")
     for name in ("", "-2", "-3"):

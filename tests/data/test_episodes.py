@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmeta.core import Task
+from jaxmeta.data import load
 from jaxmeta.data._episodes import Rotations, episodes
 from jaxmeta.data.classes import ClassImages
 from jaxmeta.data.stream import read, task_stream
@@ -317,6 +318,11 @@ def test_double_precision_draws_the_same_task():
     assert [leaf.dtype for leaf in jax.tree.leaves(task)] == [jnp.float32, jnp.int32] * 2
 
 
+def test_a_whole_data_set_is_not_classes():
+    with pytest.raises(TypeError, match=r"Dataset is not a set of classes; give a part .*\.train"):
+        episodes(load("glyphs"), ways=5, shots=1, queries=1)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -324,11 +330,11 @@ def test_double_precision_draws_the_same_task():
         ({"ways": -3}, "ways is -3"),
         (
             {"ways": 8},
-            "8-way tasks need 8 classes, but the split has 7: lower the ways to 7",
+            "8-way tasks require 8 classes, but there are 7 in this part of the set; lower",
         ),
         (
             {"ways": 29, "rotations": "as-classes"},
-            "the split has 28 with its rotations",
+            "there are 28 with their rotations",
         ),
         ({"shots": 0}, "shots is 0"),
         ({"queries": -1}, "queries is -1"),

@@ -166,7 +166,7 @@ def test_members_are_sorted_by_group():
     ("options", "message"),
     [
         ({"ways": 7}, r"\(six 6, four 4, three 3, few 2\): lower the ways to 6 at most"),
-        ({"ways": 16}, "16-way tasks need 16 classes, but the split has 15"),
+        ({"ways": 16}, "16-way tasks require 16 classes, but there are 15"),
         (
             {"ways": 25, "rotations": "as-classes"},
             r"fewer with their rotations \(six 24, four 16, three 12, few 8\).* to 24 at most",

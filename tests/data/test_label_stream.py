@@ -90,5 +90,5 @@ def test_a_string_is_right_if_every_letter_is():
     "options", [{"instances": 1}, {"labels": "words"}, {"ways": 7}], ids=lambda value: str(value)
 )
 def test_errors_name_the_value(classes, options):
-    with pytest.raises(ValueError, match=r"give |7-way tasks need 7 classes"):
+    with pytest.raises(ValueError, match=r"give |7-way tasks require 7 classes"):
         label_stream(classes, **{**SIZES, **options})

@@ -175,11 +175,17 @@ def test_missing_cells_are_the_mean_and_a_split_is_drawn(tmp_path):
         ("pool,x,target", "has no rows"),
         ("x,target\n1,2", "has no column 'pool'"),
         ("pool,target\na,1", "has no columns of features"),
-        ("pool,x,target\na,red,1", "'red' in column 'x', row 1, is not a number"),
-        ("pool,x,target\na,1,", "a target is missing"),
+        (
+            "pool,x,target\na,red,1",
+            "'red' in column 'x', row 1 after the header, is not a finite number",
+        ),
+        ("pool,x,target\na,1,1\na,inf,1", "'inf' in column 'x', row 2 after the header, is not"),
+        ("pool,x,target\na,1,yes", "'yes' in column 'target', .* number classes from 0"),
+        ("pool,x,target\na,1,1\na,1,", "the target in row 2 after the header is missing"),
+        ("pool,x,x,target\na,1,1,1", "two columns 'x'"),
         ("pool,x,target\na,1,1\nb,2,0", "has 2 pools; give at least 6"),
         ("pool,x,target,split\na,1,1,train\nb,2,0,test", "no row has 'validation'"),
-        ("pool,x,target\na,1", "rows of different lengths"),
+        ("pool,x,target\na,1", "2 cells in row 1 after the header, which has 3"),
     ],
 )
 def test_a_table_that_is_none(tmp_path, text, message):

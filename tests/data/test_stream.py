@@ -60,7 +60,7 @@ def test_shares_make_up_the_batch(shares):
 
 
 def test_errors_are_those_of_the_sampler():
-    with pytest.raises(ValueError, match="7-way tasks need 7 classes, but the split has 6"):
+    with pytest.raises(ValueError, match="7-way tasks require 7 classes, but there are 6"):
         task_stream(CLASSES, ways=7, shots=1, queries=1)
 
 

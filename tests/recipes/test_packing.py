@@ -197,7 +197,7 @@ def test_the_weights_of_another_run_are_told(packed, tmp_path):
 
 @pytest.mark.usefixtures("ships")
 def test_an_unknown_name_lists_the_names_and_the_nearest(packed):
-    with pytest.raises(ValueError, match=r"'tinny'; did you mean tiny\? The names are tiny\."):
+    with pytest.raises(ValueError, match=r"'tinny'; did you mean tiny\? the names are tiny\."):
         jaxmeta.pretrained("tinny")
     for name in ("", "../packed/tiny", str(packed / "tiny"), "."):
         with pytest.raises(ValueError, match="unknown trained learner"):
@@ -243,7 +243,7 @@ def test_a_name_stands_for_a_run(run, draw_classes, status, capsys, tmp_path, mo
         assert status(*command) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert "tinny is not a run folder, nor the name of a trained" in line
-        assert "did you mean tiny? The names are tiny." in line
+        assert "did you mean tiny? the names are tiny." in line
     (tmp_path / "tiny").mkdir()  # a folder of that name is the run
     assert status("predict", "tiny", *images) == 1
     assert "tiny is not a run folder: it has no config.json" in capsys.readouterr().err

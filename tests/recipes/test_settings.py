@@ -326,7 +326,8 @@ def test_a_head_knows_as_many_ways_as_it_was_trained_with():
     many = {"ways": 7, "train_ways": 5}
     maml, prototypical = (of("few-shot", name, **many) for name in ("maml", "prototypical"))
     with pytest.raises(
-        ValueError, match="the 5 classes of its training tasks and does not support 7"
+        ValueError,
+        match="the 5 classes of its training tasks, and requires tasks of 5 classes, not 7",
     ):
         maml.learner.build(problem_of(maml, train=False))
     prototypical.learner.build(problem_of(prototypical, train=False))

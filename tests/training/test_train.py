@@ -1,5 +1,7 @@
 """A run as one function of a key: compiled, mapped over seeds, the same as the loop's steps."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -55,3 +57,19 @@ def test_no_steps_give_the_initialisation():
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trained))
     with pytest.raises(ValueError, match="steps is -1"):
         train(LEARNER, SAMPLE, KEYS[0], -1, OUTER, task_batch=4)
+
+
+def test_arguments_of_another_kind_are_told():
+    raw: Any = jax.random.PRNGKey(0)
+    with pytest.raises(TypeError, match="key is uint32; give a typed key"):
+        train(LEARNER, SAMPLE, raw, 1, OUTER, task_batch=4)
+    rate: Any = 1e-3
+    with pytest.raises(TypeError, match=r"optimizer: 0\.001; give one of optax"):
+        train(LEARNER, SAMPLE, KEYS[0], 1, rate, task_batch=4)
+    only_loss: Any = lambda outputs, targets, mask=None: ((outputs - targets) ** 2).mean()  # noqa: E731
+    width: Any = 40
+    with pytest.raises(TypeError, match=r"mlp: hidden is 40; give the width of each layer"):
+        mlp(width, 1)
+    learner = maml(mlp((4,), 1), only_loss, optax.sgd(0.1), 1)
+    with pytest.raises(TypeError, match=r"the objective returns a .*; return \(loss, metrics\)"):
+        train(learner, SAMPLE, KEYS[0], 1, OUTER, task_batch=4)

@@ -189,7 +189,7 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
         taken = inspect.signature(found).parameters
         for option, value in options.items():
             if option not in taken:
-                raise ValueError(f"{name} doesn't take {option}; leave out {option}={value!r}")
+                raise ValueError(f"{name} does not support {option} {value!r}; leave {option} out")
         dataset = found(**({"seed": seed} if "seed" in taken else {}), **options)
         return dataset._replace(origin=name)
     if name.lower().endswith(".npz") and not os.path.isdir(name):
@@ -209,9 +209,11 @@ def _read(name: str, seed: int, options: dict[str, Any]) -> Dataset:
         # Without the version: all versions have the same classes.
         return dataset._replace(origin=dataset.protocol["tfds"].rpartition("/")[0])
     if not os.path.isdir(name):
+        near = _nearest(name, known)
+        hint = f"nearest: {near}" if near else f"the sets of jaxmeta are {', '.join(sets)}"
         raise ValueError(
             f"unknown dataset {name!r}: neither the exact name of a set of jaxmeta or TFDS, nor a "
-            f"folder; nearest: {_nearest(name, known)}"
+            f"folder; {hint}"
         )
     if base in known or _plain(name) in map(_plain, known):
         raise ValueError(
@@ -255,7 +257,7 @@ def _nearest(name: str, known: list[str]) -> str:
     found = difflib.get_close_matches(name, known) or [
         plain[each] for each in difflib.get_close_matches(base, plain)
     ]
-    return " or ".join(found or sorted(_SOURCES))
+    return " or ".join(dict.fromkeys(found))
 
 
 def _plain(name: str) -> str:

@@ -73,10 +73,11 @@ def metahin(scenario: str, folder: str | Path | None = None, seed: int = 0) -> P
     trained, tested = (
         _read(place, stem, names) for stem in ("meta_training", f"{scenario}_testing")
     )
-    found = Ratings(*map(np.concatenate, zip(trained, tested)), genres, years)
+    users, films, values = (np.concatenate(both) for both in zip(trained, tested))
+    found = Ratings(users, films, values, genres, years)
     of_test = np.arange(len(found.users)) >= len(trained[0])
-    users, films = (_shuffled(own, seed + at) for at, own in enumerate(trained[:2]))
-    background, validated, _ = _cut(users, (_KNOWN_USERS, _KNOWN_USERS + _VALIDATION_USERS))
+    of_users, of_films = (_shuffled(own, seed + at) for at, own in enumerate(trained[:2]))
+    background, validated, _ = _cut(of_users, (_KNOWN_USERS, _KNOWN_USERS + _VALIDATION_USERS))
     known = np.isin(found.users, background) & ~of_test
     parts = {
         "train": ~np.isin(found.users, np.concatenate([background, validated])) & ~of_test,
@@ -85,7 +86,7 @@ def metahin(scenario: str, folder: str | Path | None = None, seed: int = 0) -> P
     }
     new = None
     if scenario != "user_cold":
-        of_training, _ = _cut(films, (_NEW_FILMS,))
+        of_training, _ = _cut(of_films, (_NEW_FILMS,))
         new = np.union1d(of_training, tested[1])
         parts = {part: own & np.isin(found.films, new) for part, own in parts.items()}
     queries = functools.partial(whole_pools, queries=_QUERIES)

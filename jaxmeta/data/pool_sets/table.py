@@ -74,8 +74,11 @@ def table_pools(
     if not names:
         raise ValueError(f"{shown(path)} has no columns of features")
     targets = numbers(path, {target_column: columns[target_column]})[:, 0]
-    if not np.isfinite(targets).all():
-        raise ValueError(f"{shown(path)}: a target is missing; leave the row out")
+    if missing := np.flatnonzero(~np.isfinite(targets)).tolist():
+        raise ValueError(
+            f"{shown(path)}: the target in row {missing[0] + 1} after the header is missing; leave "
+            "the row out"
+        )
     found = kind or kind_of_targets(targets)
     if found == "classification":
         if kind_of_targets(targets) != "classification":
@@ -147,9 +150,14 @@ def read_columns(path: Path) -> dict[str, list[str]]:
             header, *lines = [row for row in csv.reader(file) if row]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{shown(path)} is not a table with a header ({error})") from error
-    wrong = next((line for line in lines if len(line) != len(header)), None)
-    if wrong is not None or not lines or len({*header}) != len(header):
-        fault = "no rows" if not lines else "two columns of one name, or rows of different lengths"
+    wrong = [row for row, line in enumerate(lines, start=1) if len(line) != len(header)]
+    twice = [name for name in header if header.count(name) > 1]
+    if wrong or twice or not lines:
+        fault = "no rows" if not lines else f"two columns {twice[0]!r}" if twice else ""
+        fault = fault or (
+            f"{len(lines[wrong[0] - 1])} cells in row {wrong[0]} after the header, which has "
+            f"{len(header)}"
+        )
         raise ValueError(f"{shown(path)} has {fault}; give a table with a header")
     return {name: list(cells) for name, cells in zip(header, zip(*lines))}
 
@@ -158,18 +166,23 @@ def numbers(path: Path, columns: Columns) -> np.ndarray:
     """The columns as numbers, float64 `[rows, columns]`; NaN for an empty cell.
 
     Raises:
-      ValueError: a cell is not a number; the message names its column and row.
+      ValueError: a cell is not a finite number; the message names its column and row.
     """
     found = []
     for name, cells in columns.items():
         values = []
-        for row, cell in enumerate(cells):
+        for row, cell in enumerate(cells, start=1):
             try:
-                values.append(float(cell) if cell.strip() else math.nan)
-            except ValueError as error:
+                value = float(cell) if cell.strip() else math.nan
+            except ValueError:
+                value = math.inf
+            if math.isinf(value):
                 raise ValueError(
-                    f"{shown(path)}: {cell!r} in column {name!r}, row {row + 1}, is not a number"
-                ) from error
+                    f"{shown(path)}: {cell!r} in column {name!r}, row {row} after the header, is "
+                    "not a finite number; number classes from 0, and leave cells without a value "
+                    "empty"
+                )
+            values.append(value)
         found.append(values)
     return np.array(found, np.float64).T
 

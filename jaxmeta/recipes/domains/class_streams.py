@@ -113,9 +113,12 @@ class Stream:
 @domain("class-streams", kind="class-stream")
 @dataclass(frozen=True)
 class ClassStreams(Domain):
-    """Meta-train a learner to learn one class after another and evaluate it on new classes."""
+    """Meta-train a learner to learn one class after another and evaluate it on new classes.
 
-    images: Images = field(default_factory=lambda: Images("omniglot", "background"))
+    The split of omniglot is background by default.
+    """
+
+    images: Images = field(default_factory=lambda: Images("omniglot"))
     stream: Stream = field(default_factory=Stream)
     image_network: Network = field(default_factory=Network)
 
@@ -150,6 +153,13 @@ class ClassStreams(Domain):
             },
         ),
     )
+
+    def resolved(self) -> "ClassStreams":
+        if (self.images.dataset, self.images.split) != ("omniglot", None):
+            return self
+        return dataclasses.replace(
+            self, images=dataclasses.replace(self.images, split="background")
+        )
 
     def label(self) -> str:
         return Path(self.images.dataset).name

@@ -96,8 +96,12 @@ class Pools(Domain):
         self._given_kind()
         folds = describe_pools(self.dataset).folds
         if self.fold >= folds:
-            remedy = f"give a number below {folds}" if folds > 1 else "it has one division"
-            raise ValueError(f"{option('fold', self.fold)}: {self.dataset}: {remedy}.")
+            remedy = (
+                f"{self.dataset} has {folds} folds; give a number below {folds}"
+                if folds > 1
+                else f"{self.dataset} has no folds; leave --fold out"
+            )
+            raise ValueError(f"{option('fold', self.fold)}: {remedy}.")
 
     def task_kind(self) -> str:
         return self.targets or self._given_kind() or self._load(0).kind

@@ -98,8 +98,8 @@ def test_a_folder_needs_no_dot_where_no_set_is_called_so(tmp_path):
         ("mini-imagenet", "miniimagenet"),
         ("miniImageNet", "miniimagenet"),
         ("dataset", "nearest"),  # files beside those of the sets
-        ("registry", "nearest"),
-        ("digits", "nearest"),
+        ("registry", "the sets of jaxmeta are"),
+        ("digits", "the sets of jaxmeta are"),
         ("__init__", "nearest"),
         ("Cifar100", "cifar100"),
         ("CIFAR100", "cifar100"),
@@ -111,7 +111,7 @@ def test_a_folder_needs_no_dot_where_no_set_is_called_so(tmp_path):
         ("cifar100:3.*.*", "cifar100"),
         ("cifar100/version=3.0.2", "cifar100"),
         ("kaggle:cifar100", "nearest"),
-        ("huggingface:cifar100", "nearest"),
+        ("huggingface:cifar100", "the sets of jaxmeta are"),
         ("data/cifar100", "cifar100"),
         ("cifar100\n", "cifar100"),
         ("cifar100/.", "cifar100"),
@@ -150,9 +150,9 @@ def test_a_name_means_the_set_where_a_folder_is_called_so_too(omniglot_folder, t
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("glyphs", {"split": "vinyals"}, "glyphs doesn't take split"),
-        ("glyphs", {"color": True}, "glyphs doesn't take color"),
-        ("omniglot", {"color": False}, "omniglot doesn't take color"),
+        ("glyphs", {"split": "vinyals"}, "glyphs does not support split"),
+        ("glyphs", {"color": True}, "glyphs does not support color"),
+        ("omniglot", {"color": False}, "omniglot does not support color"),
         ("omniglot", {"split": "vinyal"}, "lake-small2, not 'vinyal'"),
         ("glyphs", {"image_size": 0}, "an image size of 0 pixels"),
         ("omniglot", {"rotations": "per_task"}, "unknown rotations 'per_task'"),
@@ -176,7 +176,7 @@ def test_a_set_of_ones_own_is_found_by_its_name():
     dataset = load("dots", image_size=6, seed=3)
     assert dataset.train.images.shape == (4, 6, 6, 1) and dataset.train.images.max() == 3
     assert dataset.protocol["dataset"] == "dots" and dataset.protocol["ink"] is True
-    with pytest.raises(ValueError, match="dots doesn't take split"):
+    with pytest.raises(ValueError, match="dots does not support split"):
         load("dots", split="1/1/1")
     with pytest.raises(ValueError, match="nearest: dots"):
         load("dot")

@@ -129,7 +129,7 @@ def test_sets_that_cannot_be_used_are_told_in_one_line(tmp_path):
     refused(
         "zzzzzzzzz",
         ValueError,
-        "nearest: cifar10 or glyphs or grocery or mednist or miniimagenet or omniglot",
+        "the sets of jaxmeta are cifar10, glyphs, grocery, mednist, miniimagenet, omniglot",
     )
     refused("imdb_reviews", ValueError, "not a set of images", "text: Text")
     refused("emnist/by_klass", ValueError, "can't open 'emnist/by_klass'")

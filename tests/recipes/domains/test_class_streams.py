@@ -24,6 +24,15 @@ def test_the_settings_are_checked():
             settings.check(experiment.changed(**changes))
 
 
+def test_only_omniglot_has_a_default_split():
+    experiment = start(STREAMS, find_learner("oml"))
+    assert experiment.resolved().domain.images.split == "background"
+    other = experiment.changed(dataset="glyphs")
+    assert other.resolved().domain.images.split is None
+    lake = experiment.changed(split="lake")
+    assert lake.resolved().domain.images.split == "lake"
+
+
 @pytest.mark.full
 def test_a_run_has_its_rivals_on_the_same_streams(trained):
     folder = trained("class-streams")

@@ -135,11 +135,11 @@ def write_sets(folder, names, *, rows: int = 60):
 
 
 def test_folds_are_of_sets_that_have_some(table):
-    with pytest.raises(ValueError, match="--fold 4: anomaly: give a number below 4"):
+    with pytest.raises(ValueError, match="--fold 4: anomaly has 4 folds; give a number below 4"):
         settings.check(
             start(POOLS, find_learner("prototypical")).changed(dataset="anomaly", fold=4)
         )
-    with pytest.raises(ValueError, match=r"--fold 1: .*it has one division"):
+    with pytest.raises(ValueError, match=r"--fold 1: .* has no folds; leave --fold out"):
         settings.check(start(POOLS, find_learner("maml")).changed(dataset=str(table), fold=1))
     own = POOLS(dataset="anomaly").resolved()
     assert (own.targets, own.support, own.test_support) == ("classification", (1, 10), (1, 5, 10))
