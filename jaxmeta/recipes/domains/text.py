@@ -187,7 +187,7 @@ class Text(Domain):
         def held_out(part: str, shots: int) -> HeldOut:
             problem = of_test._replace(support=self.episode.ways * shots)
             own = {**identity, "part": part, "shots": shots}
-            test = HeldOut(source(features.inputs, part, shots), own, problem, trajectory_tasks=200)
+            test = HeldOut(source(features.inputs, part, shots), own, problem, trajectory_tasks=20)
             if not (needs.embeds and self.network.reads_weights):
                 return test
 
