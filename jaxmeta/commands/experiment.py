@@ -282,7 +282,8 @@ def _read(
         args=arguments,
         default=command(RunOptions(), defaults.training, defaults.domain, learner),
         prog=prog,
-        description=f"{domain.__doc__} Presets: {presets_of(domain, type(learner))}.",
+        description=f"{domain.__doc__} Presets, with the times and the published results of "
+        f"{learner.name}: {presets_of(domain, type(learner))}.",
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,
