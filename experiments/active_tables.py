@@ -28,7 +28,7 @@ def active_tables(folder: Path = RESULTS) -> str:
                 difference = interval(row, f"difference{suffix}", "+.2f", 100)
                 cells.append(interval(row, f"area{suffix}", ".1f", 100))
                 is_first = row is found["rows"][0]
-                cells.append("–" if is_first else difference.replace("± +", "± "))
+                cells.append("–" if is_first else difference)
             cells += [_at(row, own, last) for own in seen]
             rows.append(cells)
         columns = ["rule", *(f"{labels[point]} labels (%)" for point in points)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.cells import linked
+from experiments.cells import joined, linked
 from experiments.markdown import Row, grid
 from jaxmeta import files
 
@@ -38,4 +38,5 @@ def search_speed_table(folder: Path = RESULTS) -> str:
             speeds = own["images_per_second"]
             cells = [f"{speeds[name]:,.0f}" for name in ("jaxmeta", "torch")]
             rows.append([linked(order, path), *cells, f"{own['ratio_to_torch']:.2f}"])
-    return grid(["differentiation", "jaxmeta", "PyTorch", "ratio"], rows)
+    head = ["differentiation", "jaxmeta", "PyTorch", "ratio"]
+    return joined([grid(head, rows)] if rows else [])

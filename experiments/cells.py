@@ -30,8 +30,9 @@ def linked(text: str, path: Path) -> str:
 
 
 def interval(row: Mapping[str, Any], name: str, form: str, scale: float = 1) -> str:
-    """A figure with its 95 % interval, such as `0.25 ± 0.01`."""
-    return f"{scale * row[name]:{form}} ± {scale * row[f'{name}_ci95']:{form}}"
+    """A figure with its 95 % interval, such as `0.25 ± 0.01`; a sign only for the figure."""
+    half = scale * row[f"{name}_ci95"]
+    return f"{scale * row[name]:{form}} ± {half:{form.removeprefix('+')}}"
 
 
 def mean_of(values: np.ndarray | Sequence[float], form: str, scale: float = 1) -> str:
@@ -42,6 +43,11 @@ def mean_of(values: np.ndarray | Sequence[float], form: str, scale: float = 1) -
     """
     found = estimate(np.asarray(values))
     return f"{scale * found.mean:{form}} ± {scale * found.ci95:{form.removeprefix('+')}}"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Tables one below the other; a sentence in place of none."""
+    return "\n".join(parts) if parts else "No result is committed yet.\n"
 
 
 def percent(row: Mapping[str, Any], name: str = "accuracy") -> str:

@@ -42,9 +42,7 @@ def _place(name: str) -> tuple[int, str]:
 def _cells(version: dict[str, Any], path: Path, found: dict[str, Any]) -> Row:
     name = version["name"]
     is_first = name == "uncompressed"
-    difference = "–" if is_first else f"{100 * version['difference']:+.2f}"
-    if not is_first:
-        difference += f" ± {100 * version['difference_ci95']:.2f}"
+    difference = "–" if is_first else interval(version, "difference", "+.2f", 100)
     trained = name.startswith(("gradual", "distil"))
     return [
         name if is_first else linked(name, path),

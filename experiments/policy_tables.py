@@ -47,13 +47,12 @@ def bandits_table(folder: Path = RESULTS) -> str:
         if own.get("experiment") == "bandits" and "comparison" in own:
             for name, row in own["comparison"].items():
                 learned = name == "learned"
-                lead = f"{row['learned_minus_this']:+.2f} ± {row['learned_minus_this_ci95']:.2f}"
                 rows.append(
                     [
                         f"{own['arms']}",
                         linked(own["learner"], path) if learned else name,
                         interval(row, "return", ".2f"),
-                        "" if learned else lead,
+                        "" if learned else interval(row, "learned_minus_this", "+.2f"),
                     ]
                 )
     return grid(["arms", "policy", "total reward", "learned − this"], rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cells import interval, linked, mean_of, runs_of
+from experiments.cells import interval, joined, linked, mean_of, runs_of
 from experiments.markdown import Row, grid
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,8 +56,9 @@ def cold_start_tables(folder: Path = RESULTS) -> str:
         for path, own in found:
             cells = []
             for test in tests:
-                lead = _cell(own["comparison"][test]["baselines"][_BIAS], "mae").split(" ", 1)[1]
-                cells.append(f"{interval(own['tests'][test], 'mae', '.3f')} {lead}")
+                bias = own["comparison"][test]["baselines"][_BIAS]
+                lead = interval(bias, "learned_minus_this", "+.3f")
+                cells.append(f"{interval(own['tests'][test], 'mae', '.3f')} ({lead})")
             rows.append([linked(own["learner"], path), *cells, *_at_most(own["tests"][tests[-1]])])
         comparisons = [own["comparison"] for _, own in found]
         for name in comparisons[0][tests[-1]]["baselines"]:
@@ -70,7 +71,7 @@ def cold_start_tables(folder: Path = RESULTS) -> str:
         heads = ["method", *tests, f"RMSE, {tests[-1]}", f"nDCG@5, {tests[-1]}"]
         title = f"#### {dataset.removeprefix(_DIVISION).replace('_', ' ')}: mean absolute error"
         parts.append(f"{title}\n\n{grid(heads, rows)}")
-    return "\n".join(parts)
+    return joined(parts)
 
 
 def _at_most(row: Mapping[str, float]) -> list[str]:
@@ -199,8 +200,7 @@ def _fold(own: Mapping[str, Any]) -> str:
 def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
     if row is None:
         return "–"
-    lead = f"{row['learned_minus_this']:+.3f} ± {row['learned_minus_this_ci95']:.3f}"
-    return f"{row[figure]:.3f} ({lead})"
+    return f"{row[figure]:.3f} ({interval(row, 'learned_minus_this', '+.3f')})"
 
 
 def in_context_tables(folder: Path = RESULTS) -> str:
@@ -211,8 +211,8 @@ def in_context_tables(folder: Path = RESULTS) -> str:
             learner, result = own["learner"], own.get("tests", {test: own})[test]
             rows = [[linked(learner, path), interval(result, "auroc", ".4f"), "–"]]
             for name, found in row["baselines"].items():
-                lead, half = found["learned_minus_this"], found["learned_minus_this_ci95"]
-                cells = [interval(found, "auroc", ".4f"), f"{lead:+.4f} ± {half:.4f}"]
+                lead = interval(found, "learned_minus_this", "+.4f")
+                cells = [interval(found, "auroc", ".4f"), lead]
                 rows.append([name, *cells])
             ranks, seconds = own["mean_rank"][test], own["seconds"][test]
             for cells, name in zip(rows, ranks):

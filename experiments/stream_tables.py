@@ -34,8 +34,7 @@ def regimes_tables(folder: Path = RESULTS) -> str:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    lead = f"{row['learned_minus_this']:+.3f} ± {row['learned_minus_this_ci95']:.3f}"
-    return f"{row['loss']:.3f} ({lead})"
+    return f"{row['loss']:.3f} ({interval(row, 'learned_minus_this', '+.3f')})"
 
 
 def _detection(own: Mapping[str, Any]) -> list[str]:

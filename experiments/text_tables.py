@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cells import linked, mean_of, runs_of
+from experiments.cells import interval, linked, mean_of, runs_of
 from experiments.markdown import grid
 from jaxmeta import files
 
@@ -58,10 +58,8 @@ def entities_table(folder: Path = RESULTS) -> str:
     rows: list[list[str]] = []
     for path, own in runs_of("entities", folder):
         ((_, frozen),) = own["frozen"]["test"].items()
-        figures = (own["f1"], own["f1_ci95"]), (frozen["f1"], frozen["f1_ci95"])
-        difference = frozen["learned_minus_this"], frozen["learned_minus_this_ci95"]
-        cells = [f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in figures]
-        lead = f"{100 * difference[0]:+.1f} ± {100 * difference[1]:.1f}"
+        cells = [interval(row, "f1", ".1f", 100) for row in (own, frozen)]
+        lead = interval(frozen, "learned_minus_this", "+.1f", 100)
         task = f"{own['dataset']}, {own['ways']} types, {own['shots']}-shot"
         rows.append([task, linked(own["learner"], path), *cells, lead])
     return grid(["tasks", "learner", "span F1 (%)", "frozen words (%)", "difference"], rows)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import interval, linked, percent
+from experiments.cells import interval, joined, linked, percent
 from experiments.markdown import grid
 from jaxmeta import files
 
@@ -31,7 +31,7 @@ def matrix_table(folder: Path = RESULTS) -> str:
         ]
         rows.append(["ceiling", *(_ceiling(own["cells"], target) for target in targets)])
         parts.append(grid(["run", *(f"{target} (%)" for target in targets)], rows))
-    return _joined(parts)
+    return joined(parts)
 
 
 def sets_table(folder: Path = RESULTS) -> str:
@@ -49,7 +49,7 @@ def sets_table(folder: Path = RESULTS) -> str:
             for name, row in own["targets"].items()
         ]
         parts.append(grid(["set", "test classes", "images", "tasks", "split"], rows))
-    return _joined(parts)
+    return joined(parts)
 
 
 def gaps_table(folder: Path = RESULTS) -> str:
@@ -70,7 +70,7 @@ def gaps_table(folder: Path = RESULTS) -> str:
             for entrant in own["entrants"]
         ]
         parts.append(grid(["run", *(f"{target} (points)" for target in targets)], rows))
-    return _joined(parts)
+    return joined(parts)
 
 
 def ranks_table(folder: Path = RESULTS) -> str:
@@ -88,7 +88,7 @@ def ranks_table(folder: Path = RESULTS) -> str:
             ]
             heading = f"#### Trained on {source}"
             parts.append(f"{heading}\n\n{grid(['run', f'rank on {source}', *targets], rows)}")
-    return _joined(parts)
+    return joined(parts)
 
 
 def medical_table(folder: Path = RESULTS) -> str:
@@ -114,7 +114,7 @@ def medical_table(folder: Path = RESULTS) -> str:
             columns = ["run", "accuracy (%)", "AUROC", "sensitivity (%)", "ECE (%)"]
             columns += ["ECE, calibrated (%)", "temperature"]
             parts.append(f"#### {target}\n\n{grid(columns, rows)}")
-    return _joined(parts)
+    return joined(parts)
 
 
 def commands_table(folder: Path = RESULTS) -> str:
@@ -134,7 +134,7 @@ def commands_table(folder: Path = RESULTS) -> str:
         ]
         columns = ["run", "best step", "images", "query statistics", "command"]
         parts.append(f"{grid(columns, rows)}\n{linked('The matrix', path)}: `{own['command']}`\n")
-    return _joined(parts)
+    return joined(parts)
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
@@ -149,10 +149,6 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
-def _joined(parts: Sequence[str]) -> str:
-    return "\n".join(parts) if parts else "No result is committed yet.\n"
-
-
 def _starred(row: Mapping[str, Any]) -> str:
     return f"**{percent(row)}**" if row["is_own"] else percent(row)
 
@@ -165,7 +161,7 @@ def _ceiling(cells: Sequence[Mapping[str, Any]], target: str) -> str:
 def _gap(row: Mapping[str, Any]) -> str:
     if "minus_ceiling" not in row:
         return "ceiling"
-    return interval(row, "minus_ceiling", "+.1f", 100).replace("± +", "± ")
+    return interval(row, "minus_ceiling", "+.1f", 100)
 
 
 def _rank(row: Mapping[str, Any], name: str) -> str:

@@ -78,7 +78,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         """Keep the rows `X [rows, columns]` and their classes `y [rows]`."""
         if self.members < 1 or self.rows < 2:
             raise ValueError(
-                f"members={self.members}, rows={self.rows}; give at least 1 and at least 2."
+                f"members={self.members}, rows={self.rows}; give at least 1 member and 2 rows."
             )
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         check_classification_targets(y)

@@ -23,7 +23,7 @@ from jaxmeta.recipes.acquiring import Member, Pools, Sizes, on_pools, rule_of_po
 from jaxmeta.recipes.base import Labelling, Training
 from jaxmeta.recipes.folders import IDENTITY, read_config, read_identity
 from jaxmeta.recipes.loading import describe, load
-from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import (
@@ -165,7 +165,7 @@ def label_run(options: Active) -> dict[str, Any]:
     }
     digest = tasks_digest(pools.test.identity, pools.key, pools.count)
     title = shown(f"{experiment.learner.name} · {loaded.tasks.title.split(' · ')[0]} · {ways}-way")
-    with result_file(path, of(made_from), ".npz"):
+    with result_file(path, is_made_from(made_from), ".npz"):
         curves = _finished(path, identity)
         rules += [name for name in curves if name not in rules]
         print(f"{title} · pools of {pools.size} · {pools.count} held-out tasks")

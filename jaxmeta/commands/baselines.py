@@ -28,7 +28,7 @@ from jaxmeta.recipes.domains.pretrain import features_of
 from jaxmeta.recipes.folders import IDENTITY, read_identity
 from jaxmeta.recipes.images import data_identity
 from jaxmeta.recipes.loading import run_keys
-from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.results import plain, provenance
 from jaxmeta.recipes.seen import is_same
@@ -176,7 +176,7 @@ def _written(options: Baselines) -> tuple[dict[str, Any], Path]:
     given = {name: value for name, value in vars(options).items() if name != "run_dir"}
     made_from = digest_of(identity, given)
     path = result_path(options.run_dir, "baselines", {}, made_from)
-    with result_file(path, of(made_from)):
+    with result_file(path, is_made_from(made_from)):
         results = {**_evaluated(options), IDENTITY: identity, MADE_FROM: made_from}
         files.write_json(path, results)
     return results, path

@@ -98,7 +98,10 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
         metric = next(iter(in_all), sides[0].figure)
     for side, own in zip(sides, known):
         if metric not in own:
-            raise ValueError(f"--metric {metric}: {side.name} has {', '.join(sorted(own))}.")
+            raise ValueError(
+                f"--metric {metric}: {side.name} has no such metric; choose from "
+                f"{', '.join(sorted(own))}."
+            )
     found = []
     for test in shared:
         for one, other in itertools.combinations(sides, 2):

@@ -36,7 +36,7 @@ from jaxmeta.recipes.compressing import (
 )
 from jaxmeta.recipes.folders import IDENTITY, read_config, read_identity
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
-from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import PerTask, headline, provenance, tasks_digest, write_per_task
@@ -138,7 +138,7 @@ def compress_run(options: Compress) -> dict[str, Any]:
         "num_tasks": count,
     }
     digest = tasks_digest(test.identity, run_keys(experiment.training.seed)[2], count)
-    with result_file(path, of(made_from), ".npz"):
+    with result_file(path, is_made_from(made_from), ".npz"):
         cost = costs(loaded, count, mesh)
         rows = [Row("uncompressed", cost(restored.trained))]
         figure = headline(loaded.tasks, rows[0].cost.values)

@@ -83,7 +83,10 @@ def curve_of(run: Path, metric: str):
         values = {int(row["step"]): float(row[metric]) for row in rows if metric in row}
         if not values:
             known = sorted({name for row in rows for name in row if "_" in name})
-            raise ValueError(f"--metric {metric}: {shown(folder)} has {', '.join(known)}.")
+            raise ValueError(
+                f"--metric {metric}: {shown(folder)} has no such metric; choose from "
+                f"{', '.join(known)}."
+            )
         series.append(values)
     steps = sorted(set.intersection(*map(set, series)))
     if not steps:
@@ -141,6 +144,9 @@ def _sessions(results: Mapping[str, Any], metric: str, run: Path) -> dict[str, d
 def _figure(row: Mapping[str, Any], metric: str, run: Path) -> tuple[float, float]:
     if f"{metric}_ci95" not in row:
         known = sorted(name.removesuffix("_ci95") for name in row if name.endswith("_ci95"))
-        raise ValueError(f"--metric {metric}: {shown(run.name)} has {', '.join(known)}.")
+        raise ValueError(
+            f"--metric {metric}: {shown(run.name)} has no such metric; choose from "
+            f"{', '.join(known)}."
+        )
     scale = 100 if metric == "accuracy" else 1
     return scale * row[metric], scale * row[f"{metric}_ci95"]

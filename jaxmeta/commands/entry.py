@@ -5,9 +5,18 @@ import sys
 
 from jaxmeta.commands.guard import guarded, recipes_named
 
-# Each is a module of this package.
-TOOLS = ("evaluate", "predict", "compare", "curves", "baselines", "transfer")
-TOOLS += ("compress", "active", "package")
+# What each tool does; it is the module of that name in this package.
+TOOLS = {
+    "evaluate": "Evaluate a run again, also with other ways, shots or data.",
+    "predict": "Use a run, or a trained learner by name, on tasks of your own.",
+    "compare": "Compare runs on the same test tasks, pairwise.",
+    "curves": "Draw a metric along the training of several runs.",
+    "baselines": "Evaluate a pre-trained network without meta-learning.",
+    "transfer": "Test runs on other image sets: a matrix, ranks, calibration.",
+    "compress": "Compress the weights of a run, and measure the accuracy and the time.",
+    "active": "Choose which examples to label; measure the accuracy over the labels.",
+    "package": "Pack a finished run into a small folder.",
+}
 
 
 def main(
@@ -50,18 +59,7 @@ def usage() -> str:
     from jaxmeta.recipes import known_domains
 
     known = {name: own.__doc__ or "" for name, own in sorted(known_domains().items())}
-    tools = {
-        "evaluate": "Evaluate a run again, also with other ways, shots or data.",
-        "predict": "Use a run, or a trained learner by name, on tasks of your own.",
-        "compare": "Compare runs on the same test tasks, pairwise.",
-        "curves": "Draw a metric along the training of several runs.",
-        "baselines": "Evaluate a pre-trained network without meta-learning.",
-        "transfer": "Test runs on other image sets: a matrix, ranks, calibration.",
-        "compress": "Compress the weights of a run, and measure the accuracy and the time.",
-        "active": "Choose which examples to label; measure the accuracy over the labels.",
-        "package": "Pack a finished run into a small folder.",
-    }
     lines = ["usage: jaxmeta COMMAND [LEARNER] [OPTIONS]; jaxmeta COMMAND --help", ""]
-    for name, text in (known | tools).items():
+    for name, text in (known | TOOLS).items():
         lines.append(f"  {name:14} {' '.join(text.split())}")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from jaxmeta.recipes.evaluation import evaluate
 from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
-from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file, result_path
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import check_finite, closing_lines, provenance, write_per_task
 from jaxmeta.recipes.seen import is_same, read_seen, refuse_seen, seen_of
@@ -109,7 +109,7 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
         "best_step": restored.step,
         **provenance(mesh),
     }
-    with result_file(path, of(made_from), ".npz"):
+    with result_file(path, is_made_from(made_from), ".npz"):
         results, values, _ = evaluate(
             loaded, restored.trained, results, path.parent, mesh, key=run_keys(seed)[2]
         )

@@ -87,7 +87,10 @@ def package(options: Package) -> Path:
     if (run / PACKED).exists():
         raise ValueError(f"{shown(run)} is packed already; copy the folder.")
     if files.read_json(run / RESULTS).get(IDENTITY) != identity:
-        raise ValueError(f"{shown(run / RESULTS)} is of another run than {CONFIG} beside it.")
+        raise ValueError(
+            f"{shown(run / RESULTS)} belongs to another run than {CONFIG} beside it; train it "
+            "again."
+        )
     if jax.tree.leaves(experiment.domain.constants(data)):
         raise ValueError(
             f"{shown(run)} uses frozen weights of {experiment.domain.name}, which are not part of "

@@ -48,7 +48,7 @@ from jaxmeta.files import shown
 from jaxmeta.recipes import registry
 from jaxmeta.recipes.folders import IDENTITY, RESULTS, read_identity
 from jaxmeta.recipes.loading import run_keys
-from jaxmeta.recipes.outputs import MADE_FROM, digest_of, of, result_file
+from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file
 from jaxmeta.recipes.results import PerTask, provenance, tasks_digest, write_per_task
 from jaxmeta.recipes.settings import AtLeastTwo, Count, Seed
 from jaxmeta.recipes.shipped import find_run
@@ -154,7 +154,7 @@ def transfer(options: Transfer) -> dict[str, Any]:
         "rules": {"size": SIZE_RULE, "channels": CHANNEL_RULE, "classes": CLASS_RULE},
         "targets": abouts,
     }
-    with result_file(options.out, of(made_from), ".npz"):
+    with result_file(options.out, is_made_from(made_from), ".npz"):
         cells, chosen = _cells(entrants, targets, counts, options.seed)
         results["entrants"] = [_about(own, chosen[own.name]) for own in entrants]
         cells = gaps(cells)

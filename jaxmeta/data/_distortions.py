@@ -46,8 +46,8 @@ def distortions(
     """
     if strength < 0 or smoothness <= 0:
         raise ValueError(
-            f"distortions: strength {strength}, smoothness {smoothness}; give 0 or more, and a "
-            "positive one."
+            f"distortions: strength {strength}, smoothness {smoothness}; give a "
+            "strength of 0 or more, and a positive smoothness."
         )
 
     def generate(key: Key, image_HWC: Array) -> Array:

@@ -108,7 +108,8 @@ def whole_pools(
     check_order(pools, order)
     if support < 0 or draws < 1:
         raise ValueError(
-            f"whole_pools: support {support}, {draws} draws; give 0 or more, 1 or more"
+            f"whole_pools: support {support}, {draws} draws; give a support of 0 or more, and at "
+            "least 1 draw"
         )
     sizes = np.full(len(pools.counts), support)
     if share is not None:

@@ -79,7 +79,7 @@ def on_pools(experiment: Experiment, asked: Labelling) -> Experiment:
     if statistics in ("batch", "support"):
         raise ValueError(
             f"{option('query_statistics', statistics)}: the network of this run normalises by "
-            "statistics of several examples, and the support set has places for labels to come; "
+            "statistics of several examples, and the support set is padded for further labels; "
             "choose a run with the statistics training, group, layer or none, or train one."
         )
     return experiment.replaced(domain)
@@ -130,7 +130,7 @@ class Pools:
         if self.test.judge is not None:
             raise ValueError(
                 f"active learning does not support {self.loaded.experiment.domain.name}: its tests "
-                "are judged in a way of their own."
+                "are not judged by the loss of the query."
             )
 
     def curves(

@@ -33,12 +33,12 @@ def result_path(
     name = "-".join(parts)
     plain = re.sub(r"[^\w.+-]", "_", name)[:_LONGEST]
     path = folder / f"{plain}.json"
-    if plain == name and _is_free(path, of(made_from), beside):
+    if plain == name and _is_free(path, is_made_from(made_from), beside):
         return path
     return folder / f"{plain}-{made_from}.json"
 
 
-def of(made_from: str) -> Callable[[Any], bool]:
+def is_made_from(made_from: str) -> Callable[[Any], bool]:
     """A predicate: was a result made from this digest?"""
     return lambda found: isinstance(found, dict) and found.get(MADE_FROM) == made_from
 

@@ -31,7 +31,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 RESERVED = ("experiment", "learner", "protocol", "seed", "steps", "best_step", "wall_seconds")
 RESERVED += ("tasks_per_second", "command", "commit", "device", "versions", "parameters_sha256")
 RESERVED += ("evaluated_parameters_sha256", "resumed_from_step", "num_tasks", "tasks", "tests")
-RESERVED += ("after_inner_steps", "figure")
+RESERVED += ("after_inner_steps", "figure", IDENTITY, "made_from", "run")
 
 
 def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import optax
 from jaxmeta.core import Array, Batch, Info, Key, MetaLearner, Model, Objective, PyTree, Task
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, first_order, unroll
-from jaxmeta.learners.continual.head import descended, logits, random_head, with_new_classes
+from jaxmeta.learners.continual.head import descended, random_head, with_new_classes
+from jaxmeta.learners.linear_head import head_logits
 from jaxmeta.learners.ways import among_known, check_ways
 
 
@@ -89,7 +90,7 @@ def online(
 
     def supervised(key: Key, meta_params: OnlineParams, task: Task) -> tuple[Array, Info]:
         given = jax.lax.stop_gradient(meta_params) if whole else meta_params
-        outputs = logits(given.head, encoder.apply(given.encoder, task.query.inputs))
+        outputs = head_logits(given.head, encoder.apply(given.encoder, task.query.inputs))
         value, metrics = objective(outputs, task.query.targets, task.query.mask)
         return value, Info(value, metrics)
 
@@ -139,7 +140,7 @@ def streaming(
         )
 
     def loss_of_network(key: Key, network: PyTree, batch: Batch) -> Array:
-        outputs = logits(network["head"], encoder.apply(network["encoder"], batch.inputs))
+        outputs = head_logits(network["head"], encoder.apply(network["encoder"], batch.inputs))
         return objective(outputs, batch.targets, batch.mask)[0]
 
     def adapt(key: Key, meta_params: OnlineParams, stream: Batch) -> OnlineState:
@@ -159,7 +160,7 @@ def streaming(
         return OnlineState(params, head, known_W)
 
     def predict(state: OnlineState, inputs: PyTree, *, key: Key | None = None) -> Array:
-        outputs = logits(state.head, encoder.apply(state.encoder, inputs, key=key))
+        outputs = head_logits(state.head, encoder.apply(state.encoder, inputs, key=key))
         return among_known(outputs, state.known_W)
 
     return adapt, predict

@@ -6,13 +6,9 @@ import optax
 
 from jaxmeta.core import Array, Batch, Key, Objective, PyTree
 from jaxmeta.inner import Differentiation, unroll
+from jaxmeta.learners.linear_head import head_logits, head_loss
 from jaxmeta.learners.metric._prototypical import known_classes
 from jaxmeta.ops import varying_with
-
-
-def logits(head: PyTree, features: Array) -> Array:
-    """`features W + b`, `[examples, classes]`."""
-    return features @ head["kernel"] + head["bias"][None]
 
 
 def random_head(key: Key, size: int, classes: int) -> PyTree:
@@ -82,14 +78,11 @@ def _of_weights(
     factors: PyTree,
     differentiation: Differentiation,
 ) -> PyTree:
-    def loss(key: Key, head: PyTree, batch: Batch) -> Array:
-        return objective(logits(head, batch.inputs), batch.targets, batch.mask)[0]
-
     optimizer = optax.sgd(rate)
     if jax.tree.leaves(factors):
         scale = optax.stateless(lambda steps, _: jax.tree.map(jnp.multiply, steps, factors))
         optimizer = optax.chain(optimizer, scale)
-    inner = unroll(loss, optimizer, len(rows_TB), differentiation=differentiation)
+    inner = unroll(head_loss(objective), optimizer, len(rows_TB), differentiation=differentiation)
     return inner(jax.random.key(0), head, features, batches=rows_TB).params
 
 
@@ -111,7 +104,7 @@ def _of_examples(
     one = jnp.ones((1, 1), inputs_ED.dtype)
     factors = factors or {"kernel": one, "bias": one[0]}
     products_EE = (inputs_ED * factors["kernel"].T) @ inputs_ED.T + factors["bias"][None]
-    before_EW = logits(head, inputs_ED)
+    before_EW = head_logits(head, inputs_ED)
 
     def step(sums_EW: Array, rows_B: Array) -> tuple[Array, None]:
         outputs_BW = before_EW[rows_B] - rate * products_EE[rows_B] @ sums_EW

@@ -95,7 +95,7 @@ def gan_augmented(
     if latent < 1 or critic_steps < 1 or penalty < 0:
         raise ValueError(
             f"gan_augmented: latent {latent}, critic_steps {critic_steps}, penalty {penalty}; give "
-            "at least 1, at least 1, and 0 or more."
+            "latent and critic_steps of at least 1, and a penalty of 0 or more."
         )
 
     def init(key: Key, task: Task) -> PyTree:

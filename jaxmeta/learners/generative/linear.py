@@ -10,6 +10,7 @@ import optax
 from jaxmeta.core import Adapt, Array, Batch, Key, Objective, Predict, PyTree
 from jaxmeta.inner import Differentiation, second_order, unroll
 from jaxmeta.learners.generative._augmented import Generate, with_generated
+from jaxmeta.learners.linear_head import head_logits, head_loss
 from jaxmeta.learners.metric._prototypical import known_classes
 from jaxmeta.learners.ways import among_known, check_ways
 
@@ -75,10 +76,9 @@ def head_on_samples(
             "more."
         )
 
-    def loss_of_head(key: Key, head: PyTree, features: Batch) -> Array:
-        return objective(_logits(head, features.inputs), features.targets, features.mask)[0]
-
-    inner = unroll(loss_of_head, inner_optimizer, inner_steps, differentiation=differentiation)
+    inner = unroll(
+        head_loss(objective), inner_optimizer, inner_steps, differentiation=differentiation
+    )
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> LinearHead:
         sample_key, key = jax.random.split(key)
@@ -90,7 +90,7 @@ def head_on_samples(
         return LinearHead(inner(key, head, features).params, known_classes(support, ways))
 
     def predict(adapted: LinearHead, inputs: Array, *, key: Key | None = None) -> Array:
-        return among_known(_logits(adapted.head, transformed(inputs, power)), adapted.known_W)
+        return among_known(head_logits(adapted.head, transformed(inputs, power)), adapted.known_W)
 
     return adapt, predict
 
@@ -98,7 +98,3 @@ def head_on_samples(
 def transformed(inputs: Array, power: float) -> Array:
     """Inputs `[examples, ...]` as transformed features `[examples, D]`."""
     return tukey(jnp.asarray(inputs).reshape(inputs.shape[0], -1), power)
-
-
-def _logits(head: PyTree, features: Array) -> Array:
-    return features @ head["kernel"] + head["bias"][None]

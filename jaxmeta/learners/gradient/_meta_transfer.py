@@ -12,6 +12,7 @@ from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.inner import Differentiation, combine, partition, second_order, unroll
 from jaxmeta.inner._partition import paths_of
 from jaxmeta.learners.gradient._maml_plus_plus import in_normalisation
+from jaxmeta.learners.linear_head import head_logits, head_loss
 from jaxmeta.learners.metric._prototypical import known_classes
 from jaxmeta.learners.ways import among_known, check_ways
 from jaxmeta.models import check_alike
@@ -82,10 +83,9 @@ def meta_transfer(
     """
     check_ways("meta_transfer", ways)
 
-    def loss_of_head(key: Key, head: PyTree, features: Batch) -> Array:
-        return objective(_logits(head, features.inputs), features.targets, features.mask)[0]
-
-    inner = unroll(loss_of_head, inner_optimizer, inner_steps, differentiation=differentiation)
+    inner = unroll(
+        head_loss(objective), inner_optimizer, inner_steps, differentiation=differentiation
+    )
 
     def init(key: Key, task: Task) -> MetaTransferParams:
         encoder_key, key = jax.random.split(key)
@@ -126,21 +126,17 @@ def meta_transfer(
         return TransferredHead(meta_params, head, known_classes(support, ways))
 
     def predict(adapted: TransferredHead, inputs: Array, *, key: Key | None = None) -> Array:
-        logits = _logits(adapted.head, features_of(adapted.meta_params, inputs, key))
+        logits = head_logits(adapted.head, features_of(adapted.meta_params, inputs, key))
         return among_known(logits, adapted.known_W)
 
     def trajectory(
         key: Key, meta_params: MetaTransferParams, support: Batch, inputs: Array
     ) -> Array:
         features, known_W = features_of(meta_params, inputs), known_classes(support, ways)
-        observe = lambda head: among_known(_logits(head, features), known_W)  # noqa: E731
+        observe = lambda head: among_known(head_logits(head, features), known_W)  # noqa: E731
         return run(key, meta_params, support, observe=observe).observations
 
     return plain_learner(init, adapt, predict, objective, trajectory=trajectory)
-
-
-def _logits(head: PyTree, features: Array) -> Array:
-    return features @ head["kernel"] + head["bias"][None]
 
 
 def _split(tree: PyTree, name: str) -> tuple[PyTree, PyTree]:

@@ -145,7 +145,8 @@ def snail(
     """
     if min(ways, steps) < 2 or filters < 1:
         raise ValueError(
-            f"snail: {ways} ways, {steps} steps, {filters} filters; give at least 2, 2 and 1."
+            f"snail: {ways} ways, {steps} steps, {filters} filters; give at least 2 ways, "
+            "2 steps and 1 filter."
         )
     network = _Snail(ways, steps, filters)
 
