@@ -349,14 +349,9 @@ def _member_solver(
     problem = problem._replace(constants=constants)
     embed, points, params = _same, None, trained.meta_params
     if recipe.needs.embeds and not samples:
-        encoder, found = problem.encoder(), []
-
-        def without_encoder(own: PyTree) -> PyTree:
-            found.append(own)
-            return {}
-
-        params = recipe.with_encoder(params, without_encoder)
-        embed, points = (lambda inputs: encoder.apply(found[0], inputs)), _same
+        encoder, weights = problem.encoder(), recipe.encoder_params(params)
+        params = recipe.with_encoder(params, lambda own: {})
+        embed, points = (lambda inputs: encoder.apply(weights, inputs)), _same
         problem = problem._replace(network=lambda constants, outputs: _IDENTITY)
     learner = recipe.build(problem)
     solve = from_learner(

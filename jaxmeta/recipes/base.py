@@ -197,6 +197,10 @@ class Recipe:
         folded = self.with_encoder(trained.meta_params, lambda own: fold(own, calibration))
         return trained._replace(meta_params=folded)
 
+    def encoder_params(self, meta_params: PyTree) -> PyTree:
+        """The parameters of the encoder, if `needs` has `embeds`."""
+        return meta_params["encoder"]
+
     def with_encoder(self, meta_params: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
         """The meta-parameters with changed parameters of the encoder, if `needs` has `embeds`."""
         return {**meta_params, "encoder": change(meta_params["encoder"])}

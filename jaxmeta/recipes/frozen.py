@@ -66,9 +66,7 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
                 f"--pretrained {run} has no network that only embeds images; give a run of "
                 "python -m experiments.pretrain, or of a learner such as prototypical."
             )
-        kept: list[PyTree] = []
-        recipe.with_encoder(params, lambda own: kept.append(own) or ())
-        params = kept[0]
+        params = recipe.encoder_params(params)
     encoder = problems(experiment, restored.data, ())[1].encoder()
     return Frozen(encoder, params, f"{recipe.name}, {Path(run).name}")
 

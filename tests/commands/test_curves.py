@@ -49,7 +49,7 @@ def test_what_cannot_be_drawn(written, tmp_path, status, capsys):
     assert (
         status("curves", run, "--metric", "validation_accuracy", "--out", tmp_path / "a.png") == 1
     )
-    assert "has no such metric; choose from train_loss, validation_return" in capsys.readouterr().err
+    assert "choose from train_loss, validation_return" in capsys.readouterr().err
     assert status("curves", tmp_path / "none", "--out", tmp_path / "a.png") == 1
     assert "has no metrics.jsonl; give the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
@@ -90,7 +90,7 @@ def test_runs_with_other_tests_or_without_the_metric_or_results(tested, tmp_path
     first, second = tested("a", {"10 classes": 0.5}), tested("b", {"16 examples": 0.5})
     with pytest.raises(ValueError, match="b has 16 examples, but a has 10 classes"):
         curves_of_tests((first, second), None)
-    with pytest.raises(ValueError, match="--metric auroc: a has no such metric; choose from accuracy"):
+    with pytest.raises(ValueError, match="--metric auroc: a has no such metric; choose from acc"):
         curves_of_tests((first,), "auroc")
     with pytest.raises(FileNotFoundError, match="c/results.json is missing"):
         curves_of_tests((tmp_path / "c",), None)

@@ -255,14 +255,19 @@ class Text(Domain):
         last: list[Any] = []  # tests with other shots share the embeddings
 
         def embed(recipe: Any, trained: Trained, part: str) -> tuple[np.ndarray, Trained]:
-            kept: list[PyTree] = []
-            rest = recipe.with_encoder(trained.meta_params, lambda own: kept.append(own) or ())
+            params = trained.meta_params
             if not (last and last[0] is trained and last[1] == part):
                 rows = given.rows(part)
                 found = learned_embeddings(
-                    self.network, config, self.constants(data), kept[0], inputs, rows
+                    self.network,
+                    config,
+                    self.constants(data),
+                    recipe.encoder_params(params),
+                    inputs,
+                    rows,
                 )
                 last[:] = [trained, part, found]
+            rest = recipe.with_encoder(params, lambda own: ())
             return last[2], trained._replace(meta_params=rest)
 
         return embed

@@ -39,5 +39,8 @@ class R2d2(Recipe):
     def build(self, problem: Problem) -> MetaLearner:
         return r2d2(problem.encoder(), problem.objective, problem.ways)
 
+    def encoder_params(self, meta_params: PyTree) -> PyTree:
+        return meta_params.encoder
+
     def with_encoder(self, meta_params: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
         return meta_params._replace(encoder=change(meta_params.encoder))
