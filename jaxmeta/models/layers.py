@@ -92,7 +92,13 @@ class Normalisation(nn.Module):
         if self.kind == "layer":
             return standardise(kept, tuple(range(1, values.ndim)), reference=values)
         if self.kind == "group":
-            groups = max(1, values.shape[-1] // self.channels_per_group)
+            channels = values.shape[-1]
+            groups = max(1, channels // self.channels_per_group)
+            if channels % groups:
+                raise ValueError(
+                    f"query_statistics 'group': {channels} channels do not divide into {groups} "
+                    f"groups; give a width that is a multiple of {self.channels_per_group}."
+                )
             grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in (kept, values)]
             axes = (*range(1, values.ndim - 1), values.ndim)
             return standardise(grouped[0], axes, reference=grouped[1]).reshape(kept.shape)

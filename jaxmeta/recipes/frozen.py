@@ -2,9 +2,9 @@
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ from jaxmeta.data.scaling import scaled
 from jaxmeta.models import on_features
 from jaxmeta.recipes.loading import problems
 from jaxmeta.recipes.restoring import restore
+from jaxmeta.recipes.settings import values
 from jaxmeta.recipes.shipped import find_run
 from jaxmeta.training.checkpoints import parameters_sha256
 
 _AT_ONCE = 64  # images
+_SETTINGS = ("network", "query_statistics", "test_views", "precision")  # not seen in parameters
 Draw = Callable[[Key, Array], Array]
 """`draw(key, images) -> images`, a random view of each image, `[images, H, W, C]`."""
 
@@ -33,11 +35,13 @@ class Frozen(NamedTuple):
       encoder: the network without a head.
       params: its parameters.
       name: names the network in results.
+      settings: those that the features depend on beside the parameters, as JSON values.
     """
 
     encoder: Model
     params: PyTree
     name: str
+    settings: Mapping[str, Any] = {}
 
 
 def frozen_network(run: str | None, images_sha256: str) -> Frozen:
@@ -47,7 +51,8 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
 
     Raises:
       ValueError: the run has no such network, or was trained on other images or another split,
-        which may have seen the test classes.
+        which may have seen the test classes; its network normalises by statistics of several
+        images, so that the features of one would depend on others.
       OSError: it can't be read.
     """
     if run is None:
@@ -67,8 +72,16 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
                 "python -m experiments.pretrain, or of a learner such as prototypical."
             )
         params = recipe.encoder_params(params)
+    own = values(experiment)
+    if own.get("query_statistics") in ("batch", "support"):
+        raise ValueError(
+            f"--pretrained {run}: its network normalises by statistics of several images "
+            f"({own['query_statistics']}), so that features of one would depend on others; give a "
+            "run with the statistics training, group, layer or none."
+        )
     encoder = problems(experiment, restored.data, ())[1].encoder()
-    return Frozen(encoder, params, f"{recipe.name}, {Path(run).name}")
+    settings = {name: own[name] for name in _SETTINGS if name in own}
+    return Frozen(encoder, params, f"{recipe.name}, {Path(run).name}", settings)
 
 
 def drawn_views(run: str | None) -> tuple[Draw, str]:
@@ -103,6 +116,7 @@ def features_of(
     """
     network = parameters_sha256(frozen.params) if jax.tree.leaves(frozen.params) else frozen.name
     known = [dataset.protocol["images_sha256"], network, views, drawn_by if views else ""]
+    known += [dict(frozen.settings)] if frozen.settings else []
 
     def build() -> dict[str, np.ndarray]:
         embed = jax.jit(lambda params, images: frozen.encoder.apply(params, images))

@@ -34,6 +34,7 @@ from jaxmeta.models._cells import ARCHITECTURE
 from jaxmeta.models.layers import NormalisationKind
 from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.settings import AT_TEST, PLACE, Count, option
+from jaxmeta.recipes.tasks import Needs
 
 CALIBRATION_IMAGES = 1024
 """Training images for the statistics that are folded into a network."""
@@ -134,6 +135,35 @@ class ImageNetwork:
     """Precision of the network; meta-parameters, statistics and losses stay float32."""
     cells: Count = 1
     """Cells per stage, with --network supernet."""
+
+    def check_learner(self, needs: Needs) -> None:
+        """Raise `ValueError` if a learner with these needs does not support the network."""
+        if needs.comparison and self.network != "conv4-stride":
+            raise ValueError(
+                f"--network {self.network}: this learner has a network of its own; "
+                "leave --network out."
+            )
+        if self.architecture and not needs.relaxed:
+            raise ValueError(
+                f"--network {self.network}: this learner does not learn an "
+                "architecture; choose maml or first-order-maml, or another network."
+            )
+        if needs.folded and self.query_statistics != "none":
+            raise ValueError(
+                f"--query-statistics {self.query_statistics}: the training statistics of a "
+                "pre-trained network are folded into its scales and shifts; give "
+                "--query-statistics none."
+            )
+        if self.query_statistics == "training" and not needs.embeds:
+            raise ValueError(
+                "--query-statistics training requires a learner whose network only embeds images, "
+                "such as prototypical or r2d2; give batch, support, layer, group or none."
+            )
+        if self.test_views != "one" and not needs.embeds:
+            raise ValueError(
+                f"--test-views {self.test_views} requires a learner whose network "
+                "only embeds images, such as prototypical or r2d2; leave it out."
+            )
 
     def check(self) -> None:
         if self.network != "supernet":

@@ -102,9 +102,9 @@ def restore_as(folder: Path, experiment: Experiment, data: dict[str, Any]) -> Tr
             f"command in its {RESULTS}."
         )
     if best is None:
-        raise FileNotFoundError(
-            f"{folder} has no validated checkpoint yet; continue training with --resume."
-        )
+        validated = checkpoints.newest_step(folder / CHECKPOINTS, "best") is not None
+        fault = "is not trained to the end" if validated else "has no validated checkpoint yet"
+        raise FileNotFoundError(f"{folder} {fault}; continue training with --resume.")
     trained: Trained = best.tree
     for name, leaf in named(trained.meta_params).items():
         # A recipe may restore another run while it is traced; the leaves then have no values.

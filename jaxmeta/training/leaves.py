@@ -24,9 +24,9 @@ def _is_key(leaf: Any) -> bool:
 
 
 def type_of(leaf: Any) -> str:
-    """The type of a leaf, such as `float32[5, 5]`; Python numbers have their JAX type."""
+    """The type of a leaf, such as `float32[5, 5]`; Python numbers have their NumPy type."""
     if not hasattr(leaf, "dtype"):
-        leaf = jnp.asarray(leaf)
+        leaf = np.asarray(leaf)
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -34,8 +34,6 @@ def bits_of(leaf: Any) -> np.ndarray:
     """A leaf as a host array; for a key its data."""
     if _is_key(leaf):
         leaf = jax.random.key_data(leaf)
-    if not hasattr(leaf, "dtype"):
-        leaf = jnp.asarray(leaf)
     return np.asarray(leaf)
 
 

@@ -103,6 +103,15 @@ def accuracy_or_minus_loss(estimates: Mapping[str, Estimate]) -> float:
     return -float(estimates["loss"].mean)
 
 
+def _refuse_checkpoints(folder: Path) -> None:
+    """Raises `ValueError` if there are checkpoints, which a new run would replace."""
+    if any(checkpoints.newest_step(folder, kind) is not None for kind in ("step", "best")):
+        raise ValueError(
+            f"{folder} has the checkpoints of a run; give resume=True to continue it, or another "
+            "folder."
+        )
+
+
 def train_with_checkpoints(
     run_directory: str | Path,
     meta_update: MetaUpdate,
@@ -151,7 +160,8 @@ def train_with_checkpoints(
     Raises:
       NotFinite: the loss or a parameter became NaN or infinite.
       Interrupted: SIGINT, SIGTERM or SIGHUP arrived, and a checkpoint has been written.
-      ValueError: the checkpoint is of another learner, model or run, or all are damaged.
+      ValueError: the folder has checkpoints, and `resume` is False; the checkpoint is of another
+        learner, model or run, or all are damaged.
       OSError: the run folder cannot be written.
     """
     folder = Path(run_directory) / CHECKPOINTS
@@ -159,6 +169,8 @@ def train_with_checkpoints(
     restore = partial(checkpoints.restore, folder, identity=identity, warn=say)
     init = partial(jax.jit(meta_update.init), key, first_task(source))
     restored = None
+    if not resume:
+        parallel.raise_on_all_processes(lambda: _refuse_checkpoints(folder))
     if resume:
         like = jax.eval_shape(init)
         parallel.check_same(

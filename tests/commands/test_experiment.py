@@ -373,6 +373,9 @@ def test_bad_numbers(options, told, tiny, refused, tmp_path):
         ("few-shot", "--unlabelled 2", "this learner requires a label for every example"),
         ("few-shot", "--distractors 2", "require --unlabelled"),
         ("few-shot", "--hard-tasks --distortions", "--hard-tasks cannot be combined with"),
+        ("few-shot", "--hard-tasks --device-budget 1e-6", "--hard-tasks requires tasks that are"),
+        ("few-shot", "snail --hard-tasks", "--hard-tasks requires tasks that are drawn on the"),
+        ("few-shot", "multi-task --hard-tasks", "--hard-tasks requires tasks that are drawn"),
         ("few-shot", "mann --pipeline stream", "give --pipeline device"),
         (
             "sequence",

@@ -73,6 +73,13 @@ def _alone_and_among_others(model, reference):
 
 
 @pytest.mark.full
+def test_groups_require_a_width_that_divides():
+    with pytest.raises(ValueError, match="25 channels do not divide into 3 groups; give a width"):
+        conv4(5, width=25, query_statistics="group").init(
+            jax.random.key(0), jnp.ones((1, 28, 28, 1))
+        )
+
+
 @pytest.mark.parametrize("kind", ["support", "layer", "group", "none"])
 def test_each_query_example_is_judged_by_itself(build, kind):
     together, alone = _alone_and_among_others(build(kind), images(2, 4))

@@ -269,6 +269,14 @@ def test_the_checkpoints_and_the_log_of_another_run_are_refused(tmp_path):
         run(tmp_path, resume=True, identity="other")
 
 
+def test_a_run_is_not_replaced_by_another(tmp_path):
+    run(tmp_path)
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match="has the checkpoints of a run; give resume=True"):
+        run(tmp_path, identity="other")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+
+
 def test_the_checkpoint_of_another_model_is_refused(tmp_path):
     run(tmp_path)
     wider = maml(mlp((6,), 1), squared_error, optax.sgd(0.01), inner_steps=1)

@@ -1,5 +1,6 @@
 """Trained BERTs from folders with `config.json`, `tokenizer.json` and `model.safetensors`."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -85,6 +86,9 @@ def load_encoder(folder: str | Path | None = None) -> Encoder:
     config = read_config(place / CONFIG)
     weights = _weights(config, place / WEIGHTS)
     tokenise, tokenise_words = _tokeniser(config, place / TOKENISER)
+    if folder is not None:  # the default ones come with the weights
+        others = [checksum(place / own) for own in (CONFIG, TOKENISER)]
+        found = hashlib.sha256("".join([found, *others]).encode()).hexdigest()
     name = NAME if folder is None else place.name
     return Encoder(config, weights, tokenise, name, found, tokenise_words)
 

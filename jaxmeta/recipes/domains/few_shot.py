@@ -177,32 +177,8 @@ class FewShot(Domain):
             )
         if episode.hard_tasks and needs.own_objective:
             raise ValueError("--hard-tasks requires a learner that is trained by cross-entropy.")
-        if needs.comparison and self.image_network.network != "conv4-stride":
-            raise ValueError(
-                f"--network {self.image_network.network}: this learner has a network of its own; "
-                "leave --network out."
-            )
-        if self.image_network.architecture and not needs.relaxed:
-            raise ValueError(
-                f"--network {self.image_network.network}: this learner does not learn an "
-                "architecture; choose maml or first-order-maml, or another network."
-            )
+        self.image_network.check_learner(needs)
         statistics = self.image_network.query_statistics
-        if needs.folded and statistics != "none":
-            raise ValueError(
-                f"--query-statistics {statistics}: the training statistics of a pre-trained "
-                "network are folded into its scales and shifts; give --query-statistics none."
-            )
-        if statistics == "training" and not needs.embeds:
-            raise ValueError(
-                "--query-statistics training requires a learner whose network only embeds images, "
-                "such as prototypical or r2d2; give batch, support, layer, group or none."
-            )
-        if self.image_network.test_views != "one" and not needs.embeds:
-            raise ValueError(
-                f"--test-views {self.image_network.test_views} requires a learner whose network "
-                "only embeds images, such as prototypical or r2d2; leave it out."
-            )
         dataset = self.images.load(training.seed, episode.rotations, needs.seen)
         data = data_identity(dataset)
         streamed = self._pipeline(dataset) == "stream"
@@ -210,6 +186,12 @@ class FewShot(Domain):
             raise ValueError(
                 "--query-statistics training does not support streamed tasks; give "
                 "--query-statistics group, --pipeline device or a larger --device-budget."
+            )
+        if episode.hard_tasks and (needs.in_order or needs.numbered or streamed):
+            raise ValueError(
+                "--hard-tasks requires tasks that are drawn on the device, and a learner without "
+                "tasks by number or examples in order; give another learner, --pipeline device or "
+                "a larger --device-budget."
             )
         sizes = {train: self._sizes(needs, data, train) for train in (True, False)}
         names = ("unlabelled", "distractors", "shuffle_labels")

@@ -48,3 +48,21 @@ def test_a_network_that_was_trained_first(trained, tiny, status, tmp_path, capsy
     other = [word if word != "6/6/6" else "7/5/6" for word in map(str, options)]
     assert status("features", *other, "--overwrite") == 1
     assert "was trained on other images or on another split" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_features_of_one_image_depend_on_that_image_alone(tiny, status, tmp_path, capsys):
+    """A network that normalises by its batch is refused; settings without parameters are seen."""
+    known = []
+    for number, options in enumerate((["batch"], ["layer"], ["layer", "--test-views", "shifts"])):
+        run = tmp_path / f"network-{number}"
+        line = [*tiny("few-shot", "prototypical"), "--query-statistics", *options, "--out", run]
+        assert status("few-shot", *line) == 0
+        line = [*tiny("features"), "--pretrained", run, "--out", tmp_path / f"run-{number}"]
+        assert status("features", *line) == (1 if options == ["batch"] else 0)
+        if options == ["batch"]:
+            assert "normalises by statistics of several images (batch)" in capsys.readouterr().err
+        else:
+            config = json.loads((tmp_path / f"run-{number}" / "config.json").read_text())
+            known.append(config["data"]["features_of"])
+    assert known[0] != known[1]
