@@ -36,7 +36,7 @@ def pools_tables(folder: Path = RESULTS) -> str:
                 found = [row.get(kind, {}).get(name) for row in comparison.values()]
                 rows.append([name + addition, *(_cell(row, figure) for row in found)])
         title = f"#### {own['dataset']}, {linked(own['learner'], path)}: {figure.replace('_', ' ')}"
-        parts.append(f"{title}\n\n{grid(['method', *comparison], rows)}")
+        parts.append(f"{title}\n\n{grid(['method', *map(_counted, comparison)], rows)}")
     return "\n".join(parts)
 
 
@@ -68,10 +68,17 @@ def cold_start_tables(folder: Path = RESULTS) -> str:
         for name, (mae, rmse) in _PUBLISHED.get(dataset, {}).items():
             absent = ["–"] * (len(tests) - 1)
             rows.append([f"{name}, published", *absent, f"{mae:.3f}", f"{rmse:.3f}", "–"])
-        heads = ["method", *tests, f"RMSE, {tests[-1]}", f"nDCG@5, {tests[-1]}"]
+        most = tests[-1]
+        heads = ["method", *map(_counted, tests), f"RMSE, {most}", f"nDCG@5, {most}"]
         title = f"#### {dataset.removeprefix(_DIVISION).replace('_', ' ')}: mean absolute error"
         parts.append(f"{title}\n\n{grid(heads, rows)}")
     return joined(parts)
+
+
+def _counted(test: str, noun: str = "example", several: str = "s", one: str = "") -> str:
+    """The name of a test, such as `5 examples`, in words."""
+    number = test.split()[0]
+    return f"{number} {noun}{one if number == '1' else several}"
 
 
 def _at_most(row: Mapping[str, float]) -> list[str]:
@@ -96,7 +103,10 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
         folds = ", ".join(linked(_fold(own), path) for path, own in runs)
         figure = runs[0][1]["figure"].replace("_", " ")
         title = f"#### anomaly, {learner} ({folds}): {figure}"
-        headers = [f"{test}, {len(row)} sets" for test, row in by_test.items()]
+        headers = [
+            f"{_counted(test, 'known anomal', 'ies', 'y')}, {len(row)} sets"
+            for test, row in by_test.items()
+        ]
         methods = list(next(iter(next(iter(by_test.values())).values())))
         rows: list[Row] = []
         for method in methods:
@@ -125,7 +135,7 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
             ]
             each.append([name, *shown])
         parts.append(
-            f"#### anomaly, {learner}, {middle}, by set\n\n{grid(['set', *methods], each)}"
+            f"#### anomaly, {learner}, {_counted(middle, 'known anomal', 'ies', 'y')}, by set\n\n{grid(['set', *methods], each)}"
         )
     return "\n".join(parts)
 
