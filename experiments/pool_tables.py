@@ -10,6 +10,7 @@ from experiments.cells import interval, joined, linked, mean_of, runs_of
 from experiments.markdown import Row, grid
 
 RESULTS = Path(__file__).parent / "results"
+_ANOMALIES = ("known anomal", "ies", "y")
 _DIVISION = "metahin_"  # of the sets in a table of their own
 _BIAS = "film mean + user bias"
 _PUBLISHED = {  # quoted from memory: mean absolute error and root mean squared error
@@ -104,8 +105,7 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
         figure = runs[0][1]["figure"].replace("_", " ")
         title = f"#### anomaly, {learner} ({folds}): {figure}"
         headers = [
-            f"{_counted(test, 'known anomal', 'ies', 'y')}, {len(row)} sets"
-            for test, row in by_test.items()
+            f"{_counted(test, *_ANOMALIES)}, {len(row)} sets" for test, row in by_test.items()
         ]
         methods = list(next(iter(next(iter(by_test.values())).values())))
         rows: list[Row] = []
@@ -134,9 +134,8 @@ def anomaly_tables(folder: Path = RESULTS) -> str:
                 for value in sets[name].values()
             ]
             each.append([name, *shown])
-        parts.append(
-            f"#### anomaly, {learner}, {_counted(middle, 'known anomal', 'ies', 'y')}, by set\n\n{grid(['set', *methods], each)}"
-        )
+        title = f"#### anomaly, {learner}, {_counted(middle, *_ANOMALIES)}, by set"
+        parts.append(f"{title}\n\n{grid(['set', *methods], each)}")
     return "\n".join(parts)
 
 

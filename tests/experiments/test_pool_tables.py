@@ -27,7 +27,7 @@ def test_a_run_on_pools(tmp_path):
         (tmp_path / name / "results.json").write_text(json.dumps(results))
     lines = pools_tables(tmp_path).splitlines()
     assert lines[0] == "#### ratings, [alpaca](../../experiments/results/a/results.json): mae"
-    assert lines[2] == "| method | 1 examples | 5 examples |"
+    assert lines[2] == "| method | 1 example | 5 examples |"
     assert lines[4:] == [
         "| alpaca | 1.200 ± 0.010 | 1.150 ± 0.010 |",
         "| film mean | 1.250 (-0.050 ± 0.002) | 1.250 (-0.100 ± 0.002) |",
@@ -50,7 +50,7 @@ def test_rotations_are_averaged_over_all_sets(tmp_path):
     assert pools_tables(tmp_path) == ""
     lines = anomaly_tables(tmp_path).splitlines()
     assert "maml ([fold 0](" in lines[0] and "[fold 1](" in lines[0]
-    assert lines[2] == "| method | 5 examples, 3 sets |"
+    assert lines[2] == "| method | 5 known anomalies, 3 sets |"
     # Leads of 0.25, -0.25 and 0.75.
     assert lines[4:6] == ["| maml | 0.500 ± 0.283 |", "| forest | 0.250 ± 0.283 (+0.250 ± 0.566) |"]
     # Of 0.6 and 0.8 in the first fold, and 0.9 in the second.
