@@ -40,7 +40,7 @@ from jaxmeta.training.estimates import estimate
 
 RuleName = Literal["random", "entropy", "margin", "k-centre", "greedy", "bald", "learned"]
 BASELINE = next(iter(RULES))
-LEARNED, COMMITTEE, OF_TWO = "learned", "bald", "greedy"
+LEARNED, NEEDS_COMMITTEE, TWO_CLASSES_ONLY = "learned", "bald", "greedy"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def label_run(options: Active) -> dict[str, Any]:
             raise ValueError(f"--committee {shown(name)} was trained on other data than the run.")
     sizes = Sizes(options.labels, options.start)
     pools = Pools(members, sizes, options.samples, options.eval_tasks)
-    if COMMITTEE in rules and options.samples and not pools.varies():
+    if NEEDS_COMMITTEE in rules and options.samples and not pools.varies():
         raise ValueError(
             f"--samples {options.samples}: predictions of this run do not depend on the key, since "
             "its network has no dropout; give --committee RUN."
@@ -144,10 +144,12 @@ def label_run(options: Active) -> dict[str, Any]:
     where, stem = (run, "active") if own_run else (Path(), f"{options.run_dir}-active")
     path = options.out or result_path(where, stem, {}, made_from, ".npz")
     ways, metric = pools.ways, pools.metric
-    if ways != 2 and OF_TWO in rules:
+    if ways != 2 and TWO_CLASSES_ONLY in rules:
         if options.rules is not None:
-            raise ValueError(f"--rules {OF_TWO} requires two classes; the run's tasks have {ways}.")
-        rules.remove(OF_TWO)
+            raise ValueError(
+                f"--rules {TWO_CLASSES_ONLY} requires two classes; the run's tasks have {ways}."
+            )
+        rules.remove(TWO_CLASSES_ONLY)
     first = options.start * ways
     results: dict[str, Any] = {
         **describe(loaded),
@@ -195,8 +197,8 @@ def _rules(options: Active) -> list[str]:
     if options.committee and options.samples:
         raise ValueError("give --committee or --samples, not both.")
     if options.rules is None:
-        return [own for own in [*RULES, LEARNED] if own != COMMITTEE or has_committee]
-    if COMMITTEE in options.rules and not has_committee:
+        return [own for own in [*RULES, LEARNED] if own != NEEDS_COMMITTEE or has_committee]
+    if NEEDS_COMMITTEE in options.rules and not has_committee:
         raise ValueError(
             "--rules bald requires a committee: give --committee RUN, or --samples for a network "
             "with dropout."
@@ -227,7 +229,7 @@ def _measure(name: str, pools: Pools, options: Active) -> Mapping[str, np.ndarra
             chunk=5,
         )
         return pools.curves(rule_of_policy, pools.trained_rule(training, Progress()))
-    by_samples = name == COMMITTEE and options.samples > 0
+    by_samples = name == NEEDS_COMMITTEE and options.samples > 0
     return pools.curves(lambda params: RULES[name], sampled=by_samples)
 
 

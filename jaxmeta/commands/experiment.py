@@ -13,7 +13,7 @@ from jaxmeta.files import shown
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import Domain, Recipe, Training
 from jaxmeta.recipes.experiment import Experiment, presets_for, start
-from jaxmeta.recipes.folders import run_folder, taken_for_seeds
+from jaxmeta.recipes.folders import locked_seeds_folder, run_folder
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.results import closing_lines, summarise_seeds
 from jaxmeta.recipes.runner import run
@@ -115,7 +115,7 @@ def _of_all_seeds(
     """One run per seed, each in its own folder, and their mean."""
     assert options.seeds is not None
     with contextlib.ExitStack() as held:
-        take = taken_for_seeds(
+        take = locked_seeds_folder(
             folder,
             options.seeds,
             resume=options.resume,

@@ -103,7 +103,7 @@ def _of_file(path: Path, target_column: str) -> dict[str, Table]:
     if target_column not in columns:
         raise ValueError(
             f"{shown(path)} has no column {target_column!r}; its columns are {', '.join(columns)}; "
-            "name the one with the classes with --target-column."
+            "give the one with the classes as target_column."
         )
     classes = np.array(columns.pop(target_column))
     return {path.stem: _table(path, numbers(path, columns), classes)}

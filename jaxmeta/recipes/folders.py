@@ -105,7 +105,7 @@ def refuse_seeds(folder: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def taken(
+def locked_run_folder(
     folder: Path, *, resume: bool, overwrite: bool, say: Callable[[str], object]
 ) -> Iterator[None]:
     """Make the folder of a run, and hold its lock.
@@ -119,14 +119,14 @@ def taken(
     """
     if resume and overwrite:
         raise ValueError("--resume continues a run, --overwrite deletes it; give one of them.")
-    with made(folder):
+    with created_folder(folder):
         _refuse_others(folder)
         with files.locked(folder, say=say):
             yield
 
 
 @contextlib.contextmanager
-def made(folder: Path) -> Iterator[None]:
+def created_folder(folder: Path) -> Iterator[None]:
     """Make a folder and its parents; those still empty at the end are removed again."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     if folder.exists() and not folder.is_dir():
@@ -141,7 +141,7 @@ def made(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def taken_for_seeds(
+def locked_seeds_folder(
     folder: Path,
     seeds: tuple[int, ...],
     *,
@@ -149,12 +149,12 @@ def taken_for_seeds(
     overwrite: bool,
     say: Callable[[str], object],
 ) -> Iterator[None]:
-    """As `taken`, for a folder that holds one run per seed and their mean.
+    """As `locked_run_folder`, for a folder that holds one run per seed and their mean.
 
     Raises:
       ValueError: the folder holds a single run, or the mean over other seeds.
     """
-    with made(folder), files.locked(folder, say=say):
+    with created_folder(folder), files.locked(folder, say=say):
         if (folder / CONFIG).exists():
             raise ValueError(f"{folder} holds a single run; give another --out with --seeds.")
         before = _seeds_of(folder / RESULTS)
@@ -272,10 +272,10 @@ def run_folder(name: str, resume: bool) -> Path:
     folders = [Path("runs") / name]
     while folders[-1].exists():
         folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
-    *taken, free = folders
-    if resume and not taken:
+    *used, free = folders
+    if resume and not used:
         raise ValueError(f"--resume: {free} does not exist; give the run folder with --out.")
-    return taken[-1] if resume else free
+    return used[-1] if resume else free
 
 
 _SHOWN = 4  # differences that a message lists

@@ -71,7 +71,9 @@ def run(
     folder, progress = Path(folder), progress or Progress(quiet=True)
     settings.check(experiment)
     with contextlib.ExitStack() as held:  # by process 0, for all processes of the run
-        take = folders.taken(folder, resume=resume, overwrite=overwrite, say=progress.say)
+        take = folders.locked_run_folder(
+            folder, resume=resume, overwrite=overwrite, say=progress.say
+        )
         on_first_process(lambda: held.enter_context(take))
         return _run(experiment, folder, resume, overwrite, devices, progress)
 

@@ -17,7 +17,7 @@ from jaxmeta.commands import evaluate
 from jaxmeta.commands.experiment import folder_for, parse
 from jaxmeta.recipes import find_domain, restore, runner
 from jaxmeta.recipes.folders import clear, read_identity, run_folder
-from jaxmeta.recipes.outputs import of, result_file, result_path
+from jaxmeta.recipes.outputs import is_made_from, result_file, result_path
 
 HOLDER = """
 import sys
@@ -384,7 +384,7 @@ def test_no_evaluation_takes_the_name_of_another(tmp_path):
     for number, changes in enumerate(given):
         for _ in range(2):  # the same once more rewrites its own
             path = result_path(tmp_path, "evaluation", changes, str(number), ".npz")
-            with result_file(path, of(str(number)), ".npz"):
+            with result_file(path, is_made_from(str(number)), ".npz"):
                 files.write_json(path, {"made_from": str(number)})
                 path.with_suffix(".npz").write_bytes(b"")
         names.add(path.name)

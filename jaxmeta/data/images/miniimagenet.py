@@ -209,7 +209,7 @@ def _check_complete(
         (other,) = (name for name in SPLITS if name != split)
         hint = ""
         if found.keys() >= {*itertools.chain(*split_synsets(other).values())}:
-            hint = f"it holds the classes of the split {other}: give --split {other}. "
+            hint = f"it holds the classes of the split {other}: give split={other!r}. "
         raise ValueError(
             f"{shown(root)} is not the complete miniImageNet: {len(absent)} of the {len(expected)} "
             f"classes of the split {split} are missing, such as {absent[0]}; {hint}{_get(split)}"

@@ -68,7 +68,7 @@ def table_pools(
         if name not in columns:
             raise ValueError(
                 f"{shown(path)} has no column {name!r} for the {option}; its columns are "
-                f"{', '.join(columns)}; name it with --{option}-column"
+                f"{', '.join(columns)}; give it as {option}_column"
             )
     names = tuple(own for own in columns if own not in (pool_column, target_column, SPLIT))
     if not names:

@@ -16,7 +16,7 @@ from jaxmeta.core import Array, Batch, Task, squared_error, valid_mask
 from jaxmeta.data import Dataset, gaussian_curves, image_completion, load, sinusoids
 from jaxmeta.data.identity import Seen
 from jaxmeta.data.images.dataset import classes_of, unseen
-from jaxmeta.data.synthetic._sinusoids import sinusoid_curve, sinusoid_parameters
+from jaxmeta.data.synthetic import sinusoid_curve, sinusoid_parameters
 from jaxmeta.data.synthetic.gaussian_processes import KernelKind, kernel_of, posterior
 from jaxmeta.data.tables import read_numbers
 from jaxmeta.learners.process import Gaussian, gaussian_likelihood

@@ -172,7 +172,7 @@ def test_an_empty_folder_says_where_to_get_the_images_and_their_terms(tmp_path):
 
 
 def test_incomplete_folders_are_refused(folders):
-    with pytest.raises(ValueError, match=f"9. of the 100 classes .* give --split ravi. .*{TERMS}"):
+    with pytest.raises(ValueError, match=f"9. of the 100 classes .* give split='ravi'. .*{TERMS}"):
         miniimagenet(split="vinyals", data_dir=folders)
     (folders / "train" / "n01532829" / names("n01532829")[0]).unlink()
     save(folders / "val" / "n13133613" / "one-more.png", 0, 0)
