@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.cells import joined
 from experiments.markdown import grid
 from jaxmeta import files
 
@@ -15,6 +16,7 @@ SCALING = RESULTS / "scaling-cpu"
 MEMORY = RESULTS / "memory-cpu" / "memory.json"
 
 COMPILED = RESULTS / "compiled-cpu" / "compiled.json"
+TEXT = RESULTS / "text-speed-cpu" / "text-speed.json"
 RESIDENT = RESULTS / "memory-cpu" / "resident.json"
 
 _PEERS = {
@@ -52,6 +54,22 @@ def _speed(contestant: Mapping[str, Any], own: float) -> str:
         return contestant["failed"]
     speed = contestant.get("tasks_per_second")
     return "–" if speed is None else f"{speed:,.1f} ({own / speed:.2f} ×)"
+
+
+def text_speed_table(path: Path = TEXT) -> str:
+    """Sentences or steps per second of the text encoder, and jaxmeta's speed relative to each."""
+    if not path.is_file():
+        return joined([])
+    found = files.read_json(path)
+    names = list(next(iter(found["workloads"].values())))
+    rows = []
+    for workload, own in found["workloads"].items():
+        cells = [f"{own['jaxmeta']['per_second']:,.1f}"]
+        for name in names[1:]:
+            ratio = own.get(name) and f"{own[name]['per_second']:,.1f} ({own[name]['ratio']:.2f} ×)"
+            cells.append(ratio or "–")
+        rows.append([workload, *cells])
+    return grid(["per second", "jaxmeta", *names[1:]], rows)
 
 
 def contestants_tables(benchmark: Path = SMALL) -> str:
@@ -157,6 +175,7 @@ SPEED_PARTS = {
     "cost": cost_table,
     "compiled": compiled_table,
     "resident": resident_table,
+    "text-speed": text_speed_table,
     "scaling": scaling_line,
     "memory": memory_table,
 }
