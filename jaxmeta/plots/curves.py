@@ -191,7 +191,7 @@ def adaptation_curve(
     *,
     ylabel: str,
     title: str,
-    trained_steps: int,
+    trained_steps: int | None,
 ) -> "Figure":
     """A metric on test tasks after 0, 1, 2, ... inner steps, with its 95 % interval.
 
@@ -202,7 +202,8 @@ def adaptation_curve(
       ylabel: the name of the metric. If it contains the word accuracy, the axis is in percent;
         otherwise the axis is logarithmic if the means span more than a factor of 10.
       title: one line above the plot.
-      trained_steps: the number of inner steps in training, marked by a line.
+      trained_steps: the number of inner steps in training, marked by a line; None for a learner
+        that takes none.
 
     Raises:
       ValueError: `means` and `half_widths` are not vectors of the same length.
@@ -229,13 +230,9 @@ def adaptation_curve(
     )
     marker = "o" if len(means) <= 30 else ""
     axes.plot(steps, means, color=BLUE, marker=marker, markersize=5, label="mean and 95 % interval")
-    axes.axvline(
-        trained_steps,
-        color=ORANGE,
-        linestyle="--",
-        zorder=0,
-        label=f"steps in training: {trained_steps}",
-    )
+    if trained_steps is not None:
+        label = f"steps in training: {trained_steps}"
+        axes.axvline(trained_steps, color=ORANGE, linestyle="--", zorder=0, label=label)
     count_ticks(axes.xaxis)
     if "accuracy" in ylabel:
         axes.yaxis.set_major_formatter(percent)

@@ -28,7 +28,7 @@ def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
             np.asarray(curve[f"{figure.metric}_ci95"]),
             ylabel=f"test {figure.metric}" if figure.percent else figure.label or figure.metric,
             title=made.title,
-            trained_steps=getattr(recipe, "inner_steps", len(curve[figure.metric]) - 1),
+            trained_steps=getattr(recipe, "inner_steps", None),
         )
     if tasks.draw is not None:
         tasks.draw(made)

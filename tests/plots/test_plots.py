@@ -178,6 +178,14 @@ def test_an_error_is_logarithmic_where_it_spans(tmp_path, means, scale):
     pixels(path)
 
 
+def test_a_learner_without_steps_in_training_has_no_line(tmp_path):
+    means = np.array([0.2, 0.8])
+    figure = plots.adaptation_curve(
+        tmp_path / "adaptation.png", means, means / 10, ylabel="error", title="", trained_steps=None
+    )
+    assert legend(only_axes(figure)) == ["mean and 95 % interval"]
+
+
 def test_steps_that_diverge_do_not_break_the_picture(tmp_path):
     path = tmp_path / "adaptation.png"
     means = np.array([3.0, 0.2, np.inf, np.nan])
