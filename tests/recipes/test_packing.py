@@ -143,7 +143,7 @@ def test_what_is_not_packed(run, package, tmp_path, monkeypatch):
         (run, "taken", "exists; give another name, or --overwrite"),
         (run, "No_Name", "can't be the name of a learner; use lower-case letters"),
         (unfinished, "new", "is not a finished run: it has no results.json; continue it with"),
-        (other, "new", "results.json is of another run"),
+        (other, "new", "results.json belongs to another run"),
         (tmp_path, "new", "is not a run folder"),
     ):
         status, out, error = package(source, name)

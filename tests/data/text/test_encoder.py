@@ -25,6 +25,17 @@ def edit(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def test_the_identity_of_an_encoder_is_that_of_all_its_files(folder, bert_folder):
+    before = load_encoder(bert_folder).sha256
+    assert load_encoder(folder).sha256 == before
+    edit(folder, layer_norm_eps=1e-6)  # not seen in the weights
+    assert load_encoder(folder).sha256 != before
+    shutil.copy(bert_folder / "config.json", folder)
+    tokeniser = folder / "tokenizer.json"
+    tokeniser.write_text(tokeniser.read_text() + "\n")
+    assert load_encoder(folder).sha256 != before
+
+
 def test_weights_are_read_by_name(bert_folder):
     encoder = load_encoder(bert_folder)
     arrays = load_file(bert_folder / "model.safetensors")

@@ -134,6 +134,17 @@ def write_sets(folder, names, *, rows: int = 60):
     return folder
 
 
+def test_baselines_of_another_number_of_classes_are_others(table):
+    """The same rows with further classes have no metrics of two classes."""
+    dataset = table_pools(table)
+    whole = whole_pools(dataset.test, support=4, draws=1, order="stratified")
+    (name, learn), *_ = dataset.baselines.items()
+    two = baseline_values(dataset, whole, learn, name, 1)
+    three = dataset._replace(ways=3)
+    assert "reliability" in two
+    assert "reliability" not in baseline_values(three, whole, learn, name, 1)
+
+
 def test_folds_are_of_sets_that_have_some(table):
     with pytest.raises(ValueError, match="--fold 4: anomaly has 4 folds; give a number below 4"):
         settings.check(
