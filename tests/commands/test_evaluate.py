@@ -124,7 +124,7 @@ def test_sequences_of_other_lengths(trained, evaluated, tmp_path):
 @pytest.mark.parametrize(
     ("learner", "options", "told"),
     [
-        ("maml", "--ways 2", "each of the 3 classes of its training tasks and does not support 2"),
+        ("maml", "--ways 2", "requires tasks of 3 classes, not 2"),
         ("maml", "--ways 1", "--ways 1: "),
         ("maml", "--shots 0", "--shots 0: "),
         ("maml", "--eval-tasks 1", "--eval-tasks 1: "),

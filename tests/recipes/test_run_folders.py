@@ -144,7 +144,7 @@ def test_every_command_that_writes_there_waits_its_turn(
     assert told in refused("evaluate", folder)
     assert told in refused("evaluate", own, "--out", folder / "other.json")
     assert told in refused("baselines", folder)
-    result = [own, own, "--out", folder / "differences.json"]
+    result = [own, folder, "--out", folder / "differences.json"]
     capsys.readouterr()
     assert status("compare", *result) == 1
     assert told in capsys.readouterr().err
