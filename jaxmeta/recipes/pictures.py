@@ -22,14 +22,16 @@ def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
     plots.learning_curve(path, read_metrics(made.folder), title=title)
     if (curve := results.get("after_inner_steps")) is not None:
         figure = next(own for own in (*tasks.figures, tasks.selection) if own.metric in curve)
-        plots.adaptation_curve(
-            made.folder / "adaptation.png",
-            np.asarray(curve[figure.metric]),
-            np.asarray(curve[f"{figure.metric}_ci95"]),
-            ylabel=f"test {figure.metric}" if figure.percent else figure.label or figure.metric,
-            title=made.title,
-            trained_steps=getattr(recipe, "inner_steps", None),
-        )
+        means = np.asarray(curve[figure.metric])
+        if len(means) > 1:  # a test without inner steps has no curve
+            plots.adaptation_curve(
+                made.folder / "adaptation.png",
+                means,
+                np.asarray(curve[f"{figure.metric}_ci95"]),
+                ylabel=f"test {figure.metric}" if figure.percent else figure.label or figure.metric,
+                title=made.title,
+                trained_steps=getattr(recipe, "inner_steps", None),
+            )
     if tasks.draw is not None:
         tasks.draw(made)
 

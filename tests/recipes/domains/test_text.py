@@ -58,6 +58,14 @@ def test_learners_of_every_family_run(learner, adapts, line, tmp_path, status):
     assert 0 <= results_of(tmp_path)["accuracy"] <= 1
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_curve_of_adaptation_has_steps(steps, line, tmp_path, status):
+    options = ["--eval-inner-steps", str(steps), "--new-head", "prototypes"]
+    assert status("text", *line("multi-task", *options)) == 0
+    assert (tmp_path / "run" / "adaptation.png").exists() == (steps > 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "learner",
