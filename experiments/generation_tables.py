@@ -50,7 +50,11 @@ def generators_table(folder: Path = RESULTS) -> str:
             ]
         )
     columns = ["run", "bound (nats)", "Fréchet distance", "of real test images"]
-    columns += ["of the mean image", "distance to nearest training image", "of real test images "]
+    columns += [
+        "of the mean image",
+        "distance to nearest training image",
+        "that of real test images",
+    ]
     return grid(columns, rows)
 
 

@@ -64,11 +64,11 @@ def text_speed_table(path: Path = TEXT) -> str:
     names = list(next(iter(found["workloads"].values())))
     rows = []
     for workload, own in found["workloads"].items():
-        cells = [f"{own['jaxmeta']['per_second']:,.1f}"]
-        for name in names[1:]:
-            ratio = own.get(name) and f"{own[name]['per_second']:,.1f} ({own[name]['ratio']:.2f} ×)"
-            cells.append(ratio or "–")
-        rows.append([workload, *cells])
+        others = (
+            f"{own[name]['per_second']:,.1f} ({own[name]['ratio']:.2f} ×)" if name in own else "–"
+            for name in names[1:]
+        )
+        rows.append([workload, f"{own['jaxmeta']['per_second']:,.1f}", *others])
     return grid(["per second", "jaxmeta", *names[1:]], rows)
 
 

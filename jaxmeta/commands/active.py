@@ -8,15 +8,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tyro
 
 from jaxmeta import files, plots
 from jaxmeta.active import RULES
 from jaxmeta.commands.experiment import Modules
-from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.guard import RunPath, read_arguments, recipes_named
 from jaxmeta.files import shown
 from jaxmeta.recipes import registry
 from jaxmeta.recipes.acquiring import Member, Pools, Sizes, on_pools, rule_of_policy
@@ -47,7 +46,7 @@ LEARNED, NEEDS_COMMITTEE, TWO_CLASSES_ONLY = "learned", "bald", "greedy"
 class Active:
     """Choose which examples to label, by several rules; measure the figure over the labels."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """The run folder, or the name of a trained learner that ships with the package."""
     rules: tuple[RuleName, ...] | None = None
     """How examples are chosen. Random choices are always measured. Defaults to all that the options

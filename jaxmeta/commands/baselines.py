@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 from flax import linen as nn
 
 from jaxmeta import files
-from jaxmeta.commands.guard import read_arguments
+from jaxmeta.commands.guard import RunPath, read_arguments
 from jaxmeta.core import Key, MetaLearner, Model, PyTree, cross_entropy
 from jaxmeta.data import episodes
 from jaxmeta.inner import first_order
@@ -41,7 +40,7 @@ from jaxmeta.training.state import Sample
 class Baselines:
     """Evaluate a pre-trained network on few-shot tasks, without meta-learning."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """A run folder of `experiments.pretrain`.
     baselines.json is written there, or baselines-DIGEST.json if that has other settings."""
     ways: AtLeastTwo = 5

@@ -7,13 +7,12 @@ import itertools
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 
 from jaxmeta import files
-from jaxmeta.commands.guard import read_arguments
+from jaxmeta.commands.guard import RunPaths, read_arguments, unknown_metric
 from jaxmeta.files import shown
 from jaxmeta.recipes.folders import IDENTITY, PER_TASK, RESULTS, refuse_seeds
 from jaxmeta.recipes.outputs import result_file
@@ -25,7 +24,7 @@ from jaxmeta.training.estimates import estimate
 class Compare:
     """Differences between runs on the same test tasks, with 95 % intervals."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: RunPaths
     """Two or more run folders, or result files of `evaluate`."""
     metric: str | None = None
     """The metric to compare. Defaults to the first main metric that all runs have."""
@@ -98,10 +97,7 @@ def compare(runs: tuple[Path, ...], metric: str | None = None) -> tuple[str, lis
         metric = next(iter(in_all), sides[0].figure)
     for side, own in zip(sides, known):
         if metric not in own:
-            raise ValueError(
-                f"--metric {metric}: {side.name} has no such metric; choose from "
-                f"{', '.join(sorted(own))}."
-            )
+            raise unknown_metric(metric, side.name, own)
     found = []
     for test in shared:
         for one, other in itertools.combinations(sides, 2):

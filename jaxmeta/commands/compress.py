@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
 from jaxmeta import files, plots
 from jaxmeta.commands.experiment import Modules
-from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.guard import RunPath, read_arguments, recipes_named
 from jaxmeta.files import shown
 from jaxmeta.recipes import registry
 from jaxmeta.recipes.compressing import (
@@ -55,7 +54,7 @@ Sparsity = Annotated[float, Bound(lambda value: 0 <= value < 1, "at least 0 and 
 class Compress:
     """Compress the weights of a trained run; measure bytes, accuracy and time."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """The run folder, or the name of a trained learner that ships with the package."""
     method: Literal["prune", "gradual", "int8", "bfloat16", "distil", "all"] = "prune"
     """prune: set the smallest weights to zero;

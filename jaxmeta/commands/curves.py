@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from jaxmeta import files
-from jaxmeta.commands.guard import read_arguments
+from jaxmeta.commands.guard import RunPaths, read_arguments, unknown_metric
 from jaxmeta.files import shown
 from jaxmeta.recipes.sessions import session_names
 from jaxmeta.training.logs import read_metrics
@@ -19,7 +18,7 @@ from jaxmeta.training.logs import read_metrics
 class Curves:
     """A metric of several runs in one picture, along their training or over their tests."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: RunPaths
     """One or more run folders; of a run with --seeds, the mean over its seeds is drawn. Over tests
     or sessions also result files, such as those of evaluations."""
     out: Path
@@ -82,11 +81,8 @@ def curve_of(run: Path, metric: str):
             )
         values = {int(row["step"]): float(row[metric]) for row in rows if metric in row}
         if not values:
-            known = sorted({name for row in rows for name in row if "_" in name})
-            raise ValueError(
-                f"--metric {metric}: {shown(folder)} has no such metric; choose from "
-                f"{', '.join(known)}."
-            )
+            known = {name for row in rows for name in row if "_" in name}
+            raise unknown_metric(metric, shown(folder), known)
         series.append(values)
     steps = sorted(set.intersection(*map(set, series)))
     if not steps:
@@ -143,10 +139,7 @@ def _sessions(results: Mapping[str, Any], metric: str, run: Path) -> dict[str, d
 
 def _figure(row: Mapping[str, Any], metric: str, run: Path) -> tuple[float, float]:
     if f"{metric}_ci95" not in row:
-        known = sorted(name.removesuffix("_ci95") for name in row if name.endswith("_ci95"))
-        raise ValueError(
-            f"--metric {metric}: {shown(run.name)} has no such metric; choose from "
-            f"{', '.join(known)}."
-        )
+        known = (name.removesuffix("_ci95") for name in row if name.endswith("_ci95"))
+        raise unknown_metric(metric, shown(run.name), known)
     scale = 100 if metric == "accuracy" else 1
     return scale * row[metric], scale * row[f"{metric}_ci95"]

@@ -8,14 +8,14 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import tyro
 
 from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
-from jaxmeta.commands.guard import recipes_named
+from jaxmeta.commands.guard import RunPath, recipes_named
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.evaluation import evaluate
@@ -36,7 +36,7 @@ from jaxmeta.training.parallel import mesh_for
 class Evaluate:
     """Evaluate the best checkpoint of a run on held-out tasks."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """The run folder, or the name of a trained learner that ships with the package.
     If a folder of that name exists, it is the run."""
     eval_tasks: AtLeastTwo | None = None

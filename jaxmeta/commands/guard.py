@@ -7,8 +7,9 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -19,6 +20,9 @@ from jaxmeta.recipes import settings
 from jaxmeta.training import processes
 from jaxmeta.training.loop import Interrupted
 from jaxmeta.training.parallel import with_all_cores
+
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPaths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
 
 
 def guarded(work: Callable[[], Any]) -> int:
@@ -106,6 +110,12 @@ def read_arguments(options: type, prog: str, arguments: list[str] | None = None)
         if getattr(found, field.name) == () and isinstance(field.default, tuple) and field.default:
             raise ValueError(f"{settings.option(field.name)}: give at least one value.")
     return found
+
+
+def unknown_metric(metric: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error that a run of this name has no such metric, but the known ones."""
+    choices = ", ".join(sorted(known))
+    return ValueError(f"--metric {metric}: {name} has no such metric; choose from {choices}.")
 
 
 def recipes_named(arguments: list[str]) -> list[str]:

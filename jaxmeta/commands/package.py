@@ -14,7 +14,7 @@ import tyro
 
 from jaxmeta import files
 from jaxmeta.commands.experiment import Modules
-from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.guard import RunPath, read_arguments, recipes_named
 from jaxmeta.core import PyTree
 from jaxmeta.files import shown
 from jaxmeta.recipes import registry
@@ -39,7 +39,7 @@ MOST = 500_000  # bytes of a packed folder
 class Package:
     """Pack a finished run into a small folder that `predict`, `evaluate` and `restore` read."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """The run folder."""
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """The name of the learner, in lower case with hyphens."""

@@ -14,18 +14,18 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from jaxmeta.commands import abstaining
 from jaxmeta.commands.experiment import Modules
-from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.guard import RunPath, read_arguments, recipes_named
 from jaxmeta.commands.predict_tasks import predict_tasks
 from jaxmeta.data.tables import write_table
 from jaxmeta.files import shown
+from jaxmeta.models.layers import OF_SEVERAL_EXAMPLES
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.base import UserTask
 from jaxmeta.recipes.experiment import Experiment
@@ -40,7 +40,7 @@ from jaxmeta.recipes.shipped import find_run
 class Predict:
     """Adapt a trained run to a few examples and predict others."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_dir: RunPath
     """The run folder, or the name of a trained learner that ships with the package.
     If a folder of that name exists, it is the run."""
     support: Path | None = None
@@ -198,7 +198,7 @@ def _with_statistics(
     own = settings.values(experiment.domain).get("query_statistics")
     if wanted is None or wanted == own:
         return experiment
-    if own not in ("batch", "support"):
+    if own not in OF_SEVERAL_EXAMPLES:
         raise ValueError(
             f"--query-statistics {wanted}: this run does not normalise by other examples; leave "
             "the option out."

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import tyro
-
 from jaxmeta import files
 from jaxmeta.commands.experiment import Modules, words
-from jaxmeta.commands.guard import read_arguments, recipes_named
+from jaxmeta.commands.guard import RunPaths, read_arguments, recipes_named
 from jaxmeta.commands.transfer_report import (
     Cell,
     cell_of,
@@ -72,7 +70,7 @@ def _sets(word: str) -> tuple[str, ...]:
 class Transfer:
     """Test every run on every image set."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: RunPaths
     """Run folders of few_shot or pretrain, or names of trained learners that ship with the package.
     A run of pretrain is tested as frozen features and by fine-tuning."""
     to: Annotated[tuple[str, ...], words("SET,SET,...", _sets)] = ()

@@ -114,19 +114,17 @@ def whole_pools(
     sizes = np.full(len(pools.counts), support)
     if share is not None:
         sizes = np.minimum(support, (share * pools.counts).astype(int))
+    used = sizes  # by what must be exceeded
     if queries is not None:
-        sizes = np.minimum(sizes, pools.counts - queries)
-    least = 1 if queries is None else queries + 1
-    chosen = np.flatnonzero(pools.counts >= np.maximum(sizes + 1, least))[:most]
+        used, sizes = np.full_like(sizes, queries), np.minimum(sizes, pools.counts - queries)
+    chosen = np.flatnonzero(pools.counts > used)[:most]
     if not chosen.size:
         raise ValueError(
             f"whole_pools: no pool has more than {support if queries is None else queries} "
             f"examples; the largest of {len(pools.names)} pools has {pools.counts.max()}"
         )
-    asked = (
-        pools.counts[chosen] - sizes[chosen] if queries is None else np.full(len(chosen), queries)
-    )
-    chosen = chosen[np.argsort(asked, kind="stable")]
+    if queries is None:  # otherwise all have as many
+        chosen = chosen[np.argsort((pools.counts - sizes)[chosen], kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
     if queries is not None:
         places = [

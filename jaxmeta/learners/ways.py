@@ -1,4 +1,6 @@
-"""Checks of the number of ways, and scores of classes without support examples."""
+"""Checks of arguments, and scores of classes without support examples."""
+
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,19 @@ def check_ways(name: str, ways: int) -> None:
     """
     if ways < 2:
         raise ValueError(f"{name}: {ways} ways; classification requires at least 2.")
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raise `ValueError` for a value that is none of a `Literal`.
+
+    >>> from typing import Literal
+    >>> check_choice("multi_task", "heads", Literal["head", "all"])
+    Traceback (most recent call last):
+    ...
+    ValueError: multi_task: unknown 'heads'; give head or all.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name}: unknown {value!r}; give {' or '.join(get_args(choices))}.")
 
 
 def among_known(scores_QW: Array, known_W: Array) -> Array:

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
 from jaxmeta.models.layers import (
+    OF_SEVERAL_EXAMPLES,
     Convolution,
     Normalisation,
     NormalisationKind,
@@ -51,7 +52,7 @@ class _Conv4(nn.Module):
         return (
             not self.is_initializing()
             and self.downsampling == "pool"
-            and self.normalisation in ("batch", "support")
+            and self.normalisation in OF_SEVERAL_EXAMPLES
         )
 
     def _first_block(self, images: Array, references: int) -> Array:

@@ -11,6 +11,8 @@ from jaxmeta.ops import convolve, extreme_pool, standardise
 NormalisationKind = Literal["batch", "support", "layer", "group", "training", "none"]
 NORMALISATIONS: tuple[str, ...] = get_args(NormalisationKind)
 """The kinds of `Normalisation`."""
+OF_SEVERAL_EXAMPLES = ("batch", "support")
+"""The kinds with statistics of several examples, so that an output depends on other inputs."""
 
 
 class Convolution(nn.Module):
@@ -69,7 +71,7 @@ class Normalisation(nn.Module):
             raise ValueError(
                 f"unknown query statistics {self.kind!r}; give {', '.join(NORMALISATIONS)}."
             )
-        if self.kind in ("batch", "support"):
+        if self.kind in OF_SEVERAL_EXAMPLES:
             check_no_padding(self.kind)
         channels = values.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))

@@ -25,6 +25,7 @@ from jaxmeta.core import Batch, Key, Model, PyTree, Task, unpadded
 from jaxmeta.data.samplers import sampler
 from jaxmeta.data.stream import TaskStream, enumerated
 from jaxmeta.models import mlp
+from jaxmeta.models.layers import OF_SEVERAL_EXAMPLES
 from jaxmeta.recipes.base import Labelling, Recipe, Training
 from jaxmeta.recipes.evaluation import Evaluator
 from jaxmeta.recipes.experiment import Experiment
@@ -76,7 +77,7 @@ def on_pools(experiment: Experiment, asked: Labelling) -> Experiment:
     """
     domain = experiment.domain.for_labelling(asked)
     statistics = values(experiment).get("query_statistics")
-    if statistics in ("batch", "support"):
+    if statistics in OF_SEVERAL_EXAMPLES:
         raise ValueError(
             f"{option('query_statistics', statistics)}: the network of this run normalises by "
             "statistics of several examples, and the support set is padded for further labels; "

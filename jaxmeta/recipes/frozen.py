@@ -16,6 +16,7 @@ from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.images.dataset import PARTS
 from jaxmeta.data.scaling import scaled
 from jaxmeta.models import on_features
+from jaxmeta.models.layers import OF_SEVERAL_EXAMPLES
 from jaxmeta.recipes.loading import problems
 from jaxmeta.recipes.restoring import restore
 from jaxmeta.recipes.settings import values
@@ -73,7 +74,7 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
             )
         params = recipe.encoder_params(params)
     own = values(experiment)
-    if own.get("query_statistics") in ("batch", "support"):
+    if own.get("query_statistics") in OF_SEVERAL_EXAMPLES:
         raise ValueError(
             f"--pretrained {run}: its network normalises by statistics of several images "
             f"({own['query_statistics']}), so that features of one would depend on others; give a "

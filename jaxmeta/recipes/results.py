@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxmeta import files
 from jaxmeta.extras import extra
 from jaxmeta.recipes.folders import IDENTITY, RESULTS
+from jaxmeta.recipes.outputs import MADE_FROM
 from jaxmeta.recipes.tasks import Figure, Tasks
 from jaxmeta.training.estimates import Estimate
 from jaxmeta.training.parallel import size_of
@@ -31,7 +32,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 RESERVED = ("experiment", "learner", "protocol", "seed", "steps", "best_step", "wall_seconds")
 RESERVED += ("tasks_per_second", "command", "commit", "device", "versions", "parameters_sha256")
 RESERVED += ("evaluated_parameters_sha256", "resumed_from_step", "num_tasks", "tasks", "tests")
-RESERVED += ("after_inner_steps", "figure", IDENTITY, "made_from", "run")
+RESERVED += ("after_inner_steps", "figure", IDENTITY, MADE_FROM, "run")
 
 
 def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -221,7 +221,8 @@ def rated_by(
         *(f"factor {number}" for number in range(_FACTORS)),
     )
     numbered = range(len(columns))
-    of = {kind: [n for n in numbered if columns[n].startswith(kind)] for kind in ("genre", "fac")}
+    kinds = ("fac",) if new is None else ("fac", "genre")
+    of = {kind: [n for n in numbered if columns[n].startswith(kind)] for kind in kinds}
     penalties = {
         kind: min(_PENALTIES, key=lambda own: _error(validation, _ridge(bias, own, places)))
         for kind, places in of.items()

@@ -1,6 +1,6 @@
 """Multi-task learning: a trunk shared by all training tasks, and a head for each of them."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxmeta.core import (
 )
 from jaxmeta.inner import Differentiation, second_order, support_loss, unroll
 from jaxmeta.learners.gradient._proto_maml import prototype_head
+from jaxmeta.learners.ways import check_choice
 from jaxmeta.numbered import Numbered
 
 FineTune = Literal["head", "all"]
@@ -104,10 +105,8 @@ def multi_task(
     """
     if tasks < 1 or outputs < 1:
         raise ValueError(f"multi_task: {tasks} tasks, {outputs} outputs; give at least 1 of each.")
-    for value, choices in ((fine_tune, FineTune), (new_head, NewHead)):
-        if value not in get_args(choices):
-            known = " or ".join(get_args(choices))
-            raise ValueError(f"multi_task: unknown {value!r}; give {known}.")
+    check_choice("multi_task", fine_tune, FineTune)
+    check_choice("multi_task", new_head, NewHead)
 
     def apply(
         params: PyTree, inputs: PyTree, /, *, reference: PyTree = None, key: Key | None = None

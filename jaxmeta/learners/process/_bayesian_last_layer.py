@@ -1,6 +1,6 @@
 """A Bayesian last layer: Gaussian process regression on learned features, in closed form."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -21,7 +21,7 @@ from jaxmeta.core import (
 from jaxmeta.core import meta_learner as plain_learner
 from jaxmeta.learners.metric._prototypical import class_members, known_classes
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood
-from jaxmeta.learners.ways import among_known, check_ways
+from jaxmeta.learners.ways import among_known, check_choice, check_ways
 from jaxmeta.ops import varying_with
 
 FeatureKernel = Literal["linear", "rbf"]
@@ -118,10 +118,8 @@ def bayesian_last_layer(
     >>> learner.predict(adapted, jnp.ones((3, 1))).std.shape
     (3, 2)
     """
-    for value, choices in ((feature_kernel, FeatureKernel), (training_loss, TrainingLoss)):
-        if value not in get_args(choices):
-            known = " or ".join(get_args(choices))
-            raise ValueError(f"bayesian_last_layer: unknown {value!r}; give {known}.")
+    check_choice("bayesian_last_layer", feature_kernel, FeatureKernel)
+    check_choice("bayesian_last_layer", training_loss, TrainingLoss)
     if ways:
         check_ways("bayesian_last_layer", ways)
     if not 0 < least_std < noise_std:

@@ -68,7 +68,7 @@ def members_of_tables(
 
     def adapt(key: Key, meta_params: PyTree, support: Batch) -> Members:
         inputs, targets, mask = support
-        class_indices("members_of_tables", targets, classes, mask)
+        is_class_S = class_indices("members_of_tables", targets, classes, mask)
         valid_S = valid_mask(mask, inputs.shape[0])
         seen = jnp.where(valid_S, targets, -1).max() + 1
         ordered_SC = sorted_columns(inputs, valid_S)
@@ -79,7 +79,6 @@ def members_of_tables(
             order_key, learn_key = jax.random.split(own)
             order_W = _order(order_key, classes, seen)
             # What is no class stays so, for the learner to refuse.
-            is_class_S = (targets >= 0) & (targets < classes)
             numbers_S = jnp.where(is_class_S, order_W[targets], targets)
             viewed = Batch(jnp.where(is_scored, scores, inputs), numbers_S, mask)
             return learner.adapt(learn_key, meta_params, viewed), order_W
