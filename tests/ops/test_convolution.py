@@ -297,6 +297,20 @@ def test_bad_operands(images, kernel, stride, told):
         convolve(images, kernel, stride=stride)
 
 
+@pytest.mark.parametrize("window", [3, 5])
+def test_kernels_keep_their_axes_inside_a_loop(window):
+    """XLA's fast convolutions on a CPU take kernels `[h, w, C, D]` only, not transposed ones."""
+
+    def step(_, params):
+        grads = jax.grad(lambda x, w: jnp.sin(convolve(x, w)).sum(), (0, 1))(*params)
+        return jax.tree.map(lambda own, grad: own - 0.1 * grad, params, grads)
+
+    params = jnp.ones((2, 12, 12, 8)), jnp.ones((window, window, 8, 8))
+    loop = jax.jit(lambda params: jax.lax.fori_loop(0, 3, step, params))
+    text = loop.lower(params).compile().as_text()
+    assert set(re.findall(r"dim_labels=(\S+?),", text)) == {"b01f_01io->b01f"}
+
+
 @pytest.mark.slow
 def test_the_compiled_step_has_neither_grouped_convolution_nor_slow_gradient():
     """MAML's step on the max-pooled network, tasks mapped together: products only, on a CPU."""
@@ -306,7 +320,7 @@ def test_the_compiled_step_has_neither_grouped_convolution_nor_slow_gradient():
     from jaxmeta.training import meta_update
     from tests.learners.conftest import patterns
 
-    learner = maml(conv4(3, width=16), cross_entropy, optax.sgd(0.1), 1)
+    learner = maml(conv4(3, width=32), cross_entropy, optax.sgd(0.1), 1)
     init, update = meta_update(learner, optax.adam(1e-3), task_batch=4, tasks_at_once=2)
     sample = patterns(size=16)
     state = jax.eval_shape(init, jax.random.key(0), sample)

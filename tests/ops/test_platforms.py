@@ -18,7 +18,7 @@ from jaxmeta.ops import convolve, pooled_block
 
 def meta_gradient(downsampling, map_tasks):
     """Two gradient functions of MAML and their arguments: of a batch of tasks, and of one step."""
-    learner = maml(conv4(3, width=16, downsampling=downsampling), cross_entropy, optax.sgd(0.1), 1)
+    learner = maml(conv4(3, width=32, downsampling=downsampling), cross_entropy, optax.sgd(0.1), 1)
     batch = Batch(jnp.ones((2, 6, 16, 16, 1)), jnp.zeros((2, 6), int))
     tasks, keys = Task(batch, batch), jax.random.split(jax.random.key(0), 2)
     one = jax.tree.map(lambda leaf: leaf[0], tasks)
