@@ -62,7 +62,7 @@ class Compress:
     int8: eight bits for each weight, with a scale per output channel;
     bfloat16: sixteen bits for each weight;
     distil: train a narrower network to match the predictions (classification);
-    all: each of these, with a picture."""
+    all: each of these."""
     sparsity: tuple[Sparsity, ...] = (0.6, 0.8, 0.9, 0.95)
     """Fractions of zeros, with prune and gradual."""
     steps: Count = 500
@@ -157,9 +157,8 @@ def compress_run(options: Compress) -> dict[str, Any]:
             for row in rows[1:]
         }
         write_per_task(path.with_suffix(".npz"), tests, identity)
-        if options.method == "all":
-            picture = where / f"{stem}.png" if options.out is None else path.with_suffix(".png")
-            _draw(picture, results, figure, title)
+        picture = f"{stem if options.out is None else f'{run.name}-compression'}.png"
+        _draw(path.parent / picture, _found(path.parent, results), figure, title)
     print(f"result: {path}")
     return results
 
@@ -236,9 +235,19 @@ def _line(row: Row, first: Row, figure: Figure) -> str:
     )
 
 
-def _draw(path: Path, results: dict[str, Any], figure: Figure, title: str) -> None:
+def _found(folder: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The versions in all results of this run in the folder, on as many tasks, the largest first."""
+    rows = {row["name"]: row for row in results["rows"]}
+    for path in sorted(folder.glob("*compression-*.json")):
+        other = files.read_json(path)
+        if all(other.get(name) == results[name] for name in (IDENTITY, "figure", "num_tasks")):
+            rows = {row["name"]: row for row in other["rows"]} | rows
+    first = rows.pop("uncompressed")
+    return [first, *sorted(rows.values(), key=lambda row: -row["bytes"])]
+
+
+def _draw(path: Path, rows: list[dict[str, Any]], figure: Figure, title: str) -> None:
     """The results of all versions over their bytes."""
-    rows = results["rows"]
     plots.size_and_result(
         path,
         [row["name"] for row in rows],

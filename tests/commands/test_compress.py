@@ -6,6 +6,7 @@ import shutil
 import jax
 import pytest
 
+from jaxmeta import plots
 from jaxmeta.commands.compare import compare
 from jaxmeta.compress import stored_bytes
 from jaxmeta.recipes import restore
@@ -78,7 +79,7 @@ def test_pruned_on_the_test_tasks_of_the_run(folder, compressed):
     # The table has a line for each.
     assert [line.split("  ")[0] for line in lines[2:5]] == list(rows)
     assert "–" in lines[2] and f"{half['bytes']:,}" in lines[3]
-    assert not (run / "compression.png").exists()
+    assert (run / "compression.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.full
@@ -95,10 +96,13 @@ def test_one_version_can_be_compared_with_its_run(folder, compressed):
 
 
 @pytest.mark.full
-def test_other_settings_do_not_replace_a_result(folder, compressed):
-    run = folder("few-shot", "maml")
+def test_other_settings_do_not_replace_a_result(folder, compressed, monkeypatch):
+    run, drawn = folder("few-shot", "maml"), []
+    monkeypatch.setattr(plots, "size_and_result", lambda path, names, *_, **__: drawn.append(names))
     for sparsity in ("0.5", "0.9", "0.5"):
         assert compressed(run, "--sparsity", sparsity)[0] == 0
+    # The picture shows the results of all calls.
+    assert drawn[-1] == ["uncompressed", "prune 50 %", "prune 90 %"]
     first, second = sorted(run.glob("compression-prune*.json"))
     names = {name for path in (first, second) for name in rows_of(path)[1]}
     assert names == {"uncompressed", "prune 50 %", "prune 90 %"}
