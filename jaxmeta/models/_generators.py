@@ -7,6 +7,27 @@ from flax import linen as nn
 
 from jaxmeta.core import Array, Model
 from jaxmeta.models.adapters import from_linen
+from jaxmeta.ops import convolve, convolve_transposed
+
+
+class _Convolution(nn.Module):
+    """Convolution with `SAME` padding and a bias; transposed, it enlarges the image by the stride.
+
+    Not `flax.linen.Conv`, whose gradients XLA computes entry by entry inside a loop on a CPU.
+    """
+
+    features: int
+    window: int = 4
+    stride: int = 2
+    transposed: bool = False
+
+    @nn.compact
+    def __call__(self, images_NHWC: Array) -> Array:
+        shape = (self.window, self.window, images_NHWC.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        operation = convolve_transposed if self.transposed else convolve
+        return operation(images_NHWC, kernel, stride=self.stride) + bias[None, None, None]
 
 
 class _Decoder(nn.Module):
@@ -19,8 +40,8 @@ class _Decoder(nn.Module):
         small = (-(-height // 4), -(-width // 4), 2 * self.width)
         values = nn.Dense(small[0] * small[1] * small[2], name="codes")(codes)
         values = nn.relu(values).reshape(codes.shape[0], *small)
-        values = nn.relu(nn.ConvTranspose(self.width, (4, 4), (2, 2), name="up_0")(values))
-        values = nn.ConvTranspose(channels, (4, 4), (2, 2), name="up_1")(values)
+        values = nn.relu(_Convolution(self.width, transposed=True, name="up_0")(values))
+        values = _Convolution(channels, transposed=True, name="up_1")(values)
         return values[:, :height, :width]
 
 
@@ -31,19 +52,19 @@ class _Generator(nn.Module):
     def __call__(self, given: tuple[Array, Array]) -> Array:
         images, noise = given
         height, width, channels = images.shape[1:]
-        half = nn.leaky_relu(_down(self.width, "down_0")(images))
-        quarter = nn.leaky_relu(_down(2 * self.width, "down_1")(half))
+        half = nn.leaky_relu(_Convolution(self.width, name="down_0")(images))
+        quarter = nn.leaky_relu(_Convolution(2 * self.width, name="down_1")(half))
         small = quarter.shape[1:]
         drawn = nn.Dense(small[0] * small[1] * small[2], name="noise")(noise)
         values = jnp.concatenate([quarter, drawn.reshape(quarter.shape)], axis=-1)
-        values = nn.Conv(2 * self.width, (3, 3), name="mix")(nn.leaky_relu(values))
+        values = _Convolution(2 * self.width, 3, 1, name="mix")(nn.leaky_relu(values))
         values = nn.leaky_relu(values + quarter)
-        values = nn.ConvTranspose(self.width, (4, 4), (2, 2), name="up_0")(values)
+        values = _Convolution(self.width, transposed=True, name="up_0")(values)
         values = values[:, : half.shape[1], : half.shape[2]]
         values = nn.leaky_relu(jnp.concatenate([values, half], axis=-1))
-        values = nn.ConvTranspose(self.width, (4, 4), (2, 2), name="up_1")(values)
+        values = _Convolution(self.width, transposed=True, name="up_1")(values)
         values = nn.leaky_relu(values[:, :height, :width])
-        return nn.sigmoid(nn.Conv(channels, (3, 3), name="last")(values))
+        return nn.sigmoid(_Convolution(channels, 3, 1, name="last")(values))
 
 
 class _Critic(nn.Module):
@@ -53,12 +74,9 @@ class _Critic(nn.Module):
     def __call__(self, given: tuple[Array, Array]) -> Array:
         values = jnp.concatenate(given, axis=-1)
         for index in range(3):
-            values = nn.leaky_relu(_down(2**index * self.width, f"down_{index}")(values))
+            width = 2**index * self.width
+            values = nn.leaky_relu(_Convolution(width, name=f"down_{index}")(values))
         return nn.Dense(1, name="score")(values.reshape(values.shape[0], -1))[:, 0]
-
-
-def _down(width: int, name: str) -> nn.Conv:
-    return nn.Conv(width, (4, 4), (2, 2), name=name)
 
 
 def image_decoder(shape: Sequence[int], *, width: int = 32) -> Model:

@@ -51,26 +51,61 @@ def convolve(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Arra
     >>> convolve(jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 4)), stride=2).shape
     (2, 3, 3, 4)
     """
-    images_NHWC, kernel_hwCD = jnp.asarray(images_NHWC), jnp.asarray(kernel_hwCD)
-    if images_NHWC.ndim != 4 or kernel_hwCD.ndim != 4:
-        raise ValueError(
-            f"convolve: images {images_NHWC.shape} and kernel {kernel_hwCD.shape}; give "
-            "[N, H, W, C] and [h, w, C, D]."
-        )
-    if images_NHWC.shape[-1] != kernel_hwCD.shape[-2]:
-        raise ValueError(
-            f"convolve: images {images_NHWC.shape} have {images_NHWC.shape[-1]} channels, but the "
-            f"kernel {kernel_hwCD.shape} has {kernel_hwCD.shape[-2]}; give both the same number."
-        )
-    if stride < 1:
-        raise ValueError(f"convolve: stride {stride}; give at least 1.")
-    # Type promotion, as in JAX's own operations.
-    dtype = jnp.promote_types(images_NHWC.dtype, kernel_hwCD.dtype)
-    images_NHWC, kernel_hwCD = images_NHWC.astype(dtype), kernel_hwCD.astype(dtype)
-    images_NHWC = varying_with(images_NHWC, kernel_hwCD)
-    kernel_hwCD = varying_with(kernel_hwCD, images_NHWC)
+    images_NHWC, kernel_hwCD = _checked("convolve", images_NHWC, kernel_hwCD, stride)
     geometry = Geometry(images_NHWC.shape[1:3], kernel_hwCD.shape[:2], stride)
     return convolve_p.bind(images_NHWC, kernel_hwCD, geometry=geometry)
+
+
+def convolve_transposed(images_NHWC: Array, kernel_hwCD: Array, *, stride: int = 1) -> Array:
+    """Transposed convolution: it spreads every pixel over a window of a larger image, without bias.
+
+        y[n, s·i + a − p, s·j + b − p, d] = Σ x[n, i, j, c] · w[h − 1 − a, w − 1 − b, c, d]
+
+    summed over i, j and c; p is the padding of a convolution of stride s of the larger image. This
+    is the transpose of that convolution, with the kernel rotated and its channels exchanged, as in
+    `jax.lax.conv_transpose`.
+
+    Args:
+      images_NHWC: float `[N, H, W, C]`.
+      kernel_hwCD: float `[h, w, C, D]`. If the types differ, both are promoted to the wider one.
+      stride: s, in pixels, the same on both axes.
+
+    Returns:
+      float `[N, s·H, s·W, D]`.
+
+    Raises:
+      ValueError: as `convolve`.
+
+    >>> convolve_transposed(jnp.ones((2, 5, 5, 1)), jnp.ones((4, 4, 1, 3)), stride=2).shape
+    (2, 10, 10, 3)
+    """
+    images_NHWC, kernel_hwCD = _checked("convolve_transposed", images_NHWC, kernel_hwCD, stride)
+    height, width = images_NHWC.shape[1:3]
+    geometry = Geometry((stride * height, stride * width), kernel_hwCD.shape[:2], stride)
+    rotated_hwDC = kernel_hwCD[::-1, ::-1].swapaxes(2, 3)
+    return gradient_to_images_p.bind(images_NHWC, rotated_hwDC, geometry=geometry)
+
+
+def _checked(name: str, images: Array, kernel: Array, stride: int) -> tuple[Array, Array]:
+    """The operands, of one type and varying over the same mesh axes."""
+    images, kernel = jnp.asarray(images), jnp.asarray(kernel)
+    if images.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(
+            f"{name}: images {images.shape} and kernel {kernel.shape}; give [N, H, W, C] and "
+            "[h, w, C, D]."
+        )
+    if images.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"{name}: images {images.shape} have {images.shape[-1]} channels, but the kernel "
+            f"{kernel.shape} has {kernel.shape[-2]}; give both the same number."
+        )
+    if stride < 1:
+        raise ValueError(f"{name}: stride {stride}; give at least 1.")
+    # Type promotion, as in JAX's own operations.
+    dtype = jnp.promote_types(images.dtype, kernel.dtype)
+    images, kernel = images.astype(dtype), kernel.astype(dtype)
+    images = varying_with(images, kernel)
+    return images, varying_with(kernel, images)
 
 
 def _define(name: str, *, form: Form, per_task: Form, on_cpu: Form) -> Primitive:

@@ -16,7 +16,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxmeta.ops import convolution_forms as forms
-from jaxmeta.ops import convolve
+from jaxmeta.ops import convolve, convolve_transposed
 from jaxmeta.ops.convolution import convolve_p, gradient_to_images_p, gradient_to_kernel_p
 from jaxmeta.ops.convolution_forms import Geometry
 from jaxmeta.ops.cpu import convolution as cpu_forms
@@ -61,7 +61,7 @@ def setting(request, x64):
     width=st.integers(1, 9),
     window=st.sampled_from([1, 2, 3]),
     stride=st.sampled_from([1, 2]),
-    channels=st.sampled_from([(1, 4), (3, 2), (16, 16)]),
+    channels=st.sampled_from([(1, 4), (3, 2), (16, 16), (24, 24)]),
 )
 def test_values_and_gradients_over_shapes(height, width, window, stride, channels):
     with jax.enable_x64(True):
@@ -282,6 +282,31 @@ def test_derivatives_stay_within_the_three():
         convolve_p.name,
         gradient_to_kernel_p.name,
     }
+
+
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (3, 2), (3, 1), (2, 3)])
+def test_transposed_is_that_of_jax(window, stride, x64):
+    images, kernel = normal(0, 2, 5, 4, 3), normal(1, window, window, 3, 2)
+
+    def theirs(images, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        strides = (stride, stride)
+        return lax.conv_transpose(images, kernel, strides, "SAME", dimension_numbers=layout)
+
+    own = partial(convolve_transposed, stride=stride)
+    assert own(images, kernel).shape == (2, 5 * stride, 4 * stride, 2)
+    for function in (lambda call: call, lambda call: jax.grad(squared(call), (0, 1))):
+        close(*(function(call)(images, kernel) for call in (own, theirs)))
+    chex.assert_numerical_grads(squared(own), (images, kernel), order=2)
+
+
+def squared(call):
+    return lambda images, kernel: jnp.square(call(images, kernel)).sum()
+
+
+def test_transposed_checks_its_operands():
+    with pytest.raises(ValueError, match="convolve_transposed: images .* have 2 channels"):
+        convolve_transposed(jnp.zeros((1, 4, 4, 2)), jnp.zeros((4, 4, 1, 4)), stride=2)
 
 
 @pytest.mark.parametrize(
