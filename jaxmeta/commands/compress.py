@@ -236,7 +236,7 @@ def _line(row: Row, first: Row, figure: Figure) -> str:
 
 
 def _found(folder: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The versions in all results of this run in the folder, on as many tasks, the largest first."""
+    """The versions in all results of the run in the folder, on as many tasks, the largest first."""
     rows = {row["name"]: row for row in results["rows"]}
     for path in sorted(folder.glob("*compression-*.json")):
         other = files.read_json(path)
