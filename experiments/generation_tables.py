@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.cells import interval, linked, runs_of
 from experiments.markdown import Row, grid
+from jaxmeta import files
 from jaxmeta.commands.compare import compare
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,6 +57,19 @@ def generators_table(folder: Path = RESULTS) -> str:
         "that of real test images",
     ]
     return grid(columns, rows)
+
+
+def classifier_table(folder: Path = RESULTS) -> str:
+    """Classifiers of all test classes, with and without generated images."""
+    rows: list[Row] = []
+    for path in sorted(folder.glob("augmented-classifier/*.json")):
+        for row in files.read_json(path)["rows"]:
+            first = row["method"] == "no augmentation"
+            difference = "–" if first else interval(row, "difference", "+.1f", 100)
+            accuracy = interval(row, "accuracy", ".1f", 100)
+            rows.append([str(row["examples"]), linked(row["method"], path), accuracy, difference])
+    rows.sort(key=lambda row: int(row[0]))
+    return grid(["images per class", "augmentation", "accuracy (%)", "difference (points)"], rows)
 
 
 def _generated(own: Mapping[str, Any]) -> int:

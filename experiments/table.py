@@ -16,7 +16,7 @@ from experiments.active_tables import active_tables, requests_table
 from experiments.architecture_tables import search_speed_table, searches_table
 from experiments.cells import interval, linked, percent, published_result
 from experiments.compression_tables import compression_tables
-from experiments.generation_tables import generators_table, imagined_tables
+from experiments.generation_tables import classifier_table, generators_table, imagined_tables
 from experiments.markdown import Row, grid
 from experiments.policy_tables import (
     bandits_table,
@@ -357,7 +357,11 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/pages/active.md": {"active": active_tables, "requests": requests_table},
     "docs/pages/compression.md": {"compression": compression_tables},
-    "docs/pages/generation.md": {"imagined": imagined_tables, "generators": generators_table},
+    "docs/pages/generation.md": {
+        "imagined": imagined_tables,
+        "generators": generators_table,
+        "classifiers": classifier_table,
+    },
     **POOL_PAGES,
     **TRANSFER_PAGES,
     **TEXT_PAGES,

@@ -72,12 +72,12 @@ class Training:
         last: optax.GradientTransformation | None = None,
         *,
         per_update: int = 1,
-        momentum: float = 0.9,
+        decay: tuple[float, float] = (0.9, 0.999),
     ) -> Any:
         """The optimizer of the meta-parameters: clipping, the scheduled optimizer, then `last`.
 
         `per_update` is its number of steps per meta-update; schedules are in meta-updates.
-        `momentum` is Adam's β₁.
+        `decay` are Adam's β₁ and β₂.
         """
         rate, steps = self.outer_rate, per_update * self.steps
         schedule = {
@@ -90,7 +90,7 @@ class Training:
         }[self.outer_schedule]
         optimizer = optax.sgd(schedule)
         if self.outer_optimizer == "adam":
-            optimizer = optax.adam(schedule, b1=momentum)
+            optimizer = optax.adam(schedule, *decay)
         if last is not None:
             optimizer = optax.chain(optimizer, last)
         if self.clip_norm is not None:

@@ -123,4 +123,4 @@ class Darts(Search):
 
     def optimizer(self, engine: Engine) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(self.architecture_decay)
-        return optax.chain(decay, engine.training.optimizer(momentum=0.5))
+        return optax.chain(decay, engine.training.optimizer(decay=(0.5, 0.999)))

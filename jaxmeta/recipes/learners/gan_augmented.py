@@ -16,6 +16,8 @@ from jaxmeta.recipes.settings import Count, NonNegative, Positive, option
 from jaxmeta.training.alternating import alternating_update
 from jaxmeta.training.update import MetaUpdate
 
+_DECAY = (0.0, 0.9)  # β₁ and β₂ of both optimizers, as in Gulrajani et al. 2017
+
 
 @recipe("gan-augmented", paper="Antoniou et al. 2018", kinds=("generation",))
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class GANAugmented(Generative):
         return gan_augmented(
             self._generator(problem),
             pair_critic(problem.data["width"]),
-            optax.adam(self.critic_rate, b1=0.0, b2=0.9),
+            optax.adam(self.critic_rate, *_DECAY),
             latent=self.noise,
             critic_steps=self.critic_steps,
             penalty=self.penalty,
@@ -63,7 +65,7 @@ class GANAugmented(Generative):
                 f"{option('task_batch', engine.training.task_batch)}: {self.name} takes one task "
                 "per step; give 1."
             )
-        return alternating_update(learner, engine.training.optimizer(momentum=0.0))
+        return alternating_update(learner, engine.training.optimizer(decay=_DECAY))
 
     def interpolated(
         self, problem: Problem, params: PyTree, key: Key, images: Array, shares: Array
