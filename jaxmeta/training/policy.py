@@ -127,7 +127,7 @@ def trust_region_update(
 
     Raises:
       ValueError: as `meta_update`; a number that is not positive; `backtrack` not below 1; more
-        `curvature_tasks` than tasks.
+        `curvature_tasks` than tasks; a learner whose surrogate also fits values, such as RL².
       TypeError: the learner gathers no experience.
 
     Source: Schulman, Levine, Moritz, Jordan, Abbeel 2015, "Trust region policy optimization",
@@ -141,6 +141,11 @@ def trust_region_update(
             f"trust_region_update: largest {largest}, solver_steps {solver_steps}, damping "
             f"{damping}, backtracks {backtracks}, backtrack {backtrack}; give positive numbers, "
             "and a backtrack below 1."
+        )
+    if getattr(learner.grad, "fits_values", False):
+        raise ValueError(
+            "trust_region_update: the surrogate of this learner also fits values, which a trust "
+            "region does not limit; train it with proximal_update or meta_update."
         )
     batch = _batch_of(learner, task_batch, tasks_at_once, mesh)
     start = meta_update(learner, optax.identity(), task_batch=task_batch)
@@ -204,7 +209,11 @@ def trust_region_update(
         factor = jnp.where(search.accepted, search.factor, 0)
         divergence = jnp.where(search.accepted, search.divergence, 0)
         metrics = {**info.metrics, "divergence": divergence, "step_factor": factor}
-        after = state._replace(step=state.step + 1, meta_params=moved(factor))
+        # Chosen, not multiplied by 0: a direction that is not finite changes nothing either.
+        meta_params = jax.tree.map(
+            lambda p, new: jnp.where(search.accepted, new, p), old, moved(search.factor)
+        )
+        after = state._replace(step=state.step + 1, meta_params=meta_params)
         return after, Info(info.loss, metrics)
 
     return MetaUpdate(start.init, update)

@@ -1,5 +1,6 @@
 """Meta-updates of policies against the same steps written out, on a small tabular process."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxmeta import Model, squared_error
 from jaxmeta.data.control import environment_tasks, tabular
 from jaxmeta.inner import reverse_mode
-from jaxmeta.learners import maml, maml_rl, promp
+from jaxmeta.learners import maml, maml_rl, promp, rl_squared
 from jaxmeta.models import mlp
 from jaxmeta.training import task_mesh
 from jaxmeta.training.policy import proximal_update, trust_region_update
@@ -152,6 +153,27 @@ def test_no_step_without_an_improvement(x64):
     after, info = jax.jit(update)(state, SAMPLE)
     np.testing.assert_array_equal(after.meta_params, state.meta_params)
     assert float(info.metrics["step_factor"]) == 0
+
+
+@pytest.mark.full
+def test_a_direction_that_is_not_finite_changes_nothing():
+    """One task whose experience has diverged: no step, and no NaN in the parameters."""
+    learner = learner_of(maml_rl)
+    diverged = dataclasses.replace(
+        learner.grad,
+        surrogate=lambda params, experience: np.nan * learner.grad.surrogate(params, experience),
+    )
+    init, update = trust_region_update(learner._replace(grad=diverged), task_batch=TASKS)
+    state = jax.jit(init)(jax.random.key(0), SAMPLE)
+    after, info = jax.jit(update)(state, SAMPLE)
+    np.testing.assert_array_equal(after.meta_params, state.meta_params)
+    assert float(info.metrics["step_factor"]) == 0
+
+
+def test_a_surrogate_that_fits_values_has_no_trust_region():
+    learner = rl_squared(ENVIRONMENT, episodes=2, width=4)
+    with pytest.raises(ValueError, match="also fits values"):
+        trust_region_update(learner, task_batch=2)
 
 
 def test_nonsense_is_refused():

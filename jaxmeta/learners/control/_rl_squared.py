@@ -271,5 +271,5 @@ def rl_squared(
         return jax.tree.map(lambda leaf: leaf[:, None], lived)
 
     learner = meta_learner(init, adapt, predict, no_objective, loss=loss)
-    grad = PolicyGradient(gather, surrogate, divergence, info)
+    grad = PolicyGradient(gather, surrogate, divergence, info, fits_values=True)
     return learner._replace(grad=grad, rollout=rollout)

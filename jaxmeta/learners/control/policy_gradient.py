@@ -127,12 +127,15 @@ class PolicyGradient:
       divergence: `divergence(meta_params, experience) -> scalar`, the mean KL divergence of the
         adapted policy that acted from that of `meta_params`, in nats.
       info: `info(experience) -> Info`.
+      fits_values: whether the surrogate also fits values, whose parameters don't affect the
+        divergence. A trust region does not limit these, so that `trust_region_update` refuses it.
     """
 
     gather: Callable[[Key, PyTree, Task], Any]
     surrogate: Callable[[PyTree, Any], Array]
     divergence: Callable[[PyTree, Any], Array]
     info: Callable[[Any], Info]
+    fits_values: bool = False
 
     def __call__(
         self, key: Key, meta_params: PyTree, task: Task, carry: Carry, /

@@ -11,7 +11,7 @@ policy gradient. They differ in the second derivative, which MAML's meta-gradien
 | surrogate | its expected Hessian at θ_old |
 |---|---|
 | `dice` | that of the expected return |
-| `lvc` | without the terms of actions and rewards of different steps, with less variance |
+| `lvc` | without the products of the scores of different steps, with less variance |
 | `log_likelihood` | without all products of scores |
 
 As in published code, step t is not weighted by γᵗ.

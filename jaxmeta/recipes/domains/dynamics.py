@@ -233,7 +233,7 @@ class Dynamics(Domain):
             return HeldOut(source(environment), {**identity, "part": part}, judge=judge)
 
         def report(made: Report) -> dict[str, Any]:
-            models = _models(self, made)
+            models = _models(self, made, source(of_training))
             judged, controlled = len(made.values["test"]["loss"]), planning.planning_tasks
             # The i-th key does not depend on the number of keys.
             keys = jax.random.split(made.key, max(judged, controlled))
@@ -306,12 +306,15 @@ def _judge(
     return loss, {**info.metrics, **errors}
 
 
-def _models(own: Dynamics, made: Report) -> dict[str, ModelOf]:
-    """The models by name, each `model(trained, process) -> DynamicsModel`."""
+def _models(own: Dynamics, made: Report, tuned_on: Sampler) -> dict[str, ModelOf]:
+    """The models by name, each `model(trained, process) -> DynamicsModel`.
+
+    The features and the ridge of least squares are chosen on processes of the training.
+    """
     family, learner = FAMILIES[own.environment], made.learners["test"]
     scales, identified, simulated = family.scales, family.identified, family.simulate()
     other = jax.random.split(jax.random.fold_in(made.key, 1), own.planning.tuning_tasks)
-    drawn = draw_processes(made.tests["test"].source, other)
+    drawn = draw_processes(tuned_on, other)
     name, ridge = tuned_regression(drawn, scales, own.windows.open_loop)
     made.say(f"least squares on generic features, tuned: {name}, ridge {ridge:g}.")
     models: dict[str, ModelOf] = {

@@ -43,6 +43,11 @@ class MamlRl(AdaptivePolicy):
                 f"--sampling-term requires {option('surrogate', 'log-likelihood')}: the other "
                 "surrogates already differentiate the expectation over episodes."
             )
+        if self.sampling_term and self.outer == "ppo":
+            raise ValueError(
+                f"--sampling-term does not support {option('outer', 'ppo')}, whose later epochs "
+                "would raise the term without bound: choose trpo or gradient."
+            )
 
     def build(self, problem: Problem) -> MetaLearner:
         return maml_rl(

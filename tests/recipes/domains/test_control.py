@@ -31,6 +31,11 @@ def of(domain, learner, **changes):
         ("promp", {"reward": "dense"}, "--reward dense applies only to --environment corners"),
         ("promp", {"states": 3}, "--states 3 applies only to --environment tabular"),
         ("maml-rl", {"sampling_term": True}, "requires --surrogate log-likelihood"),
+        (
+            "maml-rl",
+            {"sampling_term": True, "surrogate": "log-likelihood", "outer": "ppo"},
+            "--sampling-term does not support --outer ppo",
+        ),
         ("rl-squared", {"outer": "trpo"}, "--outer trpo does not support rl-squared"),
         ("maml-rl", {"trust_region": 0.0}, "--trust-region 0.0: give a number"),
         ("promp", {"episodes": 0}, "--episodes 0"),

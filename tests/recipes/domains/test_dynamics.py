@@ -12,6 +12,7 @@ import pytest
 from jaxmeta.core import Batch, Task
 from jaxmeta.data.control import (
     PENDULUM_SCALES,
+    Scales,
     encode_change,
     encode_step,
     pendulum_parameters,
@@ -78,6 +79,13 @@ def test_the_true_model_has_no_open_loop_error(x64):
     observation, _, after = decode(PENDULUM_SCALES, query)
     away = (np.asarray(after)[:10] - np.asarray(observation)[0]) / [1, 1, 8]
     np.testing.assert_allclose(errors, np.sqrt(np.square(away).mean(axis=1)), rtol=1e-8)
+
+
+def test_the_truth_is_not_clipped(x64):
+    """Predictions are clipped to the largest observation, true steps beyond it are not."""
+    scales = Scales((2.0,), (1.0,), (0.5,))
+    steps = Batch(jnp.array([[0.9, 0.0]]), jnp.array([[3.0]]))
+    assert decode(scales, steps)[2].tolist() == [[1.8 + 1.5]]
 
 
 def test_least_squares_is_ridge_regression(x64):
