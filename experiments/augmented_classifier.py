@@ -127,15 +127,15 @@ def measure(options: AugmentedClassifier) -> dict[str, Any]:
       OSError: a file can't be read or written.
     """
     run = find_run(options.run_dir)
-    generate, drawn_by = drawn_views(str(options.run_dir))
-    experiment, _ = read_config(run)
+    experiment, data = read_config(run)
+    generate, drawn_by = drawn_views(str(options.run_dir), data.get("images_sha256", ""))
     domain: Any = experiment.domain  # of a generator's run, as `drawn_views` has checked
     dataset = domain.images.load(experiment.training.seed)
     trained = max(options.examples)
     images_KN = table_of(dataset.test, trained)
     methods: dict[str, Draw | None] = {
         "no augmentation": None,
-        "distortions": drawn_views(None)[0],
+        "distortions": drawn_views(None, "")[0],
         "generated": generate,
     }
     path = options.out or run / "augmented-classifier.json"

@@ -30,6 +30,8 @@ def measured(
     >>> found = measured(0.7, np.array([0.9, 0.8, 0.6]), ["a", "b", "b"], ["a", "a", None])
     >>> round(found["coverage"], 4), found["risk"], found["risk_coverage"]["risk"][0]
     (0.6667, 0.5, 0.5)
+    >>> found["judged"]  # queries that are answered, and whose class is known
+    2
     """
     answered = probabilities >= below
     found: dict[str, Any] = {"abstain_below": below, "coverage": float(answered.mean())}
@@ -40,6 +42,7 @@ def measured(
     correct = np.array([name == own for name, own in zip(predicted, truth, strict=True)])
     judged = correct[answered & known]
     found["risk"] = float(1 - judged.mean()) if len(judged) else None
+    found["judged"] = len(judged)
     coverage, risk = risk_coverage(
         jnp.asarray(probabilities[known]),
         jnp.asarray(correct[known]),
@@ -53,9 +56,12 @@ def measured(
 def lines(run: Path, found: dict[str, Any], queries: int) -> list[str]:
     """What was measured, and what the run's own test says of the threshold."""
     below, coverage = found["abstain_below"], found["coverage"]
-    risk = found.get("risk")
-    risk = "" if risk is None else f", of which {100 * risk:.1f} % are wrong"
-    told = [f"{round(coverage * queries)} of {queries} queries are answered{risk}."]
+    risk, answered = found.get("risk"), round(coverage * queries)
+    if risk is not None:
+        judged = found["judged"]
+        those = "which" if judged == answered else f"the {judged} with a known class"
+        risk = f"{', of' if judged == answered else '; of'} {those} {100 * risk:.1f} % are wrong"
+    told = [f"{answered} of {queries} queries are answered{risk or ''}."]
     path = run / RESULTS
     curve = files.read_json(path).get(CURVE) if path.is_file() else None
     if curve is None:

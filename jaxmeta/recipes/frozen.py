@@ -59,11 +59,7 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
     if run is None:
         return Frozen(on_features(), (), "pixels")
     restored = restore(find_run(Path(run)))
-    if restored.data.get("images_sha256") != images_sha256:
-        raise ValueError(
-            f"--pretrained {run} was trained on other images or on another split; give its "
-            "--dataset, --split, --seed and --image-size."
-        )
+    _check_images(f"--pretrained {run}", restored.data, images_sha256)
     recipe, experiment = restored.experiment.learner, restored.experiment
     params = restored.meta_params
     if experiment.domain.kind != "supervised":
@@ -85,11 +81,21 @@ def frozen_network(run: str | None, images_sha256: str) -> Frozen:
     return Frozen(encoder, params, f"{recipe.name}, {Path(run).name}", settings)
 
 
-def drawn_views(run: str | None) -> tuple[Draw, str]:
+def _check_images(run: str, data: Mapping[str, Any], images_sha256: str) -> None:
+    """Raises `ValueError` for a run that may have seen the test classes."""
+    if data.get("images_sha256") != images_sha256:
+        raise ValueError(
+            f"{run} was trained on other images or on another split; give its --dataset, --split, "
+            "--seed and --image-size."
+        )
+
+
+def drawn_views(run: str | None, images_sha256: str) -> tuple[Draw, str]:
     """Views by `distortions`, or by the generator of a run of `experiments.generate`; their name.
 
     Raises:
-      ValueError: the run is no generator of images.
+      ValueError: the run is no generator of images, or was trained on other images or another
+        split, which may have seen the test classes.
       OSError: it can't be read.
     """
     if run is None:
@@ -102,6 +108,7 @@ def drawn_views(run: str | None) -> tuple[Draw, str]:
     restored = restore(find_run(Path(run)))
     if restored.experiment.domain.kind != "generation":
         raise ValueError(f"--generator {run} is not a run of python -m experiments.generate.")
+    _check_images(f"--generator {run}", restored.data, images_sha256)
     learner, params = restored.learner, restored.meta_params
     draw = lambda key, images: learner.predict(params, images, key=key)  # noqa: E731
     return draw, f"{restored.experiment.learner.name}, {parameters_sha256(params)[:16]}"

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.core import Array, Batch, Key, MetaLearner, Task, valid_mask
+from jaxmeta.core import Array, Batch, Key, MetaLearner, Task, cross_entropy, valid_mask
+from jaxmeta.learners.ways import among_known
 from jaxmeta.recipes.tasks import Judge
 from jaxmeta.training.state import shared_of
 from jaxmeta.training.update import Trained
@@ -18,6 +19,7 @@ def judge_of_sessions(ways: int, sessions: int) -> Judge:
     After session s, the learner adapts to the support of the sessions 1, …, s, and classifies the
     queries of their classes among these. For a learner that keeps a mean, a code or a memory of
     each class, this is the adaptation to the support of session s that keeps the classes before it.
+    Outputs of classes that have not come yet are left out.
 
     The metrics are `accuracy_session_1` and so on, their mean `session_mean`, and `accuracy`, that
     after the last session; the loss is that after the last session.
@@ -40,17 +42,21 @@ def judge_of_sessions(ways: int, sessions: int) -> Judge:
             mask = valid_mask(batch.mask, len(batch.targets))
             return batch._replace(mask=mask & (batch.targets < classes))
 
-        def after(session: Array) -> tuple[Array, Array]:
-            classes = each * session
-            so_far = Task(shown(task.support, classes), shown(task.query, classes))
-            given = (key, trained.meta_params, so_far)
-            loss, info = learner.loss(*given, **shared_of(learner, trained))
-            return loss, info.metrics["accuracy"]
+        shared = shared_of(learner, trained)
 
-        losses, accuracies = jax.lax.map(after, 1 + jnp.arange(sessions))
+        def after(session: Array) -> Array:
+            classes = each * session
+            support, query = shown(task.support, classes), shown(task.query, classes)
+            adapted = learner.adapt(key, trained.meta_params, support, **shared)
+            outputs = learner.predict(adapted, query.inputs)
+            outputs = among_known(outputs, jnp.arange(outputs.shape[-1]) < classes)
+            return cross_entropy(outputs, query.targets, query.mask)[1]["accuracy"]
+
+        accuracies = jax.lax.map(after, 1 + jnp.arange(sessions))
+        loss, _ = learner.loss(key, trained.meta_params, task, **shared)
         by_session = {f"accuracy_session_{n + 1}": accuracies[n] for n in range(sessions)}
         means = {"accuracy": accuracies[-1], "session_mean": accuracies.mean()}
-        return losses[-1], {**means, **by_session}
+        return loss, {**means, **by_session}
 
     return judge
 

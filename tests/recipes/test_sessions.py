@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
-from jaxmeta import Batch, Task, cross_entropy
-from jaxmeta.learners import prototypical
+from jaxmeta import Batch, Model, Task, cross_entropy
+from jaxmeta.learners import maml, prototypical
 from jaxmeta.models import on_features
 from jaxmeta.recipes import find_domain, find_learner, settings, start
 from jaxmeta.recipes.sessions import judge_of_sessions, session_lines
@@ -31,6 +32,23 @@ def test_classes_that_come_later_take_over_queries_of_earlier_ones():
     assert loss == pytest.approx(float(whole))
     assert session_lines(metrics) == ["accuracy (%) after each session: 100.0, 75.0"]
     assert session_lines({"accuracy": 1.0}) == []
+
+
+def test_classes_that_have_not_come_are_never_predicted():
+    """A learner with an output for each class: MAML without a step, whose outputs are its inputs."""
+    model = Model(
+        init=lambda key, inputs: jnp.zeros(()),
+        apply=lambda params, inputs, *, reference=None, key=None: inputs + params,
+    )
+    learner = maml(model, cross_entropy, optax.sgd(0.0), 0)
+    scores = jnp.array(
+        [[3.0, 0.0, 5.0, 0.0], [0.0, 1.0, 0.0, 5.0], [0.0, 0.0, 5.0, 1.0], [1.0] * 4]
+    )
+    batch = Batch(scores, jnp.arange(4))
+    _, metrics = judge_of_sessions(4, 2)(KEY, learner, Trained(jnp.zeros(())), Task(batch, batch))
+    # Classes 2 and 3 have the largest scores of the first two queries, but come later.
+    assert metrics["accuracy_session_1"] == 1.0
+    assert metrics["accuracy_session_2"] == 0.25
 
 
 def test_sessions_divide_the_ways():

@@ -274,6 +274,7 @@ class ClassStreams(Domain):
             summary={"dataset": self.images.dataset, "lengths": list(own.lengths)},
             protocol={
                 **dataset.protocol,
+                "rotations": "none",
                 **dataclasses.asdict(own),
                 "network": f"convolutions of strides {' '.join(map(str, network.strides))}, "
                 f"width {network.width}",

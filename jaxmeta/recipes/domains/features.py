@@ -122,7 +122,7 @@ class Features(Domain):
         own, episode = self.network, self.episode
         identity = data_identity(dataset)
         frozen = frozen_network(own.pretrained, identity["images_sha256"])
-        draw, drawn_by = drawn_views(own.generator)
+        draw, drawn_by = drawn_views(own.generator, identity["images_sha256"])
         features, known = features_of(frozen, dataset, own.views, draw, drawn_by)
         base, mask = padded_classes(features["train"])
         data = {
@@ -165,6 +165,7 @@ class Features(Domain):
             },
             protocol={
                 **dataset.protocol,
+                "rotations": "none",
                 "features_of": frozen.name,
                 "features": base.shape[-1],
                 "views": own.views,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.recipes import restore
+from jaxmeta.recipes.frozen import drawn_views
 from jaxmeta.recipes.results import read_per_task
 
 LEARNERS = ["noise-augmented", pytest.param("vae-augmented", marks=pytest.mark.full)]
@@ -21,6 +22,7 @@ def test_base_statistics_are_part_of_a_run(trained):
     assert 0.3 < run.meta_params.means_CD.mean() < 1
     results = json.loads((folder / "results.json").read_text())
     assert results["protocol"]["views_by"] == "distortions"
+    assert results["protocol"]["rotations"] == "none"  # whatever the set is used with elsewhere
     assert {*results["tests"]} == {"test", "2-shot"}
     assert results["tests"]["2-shot"]["accuracy"] > 1 / 3
 
@@ -48,6 +50,15 @@ def test_a_network_that_was_trained_first(trained, tiny, status, tmp_path, capsy
     other = [word if word != "6/6/6" else "7/5/6" for word in map(str, options)]
     assert status("features", *other, "--overwrite") == 1
     assert "was trained on other images or on another split" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_a_generator_that_may_have_seen_the_test_classes(trained):
+    run = trained("generate")
+    own = restore(run).data["images_sha256"]
+    assert drawn_views(str(run), own)[1].startswith("vae, ")
+    with pytest.raises(ValueError, match="--generator .* was trained on other images"):
+        drawn_views(str(run), "of another split")
 
 
 @pytest.mark.full
