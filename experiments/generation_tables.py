@@ -50,7 +50,7 @@ def generators_table(folder: Path = RESULTS) -> str:
                 f"{nearest['test']['median']:.3f}",
             ]
         )
-    columns = ["run", "bound (nats)", "Fréchet distance", "of real test images"]
+    columns = ["run", "bound (nats)", "Fréchet distance", "of test images of the same classes"]
     columns += [
         "of the mean image",
         "distance to nearest training image",

@@ -35,7 +35,7 @@ def test_classes_that_come_later_take_over_queries_of_earlier_ones():
 
 
 def test_classes_that_have_not_come_are_never_predicted():
-    """A learner with an output for each class: MAML without a step, whose outputs are its inputs."""
+    """A learner with an output for each class: MAML without a step, outputs are the inputs."""
     model = Model(
         init=lambda key, inputs: jnp.zeros(()),
         apply=lambda params, inputs, *, reference=None, key=None: inputs + params,
