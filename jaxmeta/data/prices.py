@@ -1,10 +1,11 @@
 """Daily prices of stocks as streams: tomorrow's volatility from that of the days before.
 
 The prices are the members of the S&P 500 index in 2018, from 2013 to 2018, in the folder
-`sp500_5yr` of `JAXMETA_DATA_DIR`: `sp500_5yr.npz` with `ohlcv`, float `[stocks, days, 5]` (open,
-high, low, close, volume; NaN where absent), `ticker` and `date`. The CSV files that it is made of
-are at https://github.com/CNuge/kaggle-code, `stock_data/individual_stocks_5yr` (MIT). Companies
-that left the index are missing, so that results on it flatter.
+`sp500_5yr` of `JAXMETA_DATA_DIR`: `all_stocks_5yr.csv` of Kaggle (camnugent/sandp500), the CSV
+files of `individual_stocks_5yr`, also at https://github.com/CNuge/kaggle-code (MIT), or a smaller
+form, `sp500_5yr.npz` with `ohlcv`, float `[stocks, days, 5]` (open, high, low, close, volume; NaN
+where absent), `ticker` and `date`. Companies that left the index are missing, so that results on it
+flatter.
 """
 
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Key, Task
 from jaxmeta.data.cache import data_folder
-from jaxmeta.data.reading import regular
+from jaxmeta.data.pool_sets.table import numbers, read_columns
+from jaxmeta.data.reading import listed, regular
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
 
@@ -58,28 +60,76 @@ def load_volatilities(
 
     Args:
       length: days of a window.
-      data_dir: the folder of `sp500_5yr.npz`. Defaults to `sp500_5yr` in `JAXMETA_DATA_DIR`.
+      data_dir: the folder of the prices, see `read_prices`. Defaults to `sp500_5yr` in
+        `JAXMETA_DATA_DIR`.
 
     Raises:
-      FileNotFoundError: the file is missing; with its source.
-      ValueError: the file has another content; or a part has no window of this length.
+      FileNotFoundError: there are no prices; with their source.
+      ValueError: a file has another content; or a part has no window of this length.
 
     Source of the volatility: Parkinson 1980, "The extreme value method for estimating the variance
     of the rate of return"; of the inputs: Corsi 2009, "A simple approximate long-memory model of
     realized volatility".
     """
-    path = data_folder("sp500_5yr", data_dir) / "sp500_5yr.npz"
-    if not path.exists():
+    prices = read_prices(data_folder("sp500_5yr", data_dir))
+    return _parts(*_columns(prices), np.array(prices.dates), length)
+
+
+class Prices(NamedTuple):
+    """Daily prices; NaN where a stock has none.
+
+    Attributes:
+      names: of the stocks.
+      dates: `YYYY-MM-DD`, in order.
+      high, low, close: float `[stocks, dates]`.
+    """
+
+    names: list[str]
+    dates: list[str]
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+
+
+def read_prices(place: Path) -> Prices:
+    """Reads the prices in a folder, in one of the three forms.
+
+    They are `sp500_5yr.npz`, `all_stocks_5yr.csv`, or CSV files in `individual_stocks_5yr`.
+
+    Raises:
+      OSError, ValueError: files are missing or damaged.
+    """
+    if (place / "sp500_5yr.npz").is_file():
+        return _read_ohlcv(place / "sp500_5yr.npz")
+    folders = [own for own in (place, place / "individual_stocks_5yr") if own.is_dir()]
+    paths = [own / name for own in folders for name in listed(own) if name.endswith(".csv")]
+    if (place / "all_stocks_5yr.csv").is_file():
+        paths = [place / "all_stocks_5yr.csv"]
+    if not paths:
         raise FileNotFoundError(
-            f"{shown(path)} does not exist; it holds daily prices, see {SOURCE}: set "
-            "JAXMETA_DATA_DIR to the folder above sp500_5yr."
+            f"{shown(place)} holds no prices; put all_stocks_5yr.csv of "
+            "https://www.kaggle.com/datasets/camnugent/sandp500 there, or set JAXMETA_DATA_DIR to "
+            "the folder that has sp500_5yr"
         )
-    arrays = read_ohlcv(path)
-    return _parts(*_columns(arrays["ohlcv"]), arrays["date"], length)
+    stocks, dates, rows = [], [], []
+    for path in paths:
+        columns = read_columns(path)
+        if missing := {"date", "high", "low", "close", "Name"} - columns.keys():
+            raise ValueError(
+                f"{shown(path)} has no column {min(missing)!r}; give date, high, low, close, Name"
+            )
+        stocks += columns["Name"]
+        dates += columns["date"]
+        rows.append(numbers(path, {name: columns[name] for name in ("high", "low", "close")}))
+    names, own = np.unique(stocks, return_inverse=True)
+    days, when = np.unique(dates, return_inverse=True)
+    table = np.full((len(names), len(days), 3), np.nan)
+    table[own, when] = np.concatenate(rows)
+    return Prices(names.tolist(), days.tolist(), *np.moveaxis(table, 2, 0))
 
 
-def read_ohlcv(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of `sp500_5yr.npz`: `ohlcv` as float64, `date` as text, and others as they are.
+def _read_ohlcv(path: Path) -> Prices:
+    """The prices of `sp500_5yr.npz`.
 
     Raises:
       OSError, ValueError: the file can't be read, or has another content.
@@ -87,20 +137,22 @@ def read_ohlcv(path: Path) -> dict[str, np.ndarray]:
     regular(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        prices, dates = np.asarray(arrays["ohlcv"], np.float64), np.asarray(arrays["date"], str)
+            prices = np.asarray(stored["ohlcv"], np.float64)
+            names, dates = (np.asarray(stored[name], str) for name in ("ticker", "date"))
     except (ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{shown(path)} does not hold ohlcv and date ({error}).") from error
+        raise ValueError(
+            f"{shown(path)} does not hold ohlcv, ticker and date ({error})."
+        ) from error
     if prices.ndim != 3 or prices.shape[1:] != (len(dates), 5):
         raise ValueError(
             f"{shown(path)}: ohlcv is {prices.shape}; give [stocks, {len(dates)} days, 5]."
         )
-    return {**arrays, "ohlcv": prices, "date": dates}
+    return Prices(names.tolist(), dates.tolist(), *np.moveaxis(prices[..., 1:4], 2, 0))
 
 
-def _columns(prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _columns(prices: Prices) -> tuple[np.ndarray, np.ndarray]:
     """Inputs `[stocks, days, 4]` and targets `[stocks, days, 1]`, NaN where a price is missing."""
-    high, low, close = prices[..., 1], prices[..., 2], prices[..., 3]
+    high, low, close = prices.high, prices.low, prices.close
     with np.errstate(invalid="ignore", divide="ignore"):
         volatility = np.log(high / low) / (2 * np.sqrt(np.log(2)))
         log_volatility = np.log(np.maximum(volatility, _LEAST))

@@ -18,7 +18,12 @@ def folder(tmp_path):
     spread = np.exp(0.01 * (1 + rng.uniform(size=(2, 180))))
     prices = np.stack([close, close * spread, close / spread, close, close], axis=-1)
     prices[1, 40] = np.nan
-    np.savez(tmp_path / "sp500_5yr.npz", ohlcv=prices.astype(np.float32), date=np.array(days))
+    np.savez(
+        tmp_path / "sp500_5yr.npz",
+        ohlcv=prices.astype(np.float32),
+        ticker=np.array(["A", "B"]),
+        date=np.array(days),
+    )
     return tmp_path
 
 
@@ -58,15 +63,36 @@ def test_windows_have_no_gap_and_stay_in_their_part(folder):
     assert tasks.support.targets.shape == (5, 0, 1)
 
 
+def test_the_published_csv_file_is_read_too(folder, tmp_path):
+    """`all_stocks_5yr.csv`, made of the same prices: the same volatilities."""
+    with np.load(folder / "sp500_5yr.npz") as stored:
+        prices, dates = stored["ohlcv"], stored["date"]
+    rows = [
+        ",".join([date, *(f"{value!r}" for value in map(float, row)), name])
+        for name, own in zip("AB", prices)
+        for date, row in zip(dates, own)
+        if np.isfinite(row).all()
+    ]
+    lines = ["date,open,high,low,close,volume,Name", *rows]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "all_stocks_5yr.csv").write_text("\n".join(lines) + "\n")
+    ours, theirs = (load_volatilities(10, data_dir=own) for own in (folder, other))
+    for part, own in ours.items():
+        np.testing.assert_array_equal(own.targets, theirs[part].targets)
+        np.testing.assert_array_equal(own.starts, theirs[part].starts)
+
+
 def test_what_is_missing_is_told(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"does not exist.*github.com/CNuge"):
+    with pytest.raises(FileNotFoundError, match=r"holds no prices; put all_stocks_5yr\.csv of"):
         load_volatilities(10, data_dir=tmp_path / "nothing")
     with pytest.raises(ValueError, match="length 61: the part train has 60 days"):
         load_volatilities(61, data_dir=folder)
     np.savez(folder / "sp500_5yr.npz", other=np.zeros(3))
-    with pytest.raises(ValueError, match="does not hold ohlcv and date"):
+    with pytest.raises(ValueError, match="does not hold ohlcv, ticker and date"):
         load_volatilities(10, data_dir=folder)
-    np.savez(folder / "sp500_5yr.npz", ohlcv=np.zeros((2, 3, 5)), date=np.array(["2015-01-01"]))
+    few = {"ticker": np.array(["A", "B"]), "date": np.array(["2015-01-01"])}
+    np.savez(folder / "sp500_5yr.npz", ohlcv=np.zeros((2, 3, 5)), **few)
     with pytest.raises(ValueError, match=r"ohlcv is \(2, 3, 5\); give \[stocks, 1 days, 5\]"):
         load_volatilities(10, data_dir=folder)
 

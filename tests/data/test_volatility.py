@@ -14,9 +14,9 @@ from jaxmeta.data.pool_sets.volatility import (
     SUPPORT,
     describe_days,
     exceedances,
-    read_prices,
     volatility,
 )
+from jaxmeta.data.prices import read_prices
 
 STOCKS = 4
 

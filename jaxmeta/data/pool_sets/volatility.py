@@ -32,11 +32,8 @@ from jaxmeta.data.cache import data_folder
 from jaxmeta.data.pool_sets.dataset import Baseline, Outputs, PoolSet
 from jaxmeta.data.pool_sets.forecasts import diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.registry import pool_source
-from jaxmeta.data.pool_sets.table import numbers, read_columns
 from jaxmeta.data.pools import Pools, pools_by
-from jaxmeta.data.prices import read_ohlcv
-from jaxmeta.data.reading import listed
-from jaxmeta.files import shown
+from jaxmeta.data.prices import Prices, read_prices
 
 COLUMNS = ("day", "week", "month", "ewma", "shock")
 VALIDATION, TEST = "2016-01-01", "2017-01-01"  # the first days of these parts
@@ -45,22 +42,6 @@ _MONTH = 22
 _DECAY = 0.94  # RiskMetrics 1996
 _LEAST_RANGE = 1e-4  # of log(high / low): days without trade have no proxy and are left out
 _RISKS = (0.01, 0.05)
-
-
-class Prices(NamedTuple):
-    """Daily prices; NaN where a stock has none.
-
-    Attributes:
-      names: of the stocks.
-      dates: `YYYY-MM-DD`, in order.
-      high, low, close: float `[stocks, dates]`.
-    """
-
-    names: list[str]
-    dates: list[str]
-    high: np.ndarray
-    low: np.ndarray
-    close: np.ndarray
 
 
 class Days(NamedTuple):
@@ -191,44 +172,6 @@ def volatility(folder: str | Path | None = None) -> PoolSet:
         },
         source="https://www.kaggle.com/datasets/camnugent/sandp500",
     )
-
-
-def read_prices(place: Path) -> Prices:
-    """Reads the prices in a folder, in one of the three forms.
-
-    Raises:
-      OSError, ValueError: files are missing or damaged.
-    """
-    if (place / "sp500_5yr.npz").is_file():
-        arrays = read_ohlcv(place / "sp500_5yr.npz")
-        values = arrays["ohlcv"]
-        names, dates = arrays["ticker"].tolist(), arrays["date"].tolist()
-        return Prices(names, dates, values[:, :, 1], values[:, :, 2], values[:, :, 3])
-    folders = [own for own in (place, place / "individual_stocks_5yr") if own.is_dir()]
-    paths = [own / name for own in folders for name in listed(own) if name.endswith(".csv")]
-    if (place / "all_stocks_5yr.csv").is_file():
-        paths = [place / "all_stocks_5yr.csv"]
-    if not paths:
-        raise FileNotFoundError(
-            f"{shown(place)} holds no prices; put all_stocks_5yr.csv of "
-            "https://www.kaggle.com/datasets/camnugent/sandp500 there, or set JAXMETA_DATA_DIR to "
-            "the folder that has sp500_5yr"
-        )
-    stocks, dates, rows = [], [], []
-    for path in paths:
-        columns = read_columns(path)
-        if missing := {"date", "high", "low", "close", "Name"} - columns.keys():
-            raise ValueError(
-                f"{shown(path)} has no column {min(missing)!r}; give date, high, low, close, Name"
-            )
-        stocks += columns["Name"]
-        dates += columns["date"]
-        rows.append(numbers(path, {name: columns[name] for name in ("high", "low", "close")}))
-    names, own = np.unique(stocks, return_inverse=True)
-    days, when = np.unique(dates, return_inverse=True)
-    table = np.full((len(names), len(days), 3), np.nan)
-    table[own, when] = np.concatenate(rows)
-    return Prices(names.tolist(), days.tolist(), *np.moveaxis(table, 2, 0))
 
 
 def describe_days(prices: Prices) -> Days:

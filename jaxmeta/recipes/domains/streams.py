@@ -135,12 +135,19 @@ class Streams(Domain):
     ) -> UserTask:
         """Read tables of numbers (CSV): the stream so far in its order, and possible next inputs.
 
-        A row of the stream has the inputs and the target, each scaled as in training.
+        A row of the stream has the input and the target.
+
+        Raises:
+          ValueError: stocks, whose inputs and targets are scaled by all training days.
         """
-        columns = len(COLUMNS) if self.task == "stocks" else 1
-        known, asked = read_numbers(support, columns + 1), read_numbers(query, columns)
+        if self.task == "stocks":
+            raise ValueError(
+                "predict does not support runs of --task stocks, whose inputs and targets are "
+                "scaled by the training days; use the learner in Python."
+            )
+        known, asked = read_numbers(support, 2), read_numbers(query, 1)
         return UserTask(
-            support=Batch(known[:, :columns], known[:, columns:]),
+            support=Batch(known[:, :1], known[:, 1:]),
             inputs=asked,
             rows=[" ".join(map(str, row)) for row in asked.tolist()],
             names=[],
