@@ -38,5 +38,5 @@ def search_speed_table(folder: Path = RESULTS) -> str:
             speeds = own["images_per_second"]
             cells = [f"{speeds[name]:,.0f}" for name in ("jaxmeta", "torch")]
             rows.append([linked(order, path), *cells, f"{own['ratio_to_torch']:.2f}"])
-    head = ["differentiation", "jaxmeta", "PyTorch", "ratio"]
+    head = ["images per second", "jaxmeta", "PyTorch", "ratio"]
     return joined([grid(head, rows)] if rows else [])

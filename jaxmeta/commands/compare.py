@@ -57,7 +57,7 @@ def command(arguments: list[str], prog: str) -> None:
     if options.out is not None:
         files.check_writable(options.out)
     metric, found = compare(options.runs, options.metric)
-    scale, unit = (100, " %") if metric == "accuracy" else (1, "")
+    scale, unit = (100, " points") if metric == "accuracy" else (1, "")
     for row in found:
         test = f"{row.test} · " if row.test != "test" else ""
         mean, ci95 = scale * row.mean, scale * row.ci95

@@ -58,7 +58,7 @@ def test_the_paired_difference_by_hand(written, status, capsys, tmp_path):
     assert status("compare", first, second, "--out", out) == 0
     assert (
         capsys.readouterr().out
-        == "accuracy of two minus one: +12.5 ± 32 % on 4 tasks (95 % interval)\n"
+        == "accuracy of two minus one: +12.5 ± 32 points on 4 tasks (95 % interval)\n"
     )
     assert json.loads(out.read_text()) == {"metric": "accuracy", "differences": [row._asdict()]}
 

@@ -1,6 +1,8 @@
 """The domain of streams: rules beside the learner, detection, predictions of a user's stream."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +79,9 @@ def test_the_settings_are_checked():
     assert list(known_learners("stream")) == ["moca", "sliding-window"]
     with pytest.raises(ValueError, match="--noise 0.5 applies only to --task sinusoids"):
         settings.check(start(STREAMS, find_learner("moca")).changed(task="stocks", noise=0.5))
+    stocks: Any = start(STREAMS, find_learner("moca")).changed(task="stocks").domain
+    with pytest.raises(ValueError, match="predict does not support runs of --task stocks"):
+        stocks.read({}, Path("stream.csv"), Path("next.csv"), None)
     with pytest.raises(ValueError, match=r"hazard 0.0; give 0 < hazard < 1, or learns_hazard"):
         settings.check(start(STREAMS, find_learner("moca")).changed(hazard=0.0))
     settings.check(start(STREAMS, find_learner("moca")).changed(hazard=0.0, learns_hazard=False))
