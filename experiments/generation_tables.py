@@ -61,7 +61,7 @@ def generators_table(folder: Path = RESULTS) -> str:
 
 def classifier_table(folder: Path = RESULTS) -> str:
     """Classifiers of all test classes, with and without generated images."""
-    rows: list[Row] = []
+    rows: list[list[str]] = []
     for path in sorted(folder.glob("augmented-classifier/*.json")):
         for row in files.read_json(path)["rows"]:
             first = row["method"] == "no augmentation"
