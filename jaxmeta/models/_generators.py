@@ -64,6 +64,7 @@ class _Generator(nn.Module):
         values = nn.leaky_relu(jnp.concatenate([values, half], axis=-1))
         values = _Convolution(self.width, transposed=True, name="up_1")(values)
         values = nn.leaky_relu(values[:, :height, :width])
+        values = jnp.concatenate([values, images], axis=-1)
         return nn.sigmoid(_Convolution(channels, 3, 1, name="last")(values))
 
 
@@ -97,8 +98,8 @@ def image_decoder(shape: Sequence[int], *, width: int = 32) -> Model:
 def image_generator(width: int = 32) -> Model:
     """A small U-Net with a residual block, from an image and noise to another image in [0, 1].
 
-    The noise enters at a quarter of the resolution, and the image passes through two skip
-    connections, so that the generator can keep its strokes.
+    The noise enters at a quarter of the resolution, and the image passes through skip connections
+    at every resolution, so that the generator can keep its strokes.
 
     Shapes: a pair, images `[N, H, W, C]` and noise `[N, latent]`, to `[N, H, W, C]`.
 
