@@ -65,7 +65,8 @@ class _Generator(nn.Module):
         values = _Convolution(self.width, transposed=True, name="up_1")(values)
         values = nn.leaky_relu(values[:, :height, :width])
         values = jnp.concatenate([values, images], axis=-1)
-        return nn.sigmoid(_Convolution(channels, 3, 1, name="last")(values))
+        # Not squashed: black pixels would drive a sigmoid to where its slope is 0, everywhere.
+        return images + _Convolution(channels, 3, 1, name="last")(values)
 
 
 class _Critic(nn.Module):
@@ -96,10 +97,11 @@ def image_decoder(shape: Sequence[int], *, width: int = 32) -> Model:
 
 
 def image_generator(width: int = 32) -> Model:
-    """A small U-Net with a residual block, from an image and noise to another image in [0, 1].
+    """A small U-Net with a residual block, from an image and noise to another image.
 
-    The noise enters at a quarter of the resolution, and the image passes through skip connections
-    at every resolution, so that the generator can keep its strokes.
+    The noise enters at a quarter of the resolution. The image passes through skip connections at
+    every resolution, and the output is the image plus a learned change, so that the generator can
+    keep its strokes; it is not bounded.
 
     Shapes: a pair, images `[N, H, W, C]` and noise `[N, latent]`, to `[N, H, W, C]`.
 
