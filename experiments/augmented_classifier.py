@@ -44,6 +44,8 @@ class AugmentedClassifier:
 
     run_dir: RunPath
     """A run of experiments.generate."""
+    classes: AtLeastTwo | None = None
+    """Number of test classes, drawn with a fixed seed. Defaults to all."""
     examples: tuple[Count, ...] = (5, 10, 15)
     """Training images of each class."""
     share: Share = 0.5
@@ -62,19 +64,29 @@ class AugmentedClassifier:
     """JSON file for the result. Defaults to augmented-classifier.json in the run folder."""
 
 
-def table_of(classes: ClassImages, trained: int) -> np.ndarray:
+def table_of(classes: ClassImages, trained: int, number: int | None = None) -> np.ndarray:
     """The images as float32 `[classes, images, H, W, C]`, as many of each class as all have.
 
+    Args:
+      classes: the test classes.
+      trained: images of each class that a classifier may be trained on.
+      number: classes to draw. Defaults to all, in their order.
+
     Raises:
-      ValueError: no image is left for the test.
+      ValueError: no image is left for the test; more classes than there are.
     """
+    places = np.arange(len(classes.names))
+    if number is not None:
+        if number > len(places):
+            raise ValueError(f"--classes {number}: give at most {len(places)}.")
+        places = np.random.default_rng(0).permutation(places)[:number]
     count = int(classes.counts.min())
     if count <= trained:
         raise ValueError(
             f"--examples {trained}: the smallest class has {count} images, and one of each class "
             f"is for the test; give at most {count - 1}."
         )
-    rows = classes.starts[:, None] + np.arange(count)
+    rows = classes.starts[places, None] + np.arange(count)
     return scaled(classes.images[rows])
 
 
@@ -132,7 +144,7 @@ def measure(options: AugmentedClassifier) -> dict[str, Any]:
     domain: Any = experiment.domain  # of a generator's run, as `drawn_views` has checked
     dataset = domain.images.load(experiment.training.seed)
     trained = max(options.examples)
-    images_KN = table_of(dataset.test, trained)
+    images_KN = table_of(dataset.test, trained, options.classes)
     methods: dict[str, Draw | None] = {
         "no augmentation": None,
         "distortions": drawn_views(None, "")[0],

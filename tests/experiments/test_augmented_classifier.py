@@ -34,6 +34,9 @@ def test_images_of_the_test_are_never_trained_on():
     np.testing.assert_array_equal(table_of(classes, 3), images)
     with pytest.raises(ValueError, match="--examples 4: the smallest class has 4 images"):
         table_of(classes, 4)
+    assert table_of(classes, 3, 2).shape == (2, 4, 16, 16, 1)
+    with pytest.raises(ValueError, match="--classes 4: give at most 3"):
+        table_of(classes, 3, 4)
     options = AugmentedClassifier("run", **SMALL | {"steps": 100, "rate": 0.01})  # pyright: ignore
     seen = classifier(images, 2, options, None)(jax.random.key(0), 2)
     assert seen.shape == (3,) and seen.mean() > 0.9
