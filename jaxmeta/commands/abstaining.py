@@ -54,14 +54,19 @@ def measured(
 
 
 def lines(run: Path, found: dict[str, Any], queries: int) -> list[str]:
-    """What was measured, and what the run's own test says of the threshold."""
+    """What was measured, and what the run's own test says of the threshold.
+
+    >>> found = {"abstain_below": 0.7, "coverage": 1.0, "risk": 0.5, "judged": 2}
+    >>> lines(Path("no-run"), found, 4)[0]
+    '4 of 4 queries are answered; of the 2 with a known class 50.0 % are wrong.'
+    """
     below, coverage = found["abstain_below"], found["coverage"]
-    risk, answered = found.get("risk"), round(coverage * queries)
-    if risk is not None:
+    answered, errors = round(coverage * queries), ""
+    if (risk := found.get("risk")) is not None:
         judged = found["judged"]
-        those = "which" if judged == answered else f"the {judged} with a known class"
-        risk = f"{', of' if judged == answered else '; of'} {those} {100 * risk:.1f} % are wrong"
-    told = [f"{answered} of {queries} queries are answered{risk or ''}."]
+        among = ", of which" if judged == answered else f"; of the {judged} with a known class"
+        errors = f"{among} {100 * risk:.1f} % are wrong"
+    told = [f"{answered} of {queries} queries are answered{errors}."]
     path = run / RESULTS
     curve = files.read_json(path).get(CURVE) if path.is_file() else None
     if curve is None:

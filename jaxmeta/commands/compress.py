@@ -123,7 +123,9 @@ def compress_run(options: Compress) -> dict[str, Any]:
     settings = {name: settings[name] for name in settings.keys() - {"run_dir", "out", "recipes"}}
     made_from = digest_of(identity, settings, loaded.data)
     own_run = run == options.run_dir
-    where, stem = (run, "compression") if own_run else (Path(), f"{options.run_dir}-compression")
+    beside = own_run and options.out is None  # in the run folder, whose name says which run
+    stem = "compression" if beside else f"{run.name}-compression"
+    where = run if own_run else Path()
     path = options.out or result_path(where, f"{stem}-{options.method}", {}, made_from, ".npz")
     results = {
         **describe(loaded),
@@ -157,8 +159,7 @@ def compress_run(options: Compress) -> dict[str, Any]:
             for row in rows[1:]
         }
         write_per_task(path.with_suffix(".npz"), tests, identity)
-        picture = f"{stem if options.out is None else f'{run.name}-compression'}.png"
-        _draw(path.parent / picture, _found(path.parent, results), figure, title)
+        _draw(path.parent / f"{stem}.png", _found(path.parent, results), figure, title)
     print(f"result: {path}")
     return results
 

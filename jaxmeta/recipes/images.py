@@ -61,7 +61,10 @@ class Images:
         other = changes.get("dataset", self.dataset) != self.dataset
         return {"split": None, **changes} if other else changes
 
-    def load(self, seed: int, rotations: Rotations | None = None, seen: Seen = NOTHING) -> Dataset:
+    def load(
+        self, seed: int, rotations: Rotations | None = "none", seen: Seen = NOTHING
+    ) -> Dataset:
+        """The set, for tasks that rotate nothing unless they say so; None is the set's default."""
         found = load(
             self.dataset,
             split=self.split,

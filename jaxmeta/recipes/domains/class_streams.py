@@ -274,7 +274,6 @@ class ClassStreams(Domain):
             summary={"dataset": self.images.dataset, "lengths": list(own.lengths)},
             protocol={
                 **dataset.protocol,
-                "rotations": "none",
                 **dataclasses.asdict(own),
                 "network": f"convolutions of strides {' '.join(map(str, network.strides))}, "
                 f"width {network.width}",

@@ -165,7 +165,6 @@ class Features(Domain):
             },
             protocol={
                 **dataset.protocol,
-                "rotations": "none",
                 "features_of": frozen.name,
                 "features": base.shape[-1],
                 "views": own.views,

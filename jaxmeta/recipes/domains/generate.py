@@ -105,12 +105,7 @@ class Generate(Domain):
             keeps_last=True,
             title=f"{Path(self.images.dataset).name} · generator",
             summary={"dataset": self.images.dataset},
-            protocol={
-                **dataset.protocol,
-                "rotations": "none",
-                "width": own.width,
-                "query_statistics": "none",
-            },
+            protocol={**dataset.protocol, "width": own.width, "query_statistics": "none"},
             data=data,
             classes=functools.partial(classes_of, dataset),
             report=judged.results,

@@ -249,9 +249,9 @@ class Regression(Domain):
         """The images to complete, in grey; None if the task is curves."""
         if self.task != "images":
             return None
-        dataset = load(self.images.dataset, seed=seed)
+        dataset = load(self.images.dataset, rotations="none", seed=seed)
         if dataset.channels > 1:
-            dataset = load(self.images.dataset, color=False, seed=seed)
+            dataset = load(self.images.dataset, rotations="none", color=False, seed=seed)
         return unseen(dataset, seen)
 
     def _source(self, dataset: Dataset | None, part: str) -> Source:
