@@ -384,12 +384,12 @@ def with_tables(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 
 @dataclass(frozen=True)
-class Tables:
+class Table:
     """Write the tables of the README and the documentation from the result files."""
 
 
 def main() -> None:
-    read_arguments(Tables, "python -m experiments.table")
+    read_arguments(Table, "python -m experiments.table")
     for page, parts in PARTS.items():
         path = ROOT / page
         files.write_bytes(path, with_tables(path.read_text(), parts).encode())

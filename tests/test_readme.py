@@ -1,6 +1,7 @@
 """What the README and the pages of the documentation show can be run as it stands there."""
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -16,21 +17,10 @@ import pytest
 from PIL import Image
 
 from experiments import run_queue
-from experiments.benchmark import Benchmark
-from experiments.control_speed import ControlSpeed
-from experiments.search_speed import SearchSpeed
 from experiments.table import PARTS, with_tables
 from jaxmeta.commands import evaluate, main
-from jaxmeta.commands.active import Active
-from jaxmeta.commands.baselines import Baselines
-from jaxmeta.commands.compare import Compare
-from jaxmeta.commands.compress import Compress
-from jaxmeta.commands.curves import Curves
 from jaxmeta.commands.experiment import parse
 from jaxmeta.commands.guard import read_arguments
-from jaxmeta.commands.package import Package
-from jaxmeta.commands.predict import Predict
-from jaxmeta.commands.transfer import Transfer
 from jaxmeta.data import load
 from jaxmeta.recipes import find_domain, known_domains
 from jaxmeta.recipes.folders import read_config
@@ -65,19 +55,6 @@ COMMANDS = sorted(
         for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", code)
     }
 )
-OPTIONS = {
-    "active": Active,
-    "baselines": Baselines,
-    "benchmark": Benchmark,
-    "compare": Compare,
-    "compress": Compress,
-    "control_speed": ControlSpeed,
-    "curves": Curves,
-    "package": Package,
-    "predict": Predict,
-    "search_speed": SearchSpeed,
-    "transfer": Transfer,
-}
 SHELL = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL))
 # In the order of the page, in which the later ones use what the earlier ones wrote.
 RUN = [line.strip() for line in re.findall(r"python -m (experiments\.\w+[^\n#]*)", SHELL)]
@@ -111,6 +88,18 @@ def test_a_python_block_runs(block, tmp_path, monkeypatch):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
+def _options(name: str) -> type | None:
+    """The class of a script's options, which has the script's name: `ControlSpeed` of
+    `control_speed`."""
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    for package in ("experiments", "jaxmeta.commands"):
+        if importlib.util.find_spec(f"{package}.{name}"):
+            options = getattr(importlib.import_module(f"{package}.{name}"), class_name, None)
+            if options is not None:
+                return options
+    return None
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_line_is_understood(command, capsys):
@@ -129,8 +118,8 @@ def test_a_command_line_is_understood(command, capsys):
         if not run.is_dir():  # one that the reader trains
             run = ROOT / "experiments/results/prototypical-omniglot-fast"
         evaluate._parse([str(run), *arguments[1:]], read_config(run), name)
-    elif name in OPTIONS:
-        read_arguments(OPTIONS[name], name, arguments)
+    elif options := _options(name):
+        read_arguments(options, name, arguments)
     elif name == "run_queue":
         with pytest.raises(SystemExit, match="0"):
             run_queue.main([*arguments, "--help"])
