@@ -16,7 +16,7 @@ from jaxmeta.models._strided import strided_convolutions
 from jaxmeta.models.adapters import from_linen, from_nnx, on_features
 from jaxmeta.models.bert import bert_embeddings, bert_layers, low_rank, pooled, with_updates
 from jaxmeta.models.comparison import comparator, conv_maps, pairwise
-from jaxmeta.models.folding import folded, frozen_encoder
+from jaxmeta.models.folding import folded, frozen_encoder, unfolded
 from jaxmeta.models.layers import NORMALISATIONS, Normalisation
 from jaxmeta.models.precision import computed_in
 from jaxmeta.models.views import averaged_over_shifts
@@ -56,6 +56,7 @@ __all__ = [
     "sentence_network",
     "strided_convolutions",
     "supernet",
+    "unfolded",
     "unpack",
     "with_updates",
 ]

@@ -38,6 +38,59 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
     (4, 16)
     """
 
+    return _changed(model, params, batches, lambda layer, own: _normalised(layer, own, epsilon))
+
+
+def unfolded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-5) -> PyTree:
+    """The opposite of `folded`: the parameters of a network that normalises by batch statistics.
+
+        γ = γ' √(σ² + ε),  β = β' + μ γ'
+
+    Train or prune the result, then fold it again. μ and σ² are the statistics of the folded
+    network, so that unfolding and folding returns the same network, but for the spread of a batch's
+    statistics around those of all batches.
+
+    Args:
+      model: as for `folded`, but built with `query_statistics="training"`.
+      params: the result of `folded`.
+      batches, epsilon: as for `folded`.
+
+    Raises:
+      ValueError: as for `folded`.
+
+    >>> from jaxmeta.models import resnet12
+    >>> network, key = resnet12(width=2), jax.random.key(0)
+    >>> images = jax.random.normal(key, (1, 4, 16, 16, 3))
+    >>> params = jax.jit(network.init)(key, images[0])
+    >>> fixed = resnet12(width=2, query_statistics="training")
+    >>> again = unfolded(fixed, folded(network, params, images), images)
+    >>> bool(jnp.allclose(network.apply(again, images[0]), network.apply(params, images[0]), 1e-3))
+    True
+    """
+    return _changed(model, params, batches, lambda layer, own: _scaled(layer, own, epsilon))
+
+
+def _normalised(layer: dict[str, Array], own: Moments, epsilon: float) -> dict[str, Array]:
+    scale = layer["scale"] * jax.lax.rsqrt(own.variance + epsilon)
+    return {"scale": scale, "bias": layer["bias"] - own.mean * scale}
+
+
+def _scaled(layer: dict[str, Array], own: Moments, epsilon: float) -> dict[str, Array]:
+    scale = layer["scale"]
+    return {
+        "scale": scale * jnp.sqrt(own.variance + epsilon),
+        "bias": layer["bias"] + own.mean * scale,
+    }
+
+
+def _changed(
+    model: Model,
+    params: PyTree,
+    batches: Array,
+    change: Callable[[dict[str, Array], Moments], dict[str, Array]],
+) -> PyTree:
+    """The parameters with every normalisation layer changed by its statistics of all batches."""
+
     def moments_of(batch: Array) -> dict[tuple[str, ...], Moments]:
         found: dict[tuple[str, ...], Moments] = {}
 
@@ -64,10 +117,8 @@ def folded(model: Model, params: PyTree, batches: Array, *, epsilon: float = 1e-
             "a network with normalisation, such as conv4 or resnet12."
         )
     for path, (means, variances) in moments.items():
-        layer = layers[path]
-        variance = variances.mean(axis=0) + means.var(axis=0)
-        scale = layer["scale"] * jax.lax.rsqrt(variance + epsilon)
-        layer.update(scale=scale, bias=layer["bias"] - means.mean(axis=0) * scale)
+        own = Moments(means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0))
+        layers[path].update(change(layers[path], own))
     return result
 
 

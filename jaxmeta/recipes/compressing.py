@@ -117,9 +117,12 @@ def costs(loaded: Loaded, count: int, mesh: Mesh | None) -> Callable[[Trained], 
 
 
 def pruned_at_once(loaded: Loaded, trained: Trained, sparsity: float) -> Compression:
-    """Without further training; see `jaxmeta.compress.pruned`."""
-    params = pruned(trained.meta_params, sparsity)
-    return Compression(f"prune {_percent(sparsity)}", loaded, trained._replace(meta_params=params))
+    """Without further training, but for statistics; see `jaxmeta.compress.pruned`."""
+
+    def prune(own: Trained) -> Trained:
+        return own._replace(meta_params=pruned(own.meta_params, sparsity))
+
+    return Compression(f"prune {_percent(sparsity)}", loaded, _unfolded(loaded, trained, prune))
 
 
 def with_eight_bits(loaded: Loaded, trained: Trained) -> Compression:
@@ -142,7 +145,7 @@ def check_gradual(loaded: Loaded, trained: Trained, steps: int) -> None:
     """
     if steps < 2:
         raise ValueError(f"{option('steps', steps)}: gradual pruning requires 2 or more.")
-    recipe, problem = loaded.experiment.learner, _as_tested(loaded)
+    recipe, problem = loaded.experiment.learner, loaded.of_training
     if _shapes(_untrained(recipe, problem).meta_params) != _shapes(trained.meta_params):
         raise ValueError(
             f"--method gradual: {recipe.name} is tested with other parameters than it trains; use "
@@ -155,23 +158,22 @@ def pruned_gradually(
 ) -> Compression:
     """Pruned during the first three quarters of further training; see `gradual_pruning`.
 
-    The network of the tests is trained, with the statistics that it was given after training.
-
     Raises:
       ValueError: as `check_gradual`.
     """
     check_gradual(loaded, trained, further.steps)
     prunings = min(20, further.steps // 2)
     every = max(1, 3 * further.steps // (4 * prunings))
-    recipe, problem = loaded.experiment.learner, _as_tested(loaded)
+    recipe, name = loaded.experiment.learner, f"gradual {_percent(sparsity)}"
 
     def update(problem: Problem, engine: Engine) -> MetaUpdate:
         own = recipe.update(recipe.build(problem), engine)
         return gradual_pruning(own, sparsity, prunings=prunings, every=every)
 
-    name, changed = f"gradual {_percent(sparsity)}", loaded._replace(of_training=problem)
-    own = _train(changed, update, further, progress, name, start=trained)
-    return Compression(name, loaded, own)
+    def train(start: Trained) -> Trained:
+        return _train(loaded, update, further, progress, name, start=start)
+
+    return Compression(name, loaded, _unfolded(loaded, trained, train))
 
 
 def narrowed(loaded: Loaded, width: int | None) -> Experiment:
@@ -241,6 +243,26 @@ def distilled_narrower(
 def _as_tested(loaded: Loaded) -> Problem:
     """The problem of training with the network of the tests, whose statistics may be folded."""
     return loaded.of_training._replace(network=loaded.of_test.network, fold=None)
+
+
+def _unfolded(loaded: Loaded, trained: Trained, change: Callable[[Trained], Trained]) -> Trained:
+    """Change the parameters of the network in training, then fold new statistics into them.
+
+    Fewer weights give other activations, to which statistics folded before no longer belong.
+    """
+    recipe, problem = loaded.experiment.learner, loaded.of_training
+    if problem.fold is None or problem.unfold is None:
+        return change(trained)
+    calibration = loaded.tasks.calibration()
+
+    def encoder_changed(by: Callable[[PyTree, PyTree], PyTree], own: Trained) -> Trained:
+        @jax.jit
+        def changed(params: PyTree, calibration: PyTree) -> PyTree:
+            return recipe.with_encoder(params, lambda encoder: by(encoder, calibration))
+
+        return own._replace(meta_params=changed(own.meta_params, calibration))
+
+    return encoder_changed(problem.fold, change(encoder_changed(problem.unfold, trained)))
 
 
 def _train(

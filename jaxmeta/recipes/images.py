@@ -29,6 +29,7 @@ from jaxmeta.models import (
     relaxed,
     resnet12,
     supernet,
+    unfolded,
 )
 from jaxmeta.models._cells import ARCHITECTURE
 from jaxmeta.models.layers import NormalisationKind
@@ -208,6 +209,10 @@ class ImageNetwork:
     def fold(self, params: PyTree, calibration: Array) -> PyTree:
         """The encoder's parameters, with statistics of the calibration images folded in."""
         return folded(self.build(None, train=True), params, calibration)
+
+    def unfold(self, params: PyTree, calibration: Array) -> PyTree:
+        """The opposite of `fold`: parameters to train or to prune, and to fold again."""
+        return unfolded(self._computed(self._in_float32(None, False)), params, calibration)
 
     def _computed(self, network: Model) -> Model:
         return network if self.precision == "float32" else computed_in(network, jnp.bfloat16)

@@ -43,6 +43,7 @@ class Problem(NamedTuple):
       constants: frozen weights of `network`, neither optimised nor stored in checkpoints.
       fold: `fold(params, calibration) -> params`, the parameters of `encoder()` with the statistics
         of training inputs, for the network of the tests; None if it is the one of training.
+      unfold: the opposite of `fold`, where there is one.
       environment: the environment of policies; `support` is then the number of episodes.
       space: the architectures of a search.
       architecture: the parameter of the network with the logits of an architecture, which is
@@ -67,6 +68,7 @@ class Problem(NamedTuple):
     data: Mapping[str, Any] = {}
     constants: PyTree = ()
     fold: Callable[[PyTree, PyTree], PyTree] | None = None
+    unfold: Callable[[PyTree, PyTree], PyTree] | None = None
     environment: Environment | None = None
     space: SearchSpace | None = None
     architecture: str = ""

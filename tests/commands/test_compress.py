@@ -4,14 +4,20 @@ import json
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 from jaxmeta import plots
 from jaxmeta.commands.compare import compare
+from jaxmeta.compress import pruned as pruned_weights
 from jaxmeta.compress import stored_bytes
 from jaxmeta.recipes import restore
+from jaxmeta.recipes.compressing import costs, pruned_at_once
+from jaxmeta.recipes.folders import read_config
+from jaxmeta.recipes.loading import load
 from jaxmeta.recipes.results import read_per_task
 from jaxmeta.training.estimates import estimate
+from jaxmeta.training.update import Trained
 
 
 @pytest.fixture
@@ -126,6 +132,14 @@ def test_all_methods_of_a_prototypical_network(trained, compressed, tmp_path):
     # Further training has changed the weights.
     values = read_per_task(run / "compression-all.npz")
     assert (values["gradual 50 %"].values["loss"] != values["prune 50 %"].values["loss"]).any()
+    # Statistics are taken out and folded in again: without zeros, it is the same network; with
+    # them, it is not the network with the statistics of before.
+    loaded, params = load(read_config(run)[0]), restore(run).meta_params
+    cost = costs(loaded, result["num_tasks"], None)
+    same = cost(pruned_at_once(loaded, Trained(params), 0.0).trained).values["loss"]
+    np.testing.assert_allclose(same, cost(Trained(params)).values["loss"], rtol=0.05, atol=0.01)
+    stale = cost(Trained(pruned_weights(params, 0.5))).values["loss"]
+    assert not np.allclose(values["prune 50 %"].values["loss"], stale, rtol=0.05, atol=0.01)
     assert (run / "compression.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta.models import conv4, folded, mlp, resnet12
+from jaxmeta.models import conv4, folded, mlp, resnet12, unfolded
 
 KEY = jax.random.key(0)
 
@@ -42,6 +42,20 @@ def test_statistics_are_those_of_all_batches():
     np.testing.assert_allclose(frozen["norm_0"]["scale"], [scale], rtol=1e-5)
     np.testing.assert_allclose(frozen["norm_0"]["bias"], [-values.mean() * scale], rtol=1e-5)
     assert params["norm_0"]["scale"] == 1  # not written over
+
+
+@pytest.mark.parametrize(
+    "build", [conv4, perceptron, pytest.param(resnet12, marks=pytest.mark.slow)]
+)
+def test_unfolding_is_the_opposite_of_folding(build, x64):
+    """Where the set is one batch, whose statistics are then the same in both networks."""
+    images = jax.random.normal(KEY, (6, 16, 16, 3), float)
+    network, fixed = build(3, width=2), build(3, width=2, query_statistics="training")
+    params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(KEY, images))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + 0.3 * random.normal(size=p.shape), params)
+    again = unfolded(fixed, folded(network, params, images[None]), images[None])
+    chex.assert_trees_all_close(again, params, rtol=1e-8, atol=1e-10)
 
 
 def test_layers_that_cannot_be_seen_are_an_error():

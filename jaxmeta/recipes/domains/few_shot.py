@@ -165,6 +165,7 @@ class FewShot(Domain):
             context_layer=network.context_layer,
             data=data,
             fold=network.fold if network.query_statistics == "training" else None,
+            unfold=network.unfold if network.query_statistics == "training" else None,
             architecture=network.architecture,
         )
 
