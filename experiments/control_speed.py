@@ -30,6 +30,7 @@ from jaxmeta.models import mlp
 from jaxmeta.recipes.outputs import result_file
 from jaxmeta.recipes.results import provenance
 from jaxmeta.recipes.settings import Count
+from jaxmeta.training.parallel import mesh_for
 from jaxmeta.training.policy import proximal_update, trust_region_update
 from jaxmeta.training.update import MetaUpdate
 
@@ -115,6 +116,13 @@ def contestants(options: ControlSpeed) -> dict[str, tuple[Turn, int]]:
     few = trust_region_update(maml, task_batch=TASKS, curvature_tasks=5)
     add("navigation, MAML with TRPO, curvature of 5 tasks", plane, 20, few)
     add("navigation, ProMP", plane, 20, proximal(learner(promp, plane, 20)))
+    mesh = mesh_for(TASKS)
+    if mesh is not None:  # as the commands, which make every core a device
+        name, few = f"{mesh.size} devices", {"curvature_tasks": 4, "mesh": mesh}
+        fewer = trust_region_update(maml, task_batch=TASKS, **few)
+        add(f"navigation, MAML with TRPO, curvature of 4 tasks, {name}", plane, 20, fewer)
+        both = proximal(learner(promp, plane, 20), mesh=mesh)
+        add(f"navigation, ProMP, {name}", plane, 20, both)
     if options.cheetah:
         robot = half_cheetah(horizon=STEPS)
         add("half-cheetah, ProMP", robot, 10, proximal(learner(promp, robot, 10)))

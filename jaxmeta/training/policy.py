@@ -41,7 +41,10 @@ def proximal_update(
       optimizer: any optax transformation.
       epochs: number of passes over the tasks.
       minibatches: M, the number of steps per pass.
-      task_batch, tasks_at_once, mesh: as in `meta_update`.
+      tasks_at_once: tasks whose surrogates are differentiated together. Defaults to 1 on several
+        CPU devices, so that a task's arrays stay in the cache, otherwise to all of a device. All
+        gather experience together.
+      task_batch, mesh: as in `meta_update`.
 
     Raises:
       ValueError: as `meta_update`; fewer than 1 epoch; `minibatches` that do not divide the tasks.
@@ -121,7 +124,8 @@ def trust_region_update(
       backtrack: b, the factor between them.
       curvature_tasks: number of tasks that H is the mean over, which takes most of the time.
         Defaults to all.
-      task_batch, tasks_at_once, mesh: as in `meta_update`.
+      tasks_at_once: as in `proximal_update`.
+      task_batch, mesh: as in `meta_update`.
 
     `info` also has the KL divergence of the step and the factor b^j, 0 without a step.
 
@@ -242,8 +246,13 @@ def _batch_of(
             "meta_update."
         )
 
-    def over(grad: Callable[..., Any]) -> Callable[..., tuple[PyTree, PyTree]]:
+    def over(
+        grad: Callable[..., Any], tasks_at_once: int | None
+    ) -> Callable[..., tuple[PyTree, PyTree]]:
         return mean_over_batch(learner._replace(grad=grad), task_batch, tasks_at_once, mesh=mesh)
+
+    if mesh is not None and mesh.devices.flat[0].platform == "cpu":
+        tasks_at_once = tasks_at_once or 1
 
     def lived(key: Key, meta_params: PyTree, task: PyTree, carry: Carry) -> Any:
         experience = own.gather(key, meta_params, task)
@@ -251,7 +260,8 @@ def _batch_of(
 
     def gather(state: TrainState, sample: Sample, given: PyTree) -> tuple[PyTree, Info]:
         keys = task_keys(state, task_batch)
-        (_, info, _), (experience, _) = over(lived)(state, sample, keys, given, ())
+        # All tasks together: a loop over time steps of few episodes would take as long for each.
+        (_, info, _), (experience, _) = over(lived, None)(state, sample, keys, given, ())
         return experience, info
 
     def mean(
@@ -261,7 +271,7 @@ def _batch_of(
             value = function(point, carry.slot)
             return value, Info(jnp.zeros(()), {}), carry._replace(slot=())
 
-        keys, over_batch = task_keys(state, task_batch), over(of_task)
+        keys, over_batch = task_keys(state, task_batch), over(of_task, tasks_at_once)
 
         def at(point: PyTree) -> Any:
             there = state._replace(meta_params=point, optimizer_state=())

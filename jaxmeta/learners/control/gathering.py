@@ -106,9 +106,11 @@ def episode(
     state, observation = environment.reset(reset_key, task)
     seen = last._replace(observation=observation, first=jnp.ones((), bool))
 
-    def step(carry: tuple[PyTree, ...], key: Key) -> tuple[tuple[PyTree, ...], Episodes]:
+    def step(
+        carry: tuple[PyTree, ...], keys: tuple[Key, Key]
+    ) -> tuple[tuple[PyTree, ...], Episodes]:
         state, seen, memory, running = carry
-        act_key, step_key = jax.random.split(key)
+        act_key, step_key = keys
         remembered, action, log_probability = act(act_key, memory, seen)
         after = environment.step(step_key, state, action, task)
         mask = running.astype(after.reward.dtype)
@@ -126,8 +128,9 @@ def episode(
 
     # On several devices, every part of the loop's state differs between them, as the keys do.
     start = varying_with((state, seen, memory, jnp.ones((), bool)), (task, key))
-    keys = jax.random.split(steps_key, environment.horizon)
-    (_, seen, memory, _), steps = jax.lax.scan(step, start, keys)
+    # Keys are split before the loop, in one call for all steps.
+    keys = jax.vmap(jax.random.split)(jax.random.split(steps_key, environment.horizon))
+    (_, seen, memory, _), steps = jax.lax.scan(step, start, (keys[:, 0], keys[:, 1]))
     memory, seen, steps = jax.lax.stop_gradient((memory, seen, steps))
     return memory, seen, steps
 
