@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
-    """Loss and, if logged, accuracy over the meta-updates, with the best validation marked.
+def learning_curve(
+    path: str | Path,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    best: int | None = None,
+) -> "Figure":
+    """Loss and, if logged, accuracy over the meta-updates.
 
     Without accuracies, a loss that spans more than a factor of 10 has a logarithmic axis.
 
@@ -39,6 +45,7 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
       rows: as returned by `read_metrics`, with `step`, `train_loss`, and optionally
         `train_accuracy`, `validation_loss`, `validation_accuracy`. Not every row needs validation.
       title: one line above the plot.
+      best: the step that validation chose, which is marked. Defaults to none.
 
     Raises:
       ValueError: no row has a finite `train_loss`.
@@ -52,10 +59,6 @@ def learning_curve(path: str | Path, rows: Sequence[Mapping[str, Any]], *, title
     if not len(_series(rows, "train_loss")[0]):
         raise ValueError("learning_curve requires rows with a finite train_loss; got none.")
     names = [name for name in ("accuracy", "loss") if len(_series(rows, f"train_{name}")[0])]
-    steps, values = _series(rows, f"validation_{names[0]}")
-    best = np.nan  # no step
-    if len(steps):
-        best = steps[values.argmax() if names[0] == "accuracy" else values.argmin()]
 
     figure = new_figure(1 + 5.2 * len(names), 4.2, title)
     for name, axes in zip(names, np.ravel(figure.subplots(1, len(names), squeeze=False))):
@@ -145,7 +148,9 @@ def _spans_a_decade(values: np.ndarray) -> bool:
     return bool(0 < 10 * values.min() < values.max())
 
 
-def _draw_learning(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, best: float) -> None:
+def _draw_learning(
+    axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, best: int | None
+) -> None:
     steps, values = _series(rows, f"train_{name}")
     marker = "o" if len(steps) < 10 else ""
     axes.plot(steps, values, color=BLUE, alpha=0.25, linewidth=1)
@@ -164,7 +169,7 @@ def _draw_learning(axes: "Axes", rows: Sequence[Mapping[str, Any]], name: str, b
             markeredgecolor="white",
             markersize=15,
             linestyle="none",
-            label=f"best: {said} at step {best:,.0f}",
+            label=f"best: {said} at step {best:,}",
         )
 
 

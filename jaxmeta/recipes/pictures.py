@@ -19,7 +19,8 @@ def draw_run(recipe: Recipe, tasks: Tasks, made: Report) -> None:
         title += f"\ntrained on {_sizes_in_words(episode)}"
     if results["protocol"].get("shuffled_labels"):
         title += ", labels shuffled"
-    plots.learning_curve(path, read_metrics(made.folder), title=title)
+    best = None if tasks.keeps_last else results["best_step"]
+    plots.learning_curve(path, read_metrics(made.folder), title=title, best=best)
     if (curve := results.get("after_inner_steps")) is not None:
         figure = next(own for own in (*tasks.figures, tasks.selection) if own.metric in curve)
         means = np.asarray(curve[figure.metric])

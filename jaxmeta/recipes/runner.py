@@ -138,7 +138,8 @@ def _run(
         trained, known = finished, {folders.IDENTITY: identity}
         checkpoints.save_best(folder / folders.FINISHED, outcome.best_step, trained, metadata=known)
 
-    progress.say(f"evaluating the best checkpoint (step {outcome.best_step}) on held-out tasks.")
+    which = "last" if tasks.keeps_last else "best"
+    progress.say(f"evaluating the {which} checkpoint (step {outcome.best_step}) on held-out tasks.")
     results = {
         **describe(loaded),
         folders.IDENTITY: identity,

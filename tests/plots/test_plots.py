@@ -97,7 +97,8 @@ def run(steps: int, *, accuracy: bool) -> list[dict]:
 
 def test_a_classifiers_learning_curve_marks_the_best_validation(tmp_path):
     path = tmp_path / "curve.png"
-    figure = plots.learning_curve(path, run(1000, accuracy=True), title="maml · glyphs")
+    rows = run(1000, accuracy=True)
+    figure = plots.learning_curve(path, rows, title="maml · glyphs", best=800)
     accuracy, loss = figure.axes
     assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("accuracy", "loss")
     assert loss.get_yscale() == "linear"
@@ -107,9 +108,15 @@ def test_a_classifiers_learning_curve_marks_the_best_validation(tmp_path):
     assert count(shown, BLUE) > 500 and count(shown, ORANGE) > 200
 
 
-def test_a_regressors_learning_curve_is_logarithmic_and_keeps_the_least_loss(tmp_path):
+def test_nothing_is_marked_where_the_last_step_is_kept(tmp_path):
+    figure = plots.learning_curve(tmp_path / "curve.png", run(1000, accuracy=True), title="gan")
+    assert legend(figure.axes[0]) == ["training", "validation"]
+
+
+def test_a_regressors_learning_curve_is_logarithmic(tmp_path):
     path = tmp_path / "curve.png"
-    figure = plots.learning_curve(path, run(1000, accuracy=False), title="maml · sinusoids")
+    rows = run(1000, accuracy=False)
+    figure = plots.learning_curve(path, rows, title="maml · sinusoids", best=800)
     axes = only_axes(figure)
     assert axes.get_yscale() == "log"
     assert legend(axes)[-1] == "best: 0.5 at step 800"
