@@ -98,7 +98,8 @@ def temperature(outputs: Array, targets: Array, mask: Array | None = None) -> Ar
 
         T = argmin_T mean_i −log softmax(z_i / T)[y_i]
 
-    The cross-entropy is convex in 1 / T, so its derivative has one root, found by bisection.
+    The cross-entropy is convex in 1 / T, so its derivative has one root, found by bisection. Where
+    it does not depend on T, as for equal logits or without examples, T is 1.
 
     Args:
       outputs: logits z `[examples, classes]`.
@@ -128,4 +129,5 @@ def temperature(outputs: Array, targets: Array, mask: Array | None = None) -> Ar
 
     widest = jnp.log(jnp.asarray(20, outputs.dtype))
     low, high = jax.lax.fori_loop(0, 40, halve, (-widest, widest))
-    return jnp.exp(-(low + high) / 2)
+    undetermined = (slope(-widest) == 0) & (slope(widest) == 0)
+    return jnp.where(undetermined, 1, jnp.exp(-(low + high) / 2))

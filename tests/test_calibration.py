@@ -42,6 +42,13 @@ def test_temperature_stays_within_its_bounds():
     assert float(calibration.temperature(outputs, targets[::-1])) == pytest.approx(20, rel=1e-3)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_temperature_that_nothing_determines_is_1(known):
+    mask = jnp.full(4, known)
+    outputs = jnp.zeros((4, 3)) if known else jnp.eye(4)[:, :3]
+    assert float(calibration.temperature(outputs, jnp.zeros(4, jnp.int32), mask)) == 1
+
+
 def test_reliability_is_the_curve_of_scikit_learn():
     random = np.random.default_rng(0)
     probabilities = random.random(200).astype(np.float32)

@@ -1,6 +1,7 @@
 """Distillation: a learner is trained to predict what another one predicts after adaptation."""
 
 import math
+from collections.abc import Callable
 
 import chex
 import jax
@@ -20,7 +21,12 @@ from jaxmeta.core import (
 
 
 def distilled(
-    student: MetaLearner, teacher: MetaLearner, teacher_params: PyTree, *, temperature: float = 1.0
+    student: MetaLearner,
+    teacher: MetaLearner,
+    teacher_params: PyTree,
+    *,
+    temperature: float = 1.0,
+    logits: Callable[[Array], Array] = lambda outputs: outputs,
 ) -> MetaLearner:
     """A learner whose loss is the difference of its adapted predictions to those of a teacher.
 
@@ -36,8 +42,10 @@ def distilled(
       teacher: any classifier of as many classes, of any kind.
       teacher_params: its meta-parameters, which are constants.
       temperature: T. Higher values weigh the less probable classes more.
+      logits: maps the outputs of both to logits, for learners with other outputs, such as the
+        scores of relation networks. Defaults to the outputs themselves.
 
-    Shapes: outputs are logits `[queries, ways]`.
+    Shapes: outputs and logits are `[queries, ways]`.
 
     Raises:
       ValueError: a temperature that is not positive and finite; a learner with shared values or
@@ -73,8 +81,8 @@ def distilled(
         adapted = student.adapt(key, meta_params, task.support)
         of_teacher = teacher.adapt(key, teacher_params, task.support)
         with unpadded(task.support, task.query) as (_, query):
-            outputs_QW = student.predict(adapted, query.inputs)
-            targets_QW = jax.lax.stop_gradient(teacher.predict(of_teacher, query.inputs))
+            outputs_QW = logits(student.predict(adapted, query.inputs))
+            targets_QW = jax.lax.stop_gradient(logits(teacher.predict(of_teacher, query.inputs)))
         if outputs_QW.shape != targets_QW.shape:
             raise ValueError(
                 f"distilled: the student's outputs are {outputs_QW.shape}, the teacher's "

@@ -54,7 +54,10 @@ def quantised(params: PyTree) -> PyTree:
         largest = jnp.abs(weight).max(axis=tuple(range(weight.ndim - 1)), keepdims=True)
         # A channel of zeros has the smallest positive step, so that nothing is divided by zero.
         scale = jnp.maximum(largest / 127, jnp.finfo(weight.dtype).tiny)
-        return Quantised(jnp.round(weight / scale).astype(jnp.int8), scale)
+        # In float32 or wider: the ratio of bfloat16 numbers would be off by up to half a step.
+        wide = jnp.promote_types(weight.dtype, jnp.float32)
+        steps = jnp.round(weight.astype(wide) / scale.astype(wide))
+        return Quantised(jnp.clip(steps, -127, 127).astype(jnp.int8), scale)
 
     return map_weights(quantise, params)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -17,7 +18,7 @@ from jaxmeta.compress import (
     quantised,
     stored_bytes,
 )
-from jaxmeta.core import Key, PyTree, Task
+from jaxmeta.core import Array, Key, PyTree, Task
 from jaxmeta.recipes.base import Engine, Recipe
 from jaxmeta.recipes.evaluation import Evaluator
 from jaxmeta.recipes.experiment import Experiment
@@ -227,10 +228,16 @@ def distilled_narrower(
     narrow = load(experiment)
     recipe, teacher_problem = experiment.learner, _as_tested(loaded)
 
+    def logits(outputs: Array) -> Array:
+        probabilities = recipe.probabilities(outputs)
+        return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
+
     def update(problem: Problem, engine: Engine) -> MetaUpdate:
         teacher = recipe.build(teacher_problem._replace(constants=problem.constants))
         student = recipe.build(problem)
-        learner = distilled(student, teacher, trained.meta_params, temperature=temperature)
+        learner = distilled(
+            student, teacher, trained.meta_params, temperature=temperature, logits=logits
+        )
         return engine.update(learner)
 
     name = f"distil to width {values(experiment)['width']}"

@@ -88,6 +88,16 @@ def test_the_gradient_is_that_of_the_loss_and_of_the_student_alone(x64):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_outputs_that_are_no_logits_are_mapped_to_them():
+    params = jax.random.normal(KEY, (4, 3))
+    teacher_params = jax.random.normal(jax.random.key(1), (4, 3))
+    plain = distilled(linear(), linear(), teacher_params, temperature=2.0)
+    scores = linear()._replace(predict=lambda own, x, key=None: jnp.exp(x @ own))
+    mapped = distilled(scores, scores, teacher_params, temperature=2.0, logits=jnp.log)
+    found, expected = (own.loss(KEY, params, TASK)[0] for own in (mapped, plain))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_a_copy_of_the_teacher_has_no_loss():
     teacher = classifier(8)
     params = teacher.init(KEY, TASK)

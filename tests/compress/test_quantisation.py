@@ -40,6 +40,15 @@ def test_the_largest_weight_is_127_of_either_sign():
     assert small.values.tolist() == [[-127, 127], [64, -127]]
 
 
+def test_bfloat16_weights_stay_within_127_and_half_a_step():
+    weight = jax.random.normal(jax.random.key(0), (64, 200)).astype(jnp.bfloat16)
+    small = quantised({"kernel": weight})["kernel"]
+    assert int(small.values.min()) >= -127
+    step = small.scale.astype(jnp.float32)
+    error = jnp.abs(weight.astype(jnp.float32) - step * small.values)
+    assert float((error / step).max()) <= 0.5 + 1e-5
+
+
 def test_all_but_weights_is_left_as_it_is():
     params = {
         "kernel": jnp.ones((2, 2)),

@@ -105,6 +105,17 @@ def test_an_example_without_a_label_changes_nothing(x64):
     np.testing.assert_allclose(*outputs, rtol=1e-12)
 
 
+def test_distances_do_not_depend_on_the_place():
+    (x, y), (new, _) = drawn(7, 1, 0), drawn(4, 1, 1)
+    learner, found = bayesian_last_layer(IDENTITY, feature_kernel="rbf"), []
+    for offset in (0, 1000):
+        support = Batch(jnp.asarray(x + offset, jnp.float32), jnp.asarray(y, jnp.float32))
+        adapted = learner.adapt(KEY, params(), support)
+        found.append(learner.predict(adapted, jnp.asarray(new + offset, jnp.float32)))
+    np.testing.assert_allclose(found[1].mean, found[0].mean, atol=2e-3)
+    np.testing.assert_allclose(found[1].std, found[0].std, atol=2e-3)
+
+
 def test_without_examples_it_is_the_prior():
     learner = bayesian_last_layer(IDENTITY, feature_kernel="rbf")
     empty = Batch(jnp.full((4, 3), jnp.nan), jnp.ones((4, 2)), jnp.zeros((4,), bool))

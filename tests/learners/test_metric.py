@@ -22,6 +22,7 @@ from jaxmeta.learners import (
 from jaxmeta.learners.process import class_by_class, conditional_neural_process_classifier
 from jaxmeta.models import Normalisation, comparator, conv_maps, mlp, pairwise
 from jaxmeta.ops import convolve
+from jaxmeta.recipes import find_learner
 
 KEY = jax.random.key(0)
 IDENTITY = Model(lambda key, x: {}, lambda params, x, reference=None, key=None: x)
@@ -146,6 +147,13 @@ def test_relation_compares_with_the_sum_of_each_class():
 
 
 @pytest.mark.full
+def test_probabilities_of_relation_with_a_class_that_has_no_example():
+    """Its score is below 0, which is no probability."""
+    outputs = jnp.array([[0.9, 0.1, -1e-6], [0.0, 0.5, 1.0]])
+    found = find_learner("relation")().probabilities(outputs)
+    np.testing.assert_allclose(found, [[0.9, 0.1, 0], [0, 1 / 3, 2 / 3]], atol=1e-6)
+
+
 def test_relation_of_maps():
     images, labels = jax.random.uniform(KEY, (4, 16, 16, 1)), jnp.array([0, 1, 0, 1])
     learner = relation(conv_maps(width=4), comparator(width=4), one_hot_squared_error, ways=2)

@@ -52,6 +52,12 @@ def test_padded_examples_have_no_share():
     assert float(loss) == pytest.approx((1 + 1 + 9) / 3)
 
 
+def test_a_task_of_padding_alone_has_no_loss():
+    batch = Batch(jnp.ones((2, 1)), jnp.ones((2, 1)), jnp.zeros(2, bool))
+    task = Task(Numbered(jnp.array(1), batch), batch)
+    assert float(linear().loss(KEY, MultiTaskParams((), HEADS), task)[0]) == 0
+
+
 def test_a_new_head_takes_steps_from_zero():
     task = task_of(([2.0], [1.0]), ([1.0], [0.0]))
     adapted = linear(steps=1).adapt(KEY, MultiTaskParams((), HEADS), task.support)

@@ -75,6 +75,15 @@ def test_a_missing_value_is_not_a_mean(fitted):
     close(found[1:], outputs_of(fitted)[1:])
 
 
+def test_a_column_whose_spread_has_no_square_is_no_column(fitted):
+    _, _, (inputs, targets, _), asked = fitted
+    tiny = inputs.at[:, 3].set(1e-25 * jnp.arange(9))
+    found = outputs_of(fitted, Batch(tiny, targets), asked)
+    assert np.isfinite(found).all()
+    constant = Batch(inputs.at[:, 3].set(0), targets)
+    close(found, outputs_of(fitted, constant, asked))
+
+
 def test_a_large_offset_does_not_hide_a_column(fitted):
     """Identifiers and times: 40 different values near 5 million are 40 different values."""
     learner, params, _, _ = fitted

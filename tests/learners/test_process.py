@@ -236,6 +236,17 @@ def test_without_examples_the_last_layer_is_the_prior():
         alpaca(IDENTITY, noise_std=0.1, least_std=0.1)
 
 
+def test_features_far_from_0_do_not_spoil_the_belief():
+    random = np.random.default_rng(0)
+    features = (random.normal(size=(10, 16)) + 1000).astype(np.float32)
+    context = Batch(jnp.asarray(features), jnp.asarray(random.normal(size=(10, 1)), jnp.float32))
+    learner = alpaca(IDENTITY)
+    params = learner.init(KEY, Task(context, context))
+    found = learner.predict(learner.adapt(KEY, params, context), context.inputs)
+    assert np.isfinite(found.mean).all() and np.isfinite(found.std).all()
+    assert (found.std > 0).all()
+
+
 # --- latent -------------------------------------------------------------------------------
 
 

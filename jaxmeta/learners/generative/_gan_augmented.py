@@ -154,7 +154,8 @@ def gan_augmented(
 
     def gradient(key: Key, params: PyTree, task: Task, carry: Carry) -> tuple[PyTree, Info]:
         given = {"shared": carry.shared}
-        return jax.grad(learner.loss, argnums=1, has_aux=True)(key, params, task, **given)
+        own = jax.random.split(key)[0]
+        return jax.grad(learner.loss, argnums=1, has_aux=True)(own, params, task, **given)
 
     def follow(key: Key, params: PyTree, task: Task, carry: Carry) -> CriticState:
         def step(state: CriticState, given: tuple[Key, Array, Array, Array]) -> Any:
@@ -164,7 +165,7 @@ def gan_augmented(
             updates, own = critic_optimizer.update(grads, state.optimizer_state, state.params)
             return CriticState(optax.apply_updates(state.params, updates), own), None
 
-        keys = jax.random.split(jax.random.fold_in(key, 1), critic_steps)
+        keys = jax.random.split(jax.random.split(key)[1], critic_steps)
         start = varying_with(carry.shared, task)
         with unpadded(task.support, task.query) as (support, query):
             return jax.lax.scan(step, start, (keys, *parts(Task(support, query))))[0]

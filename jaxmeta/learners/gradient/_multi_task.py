@@ -173,7 +173,8 @@ def multi_task(
         examples = task.support.examples
         of_support = loss_of(key, adapted.params, examples)
         shares = [_count(own) for own in (examples, query)]
-        value = (shares[0] * of_support + shares[1] * of_query) / (shares[0] + shares[1])
+        total = jnp.maximum(shares[0] + shares[1], 1)
+        value = (shares[0] * of_support + shares[1] * of_query) / total
         return value, Info(value, metrics)
 
     def trajectory(

@@ -49,6 +49,9 @@ def semi_supervised_prototypical(
     Raises:
       ValueError: fewer than two ways, a negative number of refinements.
 
+    The published code differs: it takes −d / (2 r²) for all clusters, begins with r = 100, and
+    moves the cluster at 0 in later refinements.
+
     Source: Ren, Triantafillou, Ravi, Snell, Swersky, Tenenbaum, Larochelle, Zemel 2018,
     "Meta-learning for semi-supervised few-shot classification", sections 3.1.1 and 3.1.2.
 

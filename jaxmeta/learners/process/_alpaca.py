@@ -115,7 +115,8 @@ def alpaca(
         belief = last_layer_posterior(belief, features_SD, support.targets, support.mask)
         unit_DD = jnp.eye(features_SD.shape[-1], dtype=features_SD.dtype)
         unit_DD = varying_with(unit_DD, belief.precision_DD)
-        covariance_DD = jax.scipy.linalg.solve(belief.precision_DD, unit_DD, assume_a="pos")
+        precision_DD = _invertible(belief.precision_DD)
+        covariance_DD = jax.scipy.linalg.solve(precision_DD, unit_DD, assume_a="pos")
         return Regressed(meta_params, belief.mean_DY, covariance_DD, support.inputs)
 
     def predict(adapted: Regressed, inputs: PyTree, *, key: Key | None = None) -> Gaussian:
@@ -123,7 +124,8 @@ def alpaca(
         features_QD = encoder.apply(
             meta_params.encoder, inputs, reference=adapted.reference, key=key
         )
-        spread_Q = 1 + ((features_QD @ adapted.covariance_DD) * features_QD).sum(axis=-1)
+        variance_Q = ((features_QD @ adapted.covariance_DD) * features_QD).sum(axis=-1)
+        spread_Q = 1 + jnp.maximum(variance_Q, 0)  # rounding may make it negative
         noise_Y = least_std + jnp.exp(meta_params.log_noise_Y)
         return Gaussian(features_QD @ adapted.mean_DY, jnp.sqrt(spread_Q)[:, None] * noise_Y[None])
 
@@ -168,5 +170,12 @@ def last_layer_posterior(
     residuals_SY = jnp.where(valid_S1, targets_SY - features_SD @ belief.mean_DY, 0)
     precision_DD = belief.precision_DD + features_SD.T @ features_SD
     right_DY = varying_with(features_SD.T @ residuals_SY, precision_DD)
-    change_DY = jax.scipy.linalg.solve(precision_DD, right_DY, assume_a="pos")
+    change_DY = jax.scipy.linalg.solve(_invertible(precision_DD), right_DY, assume_a="pos")
     return LastLayer(belief.mean_DY + change_DY, precision_DD)
+
+
+def _invertible(precision_DD: Array) -> Array:
+    """Λ with an allowance for rounding, 4 ε tr Λ, without which large features give NaN."""
+    size = precision_DD.shape[0]
+    allowance = 4 * jnp.finfo(precision_DD.dtype).eps * jnp.trace(precision_DD)
+    return precision_DD + jax.lax.stop_gradient(allowance) * jnp.eye(size, dtype=precision_DD.dtype)

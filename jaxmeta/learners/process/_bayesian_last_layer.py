@@ -49,7 +49,7 @@ class Conditioned(NamedTuple):
 
     Attributes:
       meta_params: the meta-parameters, unchanged.
-      features_SD: float `[S, features]`, of the support; 0 for padding.
+      features_SD: float `[S, features]`, of the support.
       factor_SS: float `[S, S]`, the Cholesky factor of K + σ² I.
       duals_SY: float `[S, Y]`, (K + σ² I)⁻¹ Y; 0 for padding.
       valid_S: bool `[S]`, which examples are no padding and have a label.
@@ -135,6 +135,9 @@ def bayesian_last_layer(
 
     def kernel(params: LastLayerParams, one_AD: Array, other_BD: Array) -> Array:
         size = one_AD.shape[-1]
+        if feature_kernel == "rbf":  # centred, since the distances would cancel far from 0
+            centre_D = jax.lax.stop_gradient(other_BD.mean(axis=0))
+            one_AD, other_BD = one_AD - centre_D[None], other_BD - centre_D[None]
         products_AB = one_AD @ other_BD.T / size
         if feature_kernel == "linear":
             return jnp.exp(params.log_scale) * products_AB

@@ -34,7 +34,8 @@ def members_of_tables(
 
     Each member has another random order of the classes 0, …, k − 1 of the support, since the
     network does not treat all numbers alike. Every second member sees normal scores in place of
-    the values: Φ⁻¹((rank + 1) / 2), with the rank from −1 to 1 among the column's support values.
+    the values: Φ⁻¹((rank + 1) / 2), with the rank from −1 to 1 among the n support values of the
+    column, cut at ±(1 − 1/n).
 
     Args:
       learner: with the outputs logits `[Q, classes]`, such as `prior_fitted`.

@@ -12,7 +12,7 @@ from jaxmeta.learners.process.transformer import layer_norm
 from jaxmeta.objectives import class_indices, or_nan, valid_mask
 
 _LARGEST = 8.0  # standardised values beyond it are cut
-_FREQUENCIES = 4  # of the waves that a rank is read by: 1/2, 1, 2 and 4 in all of a column
+_FREQUENCIES = 4  # of the waves that a rank is read by: 1, 2, 4 and 8 in all of a column
 _ABSENT = -1e9  # logit of a class that can't be
 
 
@@ -143,13 +143,13 @@ class _Network(nn.Module):
         counts_C = jnp.maximum(shown_SC.sum(axis=0), 1)
         least_C = jnp.where(shown_SC, inputs_SC, jnp.inf).min(axis=0)
         most_C = jnp.where(shown_SC, inputs_SC, -jnp.inf).max(axis=0)
-        known_C = most_C > least_C
         # Above the least value, so that a large offset costs no digits.
         origin_C = jnp.where(jnp.isfinite(least_C), least_C, 0)
         values_SC = jnp.where(shown_SC, inputs_SC - origin_C[None], 0)
         mean_C = values_SC.sum(axis=0) / counts_C
         squares_SC = jnp.where(shown_SC, (values_SC - mean_C[None]) ** 2, 0)
         variance_C = squares_SC.sum(axis=0) / counts_C
+        known_C = (most_C > least_C) & (variance_C > 0)  # the square of a tiny spread is 0
         centre_C = origin_C + mean_C
         scale_C = jnp.sqrt(jnp.where(known_C, variance_C, 1))
         columns = centre_C, scale_C, sorted_columns(inputs_SC, valid_S)

@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
 
     Attributes:
       meta_params: the meta-parameters, unchanged.
-      representation_D: float `[D]`, r.
+      representation_D: r, float `[D]`; `[ways · D]` in classification, a mean for each class.
       reference: the support inputs, for an encoder normalised by the support's statistics.
       known_W: bool `[ways]`, which classes have an example; None in regression.
     """

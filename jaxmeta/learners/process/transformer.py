@@ -77,7 +77,8 @@ def transformer_neural_process(
         μ(x), σ(x): an MLP of the target's last token
 
     Targets don't attend to each other, so that each is predicted independently. The order of the
-    context does not matter.
+    context does not matter. Unlike the published code, it marks tokens by the last number, a target
+    attends to itself, and norms come first in each layer.
 
     Args:
       width, layers, heads: sizes of the transformer; the width must be a multiple of the heads.

@@ -34,4 +34,5 @@ class Relation(Recipe):
         return relation(encoder, comparator, one_hot_squared_error, problem.ways)
 
     def probabilities(self, outputs: Array) -> Array:
-        return jax.nn.softmax(jnp.log(outputs))  # the outputs are scores in [0, 1], not logits
+        # The outputs are scores in [0, 1], not logits; that of a class without examples is below 0.
+        return jax.nn.softmax(jnp.log(jnp.maximum(outputs, jnp.finfo(outputs.dtype).tiny)))
