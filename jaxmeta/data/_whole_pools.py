@@ -127,9 +127,15 @@ def whole_pools(
         chosen = chosen[np.argsort((pools.counts - sizes)[chosen], kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
     if queries is not None:
+        # In time the support is the examples just before the query.
+        before = [own[:, :-queries] for own in places]
+        known = [
+            own[:, own.shape[1] - size :] if order == "time" else own[:, :size]
+            for own, size in zip(before, sizes[chosen].tolist())
+        ]
         places = [
-            np.concatenate([own[:, :size], own[:, -queries:]], axis=1)
-            for own, size in zip(places, sizes[chosen].tolist())
+            np.concatenate([own, all_of[:, -queries:]], axis=1)
+            for own, all_of in zip(known, places)
         ]
     return WholePools(in_streams(pools, chosen, places, sizes, shapes), chosen, places, support)
 

@@ -1,6 +1,6 @@
 """Tables for classification, each a data set of its own: known ones, and yours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,8 +105,29 @@ def _of_file(path: Path, target_column: str) -> dict[str, Table]:
             f"{shown(path)} has no column {target_column!r}; its columns are {', '.join(columns)}; "
             "give the one with the classes as target_column."
         )
-    classes = np.array(columns.pop(target_column))
+    classes = classes_of_cells(path, columns.pop(target_column))
     return {path.stem: _table(path, numbers(path, columns), classes)}
+
+
+def classes_of_cells(path: Path, cells: Sequence[str]) -> np.ndarray:
+    """The class of each row: its number where all are numbers, otherwise its text.
+
+    Raises:
+      ValueError: a cell is empty.
+
+    >>> classes_of_cells(Path("fruit.csv"), ["1", "1.0", "2"]).tolist()
+    [1.0, 1.0, 2.0]
+    """
+    texts = [cell.strip() for cell in cells]
+    if "" in texts:
+        raise ValueError(
+            f"{shown(path)}: the class in row {texts.index('') + 1} after the header is missing; "
+            "leave the row out."
+        )
+    try:
+        return np.array([float(text) for text in texts])
+    except ValueError:
+        return np.array(texts)
 
 
 def _table(path: Path, inputs: np.ndarray, classes: np.ndarray) -> Table:

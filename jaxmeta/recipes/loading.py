@@ -36,14 +36,15 @@ class Loaded(NamedTuple):
     of_test: Problem
 
 
-def load(experiment: Experiment, seen: Seen = NOTHING) -> Loaded:
-    """Load the data and tasks of an experiment. No test contains a class that was `seen`.
+def load(experiment: Experiment, seen: Seen = NOTHING, trained: Mapping[str, Any] = {}) -> Loaded:
+    """Load the data and tasks of an experiment, for the evaluation of a run as `Needs` says.
 
     Raises:
       ValueError, OSError: as `Domain.tasks`.
     """
     domain = experiment.domain
-    tasks = domain.tasks(experiment.training, experiment.learner.needs._replace(seen=seen))
+    needs = experiment.learner.needs._replace(seen=seen, trained=trained)
+    tasks = domain.tasks(experiment.training, needs)
     constants = domain.constants(tasks.data)
     data = with_checksum(tasks.data, constants)
     with naming_settings(experiment):  # checked before the arrays are made

@@ -1,6 +1,7 @@
 """The evaluation on whole pools, beside baselines and published figures, paired by pool."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -142,6 +143,8 @@ def baseline_values(
         [np.asarray(leaf) for leaf in jax.tree.leaves(dataset.test.inputs)],
     )
     digest = hashlib.sha256(f"{_VERSION} {name} {draws} {whole.size} {dataset.ways}".encode())
+    for function in (learn, dataset.metrics, dataset.details):  # a set of your own may change them
+        digest.update(_source_of(function).encode())
     for places in whole.places:
         chosen = places[:draws]
         digest.update(np.ascontiguousarray(pools.rows[chosen]).tobytes())
@@ -178,6 +181,14 @@ def baseline_values(
         return {metric: np.array([row[metric] for row in rows]) for metric in rows[0]}
 
     return cached_arrays(f"pool-baseline-{digest.hexdigest()[:24]}", build)
+
+
+def _source_of(function: Any) -> str:
+    """The source of a function; its name where there is none, as in an interpreter."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return getattr(function, "__qualname__", "")
 
 
 def _draw_of(task: Task, draw: int) -> Task:

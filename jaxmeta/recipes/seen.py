@@ -26,8 +26,7 @@ def write_seen(folder: Path, tasks: Tasks, *, anew: bool) -> None:
 def seen_of(tasks: Tasks) -> Seen:
     """The classes that a run on these tasks is trained and validated on."""
     assert tasks.classes is not None
-    data = str(tasks.data.get("images_sha256", ""))
-    return Seen(data, (tasks.classes("train"), tasks.classes("validation")))
+    return Seen(_digest(tasks.data), (tasks.classes("train"), tasks.classes("validation")))
 
 
 def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
@@ -41,11 +40,16 @@ def read_seen(folder: Path, data: Mapping[str, Any]) -> Seen | None:
         return None
     try:
         seen = seen_from_json(files.read_json(path))
-        if seen.data != data.get("images_sha256", ""):
+        if seen.data and seen.data != _digest(data):  # older runs have that of images only
             raise ValueError("it belongs to a run on other data")
         return seen
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} can't be read ({error}); the run can't be evaluated.") from error
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    """The digest of the images, sentences or pools; empty if there are none."""
+    return next((str(own) for name, own in data.items() if name.endswith("_sha256")), "")
 
 
 def is_same(data: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:

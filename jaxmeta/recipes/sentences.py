@@ -14,9 +14,8 @@ import numpy as np
 from jaxmeta.core import Batch, Model, PyTree, Task, cross_entropy
 from jaxmeta.data.cache import cached_arrays
 from jaxmeta.data.identity import NOTHING, Seen
-from jaxmeta.data.reading import regular
 from jaxmeta.data.text import Corpus, Ragged, load_text, ragged, read_sentences, taken, unseen_text
-from jaxmeta.data.text._corpus import read_rows
+from jaxmeta.data.text._corpus import read_queries
 from jaxmeta.data.text.encoder import Encoder, load_encoder
 from jaxmeta.files import shown
 from jaxmeta.models import computed_in, mlp, pairwise, sentence_network
@@ -91,7 +90,7 @@ class SentenceNetwork:
     pooling: Literal["mean", "first"] = "mean"
     """Embedding of a sentence: the mean of its tokens' states, or the state of the first one."""
     dropout: Fraction = 0.0
-    """Dropout in the learned layers, in the adaptation of training and test tasks."""
+    """Dropout in the learned layers, in training and wherever they adapt to a task."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network; meta-parameters and losses stay float32."""
 
@@ -109,11 +108,13 @@ class SentenceNetwork:
         """
         if self.adapts == "all":
             return 0
+        if self.adapts == "head":
+            return config.layers
         if self.layers > config.layers:
             raise ValueError(
                 f"--layers {self.layers}: the encoder has {config.layers}; give at most that."
             )
-        return config.layers - (self.layers if self.adapts == "layers" else 0)
+        return config.layers - self.layers
 
     @property
     def reads_weights(self) -> bool:
@@ -367,7 +368,7 @@ def user_sentences(
             f"--support {shown(support)} has the single label {shown(names[0])}; give sentences of "
             "two or more labels."
         )
-    queries, truth = _queries(query, names)
+    queries, truth = read_queries(query, names)
     sentences = [sentence for _, sentence in labelled]
     features = network.features(given.loaded_encoder(), [*sentences, *queries], given.tokens)
     features = jax.tree.map(jnp.asarray, features.inputs)
@@ -380,15 +381,3 @@ def user_sentences(
     targets = np.array([names.index(label) for label, _ in labelled], np.int32)
     examples = Batch(support_inputs, targets)
     return UserTask(examples, query_inputs, queries, names, truth=tuple(truth), kind="sentence")
-
-
-def _queries(path: Path, names: Sequence[str]) -> tuple[list[str], list[str | None]]:
-    regular(path)
-    rows = [row for _, row in read_rows(path)]
-    if not rows:
-        raise ValueError(f"--query {shown(path)} has no sentences; give one per line.")
-    if all(len(row) >= 2 and row[0] in names for row in rows):
-        return [row[1] for row in rows], [row[0] for row in rows]
-    # One sentence per line: a comma or a tab is part of it.
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()], []

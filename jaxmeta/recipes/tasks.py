@@ -122,6 +122,7 @@ class Needs(NamedTuple):
       numbered: the number of training tasks, which carry their number; 0 for tasks without.
       seen: the classes that the run was trained and validated on, which no test may contain; empty
         in training.
+      trained: `Tasks.data` of the run that is evaluated; empty in training.
     """
 
     in_order: bool = False
@@ -137,6 +138,7 @@ class Needs(NamedTuple):
     sampled: bool = False
     numbered: int = 0
     seen: Seen = NOTHING
+    trained: Mapping[str, Any] = {}
 
 
 class Figure(NamedTuple):

@@ -26,7 +26,7 @@ from jaxmeta.data.pool_sets.baselines import (
     tanimoto_neighbours,
 )
 from jaxmeta.data.pool_sets.fsmol import fsmol, published
-from jaxmeta.data.pool_sets.table import table_pools
+from jaxmeta.data.pool_sets.table import Scaling, table_pools
 from jaxmeta.data.pools import identified, select_pools
 
 with_data = pytest.mark.skipif(
@@ -185,6 +185,14 @@ def test_missing_cells_are_the_mean_and_a_split_is_drawn(tmp_path):
         ("pool,x,x,target\na,1,1,1", "two columns 'x'"),
         ("pool,x,target\na,1,1\nb,2,0", "has 2 pools; give at least 6"),
         ("pool,x,target,split\na,1,1,train\nb,2,0,test", "no row has 'validation'"),
+        (
+            "pool,x,target,split\na,1,1,train\nb,2,0,val\nc,1,1,test",
+            "a row has 'val' in column 'split'; give each one of train, validation, test",
+        ),
+        (
+            "pool,x,target,split\na,1,1,train\na,1,1,test\nb,2,0,validation\nc,1,1,test",
+            "pool 'a' is in two parts",
+        ),
         ("pool,x,target\na,1", "2 cells in row 1 after the header, which has 3"),
     ],
 )
@@ -193,6 +201,30 @@ def test_a_table_that_is_none(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         table_pools(path)
+
+
+def test_the_mark_that_excel_writes_first_is_no_part_of_a_name(table, tmp_path):
+    path = tmp_path / "excel.csv"
+    path.write_text("\ufeff" + table.read_text())
+    assert table_pools(path).sha256() == table_pools(table).sha256()
+
+
+def test_a_table_in_the_columns_and_the_scale_of_another_one(table):
+    scaling = Scaling(("size", "weight"), (1.0, 2.0), (4.0, 5.0))
+    found, own = table_pools(table, scaling=scaling), table_pools(table)
+    raw = own.train.inputs * np.array(own.scale) + np.array(own.centre)  # weight, size
+    expected = (raw[:, ::-1] - np.array([1.0, 2.0])) / np.array([4.0, 5.0])
+    np.testing.assert_allclose(found.train.inputs, expected, rtol=1e-4, atol=1e-4)
+    assert found.columns == scaling.names and found.scale == scaling.scale
+    with pytest.raises(ValueError, match="has no column 'height' of the training data"):
+        table_pools(table, scaling=Scaling(("height",), (0.0,), (1.0,)))
+
+
+def test_the_pools_of_the_run_itself_are_unchanged(table):
+    """Also if a set has a user in several parts, as those that are divided by films."""
+    found = table_pools(table)
+    seen = Seen(found.sha256(), (identified(found.name, select_pools(found.test, [0])),))
+    assert unseen_pools(found, seen) is found
 
 
 def test_an_unknown_name_lists_the_known_ones():

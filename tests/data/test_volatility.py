@@ -99,6 +99,20 @@ def test_no_day_of_the_test_is_in_training(found, tmp_path):
     assert len(asked) == len({*asked}) == len(whole.pools) * QUERY
 
 
+def test_the_query_is_the_same_after_fewer_days(found):
+    """The support is the days just before it."""
+    long, short = (
+        found.drawing.enumerate(found.test, support=size, order="time") for size in (SUPPORT, 10)
+    )
+    assert long.pools.tolist() == short.pools.tolist()
+    for whole, few in zip(long.places, short.places):
+        np.testing.assert_array_equal(few, whole[:, SUPPORT - 10 :])
+    same = whole_pools(found.test, support=SUPPORT, order="time")
+    chosen = dict(zip(same.pools.tolist(), same.places))
+    for pool, places in zip(long.pools.tolist(), long.places):
+        np.testing.assert_array_equal(places, chosen[pool])
+
+
 def test_a_day_knows_the_days_before_it_alone(tmp_path):
     given = read_prices(write_npz(tmp_path))
     before = describe_days(given)

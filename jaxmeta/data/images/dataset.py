@@ -101,15 +101,18 @@ def unseen(dataset: Dataset, seen: Seen) -> Dataset:
         select(classes, [row for row, name in enumerate(classes.names) if name not in known[part]])
         for part, classes in dataset.parts.items()
     ]
-    names = [name for classes in free for name in classes.names]
+    every = [name for classes in free for name in classes.names]
+    names = list(dict.fromkeys(every))  # a class may be in several parts, with other images
     if not names:
         raise ValueError(
             f"{dataset.name}: the run was trained or validated on all of its classes; give a set "
             "with other classes"
         )
-    labels = np.repeat(np.arange(len(names)), np.concatenate([part.counts for part in free]))
+    labels = np.repeat(
+        [names.index(name) for name in every], np.concatenate([part.counts for part in free])
+    )
     test = class_images(np.concatenate([part.images for part in free]), labels, names)
-    left_out = sum(map(len, known.values()))
+    left_out = len(set().union(*known.values()))
     protocol = {
         **dataset.protocol,
         **measured({**dataset.parts, "test": test}),

@@ -130,7 +130,13 @@ def image_files(path: Path) -> list[Path]:
     Raises:
       as `folder`.
     """
-    found = sorted(walked(path)) if path.is_dir() else [path]
+    found = [path]
+    if path.is_dir():
+        found = sorted(
+            file
+            for entry in listed(path)
+            for file in ([path / entry] if not (path / entry).is_dir() else walked(path / entry))
+        )
     files = _images(path, found)
     _tell_skipped(path, found)
     return files

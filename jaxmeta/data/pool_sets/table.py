@@ -8,6 +8,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,14 @@ SPLIT = "split"
 Columns = Mapping[str, Sequence[str]]
 
 
+class Scaling(NamedTuple):
+    """The columns of features, with the numbers that scale them: `(value − centre) / scale`."""
+
+    names: tuple[str, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+
+
 def table_pools(
     path: str | Path,
     *,
@@ -36,6 +45,7 @@ def table_pools(
     target_column: str = "target",
     kind: Kind | None = None,
     seed: int = 0,
+    scaling: Scaling | None = None,
 ) -> PoolSet:
     """Reads a table as a set of pools.
 
@@ -48,6 +58,8 @@ def table_pools(
       kind: of the tasks. Defaults to classification if all targets are whole numbers from 0 to
         fewer than 20, otherwise regression.
       seed: of a random split of the pools, 64/16/20 %.
+      scaling: of the table that a learner was trained on, whose features are then read. Defaults to
+        all columns, scaled by this table.
 
     Raises:
       OSError: the file can't be read.
@@ -73,28 +85,19 @@ def table_pools(
     names = tuple(own for own in columns if own not in (pool_column, target_column, SPLIT))
     if not names:
         raise ValueError(f"{shown(path)} has no columns of features")
-    targets = numbers(path, {target_column: columns[target_column]})[:, 0]
-    if missing := np.flatnonzero(~np.isfinite(targets)).tolist():
-        raise ValueError(
-            f"{shown(path)}: the target in row {missing[0] + 1} after the header is missing; leave "
-            "the row out"
-        )
+    if scaling is not None:
+        names = scaling.names
+    targets = _targets(path, columns, target_column)
     found = kind or kind_of_targets(targets)
     if found == "classification":
         if kind_of_targets(targets) != "classification":
             raise ValueError(f"{shown(path)}: classes are whole numbers from 0 to at most 19")
         targets = targets.astype(np.int32)
-    inputs = numbers(path, {name: columns[name] for name in names})
+    inputs = _named(path, columns, names)
     owners = np.array(columns[pool_column])
     parts = _parts(path, owners, columns.get(SPLIT), seed)
-    training = inputs[np.isin(owners, parts["train"])]
-    with np.errstate(invalid="ignore"):
-        counted = np.maximum(np.isfinite(training).sum(axis=0), 1)
-        centre = np.where(np.isfinite(training), training, 0).sum(axis=0) / counted
-        squares = np.where(np.isfinite(training), np.square(training - centre), 0)
-    scale = np.sqrt(squares.sum(axis=0) / counted)
-    scale = np.where(scale > 0, scale, 1)
-    whole = pools_by(scaled_columns(inputs, centre, scale), targets, owners)
+    scaling = scaling or _scaling(names, inputs[np.isin(owners, parts["train"])])
+    whole = pools_by(scaled_columns(inputs, scaling), targets, owners)
     index = {name: row for row, name in enumerate(whole.names)}
     ways = int(targets.max()) + 1 if found == "classification" else 0
     return PoolSet(
@@ -111,12 +114,54 @@ def table_pools(
             "random forest": random_forest(ways),
             "nearest neighbours": nearest_neighbours(ways),
         },
-        columns=names,
-        centre=tuple(centre.tolist()),
-        scale=tuple(scale.tolist()),
+        columns=scaling.names,
+        centre=scaling.centre,
+        scale=scaling.scale,
         protocol={"split": "by the table" if SPLIT in columns else f"at random, seed {seed}"},
         source=path.name,
     )
+
+
+def scaling_of(data: Mapping[str, Any]) -> Scaling | None:
+    """The scaling of a table in the data of a run; None if its inputs have no columns."""
+    if not data.get("columns"):
+        return None
+    return Scaling(*(tuple(data[name]) for name in ("columns", "centre", "scale")))
+
+
+def table_rows(
+    path: Path, scaling: Scaling, target_column: str | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The scaled features of each row, float32 `[rows, columns]`, and its target, if there is one.
+
+    Raises:
+      OSError, ValueError: as `table_pools`.
+    """
+    columns = read_columns(path)
+    if target_column is not None and target_column not in columns:
+        raise ValueError(f"{shown(path)} has no column {target_column!r} of targets")
+    inputs = scaled_columns(_named(path, columns, scaling.names), scaling)
+    return inputs, None if target_column is None else _targets(path, columns, target_column)
+
+
+def _targets(path: Path, columns: Columns, name: str) -> np.ndarray:
+    targets = numbers(path, {name: columns[name]})[:, 0]
+    if missing := np.flatnonzero(np.isnan(targets)).tolist():
+        raise ValueError(
+            f"{shown(path)}: the target in row {missing[0] + 1} after the header is missing; leave "
+            "the row out"
+        )
+    return targets
+
+
+def _scaling(names: tuple[str, ...], training: np.ndarray) -> Scaling:
+    """The mean and the standard deviation of each column, without missing values."""
+    known = np.isfinite(training)
+    counted = np.maximum(known.sum(axis=0), 1)
+    centre = np.where(known, training, 0).sum(axis=0) / counted
+    squares = np.square(np.where(known, training - centre, 0))
+    scale = np.sqrt(squares.sum(axis=0) / counted)
+    return Scaling(names, tuple(centre.tolist()), tuple(np.where(scale > 0, scale, 1).tolist()))
 
 
 def kind_of_targets(targets: np.ndarray) -> Kind:
@@ -146,7 +191,7 @@ def read_columns(path: Path) -> dict[str, list[str]]:
         rows = [["" if cell is None else str(cell) for cell in own.to_pylist()] for own in table]
         return dict(zip(table.column_names, rows))
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             header, *lines = [row for row in csv.reader(file) if row]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{shown(path)} is not a table with a header ({error})") from error
@@ -187,13 +232,20 @@ def numbers(path: Path, columns: Columns) -> np.ndarray:
     return np.array(found, np.float64).T
 
 
-def scaled_columns(values: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _named(path: Path, columns: Columns, names: Sequence[str]) -> np.ndarray:
+    """The columns with these names as numbers."""
+    if missing := [name for name in names if name not in columns]:
+        raise ValueError(f"{shown(path)} has no column {missing[0]!r} of the training data")
+    return numbers(path, {name: columns[name] for name in names})
+
+
+def scaled_columns(values: np.ndarray, scaling: Scaling) -> np.ndarray:
     """`(values − centre) / scale` as float32, 0 where a value is missing or infinite.
 
-    >>> scaled_columns(np.array([[3.0], [np.nan]]), np.array([1.0]), np.array([2.0])).tolist()
+    >>> scaled_columns(np.array([[3.0], [np.nan]]), Scaling(("x",), (1.0,), (2.0,))).tolist()
     [[1.0], [0.0]]
     """
-    found = (values - centre[None]) / scale[None]
+    found = (values - np.array(scaling.centre)) / np.array(scaling.scale)
     return np.where(np.isfinite(found), found, 0).astype(np.float32)
 
 
@@ -214,14 +266,20 @@ def _parts(
         ends = np.cumsum(sizes)
         return dict(zip(PARTS, np.split(order, ends[:2])))
     given = np.array(split)
+    if wrong := sorted({*split} - {*PARTS}):
+        raise ValueError(
+            f"{shown(path)}: a row has {wrong[0]!r} in column {SPLIT!r}; give each one of "
+            f"{', '.join(PARTS)}"
+        )
     parts = {part: np.unique(owners[given == part]) for part in PARTS}
     for part, own in parts.items():
         if not len(own):
             raise ValueError(f"{shown(path)}: no row has {part!r} in column {SPLIT!r}")
-    if sum(map(len, parts.values())) != len(names):
+    everywhere, times = np.unique(np.concatenate([*parts.values()]), return_counts=True)
+    if (times > 1).any():
         raise ValueError(
-            f"{shown(path)}: a pool is in two parts, or in none; give each pool one of "
-            f"{', '.join(PARTS)} in column {SPLIT!r}"
+            f"{shown(path)}: pool {str(everywhere[times > 1][0])!r} is in two parts; give all of "
+            f"its rows the same value in column {SPLIT!r}"
         )
     return parts
 

@@ -19,6 +19,7 @@ stock data" of Kaggle (camnugent/sandp500): `all_stocks_5yr.csv`, or the CSV fil
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +28,12 @@ import numpy as np
 
 from jaxmeta import metrics
 from jaxmeta.core import Array, Batch
-from jaxmeta.data._whole_pools import WholePools
+from jaxmeta.data._whole_pools import WholePools, whole_pools
 from jaxmeta.data.cache import data_folder
-from jaxmeta.data.pool_sets.dataset import Baseline, Outputs, PoolSet
+from jaxmeta.data.pool_sets.dataset import Baseline, Drawing, Outputs, PoolSet
 from jaxmeta.data.pool_sets.forecasts import diebold_mariano, kupiec
 from jaxmeta.data.pool_sets.registry import pool_source
-from jaxmeta.data.pools import Pools, pools_by
+from jaxmeta.data.pools import Pools, pool_tasks, pools_by
 from jaxmeta.data.prices import Prices, read_prices
 
 COLUMNS = ("day", "week", "month", "ewma", "shock")
@@ -152,6 +153,7 @@ def volatility(folder: str | Path | None = None) -> PoolSet:
         "qlike",
         higher=False,
         order="time",
+        drawing=Drawing(pool_tasks, partial(whole_pools, queries=QUERY), lambda pools: SUPPORT),
         details=lambda outputs, query: {"outputs": outputs[:, 0]},
         further=further,
         baselines={

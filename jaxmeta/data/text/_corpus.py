@@ -181,12 +181,8 @@ def read_sentences(path: str | Path) -> list[tuple[str, str]]:
     path = Path(path)
     rows = read_rows(path)
     label, sentence = 0, 1
-    if rows:
-        header = [cell.strip().lower() for cell in rows[0][1]]
-        found = [[header.index(name) for name in names if name in header] for names in _COLUMNS]
-        if all(found):
-            (label, *_), (sentence, *_) = found
-            rows = rows[1:]
+    if named := labelled_columns(rows):
+        (label, sentence), rows = named, rows[1:]
     pairs = []
     for number, row in rows:
         cells = [row[at].strip() if at < len(row) else "" for at in (label, sentence)]
@@ -199,6 +195,17 @@ def read_sentences(path: str | Path) -> list[tuple[str, str]]:
     if not pairs:
         raise ValueError(f"{shown(path)} has no labelled sentences.")
     return pairs
+
+
+def labelled_columns(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int] | None:
+    """The columns of labels and of sentences that a header names; None without a header.
+
+    >>> labelled_columns([(1, ["Text", "Label"]), (2, ["it rains", "sad"])])
+    (1, 0)
+    """
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    found = [[header.index(name) for name in names if name in header] for names in _COLUMNS]
+    return (found[0][0], found[1][0]) if all(found) else None
 
 
 def read_rows(path: str | Path) -> list[tuple[int, list[str]]]:
@@ -223,6 +230,39 @@ def read_rows(path: str | Path) -> list[tuple[int, list[str]]]:
             return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{shown(path)} is not a text file in UTF-8 ({error}).") from error
+
+
+def read_queries(path: str | Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The sentences of a file, and their labels, of these names, if it has labels.
+
+    Labels are in a column that a header names, or in the first one if each is one of the names.
+    Otherwise every line is a sentence.
+
+    Raises:
+      OSError: the file can't be read.
+      ValueError: there are no sentences; below a header, a label is not one of the names.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "queries.tsv"
+    >>> _ = path.write_text("sad\\tit rains\\nglad\\tit snows\\n")
+    >>> read_queries(path, ["glad", "sad"])
+    (['it rains', 'it snows'], ['sad', 'glad'])
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    if not rows:
+        raise ValueError(f"--query {shown(path)} has no sentences; give one per line.")
+    if labelled_columns(rows) or all(len(row) >= 2 and row[0] in names for _, row in rows):
+        pairs = read_sentences(path)
+        if unknown := sorted({label for label, _ in pairs} - {*names}):
+            raise ValueError(
+                f"--query {shown(path)} has the label {shown(unknown[0])}, which the support does "
+                f"not have; it has {', '.join(map(shown, names))}."
+            )
+        return [sentence for _, sentence in pairs], [label for label, _ in pairs]
+    # A comma or a tab is part of a sentence.
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()], []
 
 
 _COLUMNS = (_LABELS, _SENTENCES)

@@ -21,6 +21,7 @@ from jaxmeta.data._whole_pools import WholePools, candidate_pools
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
 from jaxmeta.data.pool_sets.dataset import PLAIN
+from jaxmeta.data.pool_sets.table import scaling_of, table_rows
 from jaxmeta.data.pools import identified
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
@@ -87,13 +88,17 @@ class Pools(Domain):
     def check(self) -> None:
         """Check the numbers of support examples, and the kind of the targets."""
         for name, sizes in (("support", self.support), ("test_support", self.test_support)):
-            if sizes is not None and (not sizes or min(sizes) < 0 or max(sizes) < 1):
+            least = 1 if name == "support" else 0  # a test may be without examples to learn from
+            if sizes is not None and (not sizes or min(sizes) < 0 or max(sizes) < least):
                 raise ValueError(f"{option(name, sizes)}: give numbers from 1.")
         if self.support is not None and self.support[0] > self.support[1]:
             raise ValueError(f"{option('support', self.support)}: give the smaller number first.")
         if self.test_support is not None and len({*self.test_support}) < len(self.test_support):
             raise ValueError(f"{option('test_support', self.test_support)}: give each number once.")
-        self._given_kind()
+        if self._given_kind():
+            for name in ("pool_column", "target_column"):
+                if (given := getattr(self, name)) != getattr(Pools, name):
+                    raise ValueError(f"{option(name, given)} applies only to tables of your own.")
         folds = describe_pools(self.dataset).folds
         if self.fold >= folds:
             remedy = (
@@ -117,12 +122,13 @@ class Pools(Domain):
             raise ValueError(f"{option('targets', self.targets)}: {self.dataset} has {own} tasks.")
         return own
 
-    def _load(self, seed: int) -> PoolSet:
+    def _load(self, seed: int, trained: Mapping[str, Any] = {}) -> PoolSet:
         given = {
             "pool_column": self.pool_column,
             "target_column": self.target_column,
             "kind": self.targets,
             "seed": seed,
+            "scaling": scaling_of(trained),
         }
         if self._given_kind():
             given = {"fold": self.fold} if describe_pools(self.dataset).folds > 1 else {}
@@ -179,7 +185,7 @@ class Pools(Domain):
                 "this learner reads the support as a sequence, in random order and of one length; "
                 "pools have supports of several sizes. Choose a learner for sets."
             )
-        dataset = self._load(training.seed)
+        dataset = self._load(training.seed, needs.trained)
         if needs.seen != NOTHING:
             dataset = unseen_pools(dataset, needs.seen)
         support = self.support
@@ -198,27 +204,30 @@ class Pools(Domain):
         }
         identity = {"pools_sha256": data["pools_sha256"], "order": dataset.order}
         figure = Figure(dataset.figure, higher=dataset.higher)
-        judge = judge_of(dataset)
+        judge, most = judge_of(dataset), dataset.drawing.most(dataset.test)
+        draws = 1 if dataset.order == "time" else self.draws  # there is one order
         wholes = {
             f"{size} examples": dataset.drawing.enumerate(
                 dataset.test,
                 support=size,
-                draws=self.draws,
+                draws=draws,
                 order=dataset.order,
                 seed=training.seed,
                 most=training.eval_tasks,
             )
             for size in self.test_support
-            if dataset.drawing.most(dataset.test) >= size
+            if size <= most
         }
-        if not wholes:
+        # Of the sizes that a set suggests, those that are too large are left out.
+        suggested = self.test_support == describe_pools(self.dataset).test_support
+        if not wholes or (len(wholes) < len(self.test_support) and not suggested):
             raise ValueError(
                 f"{option('test_support', self.test_support)}: the test pools allow at most "
-                f"{dataset.drawing.most(dataset.test)} support examples; give a smaller number."
+                f"{most} support examples; give smaller numbers."
             )
 
         def held_out(whole: WholePools) -> HeldOut:
-            own = {"support": whole.size, "draws": self.draws, "seed": training.seed}
+            own = {"support": whole.size, "draws": draws, "seed": training.seed}
             return HeldOut(
                 whole.source,
                 {**identity, **own},
@@ -237,13 +246,13 @@ class Pools(Domain):
             tests={name: held_out(whole) for name, whole in wholes.items()},
             figures=(figure,),
             selection=figure,
-            title=f"{shown(Path(self.dataset).stem)} · {self.draws} draws",
+            title=f"{shown(Path(self.dataset).stem)} · {draws} {'draw' if draws == 1 else 'draws'}",
             summary={"dataset": dataset.name},
             protocol={
                 **dataset.protocol,
                 "train_support": list(support),
                 "train_queries": self.queries,
-                "draws": self.draws,
+                "draws": draws,
                 "order": dataset.order,
                 "query_statistics": self.query_statistics,
             },
@@ -278,35 +287,21 @@ class Pools(Domain):
         self, data: Mapping[str, Any], support: Path, query: Path, ink: bool | None
     ) -> UserTask:
         """Read two tables with the columns of training: with targets, and without."""
-        from jaxmeta.data.pool_sets.table import numbers, read_columns, scaled_columns
-
-        names = data["columns"]
-        if not names:
+        scaling = scaling_of(data)
+        if scaling is None:
             raise ValueError(
                 f"predict does not support runs on {self.dataset}: its inputs have no "
                 "columns that a table could give."
             )
-
-        def inputs(path: Path) -> tuple[np.ndarray, dict[str, list[str]]]:
-            columns = read_columns(path)
-            if missing := [name for name in names if name not in columns]:
-                raise ValueError(f"{shown(path)} has no column {missing[0]!r} of the training data")
-            values = numbers(path, {name: columns[name] for name in names})
-            return scaled_columns(
-                values, np.array(data["centre"]), np.array(data["scale"])
-            ), columns
-
-        known, columns = inputs(support)
-        if self.target_column not in columns:
-            raise ValueError(f"{shown(support)} has no column {self.target_column!r} of targets")
-        targets = numbers(support, {"": columns[self.target_column]})
+        known, targets = table_rows(support, scaling, self.target_column)
+        assert targets is not None
         ways = data["ways"]
         if ways and not np.isin(targets, np.arange(ways)).all():
             raise ValueError(f"{shown(support)}: give classes from 0 to {ways - 1} as targets")
-        asked, _ = inputs(query)
+        asked, _ = table_rows(query, scaling)
         return UserTask(
             support=Batch(
-                known, targets[:, 0].astype(np.int32) if ways else targets.astype(np.float32)
+                known, targets.astype(np.int32) if ways else targets[:, None].astype(np.float32)
             ),
             inputs=asked,
             rows=[f"row {number}" for number in range(1, len(asked) + 1)],

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxmeta.core import Array, Batch, Task, cross_entropy, valid_mask
 from jaxmeta.data._whole_pools import WholePools, whole_pools
-from jaxmeta.data.labelled_tables import CLASSICAL, load_tables, tables_as_pools
+from jaxmeta.data.labelled_tables import CLASSICAL, classes_of_cells, load_tables, tables_as_pools
 from jaxmeta.data.pool_sets import PoolSet
 from jaxmeta.data.pool_sets.baselines import table_baselines
 from jaxmeta.data.pool_sets.table import numbers, read_columns
@@ -203,7 +203,10 @@ class Tables(Domain):
                 f"{shown(support)} has no column {self.target_column!r} with the classes; its "
                 f"columns are {', '.join(columns)}."
             )
-        names, targets = np.unique(columns.pop(self.target_column), return_inverse=True)
+        cells = columns.pop(self.target_column)
+        classes = classes_of_cells(support, cells)
+        _, first, targets = np.unique(classes, return_index=True, return_inverse=True)
+        names = [cells[row].strip() for row in first]
         if len(names) > self.classes:
             raise ValueError(
                 f"{shown(support)} has {len(names)} classes; the run supports {self.classes}."
@@ -216,7 +219,7 @@ class Tables(Domain):
             support=Batch(numbers(support, columns).astype(np.float32), targets.astype(np.int32)),
             inputs=inputs.astype(np.float32),
             rows=[f"row {number}" for number in range(1, len(inputs) + 1)],
-            names=names.tolist(),
+            names=names,
             kind="row",
         )
 

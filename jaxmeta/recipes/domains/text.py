@@ -137,7 +137,10 @@ class Text(Domain):
         self, training: Training, needs: Needs, data: Mapping[str, Any], *, train: bool
     ) -> Problem:
         sizes = self.episode.sizes(train)
-        problem = self.network.problem(
+        network = self.network
+        if needs.embeds and not train:  # it is tested on embeddings, which are computed once
+            network = dataclasses.replace(network, dropout=0.0)
+        problem = network.problem(
             data, self.sentences.tokens, self.episode.sizes(True), train=train
         )
         return problem._replace(

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxmeta.data import load
+from jaxmeta.data.identity import Seen
+from jaxmeta.data.images.dataset import classes_of, unseen
 from jaxmeta.data.images.mednist import CLASSES, mednist
 
 
@@ -42,6 +44,21 @@ def test_images_of_each_class_are_in_all_parts(scans, tmp_path):
     assert of_zip.test.images.shape == (30, 8, 8, 3)
     np.testing.assert_array_equal(of_zip.test.images[:, 0, 0, 0], found.test.images[:, 0, 0, 0])
     assert mednist(data_dir=scans, split="2/2/2").protocol["split"] == "2/2/2"
+
+
+def test_a_class_of_several_parts_is_one_class_of_an_evaluation(scans, monkeypatch):
+    """A run on the split of classes, evaluated on the split of images."""
+    monkeypatch.setenv("JAXMETA_DATA_DIR", str(scans.parent))
+    scans.rename(scans.parent / "mednist")
+    run = load("mednist", split="2/2/2")
+    known = tuple(classes_of(run, part) for part in ("train", "validation"))
+    found = unseen(load("mednist"), Seen(run.protocol["images_sha256"], known))
+    assert sorted(found.test.names) == sorted(run.test.names)
+    assert found.test.counts.tolist() == [25, 25]
+    number = [CLASSES.index(name) for name in found.test.names]
+    shades = found.test.images[:, 0, 0, 0] // 40
+    assert shades.tolist() == np.repeat(number, 25).tolist()
+    assert "all classes but the 4 that were" in found.protocol["split"]
 
 
 def test_what_is_missing_is_said(scans):

@@ -56,6 +56,10 @@ def test_every_default_is_written_down(table):
         ({"test_support": ()}, "--test-support: give numbers from 1"),
         ({"test_support": (5, 5)}, "--test-support 5 5: give each number once"),
         ({"draws": 0}, "--draws 0: give a number"),
+        (
+            {"dataset": "fsmol", "target_column": "x"},
+            "--target-column x applies only to tables of your own",
+        ),
         ({"dataset": "nothing"}, "unknown dataset 'nothing'"),
     ],
 )
@@ -132,6 +136,38 @@ def write_sets(folder, names, *, rows: int = 60):
         values[:, number % 3] += 5 * labels
         np.savez(folder / f"{name}.npz", X=values, y=labels)
     return folder
+
+
+def test_another_table_is_read_as_that_of_training(table, trained, tmp_path):
+    """By the names of its columns, and scaled by the numbers of the table of training."""
+    run = trained("pools", "maml")
+    same = evaluate_run(Evaluate(run, out=tmp_path / "same.json"), {})
+    other = tmp_path / "other.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    other.write_text("\n".join(",".join(reversed(row)) for row in rows))
+    again = evaluate_run(Evaluate(run, out=tmp_path / "other.json"), {"dataset": str(other)})
+    assert again["tests"] == same["tests"]
+
+
+def test_a_given_size_of_the_support_is_never_left_out(table, status, tiny, tmp_path, capsys):
+    options = [*tiny("pools", "maml"), "--out", tmp_path / "run", "--test-support", "5", "900"]
+    assert status("pools", *options) == 1
+    assert "the test pools allow at most" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_changed_baseline_is_computed_anew(table, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXMETA_CACHE_DIR", str(tmp_path / "cache"))
+    found = table_pools(table, target_column="size")
+    whole = whole_pools(found.test, support=5, draws=1)
+
+    def zeros(known, values, asked, seed):
+        return np.zeros((len(asked), 1), np.float32)
+
+    def ones(known, values, asked, seed):
+        return np.ones((len(asked), 1), np.float32)
+
+    one, other = (baseline_values(found, whole, own, "mine", 1)["mae"] for own in (zeros, ones))
+    assert (one != other).any()
 
 
 def test_baselines_of_another_number_of_classes_are_others(table):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmeta.data.text import load_encoder
+from jaxmeta.data.text._corpus import read_queries
 from jaxmeta.recipes import restore
 from jaxmeta.recipes.sentences import SentenceNetwork, Sentences, frozen_features
 
@@ -136,6 +137,15 @@ def test_known_classes_of_queries_are_read(trained, tmp_path, bert_folder):
     given = run.experiment.domain.read(run.data, support, query, None)
     assert given.names == ["sad", "glad"] and given.truth == ("glad", "sad")
     assert given.rows == ["c d", "b"]
+
+
+def test_a_header_names_the_columns_of_queries(tmp_path):
+    path = tmp_path / "query.csv"
+    path.write_text('text,label\n"c, d",glad\nb,sad\n')
+    assert read_queries(path, ["sad", "glad"]) == (["c, d", "b"], ["glad", "sad"])
+    path.write_text("text,label\nb,bored\n")
+    with pytest.raises(ValueError, match="has the label bored, which the support does not have"):
+        read_queries(path, ["sad", "glad"])
 
 
 @pytest.mark.parametrize(
