@@ -71,7 +71,7 @@ def curve_of(run: Path, metric: str):
     """
     from jaxmeta.plots import RunCurve
 
-    folders = sorted(run.glob("seed_*")) or [run]
+    folders = sorted(path.parent for path in run.glob("seed_*/metrics.jsonl")) or [run]
     series: list[dict[int, float]] = []
     for folder in folders:
         rows = read_metrics(folder)
@@ -79,7 +79,11 @@ def curve_of(run: Path, metric: str):
             raise FileNotFoundError(
                 f"{shown(folder)} has no metrics.jsonl; give the folder of a run."
             )
-        values = {int(row["step"]): float(row[metric]) for row in rows if metric in row}
+        values = {  # the log has null for what is not finite
+            int(row["step"]): np.nan if row[metric] is None else float(row[metric])
+            for row in rows
+            if metric in row
+        }
         if not values:
             known = {name for row in rows for name in row if "_" in name}
             raise unknown_metric(metric, shown(folder), known)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 
 from jaxmeta import files
@@ -20,7 +21,8 @@ from jaxmeta.data.identity import NOTHING
 from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.evaluation import evaluate
 from jaxmeta.recipes.experiment import Experiment
-from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity
+from jaxmeta.recipes.fitting import naming_settings
+from jaxmeta.recipes.folders import CONFIG, IDENTITY, RESULTS, Stored, read_config, read_identity
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
@@ -30,6 +32,8 @@ from jaxmeta.recipes.settings import AtLeastTwo, Seed
 from jaxmeta.recipes.shipped import find_run, shipped
 from jaxmeta.recipes.tasks import query_inputs
 from jaxmeta.training.parallel import mesh_for
+from jaxmeta.training.state import untrained
+from jaxmeta.training.update import Trained
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class Evaluate:
     """Seed of the tasks. Defaults to the run's seed, with the same tasks as in its results."""
     out: Path | None = None
     """JSON file for the result. Defaults to evaluation-OPTIONS.json in the run folder, where
-    OPTIONS are the changed settings, such as 20w1s; for a learner that ships with the package,
-    NAME-evaluation-OPTIONS.json in the working folder."""
+    OPTIONS are the changed settings, such as ways-20-shots-1; for a learner that ships with the
+    package, NAME-evaluation-OPTIONS.json in the working folder."""
     recipes: Modules = ()
     """Python modules with your own learners or tasks, such as my_module, separated by commas."""
 
@@ -85,6 +89,7 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     loaded = _load_unseen(run, experiment, data)
     tasks = loaded.tasks
     _check_shapes(restored.example, loaded.of_training.example)
+    _check_parameters(restored.trained, loaded)
     if not is_same(loaded.data, data):
         split = tasks.protocol.get("split")
         print(f"note: other data than in training, with the split {split}", file=sys.stderr)
@@ -96,12 +101,15 @@ def evaluate_run(options: Evaluate, changes: dict[str, Any]) -> dict[str, Any]:
     mesh = mesh_for(jax.device_count())
     places = settings.places(type(experiment.domain))  # their content is in the data
     own = {name: value for name, value in changed.items() if name not in places}
-    made_from = digest_of(identity, own, more, seed, loaded.data)
+    of_tests = [test.identity for test in tasks.tests.values()]
+    made_from = digest_of(identity, own, more, seed, loaded.data, of_tests)
     own_run = run == options.run_dir
     where, stem = (run, "evaluation") if own_run else (Path(), f"{options.run_dir}-evaluation")
     path = options.out or result_path(where, stem, named, made_from, ".npz")
+    described = describe(loaded)
+    described["protocol"] |= _of_training(run)
     results = {
-        **describe(loaded),
+        **described,
         "run": run.name,
         IDENTITY: identity,
         MADE_FROM: made_from,
@@ -130,7 +138,7 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
       ValueError: the tests contain such classes, or the seen classes are unknown.
     """
     seen = read_seen(folder, data)
-    loaded = load(experiment, seen or NOTHING)
+    loaded = load(experiment, seen or NOTHING, data)
     if is_same(loaded.data, data):
         return loaded
     if seen is None:
@@ -146,9 +154,17 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
                 "data that it was trained on."
             )
         seen = seen_of(own.tasks)
-        loaded = load(experiment, seen)
+    loaded = load(experiment, seen, data)
     refuse_seen(loaded.tasks, seen)
     return loaded
+
+
+def _of_training(run: Path) -> dict[str, Any]:
+    """What the protocol of the run says of its training, which other data does not change."""
+    if not (run / RESULTS).is_file():  # it was stopped before its own evaluation
+        return {}
+    protocol = files.read_json(run / RESULTS).get("protocol", {})
+    return {name: value for name, value in protocol.items() if name.startswith("train")}
 
 
 def _check_shapes(trained: Any, tested: Any) -> None:
@@ -161,8 +177,32 @@ def _check_shapes(trained: Any, tested: Any) -> None:
     if one != other:
         raise ValueError(
             f"these tasks have inputs of shape {other[0]}, but the run was trained on {one[0]} "
-            "(for images: height, width, channels); choose another --dataset."
+            "(for images: height, width, channels); choose another --dataset, or give --image-size "
+            "or --color."
         )
+
+
+def _check_parameters(trained: Trained, loaded: Loaded) -> None:
+    """Check that a learner of these tasks has parameters of the same shapes.
+
+    Raises:
+      ValueError: it has not, for example because a table has more classes.
+    """
+    recipe, problem = loaded.experiment.learner, loaded.of_test
+    with naming_settings(loaded.experiment):
+        own = jax.eval_shape(
+            lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
+        )
+    if jax.tree.structure(own) != jax.tree.structure(trained):
+        return  # changed after training
+    pairs = zip(jax.tree_util.tree_leaves_with_path(own), jax.tree.leaves(trained), strict=True)
+    for (path, leaf), there in pairs:
+        if leaf.shape != np.shape(there):
+            raise ValueError(
+                f"these tasks require parameters{jax.tree_util.keystr(path)} of shape "
+                f"{leaf.shape}, but the run has {np.shape(there)}; evaluate it on tasks with as "
+                "many classes and outputs."
+            )
 
 
 def _stored(arguments: list[str]) -> Stored | None:

@@ -80,6 +80,10 @@ def run_experiment(domain: type[Domain], arguments: list[str], prog: str) -> Non
         raise ValueError(
             "--seeds: give two or more different numbers, such as 0,1; for a single one, --seed 0."
         )
+    if options.seeds is not None and experiment.training.seed != Training.seed:
+        raise ValueError(f"--seed {experiment.training.seed} with --seeds: give one of them.")
+    if options.overwrite and options.out is None:
+        raise ValueError("--overwrite requires --out, the folder of the run to replace.")
     _join(options)
     progress = Progress(quiet=not is_first_process())
     say = print if is_first_process() else lambda line: None

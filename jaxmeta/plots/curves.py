@@ -159,6 +159,8 @@ def _draw_learning(
     if not len(steps):
         return
     axes.plot(steps, values, "o-", color=ORANGE, markersize=4, linewidth=1.2, label="validation")
+    if best is None:
+        return
     for value in values[steps == best]:
         said = percent(value) if name == "accuracy" else f"{value:.3g}"
         axes.plot(

@@ -158,20 +158,21 @@ def locked_seeds_folder(
         if (folder / CONFIG).exists():
             raise ValueError(f"{folder} holds a single run; give another --out with --seeds.")
         before = _seeds_of(folder / RESULTS)
-        if overwrite:
-            for path in folder.glob(f"seed_*/{CONFIG}"):
-                with files.locked(path.parent, say=say):
-                    clear(path.parent)
-                if path.parent.name not in {f"seed_{seed}" for seed in seeds}:
-                    files.remove(path)
-            files.remove(folder / RESULTS)
-        elif before and not (resume and before <= {*seeds}):
+        if before and not overwrite and not (resume and before <= {*seeds}):
             kept = ", ".join(map(str, sorted(before)))
             raise ValueError(
                 f"{folder / RESULTS} holds the results of the seeds {kept}; give --resume with "
                 "--seeds that include these, --overwrite, or another --out."
             )
         yield
+        if overwrite:  # the runs of other seeds, once those of the given ones are complete
+            for path in folder.glob(f"seed_*/{CONFIG}"):
+                if path.parent.name not in {f"seed_{seed}" for seed in seeds}:
+                    with files.locked(path.parent, say=say):
+                        clear(path.parent)
+                        files.remove(path)
+                    with contextlib.suppress(OSError):  # it holds files of others
+                        path.parent.rmdir()
 
 
 def _seeds_of(path: Path) -> set[int]:
@@ -230,6 +231,8 @@ def prepare_folder(
         fields[_DIGEST] = files.sha256(fields["data"])
     if overwrite:
         clear(folder)
+        if _seeds_of(folder.parent / RESULTS):  # the mean over seeds, of which this was one
+            files.remove(folder.parent / RESULTS)
     for name in (RESULTS, METRICS, PER_TASK):
         if (folder / name).is_dir():
             raise IsADirectoryError(f"{folder / name} is a folder, but must be a file; move it.")

@@ -52,9 +52,9 @@ class Images:
     """Class split: vinyals, maml, background, lake, lake-small1 or lake-small2 for omniglot, ravi
     or vinyals for miniimagenet, TRAIN/VALIDATION/TEST counts for other sets. By default mednist,
     cifar10 and MedMNIST files have all classes in all parts, with different images."""
-    image_size: Count | None = None
+    image_size: Annotated[Count | None, AT_TEST] = None
     """Side of the images in pixels. Defaults to the data set's own size."""
-    color: bool | None = None
+    color: Annotated[bool | None, AT_TEST] = None
     """Read images with three channels, or with one. Defaults to the data set's own."""
 
     def evaluation_changes(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -65,20 +65,19 @@ def result_file(path: Path, own: Callable[[Any], bool], beside: str = "") -> Ite
       beside: the suffix of a second file written next to it, if any.
 
     Raises:
-      ValueError: the file holds something else, or has the suffix of the second file.
+      ValueError: the file holds something else, or is not named `.json`, so that files written
+        beside it could replace it.
       BlockingIOError: another process is writing to the run folder.
       OSError: it can't be written.
     """
     files.check_writable(path)
-    if beside and path.suffix == beside:
-        raise ValueError(
-            f"{path}: the suffix {beside} is taken by a second file; name a JSON file."
-        )
     in_run = (path.parent / CONFIG).is_file()
     with files.locked(path.parent) if in_run else contextlib.nullcontext():
         if not _is_free(path, own, beside):
             taken = path if path.exists() else path.with_suffix(beside)
             raise ValueError(f"{taken} holds another result; give another file, or move this one.")
+        if path.suffix != ".json":
+            raise ValueError(f"{path}: name a JSON file, such as {path.with_suffix('.json').name}.")
         yield
 
 

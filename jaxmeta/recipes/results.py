@@ -211,7 +211,7 @@ def figure_lines(tasks: Tasks, results: Mapping[str, Any]) -> list[str]:
 
 
 # The entries that the runs of all seeds have in common.
-_OF_ALL = ("experiment", "learner", "figure", "steps", "num_tasks", "protocol", "command")
+_OF_ALL = ("experiment", "learner", "figure", "steps", "num_tasks", "command")
 _OF_ALL += ("commit", "device", "versions")
 
 
@@ -221,6 +221,7 @@ def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) 
     figure = headline(tasks, first).metric
     summary = {
         **{name: first[name] for name in (*_OF_ALL, *tasks.summary) if name in first},
+        "protocol": _common([results["protocol"] for results in runs]),
         **_over_seeds(runs, figure),
         "seeds": [results["seed"] for results in runs],
         "runs": list(runs),
@@ -236,6 +237,19 @@ def summarise_seeds(folder: Path, tasks: Tasks, runs: Sequence[dict[str, Any]]) 
     if jax.process_index() == 0:
         files.write_json(folder / RESULTS, summary)
     return [f"{line}, over {len(runs)} seeds" for line in figure_lines(tasks, summary)]
+
+
+def _common(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol of all runs; an entry that differs, such as a random split's, is a list.
+
+    >>> _common([{"shots": 1, "split_seed": 0}, {"shots": 1, "split_seed": 1}])
+    {'shots': 1, 'split_seed': [0, 1]}
+    """
+    found = {}
+    for name, value in protocols[0].items():
+        values = [own.get(name) for own in protocols]
+        found[name] = value if all(own == value for own in values) else values
+    return found
 
 
 def ci95_over_seeds(std: Any, count: int) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxmeta import files
 from jaxmeta.core import Key, PyTree
@@ -28,7 +29,7 @@ from jaxmeta.recipes.seen import write_seen
 from jaxmeta.recipes.tasks import Figure, Problem, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.estimates import Estimate, estimates
-from jaxmeta.training.loop import train_with_checkpoints
+from jaxmeta.training.loop import Outcome, train_with_checkpoints
 from jaxmeta.training.memory import check_program_fits
 from jaxmeta.training.parallel import (
     check_same,
@@ -148,10 +149,9 @@ def _run(
         "best_step": outcome.best_step,
         "wall_seconds": round(outcome.wall_seconds, 1),
         "tasks_per_second": round(outcome.tasks_per_second, 1),
-        **provenance(mesh),
         "parameters_sha256": _digest_of(outcome.state.trained),
         "evaluated_parameters_sha256": _digest_of(trained),
-        "resumed_from_step": outcome.resumed_from_step,
+        **_origin(folder, identity, mesh, outcome),
     }
     results, values, made = evaluate(loaded, trained, results, folder, everywhere, say=progress.say)
 
@@ -163,6 +163,18 @@ def _run(
     on_first_process(keep)
     check_finite(tasks, results, folder / folders.RESULTS)
     return results, tasks
+
+
+def _origin(folder: Path, identity: str, mesh: Mesh | None, outcome: Outcome) -> dict[str, Any]:
+    """What trained the parameters; it stays if a complete run is resumed, which trains nothing."""
+    own = {**provenance(mesh), "resumed_from_step": outcome.resumed_from_step}
+    path = folder / folders.RESULTS
+    if outcome.resumed_from_step != int(outcome.state.step) or not path.is_file():
+        return own
+    before = files.read_json(path)
+    if before.get(folders.IDENTITY) != identity or own.keys() - before.keys():
+        return own
+    return {name: before[name] for name in own}
 
 
 def _score(select: Figure) -> Callable[[Mapping[str, Estimate]], float]:

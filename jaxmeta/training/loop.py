@@ -258,9 +258,11 @@ def train_with_checkpoints(
                 progress = clock.add_to(progress)._replace(stream_position=feed.position())
                 checkpoints.save(folder, step, state, metadata={**progress._asdict(), **owner})
                 clock.restart()
-                if stopping and step < steps:
-                    number = received[0] if received else signal.SIGTERM
-                    raise Interrupted(number, step, folder.parent)
+                if stopping:
+                    break
+            if parallel.any_process(bool(received)):  # also one during the last validation
+                number = received[0] if received else signal.SIGTERM
+                raise Interrupted(number, step, folder.parent)
     finally:
         log.close()
 

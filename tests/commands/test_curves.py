@@ -31,6 +31,13 @@ def test_seeds_share_their_steps(written, tmp_path):
     np.testing.assert_array_equal(curve.values, [[1, 2], [3, 6]])
 
 
+def test_values_that_are_not_finite_are_gaps_and_empty_folders_no_seeds(written, tmp_path):
+    written("many/seed_0", {10: None, 20: 2.0})
+    (tmp_path / "many/seed_1").mkdir()
+    curve = curve_of(tmp_path / "many", "validation_return")
+    np.testing.assert_array_equal(curve.values, [[np.nan, 2]])
+
+
 def test_a_picture_of_two_runs(written, tmp_path, status, capsys):
     written("many/seed_0", {10: 1.0, 20: 2.0})
     written("many/seed_1", {10: 3.0, 20: 6.0})

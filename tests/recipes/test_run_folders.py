@@ -16,7 +16,7 @@ from jaxmeta import files
 from jaxmeta.commands import evaluate
 from jaxmeta.commands.experiment import folder_for, parse
 from jaxmeta.recipes import find_domain, restore, runner
-from jaxmeta.recipes.folders import clear, read_identity, run_folder
+from jaxmeta.recipes.folders import clear, read_config, read_identity, run_folder
 from jaxmeta.recipes.outputs import is_made_from, result_file, result_path
 
 HOLDER = """
@@ -289,6 +289,43 @@ def test_seeds_do_not_take_the_place_of_others(stopped, tiny, refused, status, t
     (folder / "config.json").write_text("{}")
     line = refused("regression", *options, "0,1")
     assert "holds a single run; give another --out with --seeds" in line
+
+
+@pytest.fixture
+def few_shot_run(trained):
+    return trained("few-shot")
+
+
+def test_a_mistake_beside_overwrite_deletes_no_seed(few_shot_run, refused, tiny, tmp_path):
+    folder, run = tmp_path / "run", few_shot_run
+    kept = [shutil.copytree(run, folder / f"seed_{seed}") / "results.json" for seed in (0, 1)]
+    kept.append(folder / "results.json")
+    kept[-1].write_text('{"seeds": [0, 1]}')
+    options = [*tiny("few-shot"), "--out", folder, "--seeds", "0,1", "--overwrite"]
+    assert "unknown dataset" in refused("few-shot", *options, "--dataset", "omniglott")
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--overwrite",), "--overwrite requires --out"),
+        (("--seed", "3", "--seeds", "0,1"), "--seed 3 with --seeds: give one of them"),
+    ],
+)
+def test_options_without_an_effect_are_refused(refused, tiny, options, told):
+    assert told in refused("regression", *tiny("regression"), *options)
+
+
+def test_a_complete_run_that_is_resumed_keeps_what_trained_it(trained, status, tmp_path):
+    run = shutil.copytree(trained("regression"), tmp_path / "run")
+    path = run / "results.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "commit": "abc", "device": "another one"}))
+    runner.run(read_config(run).experiment, run, resume=True)
+    after = json.loads(path.read_text())
+    assert (after["commit"], after["device"]) == ("abc", "another one")
+    assert after["resumed_from_step"] == before["resumed_from_step"] is None
 
 
 # --- where results go ---------------------------------------------------------------------

@@ -309,6 +309,19 @@ def test_a_signal_saves_and_stops(number, alone, tmp_path):
     assert_same_end(tmp_path, outcome, alone)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_last_validation_stops_too(number, alone, tmp_path):
+    def interrupt(step, scalars):
+        if step == 30 and "validation_loss" in scalars:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match="stopped at step 30, which is saved"):
+        run(tmp_path, report=interrupt)
+    outcome, _ = run(tmp_path, resume=True)
+    assert outcome.resumed_from_step == 30
+    assert_same_end(tmp_path, outcome, alone)
+
+
 # --- not a number -------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ from jaxmeta.recipes import (
     domain,
 )
 from jaxmeta.recipes.folders import IDENTITY
-from jaxmeta.recipes.settings import Count
+from jaxmeta.recipes.settings import Count, check_owned
 from jaxmeta.training.estimates import after_steps, estimate
 from jaxmeta.training.parallel import mapped_over_devices, mesh_for, replicate, size_of
 from jaxmeta.training.state import draw_keys
@@ -84,6 +84,12 @@ class Optimizers(Domain):
             {"steps": 2000, "task_batch": 16, "outer_schedule": "cosine", "clip_norm": 1.0},
         ),
     )
+
+    def check(self) -> None:
+        """Check that settings of quadratics or of perceptrons are given to these alone."""
+        perceptrons = ("widths", "activations", "scales", "problem_batch")
+        own = dict.fromkeys(("digits", "glyphs", "omniglot"), perceptrons)
+        check_owned(self, "family", {"quadratics": ("dimensions",), **own})
 
     def label(self) -> str:
         return self.family

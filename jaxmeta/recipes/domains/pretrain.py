@@ -19,6 +19,7 @@ from jaxmeta.core import Array, Batch, Key, MetaLearner, Model, Task, cross_entr
 from jaxmeta.data import ClassImages, episodes, image_batches
 from jaxmeta.data.images.dataset import classes_of
 from jaxmeta.data.scaling import scaled
+from jaxmeta.files import shown
 from jaxmeta.learners import prototypical
 from jaxmeta.models import on_features
 from jaxmeta.recipes import (
@@ -194,5 +195,20 @@ class Pretrain(Domain):
 
 
 def _queries(classes: ClassImages) -> int:
-    """Query images per class: as many as the smallest class has left, at most 15."""
+    """Query images per class: as many as the smallest class has left, at most 15.
+
+    Raises:
+      ValueError: a class has none left; there are fewer classes than a task has.
+    """
+    least = int(classes.counts.argmin())
+    if classes.counts[least] <= SHOTS:
+        raise ValueError(
+            f"class {shown(classes.names[least])} has {classes.counts[least]} image; features are "
+            f"validated and tested on tasks with {SHOTS + 1} or more of each class."
+        )
+    if len(classes.names) < WAYS:
+        raise ValueError(
+            f"{len(classes.names)} classes; features are validated and tested on tasks of {WAYS}: "
+            "give data or a --split with as many classes in each part."
+        )
     return min(QUERIES, int(classes.counts.min()) - SHOTS)
