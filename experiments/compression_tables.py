@@ -19,13 +19,15 @@ def compression_tables(folder: Path = RESULTS) -> str:
         runs.setdefault(found["run"], []).append((path, found))
     parts = []
     for run, results in runs.items():
-        rows: dict[str, Row] = {}
+        rows: dict[tuple[str, int], Row] = {}
         for path, found in results:
             for version in found["rows"]:
                 name = version["name"]
-                if name in rows and name != "uncompressed":
+                further = name.startswith(("gradual", "distil"))
+                steps = found["settings"]["steps"] if further else 0
+                if (name, steps) in rows and name != "uncompressed":
                     raise ValueError(f"{path}: a second result of {run}, {name}; delete one.")
-                rows[name] = _cells(version, path, found)
+                rows[name, steps] = _cells(version, path, steps)
         columns = ["version", "accuracy (%)", "difference (points)", "kB", "further steps"]
         _, first = results[0]
         tasks = f"{first['ways']}-way {first['shots']}-shot, {first['num_tasks']} tasks"
@@ -34,20 +36,20 @@ def compression_tables(folder: Path = RESULTS) -> str:
     return "\n".join(parts)
 
 
-def _place(name: str) -> tuple[int, str]:
-    """The methods in the order of `ORDER`, each by sparsity."""
-    return ORDER.index(name.split()[0]), name
+def _place(key: tuple[str, int]) -> tuple[int, str, int]:
+    """The methods in the order of `ORDER`, each by sparsity and steps."""
+    name, steps = key
+    return ORDER.index(name.split()[0]), name, steps
 
 
-def _cells(version: dict[str, Any], path: Path, found: dict[str, Any]) -> Row:
+def _cells(version: dict[str, Any], path: Path, steps: int) -> Row:
     name = version["name"]
     is_first = name == "uncompressed"
     difference = "–" if is_first else interval(version, "difference", "+.2f", 100)
-    trained = name.startswith(("gradual", "distil"))
     return [
         name if is_first else linked(name, path),
         interval(version, "accuracy", ".1f", 100),
         difference,
         f"{version['bytes'] / 1000:.0f}",
-        str(found["settings"]["steps"]) if trained else "–",
+        f"{steps:,}" if steps else "–",
     ]

@@ -127,16 +127,11 @@ def whole_pools(
         chosen = chosen[np.argsort((pools.counts - sizes)[chosen], kind="stable")]
     places = [_orders(pools, own, draws, order, seed) for own in chosen.tolist()]
     if queries is not None:
-        # In time the support is the examples just before the query.
-        before = [own[:, :-queries] for own in places]
-        known = [
-            own[:, own.shape[1] - size :] if order == "time" else own[:, :size]
-            for own, size in zip(before, sizes[chosen].tolist())
-        ]
-        places = [
-            np.concatenate([own, all_of[:, -queries:]], axis=1)
-            for own, all_of in zip(known, places)
-        ]
+        for index, size in enumerate(sizes[chosen].tolist()):
+            before, query = np.split(places[index], [-queries], axis=1)
+            # In time the support is the examples just before the query.
+            first = before.shape[1] - size if order == "time" else 0
+            places[index] = np.concatenate([before[:, first : first + size], query], axis=1)
     return WholePools(in_streams(pools, chosen, places, sizes, shapes), chosen, places, support)
 
 
