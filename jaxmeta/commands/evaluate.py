@@ -22,7 +22,7 @@ from jaxmeta.recipes import registry, settings
 from jaxmeta.recipes.evaluation import evaluate
 from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.fitting import naming_settings
-from jaxmeta.recipes.folders import CONFIG, IDENTITY, RESULTS, Stored, read_config, read_identity
+from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity, results_in
 from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
@@ -161,9 +161,7 @@ def _load_unseen(folder: Path, experiment: Experiment, data: dict[str, Any]) -> 
 
 def _of_training(run: Path) -> dict[str, Any]:
     """What the protocol of the run says of its training, which other data does not change."""
-    if not (run / RESULTS).is_file():  # it was stopped before its own evaluation
-        return {}
-    protocol = files.read_json(run / RESULTS).get("protocol", {})
+    protocol = results_in(run).get("protocol", {})
     return {name: value for name, value in protocol.items() if name.startswith("train")}
 
 

@@ -248,6 +248,15 @@ def clear(folder: Path) -> None:
         files.remove(path)
 
 
+def results_in(folder: Path) -> dict[str, Any]:
+    """The results of the run in a folder; empty if there are none that can be read."""
+    try:
+        found = files.read_json(folder / RESULTS)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _is_result(path: Path) -> bool:
     try:
         found = files.read_json(path)

@@ -168,13 +168,11 @@ def _run(
 def _origin(folder: Path, identity: str, mesh: Mesh | None, outcome: Outcome) -> dict[str, Any]:
     """What trained the parameters; it stays if a complete run is resumed, which trains nothing."""
     own = {**provenance(mesh), "resumed_from_step": outcome.resumed_from_step}
-    path = folder / folders.RESULTS
-    if outcome.resumed_from_step != int(outcome.state.step) or not path.is_file():
-        return own
-    before = files.read_json(path)
-    if before.get(folders.IDENTITY) != identity or own.keys() - before.keys():
-        return own
-    return {name: before[name] for name in own}
+    before = folders.results_in(folder)
+    is_complete = outcome.resumed_from_step == int(outcome.state.step)
+    if is_complete and before.get(folders.IDENTITY) == identity and own.keys() <= before.keys():
+        return {name: before[name] for name in own}
+    return own
 
 
 def _score(select: Figure) -> Callable[[Mapping[str, Estimate]], float]:

@@ -61,13 +61,17 @@ Fraction = Annotated[float, Bound(lambda value: 0 <= value <= 1, "between 0 and 
 
 
 def option(name: str, value: Any = None) -> str:
-    """A setting as the command line writes it.
+    """A setting as the command line writes it, at most 200 characters of each value.
 
     >>> option("inner_rate", 0.5), option("lengths", (1, 20))
     ('--inner-rate 0.5', '--lengths 1 20')
     """
     words = value if isinstance(value, tuple) else () if value is None else (value,)
-    return " ".join(["--" + name.replace("_", "-"), *map(str, words)])
+    return " ".join(["--" + name.replace("_", "-"), *map(_short, map(str, words))])
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 200 else f"{word[:200]}…"
 
 
 def check(settings: Any) -> None:
