@@ -161,7 +161,7 @@ def last_layer_posterior(
 
     >>> prior = LastLayer(jnp.zeros((1, 1)), jnp.ones((1, 1)))
     >>> after = last_layer_posterior(prior, jnp.ones((3, 1)), jnp.full((3, 1), 2.0))
-    >>> after.mean_DY.tolist(), after.precision_DD.tolist()
+    >>> after.mean_DY.round(4).tolist(), after.precision_DD.tolist()
     ([[1.5]], [[4.0]])
     """
     chex.assert_rank([features_SD, targets_SY, belief.mean_DY, belief.precision_DD], 2)
