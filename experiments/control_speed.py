@@ -81,7 +81,7 @@ def turn_of(environment: Environment, update: MetaUpdate, updates: int) -> Turn:
 def peer_turn(python: Path, folder: Path, updates: int) -> Turn:
     """The time of a process with `updates` more meta-updates, less that of one with one."""
     config = (folder / CONFIG).read_text()
-    # Its fastest form: with a thread for each core in every process it takes four times as long.
+    # Its fastest form: the threads of several processes would wait for each other.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def seconds(batches: int) -> float:
@@ -121,11 +121,10 @@ def contestants(options: ControlSpeed) -> dict[str, tuple[Turn, int]]:
     add("navigation, ProMP", plane, 20, proximal(learner(promp, plane, 20)))
     mesh = mesh_for(TASKS)
     if mesh is not None:  # as the commands, which make every core a device
-        name, few = f"{mesh.size} devices", {"curvature_tasks": 4, "mesh": mesh}
-        fewer = trust_region_update(maml, task_batch=TASKS, **few)
-        add(f"navigation, MAML with TRPO, curvature of 4 tasks, {name}", plane, 20, fewer)
-        both = proximal(learner(promp, plane, 20), mesh=mesh)
-        add(f"navigation, ProMP, {name}", plane, 20, both)
+        name = f"{mesh.size} devices"
+        few = trust_region_update(maml, task_batch=TASKS, curvature_tasks=4, mesh=mesh)
+        add(f"navigation, MAML with TRPO, curvature of 4 tasks, {name}", plane, 20, few)
+        add(f"navigation, ProMP, {name}", plane, 20, proximal(learner(promp, plane, 20), mesh=mesh))
     if options.cheetah:
         robot = half_cheetah(horizon=STEPS)
         add("half-cheetah, ProMP", robot, 10, proximal(learner(promp, robot, 10)))

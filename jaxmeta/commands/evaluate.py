@@ -23,7 +23,7 @@ from jaxmeta.recipes.evaluation import evaluate
 from jaxmeta.recipes.experiment import Experiment
 from jaxmeta.recipes.fitting import naming_settings
 from jaxmeta.recipes.folders import CONFIG, IDENTITY, Stored, read_config, read_identity, results_in
-from jaxmeta.recipes.loading import Loaded, describe, load, run_keys
+from jaxmeta.recipes.loading import Loaded, describe, load, run_keys, untrained_shapes
 from jaxmeta.recipes.outputs import MADE_FROM, digest_of, is_made_from, result_file, result_path
 from jaxmeta.recipes.restoring import restore_as
 from jaxmeta.recipes.results import check_finite, closing_lines, provenance, write_per_task
@@ -32,7 +32,6 @@ from jaxmeta.recipes.settings import AtLeastTwo, Seed
 from jaxmeta.recipes.shipped import find_run, shipped
 from jaxmeta.recipes.tasks import query_inputs
 from jaxmeta.training.parallel import mesh_for
-from jaxmeta.training.state import untrained
 from jaxmeta.training.update import Trained
 
 
@@ -186,11 +185,8 @@ def _check_parameters(trained: Trained, loaded: Loaded) -> None:
     Raises:
       ValueError: it has not, for example because a table has more classes.
     """
-    recipe, problem = loaded.experiment.learner, loaded.of_test
     with naming_settings(loaded.experiment):
-        own = jax.eval_shape(
-            lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
-        )
+        own = untrained_shapes(loaded.experiment.learner, loaded.of_test)
     if jax.tree.structure(own) != jax.tree.structure(trained):
         return  # changed after training
     pairs = zip(jax.tree_util.tree_leaves_with_path(own), jax.tree.leaves(trained), strict=True)

@@ -83,7 +83,8 @@ def whole_pools(
     Args:
       pools: pools with more than `support` examples; smaller ones are left out.
       support: number of support examples; may be 0.
-      draws: number of draws of each pool. With `time` there is one: the first examples.
+      draws: number of draws of each pool. With `time` there is one: the first examples, or with
+        `queries` those before the query.
       order: see `Order`.
       seed: of the draws.
       most: largest number of pools, the first ones by name. Defaults to all.

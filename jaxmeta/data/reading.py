@@ -41,8 +41,10 @@ def listed(folder: Path) -> list[str]:
         ) from error
 
 
-def walked(folder: Path) -> Iterator[Path]:
+def walked(folder: Path, *, links: bool = False) -> Iterator[Path]:
     """The files in a folder and its subfolders. Links to folders are not followed.
+
+    With `links` those in the folder itself are, but none below.
 
     Raises:
       OSError: a folder can't be read.
@@ -51,7 +53,7 @@ def walked(folder: Path) -> Iterator[Path]:
         path = folder / entry
         if not path.is_dir():
             yield path
-        elif not path.is_symlink():
+        elif links or not path.is_symlink():
             yield from walked(path)
 
 

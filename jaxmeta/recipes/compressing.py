@@ -19,17 +19,17 @@ from jaxmeta.compress import (
     stored_bytes,
 )
 from jaxmeta.core import Array, Key, PyTree, Task
-from jaxmeta.recipes.base import Engine, Recipe
+from jaxmeta.recipes.base import Engine
 from jaxmeta.recipes.evaluation import Evaluator
 from jaxmeta.recipes.experiment import Experiment
-from jaxmeta.recipes.loading import Loaded, load, problems, run_keys
+from jaxmeta.recipes.loading import Loaded, load, problems, run_keys, untrained_shapes
 from jaxmeta.recipes.progress import Progress
 from jaxmeta.recipes.settings import option, values
 from jaxmeta.recipes.tasks import Problem, query_inputs
 from jaxmeta.recipes.updates import run_updates
 from jaxmeta.training.feed import first_task, without_constants
 from jaxmeta.training.parallel import mesh_for
-from jaxmeta.training.state import draw, shared_of, untrained
+from jaxmeta.training.state import draw, shared_of
 from jaxmeta.training.update import MetaUpdate, Supplied, Trained, with_constants
 
 
@@ -147,7 +147,7 @@ def check_gradual(loaded: Loaded, trained: Trained, steps: int) -> None:
     if steps < 2:
         raise ValueError(f"{option('steps', steps)}: gradual pruning requires 2 or more.")
     recipe, problem = loaded.experiment.learner, loaded.of_training
-    if _shapes(_untrained(recipe, problem).meta_params) != _shapes(trained.meta_params):
+    if _shapes(untrained_shapes(recipe, problem).meta_params) != _shapes(trained.meta_params):
         raise ValueError(
             f"--method gradual: {recipe.name} is tested with other parameters than it trains; use "
             "--method prune."
@@ -199,7 +199,7 @@ def narrowed(loaded: Loaded, width: int | None) -> Experiment:
     found = experiment.changed(width=width)
     problem, _ = problems(found, loaded.tasks.data, loaded.constants)
     before, after = (
-        sum(leaf.size for leaf in jax.tree.leaves(_untrained(experiment.learner, own)))
+        sum(leaf.size for leaf in jax.tree.leaves(untrained_shapes(experiment.learner, own)))
         for own in (loaded.of_training, problem)
     )
     if after >= before:
@@ -300,13 +300,6 @@ def _train(
     progress.say(f"{name}: {further.steps:,} meta-updates at a rate of {further.outer_rate:.2g}.")
     return run_updates(
         update, given, key, training, mesh=mesh, progress=progress, name=name, start=start
-    )
-
-
-def _untrained(recipe: Recipe, problem: Problem) -> Trained:
-    """The shapes of what is trained."""
-    return jax.eval_shape(
-        lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
     )
 
 

@@ -9,12 +9,15 @@ import numpy as np
 from jaxmeta import files
 from jaxmeta.core import Key, PyTree
 from jaxmeta.data.identity import NOTHING, Seen
+from jaxmeta.recipes.base import Recipe
 from jaxmeta.recipes.experiment import Experiment, to_json
 from jaxmeta.recipes.fitting import naming_settings
 from jaxmeta.recipes.tasks import HeldOut, Problem, Tasks
 from jaxmeta.training import checkpoints
 from jaxmeta.training.feed import count_tasks, without_constants
 from jaxmeta.training.memory import check_fits
+from jaxmeta.training.state import untrained
+from jaxmeta.training.update import Trained
 
 
 class Loaded(NamedTuple):
@@ -78,6 +81,13 @@ def problems(
         for train in (True, False)
     )
     return of_training, of_test
+
+
+def untrained_shapes(recipe: Recipe, problem: Problem) -> Trained:
+    """The shapes of what a recipe trains on a problem."""
+    return jax.eval_shape(
+        lambda key: untrained(recipe.build(problem), key, problem.example), jax.random.key(0)
+    )
 
 
 def with_checksum(data: Mapping[str, Any], constants: PyTree) -> dict[str, Any]:

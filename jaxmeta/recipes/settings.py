@@ -258,8 +258,7 @@ def _usable(value: int | str | None) -> bool:
 
 def _brief(value: Any) -> str:
     """A value in one line, shortened if it is long or deep."""
-    text = " ".join(reprlib.repr(value).split())
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return _short(" ".join(reprlib.repr(value).split()))
 
 
 def _words(hint: Any) -> str:

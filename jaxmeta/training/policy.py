@@ -246,13 +246,11 @@ def _batch_of(
             "meta_update."
         )
 
-    def over(
-        grad: Callable[..., Any], tasks_at_once: int | None
-    ) -> Callable[..., tuple[PyTree, PyTree]]:
-        return mean_over_batch(learner._replace(grad=grad), task_batch, tasks_at_once, mesh=mesh)
+    if tasks_at_once is None and mesh is not None and mesh.devices.flat[0].platform == "cpu":
+        tasks_at_once = 1
 
-    if mesh is not None and mesh.devices.flat[0].platform == "cpu":
-        tasks_at_once = tasks_at_once or 1
+    def over(grad: Callable[..., Any], at_once: int | None) -> Callable[..., tuple[PyTree, PyTree]]:
+        return mean_over_batch(learner._replace(grad=grad), task_batch, at_once, mesh=mesh)
 
     def lived(key: Key, meta_params: PyTree, task: PyTree, carry: Carry) -> Any:
         experience = own.gather(key, meta_params, task)

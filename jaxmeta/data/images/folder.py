@@ -130,13 +130,8 @@ def image_files(path: Path) -> list[Path]:
     Raises:
       as `folder`.
     """
-    found = [path]
-    if path.is_dir():
-        found = sorted(
-            file
-            for entry in listed(path)
-            for file in ([path / entry] if not (path / entry).is_dir() else walked(path / entry))
-        )
+    # The folder of a class may be a link, as in `class_files`.
+    found = sorted(walked(path, links=True)) if path.is_dir() else [path]
     files = _images(path, found)
     _tell_skipped(path, found)
     return files

@@ -87,7 +87,7 @@ def table_pools(
         raise ValueError(f"{shown(path)} has no columns of features")
     if scaling is not None:
         names = scaling.names
-    targets = _targets(path, columns, target_column)
+    targets = targets_in(path, columns, target_column)
     found = kind or kind_of_targets(targets)
     if found == "classification":
         if kind_of_targets(targets) != "classification":
@@ -129,22 +129,24 @@ def scaling_of(data: Mapping[str, Any]) -> Scaling | None:
     return Scaling(*(tuple(data[name]) for name in ("columns", "centre", "scale")))
 
 
-def table_rows(
-    path: Path, scaling: Scaling, target_column: str | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The scaled features of each row, float32 `[rows, columns]`, and its target, if there is one.
+def table_rows(path: Path, scaling: Scaling) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """The scaled features of each row, float32 `[rows, columns]`, and the columns as text.
 
     Raises:
       OSError, ValueError: as `table_pools`.
     """
     columns = read_columns(path)
-    if target_column is not None and target_column not in columns:
-        raise ValueError(f"{shown(path)} has no column {target_column!r} of targets")
-    inputs = scaled_columns(_named(path, columns, scaling.names), scaling)
-    return inputs, None if target_column is None else _targets(path, columns, target_column)
+    return scaled_columns(_named(path, columns, scaling.names), scaling), columns
 
 
-def _targets(path: Path, columns: Columns, name: str) -> np.ndarray:
+def targets_in(path: Path, columns: Columns, name: str) -> np.ndarray:
+    """The column of targets as numbers, float64 `[rows]`.
+
+    Raises:
+      ValueError: it is missing, or a target is.
+    """
+    if name not in columns:
+        raise ValueError(f"{shown(path)} has no column {name!r} of targets")
     targets = numbers(path, {name: columns[name]})[:, 0]
     if missing := np.flatnonzero(np.isnan(targets)).tolist():
         raise ValueError(

@@ -179,7 +179,10 @@ def read_sentences(path: str | Path) -> list[tuple[str, str]]:
     [('sad', 'it rains, again')]
     """
     path = Path(path)
-    rows = read_rows(path)
+    return _pairs(path, read_rows(path))
+
+
+def _pairs(path: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[str, str]]:
     label, sentence = 0, 1
     if named := labelled_columns(rows):
         (label, sentence), rows = named, rows[1:]
@@ -253,7 +256,7 @@ def read_queries(path: str | Path, names: Sequence[str]) -> tuple[list[str], lis
     if not rows:
         raise ValueError(f"--query {shown(path)} has no sentences; give one per line.")
     if labelled_columns(rows) or all(len(row) >= 2 and row[0] in names for _, row in rows):
-        pairs = read_sentences(path)
+        pairs = _pairs(path, rows)
         if unknown := sorted({label for label, _ in pairs} - {*names}):
             raise ValueError(
                 f"--query {shown(path)} has the label {shown(unknown[0])}, which the support does "

@@ -19,7 +19,11 @@ from jaxmeta.core import (
     valid_mask,
 )
 from jaxmeta.core import meta_learner as plain_learner
-from jaxmeta.learners.metric._prototypical import class_members, known_classes
+from jaxmeta.learners.metric._prototypical import (
+    class_members,
+    known_classes,
+    squared_distances,
+)
 from jaxmeta.learners.process.gaussian import Gaussian, gaussian_likelihood
 from jaxmeta.learners.ways import among_known, check_choice, check_ways
 from jaxmeta.ops import varying_with
@@ -135,14 +139,9 @@ def bayesian_last_layer(
 
     def kernel(params: LastLayerParams, one_AD: Array, other_BD: Array) -> Array:
         size = one_AD.shape[-1]
-        if feature_kernel == "rbf":  # centred, since the distances would cancel far from 0
-            centre_D = jax.lax.stop_gradient(other_BD.mean(axis=0))
-            one_AD, other_BD = one_AD - centre_D[None], other_BD - centre_D[None]
-        products_AB = one_AD @ other_BD.T / size
         if feature_kernel == "linear":
-            return jnp.exp(params.log_scale) * products_AB
-        norms_A, norms_B = (jnp.square(own).sum(axis=1) / size for own in (one_AD, other_BD))
-        distances_AB = jnp.maximum(norms_A[:, None] + norms_B[None] - 2 * products_AB, 0)
+            return jnp.exp(params.log_scale) * (one_AD @ other_BD.T / size)
+        distances_AB = jnp.maximum(squared_distances(one_AD, other_BD), 0) / size
         return jnp.exp(params.log_scale - distances_AB / (2 * jnp.exp(2 * params.log_length)))
 
     def noise_variance(params: LastLayerParams) -> Array:

@@ -21,7 +21,7 @@ from jaxmeta.data._whole_pools import WholePools, candidate_pools
 from jaxmeta.data.identity import NOTHING
 from jaxmeta.data.pool_sets import PoolSet, describe_pools, load_pools, unseen_pools
 from jaxmeta.data.pool_sets.dataset import PLAIN
-from jaxmeta.data.pool_sets.table import scaling_of, table_rows
+from jaxmeta.data.pool_sets.table import scaling_of, table_rows, targets_in
 from jaxmeta.data.pools import identified
 from jaxmeta.data.samplers import Sampler, sampler
 from jaxmeta.files import shown
@@ -293,8 +293,8 @@ class Pools(Domain):
                 f"predict does not support runs on {self.dataset}: its inputs have no "
                 "columns that a table could give."
             )
-        known, targets = table_rows(support, scaling, self.target_column)
-        assert targets is not None
+        known, columns = table_rows(support, scaling)
+        targets = targets_in(support, columns, self.target_column)
         ways = data["ways"]
         if ways and not np.isin(targets, np.arange(ways)).all():
             raise ValueError(f"{shown(support)}: give classes from 0 to {ways - 1} as targets")
